@@ -1,1 +1,4 @@
+//! Weir: a persistent message queue whose only durable part is a bucket.
 
+pub mod env;
+pub mod types;
