@@ -2,4 +2,5 @@
 
 pub mod broker;
 pub mod env;
+pub mod state;
 pub mod types;
