@@ -2,5 +2,7 @@
 
 pub mod broker;
 pub mod env;
+pub mod format;
+pub mod segment;
 pub mod state;
 pub mod types;
