@@ -5,4 +5,5 @@ pub mod env;
 pub mod format;
 pub mod segment;
 pub mod state;
+pub mod store;
 pub mod types;
