@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod env;
 pub mod format;
+pub mod manifest;
 pub mod segment;
 pub mod state;
 pub mod store;

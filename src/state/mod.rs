@@ -74,11 +74,30 @@ pub struct State {
     nodes: OrdMap<NodeId, Shared<Node>>,
     #[cbor(n(7), with = "map")]
     authors: OrdMap<Incarnation, Author>,
+    /// The newest snapshots, oldest first.
+    #[n(8)]
+    snapshots: Vec<Snapshot>,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
 }
+
+/// A stored snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Snapshot {
+    /// The seq of the state in it.
+    #[n(0)]
+    pub seq: Seq,
+    /// Its size in bytes.
+    #[n(1)]
+    pub bytes: u64,
+}
+
+/// How many snapshots are kept: one to start from, and others for a node that is just reading one when
+/// the next is taken.
+const KEPT_SNAPSHOTS: usize = 4;
 
 /// What is remembered of one author of commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -162,6 +181,11 @@ impl State {
         self.nodes()
             .find(|(_, node)| node.incarnation() == incarnation)
             .map(|(id, _)| id)
+    }
+
+    /// The newest snapshot that is known to be stored.
+    pub fn last_snapshot(&self) -> Option<Snapshot> {
+        self.snapshots.last().copied()
     }
 
     /// How many slices all partitions have: the measure of the state's size.
@@ -252,6 +276,7 @@ impl State {
                 Ok(Applied::Done)
             }
             Op::ExpireNode { node, incarnation } => self.expire_node(*node, *incarnation),
+            Op::SnapshotTaken { seq, bytes } => Ok(self.snapshot_taken(*seq, *bytes)),
             Op::Group { group, action } => self.change_group(group, action).map(Applied::Group),
         }
     }
@@ -419,6 +444,15 @@ impl State {
         self.nodes.remove(&id);
         let now = self.time;
         self.for_each_group(|group| group.node_gone(id, now));
+    }
+
+    fn snapshot_taken(&mut self, seq: Seq, bytes: u64) -> Applied {
+        if self.snapshots.iter().all(|known| known.seq < seq) && seq <= self.seq {
+            self.snapshots.push(Snapshot { seq, bytes });
+        }
+        let superfluous = self.snapshots.len().saturating_sub(KEPT_SNAPSHOTS);
+        let retired = self.snapshots.drain(..superfluous).map(|old| old.seq);
+        Applied::SnapshotsRetired(retired.collect())
     }
 
     fn change_group(&mut self, id: &GroupId, action: &GroupAction) -> Result<GroupReply, Rejected> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::group::{GroupAction, GroupError, GroupReply};
 use crate::types::{
-    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId,
+    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq,
     Timestamp, TopicId, TopicName, TopicPartition,
 };
 
@@ -140,6 +140,16 @@ pub enum Op {
         #[n(1)]
         action: GroupAction,
     },
+    /// A snapshot was stored; starting nodes need not read the log before it.
+    #[n(13)]
+    SnapshotTaken {
+        /// The seq of the state in it.
+        #[n(0)]
+        seq: Seq,
+        /// Its size in bytes.
+        #[n(1)]
+        bytes: u64,
+    },
 }
 
 /// Append batches to one partition, in order. Each entry has its own outcome.
@@ -262,6 +272,8 @@ pub enum Applied {
     NodeRegistered(NodeId),
     /// What the group says.
     Group(GroupReply),
+    /// Snapshots that newer ones have made superfluous; their objects may be deleted.
+    SnapshotsRetired(Vec<Seq>),
 }
 
 /// Where a batch stands.
