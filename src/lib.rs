@@ -1,6 +1,8 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
+pub mod broker;
 pub mod env;
 pub mod format;
 pub mod segment;
+pub mod state;
 pub mod types;
