@@ -2,7 +2,9 @@
 
 pub mod broker;
 pub mod env;
+pub mod fetch;
 pub mod format;
+pub mod ingest;
 pub mod manifest;
 pub mod segment;
 pub mod state;
