@@ -3,4 +3,9 @@
 pub mod broker;
 pub mod config;
 pub mod env;
+pub mod format;
+pub mod manifest;
+pub mod segment;
+pub mod state;
+pub mod store;
 pub mod types;

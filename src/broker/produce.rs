@@ -80,9 +80,6 @@ pub enum ProduceError {
     /// A sequence is missing.
     #[error("{0}")]
     OutOfOrderSequence(String),
-    /// Stored before, but the offset is forgotten.
-    #[error("{0}")]
-    DuplicateSequence(String),
     /// Try again. The records may or may not have been stored.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
