@@ -1,6 +1,7 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
