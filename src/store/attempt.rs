@@ -85,8 +85,15 @@ impl Requests {
     }
 
     async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
-        let places = if kind.is_manifest() { &self.manifest } else { &self.data };
-        places.acquire().await.expect("the semaphores are never closed")
+        let places = if kind.is_manifest() {
+            &self.manifest
+        } else {
+            &self.data
+        };
+        places
+            .acquire()
+            .await
+            .expect("the semaphores are never closed")
     }
 
     /// Makes one attempt, when there is a place for it, and gives it at most `limit`.
@@ -146,10 +153,13 @@ impl Requests {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = self.options.request_timeout.min(left);
             // Waiting for a place counts towards the deadline too.
-            let Ok(attempt) = tokio::time::timeout_at(deadline, self.attempt(asked, limit, work())).await
+            let Ok(attempt) =
+                tokio::time::timeout_at(deadline, self.attempt(asked, limit, work())).await
             else {
                 let cause = Cause::new("no answer before the deadline");
-                return Err(Ended::Error(self.unavailable(asked, cause, attempts, began)));
+                return Err(Ended::Error(
+                    self.unavailable(asked, cause, attempts, began),
+                ));
             };
             let failure = match attempt.result {
                 Ok(value) => {
@@ -173,7 +183,8 @@ impl Requests {
                 }
                 Verdict::Exists => {
                     attempt.running.end(Outcome::Error);
-                    let advice = "This request set no condition: check what is between Weir and the store";
+                    let advice =
+                        "This request set no condition: check what is between Weir and the store";
                     return Err(Ended::Error(refused(asked, failure.cause, advice)));
                 }
                 Verdict::Transient { .. } => {}

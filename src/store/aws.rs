@@ -80,7 +80,10 @@ pub(super) async fn resolve(env: &Env) -> Result<Aws, Misconfigured> {
     };
     let config = loader.load().await;
     let endpoint = endpoint(&config);
-    let region = config.region().map(Region::as_ref).filter(|region| !region.is_empty());
+    let region = config
+        .region()
+        .map(Region::as_ref)
+        .filter(|region| !region.is_empty());
     let region = match (region, &endpoint) {
         (Some(region), _) => region.to_owned(),
         (None, Some(_)) => ANY_REGION.to_owned(),
@@ -139,7 +142,10 @@ struct Held {
 impl Held {
     fn new(credentials: &Credentials, now: Timestamp) -> Held {
         let life = credentials.expiry().map(|expiry| {
-            let millis = expiry.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let millis = expiry
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_millis();
             let expiry = Timestamp(i64::try_from(millis).unwrap_or(i64::MAX));
             let early = RENEW_BEFORE.min(expiry.since(now) / 4);
             (before(expiry, early), before(expiry, USABLE.min(early)))
@@ -200,7 +206,13 @@ impl AwsCredentials {
     async fn held(&self) -> Result<Arc<Held>, Judged> {
         let good = |now, fresh: bool| {
             let held = self.current.load_full();
-            held.filter(|held| if fresh { held.is_fresh(now) } else { held.is_usable(now) })
+            held.filter(|held| {
+                if fresh {
+                    held.is_fresh(now)
+                } else {
+                    held.is_usable(now)
+                }
+            })
         };
         if let Some(held) = good(self.env.now(), true) {
             return Ok(held);

@@ -10,7 +10,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
-use super::aws;
+use super::aws::{self, Aws};
 use super::error::{Cause, StoreError};
 use super::failure::Verdict;
 use super::file::FileStore;
@@ -58,10 +58,14 @@ impl fmt::Debug for Backend {
 }
 
 const AT_STORE: &str = "See the environment variables that the store's own tools use";
-const AT_FOLDER: &str = "Make the directory writable for the user that runs Weir, or name another one";
+const AT_FOLDER: &str =
+    "Make the directory writable for the user that runs Weir, or name another one";
 
 impl Backend {
-    pub(super) async fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Backend, StoreError> {
+    pub(super) async fn open(
+        url: &StoreUrl,
+        options: &StoreOptions,
+    ) -> Result<Backend, StoreError> {
         let name = url.to_string();
         match &url.0 {
             Location::Memory => Ok(Backend::of(Arc::new(InMemory::new()), Nature::Memory, name)),
@@ -75,7 +79,11 @@ impl Backend {
                     Err(error) => Err(setup(&name, Cause::of(&error), AT_FOLDER)),
                 }
             }
-            Location::Bucket { cloud, bucket, prefix } => {
+            Location::Bucket {
+                cloud,
+                bucket,
+                prefix,
+            } => {
                 let objects: Arc<dyn ObjectStore> = match cloud {
                     Cloud::S3 => s3(&name, bucket, options).await?,
                     Cloud::Gcs => Arc::new(
@@ -133,7 +141,20 @@ async fn s3(
             _ => tracing::warn!(store = name, cause = %judged.cause, "no AWS credentials yet"),
         }
     }
-    let plain_http = aws.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    s3_at(name, bucket, aws, options)
+}
+
+/// A bucket at a place that is known.
+pub(super) fn s3_at(
+    name: &str,
+    bucket: &str,
+    aws: Aws,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let plain_http = aws
+        .endpoint
+        .as_deref()
+        .is_some_and(|endpoint| endpoint.starts_with("http://"));
     // A wildcard certificate does not cover a bucket with a dot in its name.
     let virtual_hosted = aws.endpoint.is_none() && !bucket.contains('.');
     let mut builder = AmazonS3Builder::new()

@@ -102,7 +102,10 @@ pub struct ClockDifference {
 impl ClockDifference {
     /// Whether the clocks certainly differ by more than that.
     pub fn exceeds(&self, limit: std::time::Duration) -> bool {
-        let certain = self.ahead_millis.unsigned_abs().saturating_sub(self.uncertainty_millis);
+        let certain = self
+            .ahead_millis
+            .unsigned_abs()
+            .saturating_sub(self.uncertainty_millis);
         u128::from(certain) > limit.as_millis()
     }
 }
@@ -152,7 +155,7 @@ impl Store {
         Store::of(backend, options, metrics)
     }
 
-    fn of(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Store {
+    pub(super) fn of(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Store {
         Store {
             requests: Arc::new(Requests::new(backend, options, metrics)),
         }
@@ -403,25 +406,32 @@ impl Store {
     }
 
     async fn read_range(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        if self.requests.backend.nature == Nature::Memory {
+            return self.slice(location, range).await;
+        }
         let limit = range.end - range.start;
-        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range.clone())));
-        let read = self.read(location, options, limit).await;
-        let Err(object_store::Error::Generic { .. }) = &read else {
-            return read;
-        };
-        if matches!(self.requests.backend.nature, Nature::Http(_)) {
-            return read;
+        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
+        self.read(location, options, limit).await
+    }
+
+    /// A store in memory gives a whole object for nothing, but tells a range after its end from other
+    /// errors only in words.
+    async fn slice(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        let result = self
+            .objects()
+            .get_opts(location, GetOptions::default())
+            .await?;
+        let whole = result.bytes().await?;
+        let size = whole.len() as u64;
+        if range.start >= size {
+            let judged = Judged {
+                verdict: Verdict::OutOfRange,
+                cause: Cause::new("the range begins after the object's end"),
+            };
+            return Err(judged.wrap("memory"));
         }
-        // Without a status the reason is not visible in the error, but the object's size is.
-        let meta = self.objects().head(location).await?;
-        if range.start < meta.size {
-            return read;
-        }
-        let judged = Judged {
-            verdict: Verdict::OutOfRange,
-            cause: Cause::new("the range begins after the object's end"),
-        };
-        Err(judged.wrap("store"))
+        let end = range.end.min(size) as usize;
+        Ok(Read::Bytes(whole.slice(range.start as usize..end), size))
     }
 
     /// Reads what the options ask for if that is not more than `limit` bytes.
@@ -452,7 +462,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`], [`StoreError::Refused`].
-    pub async fn head(&self, path: &ObjectPath, kind: RequestKind) -> Result<ObjectMeta, StoreError> {
+    pub async fn head(
+        &self,
+        path: &ObjectPath,
+        kind: RequestKind,
+    ) -> Result<ObjectMeta, StoreError> {
         let location = self.location(path);
         let head = || self.objects().head(&location);
         match self.requests.repeat(reading(path, kind), head).await {
@@ -477,7 +491,11 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, StoreError> {
         let name = prefix.name();
-        let subject = if name.is_empty() { "all objects".to_owned() } else { format!("{name}/") };
+        let subject = if name.is_empty() {
+            "all objects".to_owned()
+        } else {
+            format!("{name}/")
+        };
         let asked = Asked {
             kind: RequestKind::List,
             subject: &subject,
@@ -489,11 +507,19 @@ impl Store {
         let mut found = Vec::new();
         if !self.requests.backend.nature.lists_in_pages() {
             let list = || self.smallest(folder, after.as_ref(), limit);
-            return self.requests.repeat(asked, list).await.map_err(|ended| listing(ended, asked));
+            return self
+                .requests
+                .repeat(asked, list)
+                .await
+                .map_err(|ended| listing(ended, asked));
         }
         while found.len() < limit {
             let list = || self.page(folder, after.as_ref());
-            let page = self.requests.repeat(asked, list).await.map_err(|e| listing(e, asked))?;
+            let page = self
+                .requests
+                .repeat(asked, list)
+                .await
+                .map_err(|e| listing(e, asked))?;
             let last = page.last().map(|meta| meta.location.clone());
             let ordered = page.is_sorted_by(|a, b| a.location < b.location);
             if !ordered || last.is_some() && last <= after {
@@ -549,7 +575,11 @@ impl Store {
                 }
             }
         }
-        Ok(smallest.into_sorted_vec().into_iter().map(|ByPath(meta)| meta).collect())
+        Ok(smallest
+            .into_sorted_vec()
+            .into_iter()
+            .map(|ByPath(meta)| meta)
+            .collect())
     }
 
     /// The object under Weir's own name for it, if it has one.
@@ -620,7 +650,15 @@ impl Store {
             }
             failed.map_or(Ok(()), Err)
         };
-        self.requests.repeat(asked, delete).await.map_err(|ended| listing(ended, asked))
+        self.requests
+            .repeat(asked, delete)
+            .await
+            .map_err(|ended| listing(ended, asked))
+    }
+
+    /// Whether the only clock of the store is the time it gives to what is written.
+    pub(super) fn has_file_clock(&self) -> bool {
+        self.requests.backend.nature == Nature::File
     }
 
     /// How far the store's clock is from ours, measured with an object that was written just now, at
@@ -659,7 +697,10 @@ impl Store {
         let (env, began) = (&self.options().env, Instant::now());
         let asked_at = env.now();
         let limit = self.options().request_timeout;
-        let attempt = self.requests.attempt(asked, limit, self.objects().head(&location)).await;
+        let attempt = self
+            .requests
+            .attempt(asked, limit, self.objects().head(&location))
+            .await;
         let answered_at = env.now();
         if let Err(failure) = attempt.result {
             attempt.running.end(Outcome::Error);
@@ -730,7 +771,11 @@ fn listing(ended: Ended, asked: Asked<'_>) -> StoreError {
         Ended::Error(error) => error,
         Ended::NotFound | Ended::OutOfRange => {
             let cause = Cause::new("the store knows nothing under this name");
-            refused(asked, cause, "Create the bucket, or correct the store's URL")
+            refused(
+                asked,
+                cause,
+                "Create the bucket, or correct the store's URL",
+            )
         }
     }
 }

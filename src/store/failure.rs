@@ -85,7 +85,8 @@ pub(super) fn judge_http(error: &object_store::Error, traced: &Traced) -> Failur
         (409, "BlobAlreadyExists") => Verdict::Exists,
         (409, _) => Verdict::Transient { reached: true },
         (416, _) => Verdict::OutOfRange,
-        (300..=399, _) | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+        (300..=399, _)
+        | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             Verdict::Permanent { advice: REGION }
         }
         (400, "RequestTimeout" | "BadDigest" | "IncompleteBody") => {
@@ -100,7 +101,9 @@ pub(super) fn judge_http(error: &object_store::Error, traced: &Traced) -> Failur
         }
         (403, _) => Verdict::Permanent { advice: RIGHTS },
         (408 | 425 | 429, _) => Verdict::Transient { reached: true },
-        (501, _) => Verdict::Permanent { advice: UNSUPPORTED },
+        (501, _) => Verdict::Permanent {
+            advice: UNSUPPORTED,
+        },
         (500.., _) => Verdict::Transient { reached: true },
         _ => Verdict::Permanent { advice: REQUEST },
     };

@@ -142,8 +142,13 @@ impl Shared {
 
     /// Writes the payload to a synced file that has no object's name yet.
     fn stage(&self, payload: &PutPayload) -> io::Result<Staged> {
-        let path = self.staging.join(self.env.random_uuid().hyphenated().to_string());
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let path = self
+            .staging
+            .join(self.env.random_uuid().hyphenated().to_string());
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         let staged = Staged { path, keep: false };
         for part in payload {
             file.write_all(part)?;
@@ -186,7 +191,8 @@ impl Shared {
         };
         // A network file system that lost the first answer and asked again says that the name exists,
         // though it is ours.
-        let ours = || Some(fs::metadata(&staged.path).ok()?.ino() == fs::metadata(target).ok()?.ino());
+        let ours =
+            || Some(fs::metadata(&staged.path).ok()?.ino() == fs::metadata(target).ok()?.ino());
         match error.kind() {
             ErrorKind::AlreadyExists if ours() == Some(true) => Ok(()),
             ErrorKind::AlreadyExists => Err(object_store::Error::AlreadyExists {

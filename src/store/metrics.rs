@@ -245,17 +245,25 @@ impl StoreMetrics {
     /// How many attempts of that kind ended that way.
     pub fn count(&self, kind: RequestKind, outcome: Outcome) -> u64 {
         let labels = RequestLabels { kind, outcome };
-        self.requests.get(&labels).map_or(0, |counter| counter.get())
+        self.requests
+            .get(&labels)
+            .map_or(0, |counter| counter.get())
     }
 
     /// How many attempts of that kind ended, in whatever way.
     pub fn requests(&self, kind: RequestKind) -> u64 {
-        Outcome::ALL.iter().map(|outcome| self.count(kind, *outcome)).sum()
+        Outcome::ALL
+            .iter()
+            .map(|outcome| self.count(kind, *outcome))
+            .sum()
     }
 
     /// How many attempts ended, of whatever kind and in whatever way.
     pub fn total(&self) -> u64 {
-        RequestKind::ALL.iter().map(|kind| self.requests(*kind)).sum()
+        RequestKind::ALL
+            .iter()
+            .map(|kind| self.requests(*kind))
+            .sum()
     }
 
     /// Bytes of bodies sent in attempts of that kind.
@@ -274,8 +282,12 @@ impl StoreMetrics {
     }
 
     pub(super) fn ended(&self, kind: RequestKind, outcome: Outcome, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { kind, outcome }).inc();
-        self.durations.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels { kind, outcome })
+            .inc();
+        self.durations
+            .get_or_create(&KindLabel { kind })
+            .observe(took.as_secs_f64());
     }
 
     pub(super) fn add_sent(&self, kind: RequestKind, bytes: u64) {
@@ -288,7 +300,9 @@ impl StoreMetrics {
 
     fn add(&self, kind: RequestKind, direction: Direction, bytes: u64) {
         if bytes > 0 {
-            self.bytes.get_or_create(&ByteLabels { kind, direction }).inc_by(bytes);
+            self.bytes
+                .get_or_create(&ByteLabels { kind, direction })
+                .inc_by(bytes);
         }
     }
 }
@@ -301,7 +315,11 @@ mod tests {
     fn the_metrics_appear_under_their_documented_names() {
         let mut registry = Registry::default();
         let metrics = StoreMetrics::register(&mut registry);
-        metrics.ended(RequestKind::CommitPut, Outcome::Exists, Duration::from_millis(3));
+        metrics.ended(
+            RequestKind::CommitPut,
+            Outcome::Exists,
+            Duration::from_millis(3),
+        );
         metrics.add_sent(RequestKind::CommitPut, 100);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

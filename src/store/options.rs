@@ -91,7 +91,10 @@ mod tests {
         let first = pauses(1);
         for (n, pause) in (0u32..).zip(&first) {
             let plain = Duration::from_millis(100 << n.min(20)).min(policy.cap);
-            assert!(*pause >= plain / 2 && *pause <= plain * 3 / 2, "{n}: {pause:?}");
+            assert!(
+                *pause >= plain / 2 && *pause <= plain * 3 / 2,
+                "{n}: {pause:?}"
+            );
         }
         assert_eq!(first, pauses(1));
         assert_ne!(first, pauses(2));

@@ -89,7 +89,10 @@ impl ObjectPath {
     /// head of a UUID v7 is the time and would be the same for all segments of a day.
     pub fn segment(id: SegmentId) -> ObjectPath {
         let nibble = id.0.as_bytes()[15] & 0x0f;
-        ObjectPath(format!("{SEGMENTS}/{nibble:x}/{}.segment", id.0.hyphenated()))
+        ObjectPath(format!(
+            "{SEGMENTS}/{nibble:x}/{}.segment",
+            id.0.hyphenated()
+        ))
     }
 
     /// An object of one run of the conformance check. The name's characters other than ASCII letters,
@@ -99,7 +102,11 @@ impl ObjectPath {
             .chars()
             .map(|c| if is_plain(c) { c } else { '-' })
             .collect();
-        let name = if name.is_empty() { "-".to_owned() } else { name };
+        let name = if name.is_empty() {
+            "-".to_owned()
+        } else {
+            name
+        };
         ObjectPath(format!("{CHECKS}/{}/{name}", run.hyphenated()))
     }
 

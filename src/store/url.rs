@@ -19,9 +19,15 @@ pub struct StoreUrl(pub(super) Location);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Location {
-    File { directory: PathBuf },
+    File {
+        directory: PathBuf,
+    },
     Memory,
-    Bucket { cloud: Cloud, bucket: String, prefix: String },
+    Bucket {
+        cloud: Cloud,
+        bucket: String,
+        prefix: String,
+    },
 }
 
 /// Whose bucket it is.
@@ -128,7 +134,9 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, InvalidStoreUrl> {
         });
     }
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    let parts_are_plain = prefix.chars().all(|c| plain(c) || matches!(c, '/' | '=' | '!' | ','));
+    let parts_are_plain = prefix
+        .chars()
+        .all(|c| plain(c) || matches!(c, '/' | '=' | '!' | ','));
     if !parts_are_plain || Path::parse(prefix).is_err() || prefix.starts_with('/') {
         return Err(InvalidStoreUrl::Prefix);
     }
@@ -157,9 +165,17 @@ impl fmt::Display for StoreUrl {
         match &self.0 {
             Location::File { directory } => write!(f, "file://{}", directory.display()),
             Location::Memory => f.write_str("memory://"),
-            Location::Bucket { cloud, bucket, prefix } => {
+            Location::Bucket {
+                cloud,
+                bucket,
+                prefix,
+            } => {
                 write!(f, "{}://{bucket}", cloud.scheme())?;
-                if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
+                if prefix.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, "/{prefix}")
+                }
             }
         }
     }

@@ -48,7 +48,10 @@ impl Trace {
 
     /// What has been noted so far.
     pub(super) fn read(&self) -> Traced {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, change: impl FnOnce(&mut Traced)) {
@@ -116,7 +119,10 @@ impl HttpService for TracingClient {
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
-    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let since = httpdate::parse_http_date(text)
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
     Some(Timestamp(i64::try_from(since.as_millis()).ok()?))
 }
 
@@ -135,7 +141,10 @@ fn words(body: &Bytes) -> (String, String) {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let field = |name: &str| {
         let value = json.get("error").and_then(|error| error.get(name));
-        value.and_then(|v| v.as_str()).unwrap_or_default().to_owned()
+        value
+            .and_then(|v| v.as_str())
+            .unwrap_or_default()
+            .to_owned()
     };
     (field("status"), field("message"))
 }
@@ -160,7 +169,10 @@ mod tests {
         );
         let body = Bytes::from_static(b"{\"error\":{\"code\":403,\"message\":\"no\"}}");
         assert_eq!(words(&body), (String::new(), "no".to_owned()));
-        assert_eq!(words(&Bytes::from_static(b"<Code>")), (String::new(), String::new()));
+        assert_eq!(
+            words(&Bytes::from_static(b"<Code>")),
+            (String::new(), String::new())
+        );
     }
 
     #[test]
