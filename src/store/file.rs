@@ -386,5 +386,4 @@ fn unsupported(operation: &str) -> object_store::Error {
 }
 
 #[cfg(test)]
-#[path = "file/tests.rs"]
 mod tests;

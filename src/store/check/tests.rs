@@ -65,8 +65,7 @@ async fn a_store_that_ignores_the_condition_is_refused_with_a_sentence() {
             failed(&report),
             [
                 "create refused when the object exists",
-                "one winner of a race",
-                "ranged reads"
+                "one winner of a race"
             ]
         );
         let refusal = report.refusal().unwrap();

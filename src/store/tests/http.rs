@@ -56,7 +56,7 @@ impl Server {
     }
 
     fn store(&self) -> Store {
-        let mut options = StoreOptions::default();
+        let mut options = StoreOptions::new(Env::system());
         options.request_timeout = Duration::from_secs(1);
         options.retry.base = Duration::from_millis(1);
         options.retry.deadline = Duration::from_secs(5);

@@ -236,7 +236,7 @@ async fn an_object_above_the_limit_is_not_read_as_a_whole() {
     let url = format!("file://{}", directory.path().display())
         .parse()
         .unwrap();
-    let mut options = StoreOptions::default();
+    let mut options = StoreOptions::new(Env::system());
     options.max_object = ByteCount(10);
     let store = Store::open(&url, options, StoreMetrics::default())
         .await
