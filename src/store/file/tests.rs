@@ -93,7 +93,7 @@ async fn readers_never_see_a_part_of_an_object() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_in_staging_is_no_object_and_is_removed_after_a_day() {
+async fn what_a_crash_left_in_staging_is_no_object_and_is_removed_after_an_hour() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     create(&store, "a").await.unwrap();
