@@ -1,8 +1,11 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod config;
 pub mod env;
+pub mod fetch;
 pub mod format;
+pub mod ingest;
 pub mod manifest;
 pub mod segment;
 pub mod state;

@@ -23,7 +23,10 @@ mod session;
 mod topics;
 
 pub use cluster::{ClusterView, NodeView};
-pub use configs::{ConfigEdit, ConfigEntry, ConfigError, ConfigResource, ConfigSource, ConfigType};
+pub use configs::{
+    CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
+    ConfigResource, ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
+};
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
