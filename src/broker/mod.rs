@@ -46,7 +46,7 @@ pub use groups::{
 };
 pub use lease::{Endpoints, Presence};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
-pub use produce::{ProduceError, ProducePartition, Produced};
+pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
 pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
 
