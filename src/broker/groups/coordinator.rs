@@ -16,45 +16,65 @@ use super::sessions::Sessions;
 use super::{GroupOpError, GroupSettings};
 use crate::broker::Unavailable;
 
-/// How long an operation waits for the store. Clients give a request 30 s.
-const PATIENCE: Duration = Duration::from_secs(25);
-
 /// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
-pub struct Groups {
+pub(in crate::broker) struct Groups {
     pub(super) manifest: Manifest,
     pub(super) env: Env,
     pub(super) incarnation: Incarnation,
     pub(super) settings: GroupSettings,
     pub(super) sessions: Sessions,
+    /// How long an operation waits for the store.
+    patience: Duration,
+}
+
+/// What [`Groups`] is made of.
+pub(in crate::broker) struct Parts {
+    pub(in crate::broker) manifest: Manifest,
+    pub(in crate::broker) env: Env,
+    pub(in crate::broker) incarnation: Incarnation,
+    pub(in crate::broker) settings: GroupSettings,
+    pub(in crate::broker) patience: Duration,
 }
 
 impl Groups {
-    /// The groups as the run `incarnation` of a node serves them.
-    pub fn new(
-        manifest: Manifest,
-        env: Env,
-        incarnation: Incarnation,
-        settings: GroupSettings,
-    ) -> Groups {
+    pub(in crate::broker) fn new(parts: Parts) -> Groups {
+        let Parts {
+            manifest,
+            env,
+            incarnation,
+            settings,
+            patience,
+        } = parts;
         let sessions = Sessions::new(env.boot());
-        Groups { manifest, env, incarnation, settings, sessions }
+        Groups {
+            manifest,
+            env,
+            incarnation,
+            settings,
+            sessions,
+            patience,
+        }
     }
 
     /// Whether this node vouches for members: then it must hold a short lease and follow the log.
-    pub fn holds_members(&self) -> bool {
+    pub(in crate::broker) fn holds_members(&self) -> bool {
         self.sessions.any()
     }
 
     /// A state that is up to date.
     pub(super) async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
-        let fresh = timeout(PATIENCE, self.manifest.fresh()).await;
-        fresh.map_err(|_| Unavailable::TimedOut)?.map_err(unavailable)
+        let fresh = timeout(self.patience, self.manifest.fresh()).await;
+        fresh
+            .map_err(|_| Unavailable::TimedOut)?
+            .map_err(Unavailable::from)
     }
 
     /// Commits ops.
     pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
-        let committed = timeout(PATIENCE, self.manifest.commit(ops)).await;
-        committed.map_err(|_| Unavailable::TimedOut)?.map_err(unavailable)
+        let committed = timeout(self.patience, self.manifest.commit(ops)).await;
+        committed
+            .map_err(|_| Unavailable::TimedOut)?
+            .map_err(Unavailable::from)
     }
 
     /// Commits one action; the state right after it, and what the group says.
@@ -63,7 +83,10 @@ impl Groups {
         group: &GroupId,
         action: GroupAction,
     ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
-        let op = Op::Group { group: group.clone(), action };
+        let op = Op::Group {
+            group: group.clone(),
+            action,
+        };
         let mut committed = self.commit(vec![op]).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
@@ -74,8 +97,10 @@ impl Groups {
     pub(super) async fn me(&self) -> Result<NodeId, Unavailable> {
         let mut states = self.manifest.subscribe();
         let registered = states.wait_for(|state| state.node_of(self.incarnation).is_some());
-        let state = timeout(PATIENCE, registered).await.map_err(|_| Unavailable::TimedOut)?;
-        let state = state.map_err(|_| Unavailable::Stopping)?;
+        let state = timeout(self.patience, registered)
+            .await
+            .map_err(|_| Unavailable::TimedOut)?;
+        let state = state.map_err(|_| self.stopped())?;
         state.node_of(self.incarnation).ok_or(Unavailable::TimedOut)
     }
 
@@ -97,12 +122,18 @@ impl Groups {
                     return answer;
                 }
                 if states.changed().await.is_err() {
-                    return Err(Unavailable::Stopping.into());
+                    return Err(self.stopped().into());
                 }
             }
         };
         // The rebalance takes longer than the member wanted; it may try again.
-        timeout(patience, waiting).await.unwrap_or(Err(GroupOpError::RebalanceInProgress))
+        timeout(patience, waiting)
+            .await
+            .unwrap_or(Err(GroupOpError::RebalanceInProgress))
+    }
+
+    fn stopped(&self) -> Unavailable {
+        Unavailable::Stopped(self.manifest.stopped().unwrap_or(Stopped::Stopping))
     }
 
     /// A member that was waiting is a member no more: why.
@@ -112,7 +143,9 @@ impl Groups {
         instance: Option<&str>,
     ) -> GroupOpError {
         let unknown = || GroupError::UnknownMember(member.clone());
-        let checked = group.ok_or_else(unknown).and_then(|g| g.check_member(member, instance));
+        let checked = group
+            .ok_or_else(unknown)
+            .and_then(|g| g.check_member(member, instance));
         checked.err().unwrap_or_else(unknown).into()
     }
 
@@ -135,13 +168,6 @@ pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError
 pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> GroupOpError {
     tracing::error!(?answer, "a group answered what it was not asked");
     Unavailable::Store("a group answered what it was not asked".to_owned()).into()
-}
-
-fn unavailable(stopped: Stopped) -> Unavailable {
-    match stopped {
-        Stopped::Stopping => Unavailable::Stopping,
-        other => Unavailable::Store(other.to_string()),
-    }
 }
 
 impl From<GroupError> for GroupOpError {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::broker::Session;
 use crate::state::State;
 use crate::state::group::{
-    Assignment, Group, GroupAction, GroupReply, Join, JoinedGroup, Leaver, Opaque, Phase, Protocol,
-    Sync, SyncedMember, Voucher,
+    Assignment, GroupAction, GroupReply, Join, JoinedGroup, Leaver, Opaque, Phase, Protocol, Sync,
+    SyncedMember, Voucher,
 };
 use crate::types::{GroupId, MemberId};
 
@@ -47,14 +47,20 @@ impl Groups {
             instance: instance.clone(),
             node,
             client_id: session.client_id.clone().unwrap_or_default(),
-            client_host: session.peer.map(|peer| format!("/{}", peer.ip())).unwrap_or_default(),
+            client_host: session
+                .peer
+                .map(|peer| format!("/{}", peer.ip()))
+                .unwrap_or_default(),
             session_timeout_millis: millis(request.session_timeout),
             rebalance_timeout_millis: millis(request.rebalance_timeout),
             protocol_type: request.protocol_type,
             protocols: request
                 .protocols
                 .into_iter()
-                .map(|(name, metadata)| Protocol { name, metadata: metadata.into() })
+                .map(|(name, metadata)| Protocol {
+                    name,
+                    metadata: metadata.into(),
+                })
                 .collect(),
             require_known_member: request.require_known_member,
             supports_skip_assignment: request.supports_skip_assignment,
@@ -84,7 +90,12 @@ impl Groups {
     }
 
     pub(super) async fn sync(&self, request: SyncRequest) -> Result<Synced, GroupOpError> {
-        let Identity { group, member, instance, generation } = request.identity;
+        let Identity {
+            group,
+            member,
+            instance,
+            generation,
+        } = request.identity;
         check_group_id(&group)?;
         let assignments = request.assignments.into_iter();
         let sync = Sync {
@@ -95,7 +106,10 @@ impl Groups {
             protocol_type: request.protocol_type,
             protocol: request.protocol,
             assignments: assignments
-                .map(|(member, assignment)| Assignment { member, assignment: assignment.into() })
+                .map(|(member, assignment)| Assignment {
+                    member,
+                    assignment: assignment.into(),
+                })
                 .collect(),
         };
         let _following = self.manifest.follow();
@@ -127,7 +141,12 @@ impl Groups {
     }
 
     pub(super) async fn heartbeat(&self, identity: &Identity) -> Result<(), GroupOpError> {
-        let Identity { group, member, instance, generation } = identity;
+        let Identity {
+            group,
+            member,
+            instance,
+            generation,
+        } = identity;
         check_group_id(group)?;
         if let Some(group) = self.vouched_from_memory(identity) {
             return answer_of(group.phase);
@@ -135,7 +154,9 @@ impl Groups {
         // Something is amiss or new: the truth is in the manifest.
         let _following = self.manifest.follow();
         let state = self.fresh().await?;
-        let found = state.group(group).ok_or(GroupOpError::UnknownMember(member.clone()))?;
+        let found = state
+            .group(group)
+            .ok_or(GroupOpError::UnknownMember(member.clone()))?;
         found.check_generation(member, instance.as_deref(), *generation)?;
         let adopt = GroupAction::Adopt {
             member: member.clone(),
@@ -145,16 +166,25 @@ impl Groups {
         };
         let (state, _) = self.act(group, adopt).await?;
         self.heard_from(group, member);
-        state.group(group).map_or(Ok(()), |group| answer_of(group.phase()))
+        state
+            .group(group)
+            .map_or(Ok(()), |group| answer_of(group.phase()))
     }
 
     /// The group's phase, if this node may speak for the member without asking anybody: it vouches for it, its
     /// own lease holds, and the member says nothing that the state here does not know. Counts as a sign of life.
     fn vouched_from_memory(&self, identity: &Identity) -> Option<Vouched> {
-        let Identity { group: id, member, instance, generation } = identity;
+        let Identity {
+            group: id,
+            member,
+            instance,
+            generation,
+        } = identity;
         let state = self.manifest.state();
         let group = state.group(id)?;
-        let found = group.check_generation(member, instance.as_deref(), *generation).ok()?;
+        let found = group
+            .check_generation(member, instance.as_deref(), *generation)
+            .ok()?;
         let phase = group.phase();
         (self.speaks_for(&state, found.voucher())
             && self.sessions.touch_known(id, member, self.env.boot()))
@@ -164,10 +194,14 @@ impl Groups {
     /// Whether this node is that voucher and its lease holds. A node that cannot renew its lease because it is
     /// cut off from the store must not tell members that all is well while the others give them up.
     pub(super) fn speaks_for(&self, state: &State, voucher: Voucher) -> bool {
-        let Some(me) = state.node_of(self.incarnation) else { return false };
+        let Some(me) = state.node_of(self.incarnation) else {
+            return false;
+        };
         let now = self.env.now();
         voucher == Voucher::Node(me)
-            && state.nodes().any(|(id, node)| id == me && now < node.lease_until())
+            && state
+                .nodes()
+                .any(|(id, node)| id == me && now < node.lease_until())
     }
 
     pub(super) async fn leave(
@@ -180,20 +214,27 @@ impl Groups {
             member: m.member.clone(),
             instance: m.instance.clone(),
         };
-        let leave = GroupAction::Leave { members: members.iter().map(leaver).collect() };
+        let leave = GroupAction::Leave {
+            members: members.iter().map(leaver).collect(),
+        };
         match self.act(group, leave).await? {
             (_, GroupReply::Left(outcomes)) => {
                 for member in members.iter().filter_map(|m| m.member.as_ref()) {
                     self.sessions.forget(group, member);
                 }
-                Ok(outcomes.into_iter().map(|o| o.map_err(GroupOpError::from)).collect())
+                Ok(outcomes
+                    .into_iter()
+                    .map(|o| o.map_err(GroupOpError::from))
+                    .collect())
             }
             (_, other) => Err(unexpected(&other)),
         }
     }
 
     fn mint_member_id(&self, session: &Session, instance: Option<&str>) -> MemberId {
-        let name = instance.or(session.client_id.as_deref()).unwrap_or_default();
+        let name = instance
+            .or(session.client_id.as_deref())
+            .unwrap_or_default();
         let end = name.floor_char_boundary(MAX_NAME_IN_ID);
         MemberId::from(format!("{}-{}", &name[..end], self.env.random_uuid()).as_str())
     }
@@ -212,7 +253,11 @@ fn answer_of(phase: Phase) -> Result<(), GroupOpError> {
 }
 
 pub(super) fn check_group_id(group: &GroupId) -> Result<(), GroupOpError> {
-    if group.as_str().is_empty() { Err(GroupOpError::InvalidGroupId) } else { Ok(()) }
+    if group.as_str().is_empty() {
+        Err(GroupOpError::InvalidGroupId)
+    } else {
+        Ok(())
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,7 +8,7 @@
 //!   last. A member that comes from another node is adopted by an op. A node answers from memory only while
 //!   its own lease holds; cut off from the store it stops saying that all is well before the others give
 //!   its members up.
-//! * What is due because time passes is proposed by one task for all groups ([`reap`]).
+//! * What is due because time passes is proposed by one task for all groups ([`Broker::reap_groups`]).
 //!
 //! Nothing here decides who is a member, which generation it is or which offset is committed, so nothing is
 //! lost when the process dies: members reconnect to another node and are adopted. A future that is dropped
@@ -24,13 +24,13 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use coordinator::Groups;
-pub use reaper::run as reap;
+pub(super) use coordinator::{Groups, Parts};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::state::group::MAX_MEMBERS;
 use crate::types::{Generation, GroupId, MemberId, Offset, Timestamp, TopicPartition};
@@ -256,6 +256,16 @@ pub enum GroupOpError {
 }
 
 impl Broker {
+    /// Does what is due in groups because time passes: ends phases of rebalances, expires members and offsets.
+    /// To be run by a node for as long as it serves clients.
+    pub async fn reap_groups(&self, stop: CancellationToken) {
+        reaper::run(self.groups(), stop).await;
+    }
+
+    fn groups(&self) -> &Groups {
+        &self.inner.groups
+    }
+
     /// Joins, and waits until the rebalance that this causes is complete.
     pub async fn join_group(
         &self,

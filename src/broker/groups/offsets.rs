@@ -24,12 +24,20 @@ impl Groups {
     ) -> Result<Outcomes, GroupOpError> {
         let state = self.state_with_topics(&offsets).await?;
         let outcomes: Outcomes = offsets.iter().map(|o| self.may_commit(&state, o)).collect();
-        let accepted = offsets.into_iter().zip(&outcomes).filter(|(_, o)| o.is_ok());
+        let accepted = offsets
+            .into_iter()
+            .zip(&outcomes)
+            .filter(|(_, o)| o.is_ok());
         let accepted: Vec<OffsetToCommit> = accepted.map(|(o, _)| to_commit(o)).collect();
         if accepted.is_empty() {
             return Ok(outcomes);
         }
-        let Identity { group, member, instance, generation } = identity;
+        let Identity {
+            group,
+            member,
+            instance,
+            generation,
+        } = identity;
         let commit = CommitOffsets {
             member: (!member.as_str().is_empty()).then(|| member.clone()),
             instance: instance.clone(),
@@ -54,7 +62,12 @@ impl Groups {
     /// A commit is a sign of life, so it comes with the adoption of a member for which another node, or nobody,
     /// vouches as far as is known here.
     fn adoption(&self, state: &State, identity: &Identity) -> Vec<Op> {
-        let Identity { group, member, instance, generation } = identity;
+        let Identity {
+            group,
+            member,
+            instance,
+            generation,
+        } = identity;
         let found = state.group(group).and_then(|g| g.member(member));
         let moved = found.is_some_and(|m| !self.speaks_for(state, m.voucher()));
         let me = state.node_of(self.incarnation);
@@ -62,14 +75,28 @@ impl Groups {
             return Vec::new();
         };
         let (member, instance, generation) = (member.clone(), instance.clone(), *generation);
-        let action = GroupAction::Adopt { member, instance, generation, node };
-        vec![Op::Group { group: group.clone(), action }]
+        let action = GroupAction::Adopt {
+            member,
+            instance,
+            generation,
+            node,
+        };
+        vec![Op::Group {
+            group: group.clone(),
+            action,
+        }]
     }
 
     /// A state that knows the topics, or is up to date.
-    async fn state_with_topics(&self, offsets: &[CommitOffset]) -> Result<Arc<State>, GroupOpError> {
+    async fn state_with_topics(
+        &self,
+        offsets: &[CommitOffset],
+    ) -> Result<Arc<State>, GroupOpError> {
         let state = self.manifest.state();
-        if offsets.iter().all(|o| state.partition(o.partition).is_some()) {
+        if offsets
+            .iter()
+            .all(|o| state.partition(o.partition).is_some())
+        {
             return Ok(state);
         }
         Ok(self.fresh().await?)
@@ -79,8 +106,15 @@ impl Groups {
         if state.partition(offset.partition).is_none() {
             return Err(GroupOpError::UnknownPartition);
         }
-        let limit = self.settings.offset_metadata_max_bytes.min(group::MAX_OFFSET_METADATA_BYTES);
-        if offset.metadata.as_ref().is_some_and(|metadata| metadata.len() > limit) {
+        let limit = self
+            .settings
+            .offset_metadata_max_bytes
+            .min(group::MAX_OFFSET_METADATA_BYTES);
+        if offset
+            .metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.len() > limit)
+        {
             return Err(GroupOpError::OffsetMetadataTooLarge);
         }
         Ok(())
@@ -92,13 +126,18 @@ impl Groups {
         partitions: Option<&[TopicPartition]>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
         let state = self.fresh().await?;
-        let Some(group) = state.group(group) else { return Ok(BTreeMap::new()) };
+        let Some(group) = state.group(group) else {
+            return Ok(BTreeMap::new());
+        };
         let found: BTreeMap<_, _> = match partitions {
             Some(partitions) => partitions
                 .iter()
                 .filter_map(|at| group.offset(*at).map(|offset| (*at, as_committed(offset))))
                 .collect(),
-            None => group.offsets().map(|(at, offset)| (at, as_committed(offset))).collect(),
+            None => group
+                .offsets()
+                .map(|(at, offset)| (at, as_committed(offset)))
+                .collect(),
         };
         Ok(found)
     }
@@ -115,7 +154,10 @@ impl Groups {
         }
         let named = |at: &TopicPartition| {
             let topic = state.partition(*at).and_then(|_| state.topic(at.topic))?;
-            Some(OffsetToDelete { partition: *at, topic: topic.name().clone() })
+            Some(OffsetToDelete {
+                partition: *at,
+                topic: topic.name().clone(),
+            })
         };
         let offsets: Vec<Option<OffsetToDelete>> = partitions.iter().map(named).collect();
         let known = offsets.iter().flatten().cloned().collect();

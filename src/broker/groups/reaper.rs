@@ -8,7 +8,6 @@
 //!
 //! The task keeps nothing that matters: killed at any point, another node, or the next run, does the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -42,9 +41,9 @@ const MAX_PROPOSALS: usize = 1_000;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`.
-pub async fn run(groups: Arc<Groups>, stop: CancellationToken) {
+pub(super) async fn run(groups: &Groups, stop: CancellationToken) {
     // In one task: when a proposal takes its time the pulse goes on.
-    let work = async { tokio::join!(pulse(&groups), reap(&groups), expire_offsets(&groups)) };
+    let work = async { tokio::join!(pulse(groups), reap(groups), expire_offsets(groups)) };
     let _ = stop.run_until_cancelled(work).await;
 }
 
@@ -81,7 +80,11 @@ async fn reap(groups: &Groups) {
         }
         sleep(LEAST_REST).await;
         let rest = next.map_or(OFFSETS_CHECK, |next| next.since(now(groups, &state)));
-        let rest = if following.is_some() { rest.min(PULSE) } else { rest };
+        let rest = if following.is_some() {
+            rest.min(PULSE)
+        } else {
+            rest
+        };
         tokio::select! {
             () = sleep(rest) => {}
             changed = states.changed() => if changed.is_err() { return },
@@ -95,7 +98,10 @@ fn now(groups: &Groups, state: &State) -> Timestamp {
 }
 
 fn op(group: &GroupId, action: GroupAction) -> Op {
-    Op::Group { group: group.clone(), action }
+    Op::Group {
+        group: group.clone(),
+        action,
+    }
 }
 
 /// Only the node that vouches for a member can say that it is silent, so nobody else need be asked.
@@ -103,7 +109,13 @@ fn give_up_the_silent(groups: &Groups, state: &State, me: NodeId) -> Vec<Op> {
     let silent = groups.sessions.sweep(state, me, groups.env.boot());
     let expire = |(group, member)| {
         tracing::info!(%group, %member, "no sign of life within the session time-out");
-        op(&group, GroupAction::ExpireMember { member, node: Some(me) })
+        op(
+            &group,
+            GroupAction::ExpireMember {
+                member,
+                node: Some(me),
+            },
+        )
     };
     silent.into_iter().take(MAX_PROPOSALS).map(expire).collect()
 }
@@ -111,7 +123,9 @@ fn give_up_the_silent(groups: &Groups, state: &State, me: NodeId) -> Vec<Op> {
 /// When this node does what is due in a group at some time.
 fn turn(group: &Group, me: Option<NodeId>, at: Timestamp) -> Timestamp {
     let voucher = me.map(Voucher::Node);
-    let concerned = group.members().any(|(_, member)| Some(member.voucher()) == voucher);
+    let concerned = group
+        .members()
+        .any(|(_, member)| Some(member.voucher()) == voucher);
     if concerned { at } else { at.after(STAND_BACK) }
 }
 
@@ -119,8 +133,9 @@ fn turn(group: &Group, me: Option<NodeId>, at: Timestamp) -> Timestamp {
 fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
     let now = now(groups, state);
     let me = state.node_of(groups.incarnation);
-    let deadlines =
-        state.groups().filter_map(|(_, g)| g.next_deadline().map(|(at, _)| turn(g, me, at)));
+    let deadlines = state
+        .groups()
+        .filter_map(|(_, g)| g.next_deadline().map(|(at, _)| turn(g, me, at)));
     let mut anything = false;
     let mut next: Option<Timestamp> = None;
     for at in deadlines {
@@ -135,7 +150,9 @@ async fn propose(groups: &Groups, mut ops: Vec<Op>) -> Result<(), Unavailable> {
     sleep(groups.env.jittered(JITTER)).await;
     let state = groups.fresh().await?;
     let now = now(groups, &state);
-    let due = state.groups().flat_map(|(id, g)| g.due(now).map(move |action| op(id, action)));
+    let due = state
+        .groups()
+        .flat_map(|(id, g)| g.due(now).map(move |action| op(id, action)));
     ops.extend(due.take(MAX_PROPOSALS));
     if !ops.is_empty() {
         // What was refused was done by another node, or is not true any more: nothing to do in either case.
@@ -169,7 +186,9 @@ fn expired_offsets(groups: &Groups, state: &State) -> Vec<Op> {
     let retention = i64::try_from(groups.settings.offsets_retention.as_millis());
     let retention = retention.unwrap_or(i64::MAX);
     let before = Timestamp(now(groups, state).0.saturating_sub(retention));
-    let expired = state.groups().filter(|(_, group)| group.has_expired_offsets(before));
+    let expired = state
+        .groups()
+        .filter(|(_, group)| group.has_expired_offsets(before));
     let expired = expired.map(|(id, _)| op(id, GroupAction::ExpireOffsets { before }));
     expired.take(MAX_PROPOSALS).collect()
 }

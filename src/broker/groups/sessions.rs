@@ -45,14 +45,22 @@ struct Heard {
 
 impl Sessions {
     pub(super) fn new(now: Duration) -> Sessions {
-        let table = Table { heard: BTreeMap::new(), last_pulse: now };
-        Sessions { table: Arc::new(Mutex::new(table)) }
+        let table = Table {
+            heard: BTreeMap::new(),
+            last_pulse: now,
+        };
+        Sessions {
+            table: Arc::new(Mutex::new(table)),
+        }
     }
 
     /// The member has shown itself, and the state shows that this node vouches for it.
     pub(super) fn touch(&self, group: &GroupId, member: &MemberId, now: Duration) {
         let mut table = self.lock();
-        let heard = table.heard.entry((group.clone(), member.clone())).or_default();
+        let heard = table
+            .heard
+            .entry((group.clone(), member.clone()))
+            .or_default();
         heard.at = heard.at.max(now);
         heard.given_up = false;
     }
@@ -72,7 +80,11 @@ impl Sessions {
     pub(super) fn forget(&self, group: &GroupId, member: &MemberId) {
         let mut table = self.lock();
         let key = (group.clone(), member.clone());
-        if table.heard.get(&key).is_some_and(|heard| heard.waiting == 0) {
+        if table
+            .heard
+            .get(&key)
+            .is_some_and(|heard| heard.waiting == 0)
+        {
             table.heard.remove(&key);
         }
     }
@@ -86,7 +98,11 @@ impl Sessions {
     ) -> Waiting {
         let key = (group.clone(), member.clone());
         self.lock().heard.entry(key.clone()).or_default().waiting += 1;
-        Waiting { sessions: self.clone(), key, env: env.clone() }
+        Waiting {
+            sessions: self.clone(),
+            key,
+            env: env.clone(),
+        }
     }
 
     /// Whether this node vouches for anybody, or is about to.
@@ -100,8 +116,14 @@ impl Sessions {
         let gap = now.saturating_sub(table.last_pulse);
         table.last_pulse = now;
         if gap > LATE {
-            tracing::warn!(?gap, "this process was paused; sessions of members are prolonged by that");
-            table.heard.values_mut().for_each(|heard| heard.at = (heard.at + gap).min(now));
+            tracing::warn!(
+                ?gap,
+                "this process was paused; sessions of members are prolonged by that"
+            );
+            table
+                .heard
+                .values_mut()
+                .for_each(|heard| heard.at = (heard.at + gap).min(now));
         }
     }
 
@@ -113,10 +135,15 @@ impl Sessions {
         let mut known = std::mem::take(&mut table.heard);
         let mut silent = Vec::new();
         for (group_id, group) in state.groups() {
-            let mine = group.members().filter(|(_, m)| m.voucher() == Voucher::Node(me));
+            let mine = group
+                .members()
+                .filter(|(_, m)| m.voucher() == Voucher::Node(me));
             for (member_id, member) in mine {
                 let key = (group_id.clone(), member_id.clone());
-                let fresh = Heard { at: now, ..Heard::default() };
+                let fresh = Heard {
+                    at: now,
+                    ..Heard::default()
+                };
                 let mut heard = known.remove(&key).unwrap_or(fresh);
                 let silence = now.saturating_sub(heard.at);
                 if heard.waiting == 0 && silence > member.session_timeout() {

@@ -268,19 +268,33 @@ impl Group {
 
     /// All that is due at `now`, members first: with them gone the rest is often settled.
     pub fn due(&self, now: Timestamp) -> impl Iterator<Item = GroupAction> {
-        self.deadlines().filter(move |(at, _)| *at <= now).map(|(_, action)| action)
+        self.deadlines()
+            .filter(move |(at, _)| *at <= now)
+            .map(|(_, action)| action)
     }
 
     fn deadlines(&self) -> impl Iterator<Item = (Timestamp, GroupAction)> {
-        let orphans = self.members.iter().filter_map(|(id, member)| match member.voucher {
-            Voucher::Node(_) => None,
-            Voucher::Nobody { until } => Some((until, id)),
-        });
+        let orphans = self
+            .members
+            .iter()
+            .filter_map(|(id, member)| match member.voucher {
+                Voucher::Node(_) => None,
+                Voucher::Nobody { until } => Some((until, id)),
+            });
         let reserved = self.reserved.iter().map(|(id, until)| (*until, id));
         let expiry = |(until, id): (Timestamp, &MemberId)| {
-            (until, GroupAction::ExpireMember { member: id.clone(), node: None })
+            (
+                until,
+                GroupAction::ExpireMember {
+                    member: id.clone(),
+                    node: None,
+                },
+            )
         };
-        orphans.chain(reserved).map(expiry).chain(self.phase_deadline())
+        orphans
+            .chain(reserved)
+            .map(expiry)
+            .chain(self.phase_deadline())
     }
 
     fn phase_deadline(&self) -> Option<(Timestamp, GroupAction)> {
@@ -290,9 +304,10 @@ impl Group {
             Phase::PreparingRebalance { deadline, .. } => {
                 Some((deadline, GroupAction::CompleteJoin { generation }))
             }
-            Phase::CompletingRebalance { deadline } | Phase::Stable { deadline: Some(deadline) } => {
-                Some((deadline, GroupAction::CompleteSync { generation }))
-            }
+            Phase::CompletingRebalance { deadline }
+            | Phase::Stable {
+                deadline: Some(deadline),
+            } => Some((deadline, GroupAction::CompleteSync { generation })),
         }
     }
 
