@@ -2,4 +2,6 @@
 
 pub mod broker;
 pub mod env;
+pub mod kafka;
+pub mod net;
 pub mod types;
