@@ -1,7 +1,15 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod config;
 pub mod env;
+pub mod fetch;
+pub mod format;
+pub mod ingest;
 pub mod kafka;
+pub mod manifest;
 pub mod net;
+pub mod segment;
+pub mod state;
+pub mod store;
 pub mod types;

@@ -61,7 +61,6 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
         ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
-        ProduceError::DuplicateSequence(_) => Code::DuplicateSequenceNumber,
         ProduceError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string()).known_since(version, 4)
@@ -82,7 +81,7 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::Unavailable(Unavailable::TimedOut | Unavailable::Store(_)) => {
             Code::KafkaStorageError
         }
-        FetchError::Unavailable(Unavailable::Stopping) => Code::NotLeaderOrFollower,
+        FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
     };
     Fault::new(code, error.to_string()).known_since(version, 6)
 }
@@ -147,7 +146,7 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
         Unavailable::TimedOut => ResponseError::RequestTimedOut,
         Unavailable::Store(_) => ResponseError::KafkaStorageError,
         // Admin clients look for the controller again and repeat.
-        Unavailable::Stopping => ResponseError::NotController,
+        Unavailable::Stopped(_) => ResponseError::NotController,
     };
     Fault::new(code, why.to_string())
 }
@@ -191,7 +190,7 @@ fn of_data(why: &Unavailable) -> ResponseError {
         Unavailable::TimedOut => ResponseError::RequestTimedOut,
         Unavailable::Store(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
-        Unavailable::Stopping => ResponseError::NotLeaderOrFollower,
+        Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
     }
 }
 

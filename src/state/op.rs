@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::group::{GroupAction, GroupError, GroupReply};
 use crate::types::{
-    CommitId, GroupId, Incarnation, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
-    SegmentId, Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq,
+    Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 /// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
@@ -140,6 +140,16 @@ pub enum Op {
         #[n(1)]
         action: GroupAction,
     },
+    /// A snapshot was stored; starting nodes need not read the log before it.
+    #[n(13)]
+    SnapshotTaken {
+        /// The seq of the state in it.
+        #[n(0)]
+        seq: Seq,
+        /// Its size in bytes.
+        #[n(1)]
+        bytes: u64,
+    },
 }
 
 /// Append batches to one partition, in order. Each entry has its own outcome.
@@ -262,6 +272,8 @@ pub enum Applied {
     NodeRegistered(NodeId),
     /// What the group says.
     Group(GroupReply),
+    /// Snapshots that newer ones have made superfluous; their objects may be deleted.
+    SnapshotsRetired(Vec<Seq>),
 }
 
 /// Where a batch stands.
@@ -308,16 +320,6 @@ pub enum AppendRejected {
         /// The sequence of the batch.
         found: i32,
     },
-    /// The batch was stored before, but so long ago that its offset is forgotten.
-    #[error("producer {id} repeated sequence {found} on {partition}, older than its last five batches")]
-    DuplicateSequence {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// The sequence of the batch.
-        found: i32,
-    },
 }
 
 /// Why an op changed nothing.
@@ -340,6 +342,9 @@ pub enum Rejected {
         /// How many were asked for.
         requested: i32,
     },
+    /// A topic has from 1 to [`MAX_PARTITIONS`](super::MAX_PARTITIONS) partitions.
+    #[error("a topic cannot have {0} partitions")]
+    InvalidPartitions(i32),
     /// The offset is not in the log.
     #[error("offset {offset} of {partition} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {

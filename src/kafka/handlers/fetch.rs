@@ -8,10 +8,8 @@
 //! # Memory and waiting
 //!
 //! A client asks for up to `max_bytes`, of which mostly little is there. What it asks for is reserved of
-//! the response budget before anything is read, and given back down to what was found. Clients that wait would
-//! hold it for nothing, so a Fetch first asks for what is there now. Only if that is too little does it
-//! wait, and then for no more than a small answer, which reserves little: the client's next Fetch takes
-//! the rest.
+//! the response budget right before the broker reads, and given back down to what was found, so that clients that
+//! wait hold next to nothing. What was found is held until it is sent.
 
 use std::time::Duration;
 
@@ -20,8 +18,10 @@ use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use uuid::Uuid;
 
-use crate::broker::{FetchError, FetchLimits, FetchPartition, FetchedPartition, TopicRef};
-use crate::net::BytePermit;
+use crate::broker::{
+    FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, TopicRef,
+};
+use crate::net::{BytePermit, MemoryBudget};
 use crate::types::{Offset, PartitionIndex, TopicId};
 
 use super::super::errors;
@@ -32,13 +32,26 @@ mod encoding;
 
 use encoding::{FetchAnswer, PartitionAnswer, TopicAnswer};
 
-/// The most that is read when a Fetch that waited has its answer, unless the client waits for more.
-const AFTER_WAITING: usize = 64 * 1024;
-
 /// The longest wait that is believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-type Fetched = Vec<Result<FetchedPartition, FetchError>>;
+/// A part of the response budget.
+struct Room<'a> {
+    budget: &'a MemoryBudget,
+    permit: BytePermit,
+}
+
+impl ReadRoom for Room<'_> {
+    async fn reserve(&mut self, bytes: usize) {
+        // First what is held goes back: nobody waits for room while holding some.
+        self.permit = BytePermit::none();
+        self.permit = self.budget.acquire(bytes).await;
+    }
+
+    fn keep(&mut self, bytes: usize) {
+        self.permit.shrink_to(bytes);
+    }
+}
 
 pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<FetchAnswer> {
     if context.version >= 7
@@ -52,7 +65,14 @@ pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<Fe
     }
     let partitions = partitions(context.version, &request.topics);
     let limits = limits(context, &request, &partitions);
-    let (permit, fetched) = read(context, &partitions, limits).await;
+    let mut room = Room {
+        budget: &context.shared.responses,
+        permit: BytePermit::none(),
+    };
+    let fetched = context
+        .broker()
+        .fetch_within(&context.session, &partitions, limits, &mut room)
+        .await;
     let mut fetched = fetched.into_iter();
     let topics = request.topics.into_iter().map(|topic| TopicAnswer {
         partitions: topic
@@ -67,7 +87,7 @@ pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<Fe
     Ok(FetchAnswer {
         error: 0,
         topics: topics.collect(),
-        permit,
+        permit: room.permit,
     })
 }
 
@@ -121,43 +141,6 @@ fn limits(context: &Context, request: &FetchRequest, partitions: &[FetchPartitio
         max_wait: Duration::from_millis(wait).min(LONGEST_WAIT),
         read_committed: request.isolation_level == 1,
     }
-}
-
-/// Reads what is there, or waits; see the module's text.
-async fn read(
-    context: &Context,
-    partitions: &[FetchPartition],
-    limits: FetchLimits,
-) -> (BytePermit, Fetched) {
-    let responses = &context.shared.responses;
-    let broker = context.broker();
-    let mut permit = responses.acquire(limits.max_bytes).await;
-    let now = FetchLimits {
-        max_wait: Duration::ZERO,
-        ..limits
-    };
-    let fetched = broker.fetch(&context.session, partitions, now).await;
-    let found = weigh(&fetched);
-    let failed = fetched.iter().any(Result::is_err);
-    if failed || found >= limits.min_bytes || limits.max_wait.is_zero() || partitions.is_empty() {
-        permit.shrink_to(found);
-        return (permit, fetched);
-    }
-    drop(fetched);
-    drop(permit);
-    let little = FetchLimits {
-        max_bytes: limits.max_bytes.min(AFTER_WAITING.max(limits.min_bytes)),
-        ..limits
-    };
-    let fetched = broker.fetch(&context.session, partitions, little).await;
-    // What has been read is there already; this makes those that come behind wait.
-    let permit = responses.acquire(weigh(&fetched)).await;
-    (permit, fetched)
-}
-
-fn weigh(fetched: &Fetched) -> usize {
-    let pieces = fetched.iter().flatten().flat_map(|one| &one.records);
-    pieces.map(bytes::Bytes::len).sum()
 }
 
 fn answer(

@@ -1,8 +1,31 @@
 //! Settings of topics and of the cluster: their definitions, validation, description and change.
+//!
+//! Three tables ([`definitions`]) hold every setting: those of topics, those of the cluster (which are
+//! also the defaults of the topics'), and what a node says of itself and nobody changes. What was set
+//! is in the state of the cluster, so all nodes agree; everything here but the methods of [`Broker`]
+//! is a pure function of it.
+//!
+//! A change is checked against the state and handed to the commit loop as values; the fold stores them
+//! unseen. Two clients that append to the same list at the same moment may overwrite each other, as
+//! in Kafka. A future dropped after the commit began leaves the change done.
+
+mod definitions;
+mod edit;
+mod node;
+mod resolve;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use node::{GroupBounds, Listener, NodeProperties};
+pub use settings::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
 
 use std::collections::BTreeMap;
 
 use super::{Broker, Session, TopicError, Unavailable};
+
+pub(super) use edit::initial as initial_configs;
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,101 @@
+//! What a node says of itself in Kafka's words.
+
+use std::collections::BTreeMap;
+
+use crate::config::{HostPort, ServeConfig};
+use crate::types::NodeId;
+
+/// The values of a node's read-only settings, by Kafka's name of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeProperties(BTreeMap<&'static str, String>);
+
+/// One front end that listens.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its protocol in Kafka's words: `PLAINTEXT`, `HTTP`.
+    pub name: &'static str,
+    /// Where it is bound.
+    pub bound: HostPort,
+    /// What clients are told.
+    pub advertised: HostPort,
+}
+
+/// The bounds of groups that the node keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are Kafka's and say it")]
+pub struct GroupBounds {
+    pub min_session_timeout_ms: u64,
+    pub max_session_timeout_ms: u64,
+    pub initial_rebalance_delay_ms: u64,
+    pub max_size: u64,
+    pub offset_metadata_max_bytes: u64,
+}
+
+impl NodeProperties {
+    /// What the node `id` with these settings and listeners says of itself.
+    pub fn new(
+        id: NodeId,
+        config: &ServeConfig,
+        listeners: &[Listener],
+        groups: GroupBounds,
+    ) -> NodeProperties {
+        let join = |address: fn(&Listener) -> &HostPort| {
+            let all: Vec<String> = listeners
+                .iter()
+                .map(|listener| format!("{}://{}", listener.name, address(listener)))
+                .collect();
+            all.join(",")
+        };
+        let listen = &config.listen;
+        let mut values = BTreeMap::from([
+            (
+                "advertised.listeners",
+                join(|listener| &listener.advertised),
+            ),
+            ("broker.id", id.to_string()),
+            (
+                "connections.max.idle.ms",
+                listen.idle_timeout.as_millis().to_string(),
+            ),
+            ("fetch.max.bytes", config.node.fetch_max_bytes.0.to_string()),
+            (
+                "group.initial.rebalance.delay.ms",
+                groups.initial_rebalance_delay_ms.to_string(),
+            ),
+            (
+                "group.max.session.timeout.ms",
+                groups.max_session_timeout_ms.to_string(),
+            ),
+            ("group.max.size", groups.max_size.to_string()),
+            (
+                "group.min.session.timeout.ms",
+                groups.min_session_timeout_ms.to_string(),
+            ),
+            ("listeners", join(|listener| &listener.bound)),
+            ("log.dirs", config.store.store.clone()),
+            ("max.connections", listen.max_connections.to_string()),
+            (
+                "max.connections.per.ip",
+                listen.max_connections_per_ip.to_string(),
+            ),
+            ("node.id", id.to_string()),
+            (
+                "offset.metadata.max.bytes",
+                groups.offset_metadata_max_bytes.to_string(),
+            ),
+            (
+                "socket.request.max.bytes",
+                listen.max_request_size.0.to_string(),
+            ),
+        ]);
+        if let Some(rack) = &config.node.rack {
+            values.insert("broker.rack", rack.clone());
+        }
+        NodeProperties(values)
+    }
+
+    /// The value of the setting that Kafka calls `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}

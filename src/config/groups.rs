@@ -1,0 +1,102 @@
+//! The settings. The documentation of a field is its help text and its line in `docs/settings.md`.
+
+use std::time::Duration;
+
+use super::setting::settings;
+use super::{Advertise, ListenAddress, LogFormat};
+use crate::types::ByteCount;
+
+settings! {
+    #[title = "Store"]
+    /// Where everything durable is, and how its requests are made.
+    pub struct StoreConfig {
+        /// Where everything durable is: `file://./path`, `file:///path`, `memory://`, `s3://bucket/prefix`,
+        /// `gs://bucket/prefix` or `az://container/prefix`. Credentials are taken from where the cloud's own
+        /// tools take them and are never part of it.
+        store: String = "file://./weir-data",
+        /// How long connecting to the store may take.
+        store_connect_timeout: Duration = "5s",
+        /// How long one attempt of a request to the store may take, from sending it to the last byte of the
+        /// answer.
+        store_request_timeout: Duration = "30s",
+        /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
+        /// grow up to ten seconds.
+        store_retry_deadline: Duration = "3min",
+        /// How many requests to the store may be under way at once. A quarter is kept for the manifest.
+        store_max_requests: u32 = "64",
+    }
+}
+
+settings! {
+    #[title = "Logging"]
+    /// What is logged, and how. The log goes to stderr.
+    pub struct LogConfig {
+        /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or by module, such as
+        /// `info,weir::manifest=debug`. If it is not set, `serve` logs at `info` and all other commands at `warn`.
+        log: Option<String> = "",
+        /// How log lines are written: `text` for people, `json` for machines.
+        log_format: LogFormat = "text",
+    }
+}
+
+settings! {
+    #[title = "Node"]
+    /// How a node writes, reads and lives.
+    pub struct NodeConfig {
+        /// Where the node is, so that clients may prefer what is near (Kafka's `broker.rack`).
+        rack: Option<String> = "",
+        /// The least time between two commits of this node: the dial between latency and the number of PUT
+        /// requests. A message after a pause is committed at once whatever it says. If it is not set it depends
+        /// on the store: 0 for file and memory, more for a bucket.
+        commit_interval: Option<Duration> = "",
+        /// How often the node looks for other nodes' commits while consumers wait. If it is not set it depends on
+        /// the store. Requests that must be fresh look by themselves.
+        follow_interval: Option<Duration> = "",
+        /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
+        /// given up when it lapses.
+        node_lease: Duration = "10s",
+        /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
+        /// producers.
+        ingest_buffer: ByteCount = "64MiB",
+        /// Up to how many bytes the messages of a commit are stored inside it; more go to segments.
+        inline_limit: ByteCount = "512KiB",
+        /// How large a segment grows before the next is begun.
+        segment_size: ByteCount = "8MiB",
+        /// How many segments are uploaded at once.
+        upload_parallelism: u32 = "4",
+        /// How many bytes of messages are kept in memory for consumers.
+        cache: ByteCount = "128MiB",
+        /// The most bytes of messages in the answer to one fetch, whatever the client asks for.
+        fetch_max_bytes: ByteCount = "55MiB",
+    }
+}
+
+settings! {
+    #[title = "Listening"]
+    /// Where a node listens, what it tells clients to connect to, and what it takes from them.
+    pub struct ListenConfig {
+        /// Where Kafka clients connect.
+        kafka: ListenAddress = "127.0.0.1:9092",
+        /// Where AMQP clients connect. The AMQP front end is not in this version: nothing listens.
+        amqp: ListenAddress = "127.0.0.1:5672",
+        /// Where `/healthz`, `/readyz` and `/metrics` are.
+        http: ListenAddress = "127.0.0.1:8080",
+        /// The address that clients are told to connect to, where it differs from the one listened on: the
+        /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`. Needed when a
+        /// front end listens on all addresses (0.0.0.0).
+        advertise: Option<Advertise> = "",
+        /// How many connections of clients may be open. More are closed at once.
+        max_connections: u32 = "8192",
+        /// How many of them from one address.
+        max_connections_per_ip: u32 = "8192",
+        /// How long a connection may say nothing before it is closed.
+        idle_timeout: Duration = "10min",
+        /// The largest request. A larger one closes its connection.
+        max_request_size: ByteCount = "100MiB",
+        /// How many bytes of requests and answers may be in memory. When it is full the node stops reading
+        /// from clients.
+        request_memory: ByteCount = "256MiB",
+        /// How long a node that is told to stop goes on answering what it has begun.
+        shutdown_grace: Duration = "10s",
+    }
+}

@@ -1,0 +1,466 @@
+//! The store as the rest of Weir sees it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+use tokio::time::Instant;
+
+use crate::types::Timestamp;
+
+use super::attempt::{Asked, Ended, Requests, refused};
+use super::backend::{Backend, Nature};
+use super::error::{Cause, StoreError};
+use super::failure::{Judged, Verdict};
+use super::listing::ObjectMeta;
+use super::metrics::{Outcome, RequestKind, StoreMetrics};
+use super::options::StoreOptions;
+use super::paths::ObjectPath;
+use super::url::StoreUrl;
+
+/// An object store with the four things that Weir needs of one: create if absent, read, list, delete.
+/// Cheap to clone; clones share connections, bounds and metrics.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) requests: Arc<Requests>,
+}
+
+/// The body of a put: one or more pieces that are sent one after the other and not copied.
+#[derive(Clone, Debug, Default)]
+pub struct PutBody(PutPayload);
+
+impl PutBody {
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.0.content_length() as u64
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Bytes> for PutBody {
+    fn from(bytes: Bytes) -> PutBody {
+        PutBody(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for PutBody {
+    fn from(bytes: Vec<u8>) -> PutBody {
+        PutBody(bytes.into())
+    }
+}
+
+impl From<Vec<Bytes>> for PutBody {
+    fn from(pieces: Vec<Bytes>) -> PutBody {
+        PutBody(pieces.into_iter().collect())
+    }
+}
+
+/// What became of a create.
+#[derive(Debug)]
+#[must_use]
+pub enum Created {
+    /// The object did not exist and is now ours.
+    Created,
+    /// The object existed before, and the store said so in answer to the only attempt.
+    Exists,
+    /// The store may or may not have applied it: read the object to know. Another create of the same
+    /// bytes at the same name is safe only for a caller who can tell its own bytes from others'.
+    Unknown(Cause),
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.name())
+    }
+}
+
+impl Store {
+    /// Sets the store up. For a bucket no request is made to it: the first use finds out whether it is
+    /// there. A directory is made if it is absent.
+    ///
+    /// # Errors
+    /// [`StoreError::Setup`] if the environment lacks credentials or a region, or the directory cannot be
+    /// made.
+    pub async fn open(
+        url: &StoreUrl,
+        options: StoreOptions,
+        metrics: StoreMetrics,
+    ) -> Result<Store, StoreError> {
+        let backend = Backend::open(url, &options).await?;
+        Ok(Store::of(backend, options, metrics))
+    }
+
+    /// A store in this process's memory with the default settings, for tests.
+    pub fn memory() -> Store {
+        let objects = Arc::new(object_store::memory::InMemory::new());
+        Store::from_object_store(objects, StoreOptions::default(), StoreMetrics::default())
+    }
+
+    /// Any implementation, taken as a store without a clock of its own: for simulation and faults.
+    #[doc(hidden)]
+    pub fn from_object_store(
+        objects: Arc<dyn ObjectStore>,
+        options: StoreOptions,
+        metrics: StoreMetrics,
+    ) -> Store {
+        let backend = Backend::of(objects, Nature::Memory, "memory://".to_owned());
+        Store::of(backend, options, metrics)
+    }
+
+    pub(super) fn of(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Store {
+        Store {
+            requests: Arc::new(Requests::new(backend, options, metrics)),
+        }
+    }
+
+    /// The store's URL.
+    pub fn name(&self) -> &str {
+        &self.requests.backend.name
+    }
+
+    /// The counters of this store.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.requests.metrics
+    }
+
+    /// The settings of this store.
+    pub fn options(&self) -> &StoreOptions {
+        &self.requests.options
+    }
+
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        self.requests.backend.objects.as_ref()
+    }
+
+    pub(super) fn location(&self, path: &ObjectPath) -> Path {
+        self.under_prefix(path.as_str())
+    }
+
+    pub(super) fn under_prefix(&self, name: &str) -> Path {
+        let prefix = &self.requests.backend.prefix;
+        prefix.parts().chain(Path::from(name).parts()).collect()
+    }
+
+    /// Creates the object if it does not exist. Makes **one** attempt, for a second could not tell the
+    /// object that it finds from the one that the first attempt made. A future dropped before its end is an
+    /// unknown outcome too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the request was never sent. [`StoreError::Refused`]: the store refused
+    /// it. In both cases the object was not created by this call.
+    pub async fn create(
+        &self,
+        path: &ObjectPath,
+        body: impl Into<PutBody>,
+        kind: RequestKind,
+    ) -> Result<Created, StoreError> {
+        let PutBody(payload) = body.into();
+        let asked = Asked {
+            kind,
+            subject: path,
+            sent: payload.content_length() as u64,
+        };
+        let location = self.location(path);
+        let options = PutOptions::from(PutMode::Create);
+        let work = self.objects().put_opts(&location, payload, options);
+        let began = Instant::now();
+        let limit = self.options().request_timeout;
+        let attempt = self.requests.attempt(asked, limit, work).await;
+        let failure = match attempt.result {
+            Ok(_) => {
+                attempt.running.end(Outcome::Ok);
+                return Ok(Created::Created);
+            }
+            Err(failure) => failure,
+        };
+        match failure.verdict {
+            Verdict::Exists => {
+                attempt.running.end(Outcome::Exists);
+                Ok(Created::Exists)
+            }
+            Verdict::Transient { reached: true } => {
+                attempt.running.end(Outcome::Unknown);
+                Ok(Created::Unknown(failure.cause))
+            }
+            Verdict::Transient { reached: false } => {
+                attempt.running.end(Outcome::Error);
+                Err(self.requests.unavailable(asked, failure.cause, 1, began))
+            }
+            Verdict::Permanent { advice } => {
+                attempt.running.end(Outcome::Error);
+                Err(refused(asked, failure.cause, advice))
+            }
+            Verdict::NotFound | Verdict::OutOfRange => {
+                attempt.running.end(Outcome::Error);
+                let advice = "Create the bucket, or correct the store's URL";
+                Err(refused(asked, failure.cause, advice))
+            }
+        }
+    }
+
+    /// Writes an object under a name that nobody else can mint, so that it may be repeated: with backoff
+    /// until the deadline.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the deadline has passed (the object may exist),
+    /// [`StoreError::Refused`].
+    pub async fn put_unique(
+        &self,
+        path: &ObjectPath,
+        body: impl Into<PutBody>,
+        kind: RequestKind,
+    ) -> Result<(), StoreError> {
+        let PutBody(payload) = body.into();
+        let asked = Asked {
+            kind,
+            subject: path,
+            sent: payload.content_length() as u64,
+        };
+        let location = self.location(path);
+        let put = || {
+            let options = PutOptions::from(PutMode::Overwrite);
+            self.objects().put_opts(&location, payload.clone(), options)
+        };
+        match self.requests.repeat(asked, put).await {
+            Ok(_) => Ok(()),
+            Err(ended) => Err(plain(ended, path, &(0..0))),
+        }
+    }
+
+    /// Reads a whole object, with retries.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::TooLarge`], [`StoreError::Unavailable`],
+    /// [`StoreError::Refused`].
+    pub async fn get(&self, path: &ObjectPath, kind: RequestKind) -> Result<Bytes, StoreError> {
+        let asked = reading(path, kind);
+        let location = self.location(path);
+        let limit = self.options().max_object.0;
+        let get = || self.read(&location, GetOptions::default(), limit);
+        match self.requests.repeat(asked, get).await {
+            Ok(Read::Bytes(bytes, _)) => {
+                self.metrics().add_received(kind, bytes.len() as u64);
+                Ok(bytes)
+            }
+            Ok(Read::TooLarge(size)) => Err(StoreError::TooLarge {
+                path: path.clone(),
+                size,
+                limit,
+            }),
+            Err(ended) => Err(plain(ended, path, &(0..0))),
+        }
+    }
+
+    /// Reads a range of an object, cut off at the object's end, with retries. Returns the bytes and the
+    /// size of the whole object.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] if the range is empty or begins at or after the object's end, and those
+    /// of [`Store::get`].
+    pub async fn get_range(
+        &self,
+        path: &ObjectPath,
+        range: Range<u64>,
+        kind: RequestKind,
+    ) -> Result<(Bytes, u64), StoreError> {
+        let (asked, limit) = (reading(path, kind), self.options().max_object.0);
+        self.check_range(path, &range)?;
+        let location = self.location(path);
+        let get = || self.read_range(&location, range.clone());
+        match self.requests.repeat(asked, get).await {
+            Ok(read) => self.received(read, path, kind, limit),
+            Err(ended) => Err(plain(ended, path, &range)),
+        }
+    }
+
+    /// Asks **once** for the first `limit` bytes of an object that may not exist: the follower's question
+    /// whether there is a next commit. Returns the bytes and the size of the whole object, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: ask again later. [`StoreError::Refused`],
+    /// [`StoreError::OutOfRange`] for an empty object.
+    pub async fn probe(
+        &self,
+        path: &ObjectPath,
+        limit: u64,
+        kind: RequestKind,
+    ) -> Result<Option<(Bytes, u64)>, StoreError> {
+        let range = 0..limit;
+        self.check_range(path, &range)?;
+        let asked = reading(path, kind);
+        let location = self.location(path);
+        let began = Instant::now();
+        let patience = self.options().request_timeout;
+        let work = self.read_range(&location, range.clone());
+        let attempt = self.requests.attempt(asked, patience, work).await;
+        let failure = match attempt.result {
+            Ok(read) => {
+                attempt.running.end(Outcome::Ok);
+                return self.received(read, path, kind, limit).map(Some);
+            }
+            Err(failure) => failure,
+        };
+        let (outcome, answer) = match failure.verdict {
+            Verdict::NotFound => (Outcome::NotFound, Ok(None)),
+            Verdict::OutOfRange => {
+                let path = path.clone();
+                (Outcome::Error, Err(StoreError::OutOfRange { path, range }))
+            }
+            Verdict::Permanent { advice } => {
+                (Outcome::Error, Err(refused(asked, failure.cause, advice)))
+            }
+            Verdict::Exists | Verdict::Transient { .. } => {
+                let error = self.requests.unavailable(asked, failure.cause, 1, began);
+                (Outcome::Error, Err(error))
+            }
+        };
+        attempt.running.end(outcome);
+        answer
+    }
+
+    fn check_range(&self, path: &ObjectPath, range: &Range<u64>) -> Result<(), StoreError> {
+        let length = range.end.saturating_sub(range.start);
+        let limit = self.options().max_object.0;
+        if length == 0 {
+            return Err(StoreError::OutOfRange {
+                path: path.clone(),
+                range: range.clone(),
+            });
+        }
+        if length > limit {
+            return Err(StoreError::TooLarge {
+                path: path.clone(),
+                size: length,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn received(
+        &self,
+        read: Read,
+        path: &ObjectPath,
+        kind: RequestKind,
+        limit: u64,
+    ) -> Result<(Bytes, u64), StoreError> {
+        match read {
+            Read::Bytes(bytes, size) => {
+                self.metrics().add_received(kind, bytes.len() as u64);
+                Ok((bytes, size))
+            }
+            Read::TooLarge(size) => Err(StoreError::TooLarge {
+                path: path.clone(),
+                size,
+                limit,
+            }),
+        }
+    }
+
+    async fn read_range(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        if self.requests.backend.nature == Nature::Memory {
+            return self.slice(location, range).await;
+        }
+        let limit = range.end - range.start;
+        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
+        self.read(location, options, limit).await
+    }
+
+    /// A store in memory gives a whole object for nothing, but tells a range after its end from other
+    /// errors only in words.
+    async fn slice(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        let result = self
+            .objects()
+            .get_opts(location, GetOptions::default())
+            .await?;
+        let whole = result.bytes().await?;
+        let size = whole.len() as u64;
+        if range.start >= size {
+            let judged = Judged {
+                verdict: Verdict::OutOfRange,
+                cause: Cause::new("the range begins after the object's end"),
+            };
+            return Err(judged.wrap("memory"));
+        }
+        let end = range.end.min(size) as usize;
+        Ok(Read::Bytes(whole.slice(range.start as usize..end), size))
+    }
+
+    /// Reads what the options ask for if that is not more than `limit` bytes.
+    async fn read(
+        &self,
+        location: &Path,
+        options: GetOptions,
+        limit: u64,
+    ) -> object_store::Result<Read> {
+        let result = self.objects().get_opts(location, options).await?;
+        let (size, length) = (result.meta.size, result.range.end - result.range.start);
+        if length > limit {
+            return Ok(Read::TooLarge(length));
+        }
+        let bytes = result.bytes().await?;
+        if bytes.len() as u64 == length {
+            return Ok(Read::Bytes(bytes, size));
+        }
+        // A file that is cut short while it is read, or an answer that broke off unnoticed.
+        let judged = Judged {
+            verdict: Verdict::Transient { reached: true },
+            cause: Cause::new(&format!("{} bytes came instead of {length}", bytes.len())),
+        };
+        Err(judged.wrap("store"))
+    }
+
+    /// Size and time of an object, with retries.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unavailable`], [`StoreError::Refused`].
+    pub async fn head(
+        &self,
+        path: &ObjectPath,
+        kind: RequestKind,
+    ) -> Result<ObjectMeta, StoreError> {
+        let location = self.location(path);
+        let head = || self.objects().head(&location);
+        match self.requests.repeat(reading(path, kind), head).await {
+            Ok(meta) => Ok(ObjectMeta {
+                path: path.clone(),
+                size: meta.size,
+                last_modified: Timestamp(meta.last_modified.timestamp_millis()),
+            }),
+            Err(ended) => Err(plain(ended, path, &(0..0))),
+        }
+    }
+}
+
+enum Read {
+    Bytes(Bytes, u64),
+    TooLarge(u64),
+}
+
+pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
+    Asked {
+        kind,
+        subject: path,
+        sent: 0,
+    }
+}
+
+pub(super) fn plain(ended: Ended, path: &ObjectPath, range: &Range<u64>) -> StoreError {
+    match ended {
+        Ended::NotFound => StoreError::NotFound { path: path.clone() },
+        Ended::OutOfRange => StoreError::OutOfRange {
+            path: path.clone(),
+            range: range.clone(),
+        },
+        Ended::Error(error) => error,
+    }
+}
