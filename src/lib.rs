@@ -1,6 +1,7 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod env;
 pub mod format;
@@ -8,4 +9,5 @@ pub mod manifest;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod telemetry;
 pub mod types;

@@ -111,7 +111,7 @@ pub(super) fn replacement(
 }
 
 /// Checks the settings of a topic to be created: what is stored with it.
-pub(super) fn initial(
+pub(in crate::broker) fn initial(
     wanted: &BTreeMap<String, Option<String>>,
     cluster: &Overrides,
 ) -> Result<Overrides, ConfigError> {
