@@ -1,0 +1,43 @@
+//! What the read path counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The read path's metrics. Cheap to clone; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct FetchMetrics {
+    /// Blocks that were in the cache.
+    pub hits: Counter,
+    /// Blocks that were not.
+    pub misses: Counter,
+    /// Blocks that were loaded before anybody asked for them.
+    pub readahead: Counter,
+    /// Bytes in the caches.
+    pub cached: Gauge,
+}
+
+impl FetchMetrics {
+    /// Metrics that `registry` shows.
+    pub fn register(registry: &mut Registry) -> FetchMetrics {
+        let m = FetchMetrics::default();
+        let r = registry.sub_registry_with_prefix("weir_cache");
+        r.register(
+            "hits",
+            "Blocks of objects that were in the cache when asked for",
+            m.hits.clone(),
+        );
+        r.register(
+            "misses",
+            "Blocks of objects that were not",
+            m.misses.clone(),
+        );
+        r.register(
+            "readahead",
+            "Blocks that were loaded before they were asked for",
+            m.readahead.clone(),
+        );
+        r.register_with_unit("size", "Bytes in the cache", Unit::Bytes, m.cached.clone());
+        m
+    }
+}

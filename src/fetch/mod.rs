@@ -1,0 +1,25 @@
+//! The read path: (partition, offset) -> slice -> blocks of an object -> record batches with real offsets.
+//!
+//! Objects never change, so a block of one that was read once is right for ever; what a node just wrote
+//! or followed is put in the cache before its state is published, so consumers of the tail do not touch
+//! the store. Misses are loaded once for all who wait (single flight). Loads of recent objects and of old
+//! ones have separate, bounded pools and separate caches: catching up can neither starve the tail nor evict it.
+//! There is no LIST on any path, and nothing here decides anything: no state is changed.
+//!
+//! Every batch is checked against its CRC32C before it is handed out (I4), and its base offset and leader epoch
+//! are patched in the copy that goes to the client; the other bytes are as the producer sent them.
+//!
+//! A future that is dropped leaves a load running for whoever else waits, or cancelled if nobody does; both are
+//! harmless. An object that is missing was replaced since the reader's state was current: the caller
+//! refreshes its state and asks again.
+
+mod blocks;
+mod metrics;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{BLOCK, Blocks, CacheOptions, split};
+pub use metrics::FetchMetrics;
+pub use reader::{ReadError, ReadLimits, Reader};
