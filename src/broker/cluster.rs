@@ -1,8 +1,13 @@
 //! The cluster as clients see it: its nodes, and which of them a client should use for what.
 
-use crate::types::{NodeId, TopicPartition};
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
 use super::{Broker, Session, Unavailable};
+use crate::types::{NodeId, TopicPartition};
 
 /// A live node, as one front end's clients may connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,23 +30,39 @@ pub struct ClusterView {
     pub cluster_id: String,
     /// The nodes, by id.
     pub nodes: Vec<NodeView>,
-    /// The node that answers.
+    /// The node that answers, under the id that stands for the address it advertises.
     pub this: NodeId,
 }
 
 impl ClusterView {
     /// The node that clients should use for `partition`: any node would do, this spreads them evenly,
-    /// and all nodes agree.
+    /// and all nodes agree. When a node comes or goes, only its own partitions move.
     pub fn leader(&self, partition: TopicPartition) -> &NodeView {
-        let _ = partition;
-        todo!()
+        let (high, low) = partition.topic.0.as_u64_pair();
+        self.choose(high ^ low.rotate_left(32) ^ u64::from(partition.partition.0.unsigned_abs()))
     }
 
     /// The node that clients should use for the group (or other coordinated thing) named `key`.
     pub fn coordinator(&self, key: &str) -> &NodeView {
-        let _ = key;
-        todo!()
+        self.choose(crc32c::crc32c(key.as_bytes()).into())
     }
+
+    /// Rendezvous hashing: every node bids, the highest bid has it.
+    fn choose(&self, key: u64) -> &NodeView {
+        let bid = |node: &&NodeView| (mixed(key ^ mixed(node.id.0.unsigned_abs().into())), node.id);
+        self.nodes
+            .iter()
+            .max_by_key(bid)
+            .expect("the node that answers is among them")
+    }
+}
+
+/// The finaliser of SplitMix64: every bit of the input changes half of the output's.
+fn mixed(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl Broker {
@@ -51,7 +72,115 @@ impl Broker {
         session: &Session,
         protocol: &str,
     ) -> Result<ClusterView, Unavailable> {
-        let _ = (session, protocol);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let now = self.inner.env.now().max(state.time());
+        let own = self.own_endpoint(protocol).unwrap_or_default();
+        let mut by_address: BTreeMap<String, NodeView> = BTreeMap::new();
+        for (id, node) in state.nodes().filter(|(_, node)| node.lease_until() >= now) {
+            let Some(address) = node.endpoints().get(protocol) else {
+                continue;
+            };
+            // Ids come in order: the lowest of an address stands for it.
+            if !by_address.contains_key(address)
+                && let Some(view) = view(id, address, node.rack())
+            {
+                by_address.insert(address.clone(), view);
+            }
+        }
+        let id = self.node_id().unwrap_or_default();
+        let this = match by_address.get(&own) {
+            Some(node) => node.id,
+            None => {
+                // Its lease has lapsed, and it answers all the same.
+                let unnamed =
+                    || Unavailable::Store("this node does not say where it listens".to_owned());
+                let node = view(id, &own, self.own_rack().as_deref()).ok_or_else(unnamed)?;
+                by_address.insert(own, node);
+                id
+            }
+        };
+        let mut nodes: Vec<_> = by_address.into_values().collect();
+        nodes.sort_by_key(|node| node.id);
+        Ok(ClusterView {
+            cluster_id: self.cluster_id(),
+            nodes,
+            this,
+        })
+    }
+
+    /// The cluster's id, a base64 UUID as Kafka's.
+    pub fn cluster_id(&self) -> String {
+        encode_id(self.inner.cluster_id)
+    }
+
+    /// Every operation passes here. There are no accounts yet: everybody may do everything.
+    pub(super) fn authorize(&self, session: &Session) {
+        tracing::trace!(principal = session.principal, "allowed");
+    }
+}
+
+fn encode_id(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+fn view(id: NodeId, address: &str, rack: Option<&str>) -> Option<NodeView> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    Some(NodeView {
+        id,
+        host,
+        port: port.parse().ok()?,
+        rack: rack.map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{PartitionIndex, TopicId};
+
+    fn cluster(ids: &[i32]) -> ClusterView {
+        let node = |id: &i32| view(NodeId(*id), &format!("h{id}:9092"), None).unwrap();
+        ClusterView {
+            cluster_id: String::new(),
+            this: NodeId(ids[0]),
+            nodes: ids.iter().map(node).collect(),
+        }
+    }
+
+    fn leaders(cluster: &ClusterView) -> Vec<i32> {
+        let topic = TopicId(Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788));
+        let partition = |p| TopicPartition {
+            topic,
+            partition: PartitionIndex(p),
+        };
+        (0..3000)
+            .map(|p| cluster.leader(partition(p)).id.0)
+            .collect()
+    }
+
+    #[test]
+    fn partitions_are_spread_evenly_and_whoever_is_asked_says_the_same() {
+        let one = leaders(&cluster(&[0, 1, 2]));
+        assert_eq!(one, leaders(&cluster(&[2, 0, 1])));
+        for id in 0..3 {
+            let share = one.iter().filter(|leader| **leader == id).count();
+            assert!(
+                (850..1150).contains(&share),
+                "node {id} has {share} of 3000"
+            );
+        }
+    }
+
+    #[test]
+    fn when_a_node_goes_only_its_partitions_move() {
+        let (before, after) = (leaders(&cluster(&[0, 1, 2])), leaders(&cluster(&[0, 2])));
+        let moved = before.iter().zip(&after).filter(|(b, a)| b != a);
+        assert!(moved.clone().all(|(before, _)| *before == 1));
+        assert!(moved.count() > 0);
     }
 }

@@ -1,12 +1,15 @@
 //! Fetch: read from offsets, wait for more when there is too little.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use crate::types::{Offset, PartitionIndex};
+use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
+use crate::fetch::{ReadError, ReadLimits};
+use crate::state::{Partition, State};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// Where to read.
 #[derive(Clone, Debug)]
@@ -88,17 +91,200 @@ pub enum FetchError {
     Unavailable(#[from] Unavailable),
 }
 
+/// How often a read is repeated with a newer state when an object is gone.
+const MISSING_RETRIES: usize = 3;
+
 impl Broker {
     /// Reads the partitions, in order, within the limits; answers when `min_bytes` are there, a
-    /// partition has an error, or `max_wait` is over. Every record acknowledged anywhere before the call is
-    /// seen.
+    /// partition has an error, or `max_wait` is over. A record acknowledged anywhere before the call is seen,
+    /// by this call or, where there are earlier records to return first, by a later one.
     pub async fn fetch(
         &self,
         session: &Session,
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
-        let _ = (session, partitions, limits);
-        todo!()
+        self.authorize(session);
+        let deadline = Instant::now() + limits.max_wait;
+        let mut states = self.inner.manifest.subscribe();
+        let mut state = states.borrow_and_update().clone();
+        let mut is_fresh = false;
+        let mut following = None;
+        loop {
+            let answer = self.read_all(&state, partitions, limits).await;
+            let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
+            let failed = answer.iter().any(Result::is_err);
+            if (bytes >= limits.min_bytes && bytes > 0) || (is_fresh && failed) {
+                return answer;
+            }
+            if !is_fresh {
+                // What is missing may have been written through another node.
+                let before = state.seq();
+                state = match self.fresh().await {
+                    Ok(fresh) => fresh,
+                    Err(error) => {
+                        return answer
+                            .into_iter()
+                            .map(|a| a.and(Err(error.clone().into())))
+                            .collect();
+                    }
+                };
+                is_fresh = true;
+                if state.seq() != before && self.has_more(&state, partitions, &answer) {
+                    continue;
+                }
+            }
+            following.get_or_insert_with(|| self.inner.manifest.follow());
+            loop {
+                match tokio::time::timeout_at(deadline, states.changed()).await {
+                    // Time is over, or the node is stopping: what was found is the answer.
+                    Err(_) | Ok(Err(_)) => return answer,
+                    Ok(Ok(())) => {
+                        state = states.borrow_and_update().clone();
+                        if self.has_more(&state, partitions, &answer) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether reading again can give something else.
+    fn has_more(
+        &self,
+        state: &State,
+        partitions: &[FetchPartition],
+        answer: &[Result<FetchedPartition, FetchError>],
+    ) -> bool {
+        partitions.iter().zip(answer).any(|(wanted, answer)| {
+            let topic = wanted.topic.find(state);
+            let now = topic.and_then(|topic| topic.partition(wanted.partition));
+            match (now, answer) {
+                (Some(now), Ok(answer)) => {
+                    (now.high_watermark(), now.log_start())
+                        != (answer.high_watermark, answer.log_start)
+                }
+                (now, answer) => now.is_some() || answer.is_ok(),
+            }
+        })
+    }
+
+    async fn read_all(
+        &self,
+        state: &Arc<State>,
+        partitions: &[FetchPartition],
+        limits: FetchLimits,
+    ) -> Vec<Result<FetchedPartition, FetchError>> {
+        let mut answer = Vec::with_capacity(partitions.len());
+        let mut left = limits.max_bytes;
+        let mut empty = true;
+        for wanted in partitions {
+            let limits = ReadLimits {
+                max_bytes: wanted.max_bytes.min(left),
+                at_least_one: empty,
+            };
+            let read = self.read_one(state.clone(), wanted, limits);
+            let read = match tokio::time::timeout(self.inner.settings.request_timeout, read).await {
+                Ok(read) => read,
+                Err(_) => Err(Unavailable::TimedOut.into()),
+            };
+            if let Ok(read) = &read {
+                left = left.saturating_sub(read.len());
+                empty &= read.len() == 0;
+            }
+            answer.push(read);
+        }
+        answer
+    }
+
+    async fn read_one(
+        &self,
+        mut state: Arc<State>,
+        wanted: &FetchPartition,
+        limits: ReadLimits,
+    ) -> Result<FetchedPartition, FetchError> {
+        let mut attempts = 0;
+        loop {
+            let (id, partition) = find(&state, wanted)?;
+            let read = self
+                .inner
+                .reader
+                .read(&state, id, partition, wanted.offset, limits);
+            match read.await {
+                Ok(records) => {
+                    return Ok(FetchedPartition {
+                        records: if records.is_empty() {
+                            Vec::new()
+                        } else {
+                            vec![records]
+                        },
+                        high_watermark: partition.high_watermark(),
+                        last_stable: partition.high_watermark(),
+                        log_start: partition.log_start(),
+                    });
+                }
+                Err(error) if error.is_missing_object() && attempts < MISSING_RETRIES => {
+                    attempts += 1;
+                    state = self.fresh().await?;
+                }
+                Err(error @ ReadError::Corrupt { .. }) => {
+                    tracing::error!(%error, "stored records cannot be read");
+                    return Err(FetchError::Corrupt(error.to_string()));
+                }
+                Err(error) => return Err(Unavailable::Store(error.to_string()).into()),
+            }
+        }
+    }
+}
+
+/// The partition, if the offset is in it.
+fn find<'a>(
+    state: &'a State,
+    wanted: &FetchPartition,
+) -> Result<(TopicPartition, &'a Partition), FetchError> {
+    let index = wanted.partition;
+    let topic = wanted
+        .topic
+        .find(state)
+        .ok_or_else(|| match &wanted.topic {
+            TopicRef::Name(name) => FetchError::UnknownTopic(name.clone()),
+            TopicRef::Id(id) => FetchError::UnknownTopicId(*id),
+        })?;
+    let partition = topic
+        .partition(index)
+        .ok_or_else(|| FetchError::UnknownPartition {
+            topic: topic.name().to_string(),
+            partition: index,
+        })?;
+    if let Some(epoch) = wanted.current_leader_epoch.filter(|epoch| *epoch > 0) {
+        return Err(FetchError::UnknownLeaderEpoch(epoch));
+    }
+    let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
+    if wanted.offset < log_start || wanted.offset > high_watermark {
+        return Err(FetchError::OffsetOutOfRange {
+            offset: wanted.offset,
+            log_start,
+            high_watermark,
+        });
+    }
+    Ok((
+        TopicPartition {
+            topic: topic.id(),
+            partition: index,
+        },
+        partition,
+    ))
+}
+
+impl FetchedPartition {
+    /// The bytes of its records.
+    pub fn len(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }

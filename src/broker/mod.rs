@@ -10,17 +10,29 @@
 //! An operation that changes something hands ops to the commit loop and awaits their outcome. Dropping the
 //! future abandons the answer, not the change: the ops may still be committed. That is the same case as
 //! a response lost on the way to the client, and clients have the same means against it (idempotent
-//! producers, generations, absolute offsets).
+//! producers, generations, absolute offsets). Nothing here is remembered that the state does not hold, but for
+//! hints (who was heard from lately, which producer ids of a block are left), so a node that dies takes
+//! nothing with it.
+//!
+//! # Time
+//!
+//! Every operation is bounded in time by the client's own time-out or by [`BrokerSettings::request_timeout`];
+//! when it is over the client is told to try again.
 
 mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod lease;
 mod offsets;
 mod produce;
 mod producers;
+mod resolve;
 mod session;
 mod topics;
+
+#[cfg(test)]
+mod tests;
 
 pub use cluster::{ClusterView, NodeView};
 pub use configs::{
@@ -32,16 +44,138 @@ pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
     JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest, Synced,
 };
+pub use lease::{Endpoints, Presence};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced};
 pub use session::{Session, Unavailable};
 pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::env::Env;
+use crate::fetch::Reader;
+use crate::ingest::Ingest;
+use crate::manifest::{Committed, Manifest};
+use crate::state::State;
+use crate::state::op::Op;
+use crate::types::Incarnation;
 
 /// A node's broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    #[expect(dead_code, reason = "being built")]
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+/// How a broker behaves.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// How long an operation may take whose request brings no time-out of its own.
+    pub request_timeout: Duration,
+    /// How long a node that serves clients counts as alive after its last commit.
+    pub node_lease: Duration,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> BrokerSettings {
+        BrokerSettings {
+            request_timeout: Duration::from_secs(30),
+            node_lease: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a broker is made of.
+pub struct BrokerParts {
+    /// The log and its fold.
+    pub manifest: Manifest,
+    /// The write path.
+    pub ingest: Arc<Ingest>,
+    /// The read path.
+    pub reader: Reader,
+    /// Clocks and randomness.
+    pub env: Env,
+    /// Which run of a node this is.
+    pub incarnation: Incarnation,
+    /// The cluster's id.
+    pub cluster_id: Uuid,
+    /// How it behaves.
+    pub settings: BrokerSettings,
+}
+
+struct Inner {
+    manifest: Manifest,
+    ingest: Arc<Ingest>,
+    reader: Reader,
+    env: Env,
+    incarnation: Incarnation,
+    cluster_id: Uuid,
+    settings: BrokerSettings,
+    presence: lease::Registration,
+    producer_ids: producers::Block,
+    topic_settings: resolve::SettingsCache,
+    /// What this node says of itself, once it listens.
+    properties: OnceLock<NodeProperties>,
+}
+
+impl Broker {
+    /// A broker of these parts. It is not registered yet: see [`Broker::register`].
+    pub fn new(parts: BrokerParts) -> Broker {
+        let BrokerParts {
+            manifest,
+            ingest,
+            reader,
+            env,
+            incarnation,
+            cluster_id,
+            settings,
+        } = parts;
+        let inner = Inner {
+            manifest,
+            ingest,
+            reader,
+            env,
+            incarnation,
+            cluster_id,
+            settings,
+            presence: lease::Registration::default(),
+            producer_ids: producers::Block::default(),
+            topic_settings: resolve::SettingsCache::default(),
+            properties: OnceLock::new(),
+        };
+        Broker {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Sets what this node says of its own settings; once, when it listens.
+    pub fn describe_self(&self, properties: NodeProperties) {
+        // Whoever comes second says the same.
+        let _ = self.inner.properties.set(properties);
+    }
+
+    /// The manifest, for what only looks: metrics, readiness, inspection.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// A state that contains every commit acknowledged anywhere before the call.
+    async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
+        let fresh = self.inner.manifest.fresh();
+        match tokio::time::timeout(self.inner.settings.request_timeout, fresh).await {
+            Ok(state) => Ok(state?),
+            Err(_) => Err(Unavailable::TimedOut),
+        }
+    }
+
+    /// Commits ops and waits for their outcomes.
+    async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
+        let commit = self.inner.manifest.commit(ops);
+        match tokio::time::timeout(self.inner.settings.request_timeout, commit).await {
+            Ok(committed) => Ok(committed?),
+            Err(_) => Err(Unavailable::TimedOut),
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
-use crate::types::{Offset, PartitionIndex, Timestamp};
-
 use super::{Broker, Session, TopicRef, Unavailable};
+use crate::fetch::ReadError;
+use crate::state::op::{Applied, Op, Rejected};
+use crate::state::{Partition, State};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
 
 /// Which offset is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +84,66 @@ impl Broker {
         partitions: &[(TopicRef, PartitionIndex, Option<i32>, OffsetSpec)],
         read_committed: bool,
     ) -> Vec<Result<FoundOffset, ListOffsetsError>> {
-        let _ = (session, partitions, read_committed);
-        todo!()
+        self.authorize(session);
+        // Without transactions the last stable offset is the high watermark.
+        let _ = read_committed;
+        let state = match self.fresh().await {
+            Ok(state) => state,
+            Err(error) => return vec![Err(error.into()); partitions.len()],
+        };
+        let mut answer = Vec::with_capacity(partitions.len());
+        for (topic, index, epoch, spec) in partitions {
+            let found = self.find_offset(&state, topic, *index, *epoch, *spec);
+            let found = tokio::time::timeout(self.inner.settings.request_timeout, found).await;
+            answer.push(found.unwrap_or(Err(Unavailable::TimedOut.into())));
+        }
+        answer
+    }
+
+    async fn find_offset(
+        &self,
+        state: &State,
+        topic: &TopicRef,
+        index: PartitionIndex,
+        epoch: Option<i32>,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, ListOffsetsError> {
+        let (id, partition) = find(state, topic, index)?;
+        if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
+            return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
+        }
+        let plain = |offset| FoundOffset {
+            offset: Some(offset),
+            timestamp: None,
+        };
+        let target = match spec {
+            OffsetSpec::Earliest => return Ok(plain(partition.log_start())),
+            OffsetSpec::Latest => return Ok(plain(partition.high_watermark())),
+            OffsetSpec::At(time) => Some(time),
+            OffsetSpec::MaxTimestamp => {
+                let slices = partition.slices_from(partition.log_start());
+                slices.map(|(_, slice)| slice.max_timestamp).max()
+            }
+        };
+        let found = match target {
+            Some(target) => {
+                self.inner
+                    .reader
+                    .find_by_time(state, id, partition, target)
+                    .await
+            }
+            None => Ok(None),
+        };
+        match found {
+            Ok(found) => Ok(FoundOffset {
+                offset: found.map(|(offset, _)| offset),
+                timestamp: found.map(|(_, timestamp)| timestamp),
+            }),
+            Err(error @ ReadError::Corrupt { .. }) => {
+                Err(ListOffsetsError::Corrupt(error.to_string()))
+            }
+            Err(error) => Err(Unavailable::Store(error.to_string()).into()),
+        }
     }
 
     /// The end offset of a leader epoch (KIP-101). There is one epoch, 0, for ever: answers with the high
@@ -95,8 +155,10 @@ impl Broker {
         partition: PartitionIndex,
         epoch: i32,
     ) -> Result<Option<Offset>, ListOffsetsError> {
-        let _ = (session, topic, partition, epoch);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let (_, partition) = find(&state, topic, partition)?;
+        Ok((epoch == 0).then(|| partition.high_watermark()))
     }
 
     /// Raises log start offsets: `None` means to the high watermark. Answers the log start afterwards.
@@ -105,7 +167,76 @@ impl Broker {
         session: &Session,
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Vec<Result<Offset, DeleteRecordsError>> {
-        let _ = (session, partitions);
-        todo!()
+        self.authorize(session);
+        self.try_delete_records(partitions)
+            .await
+            .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
     }
+
+    async fn try_delete_records(
+        &self,
+        partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
+    ) -> Result<Vec<Result<Offset, DeleteRecordsError>>, Unavailable> {
+        let state = self
+            .state_with(partitions.iter().map(|(topic, index, _)| (topic, *index)))
+            .await?;
+        let unknown = |topic: &TopicRef, index| DeleteRecordsError::UnknownPartition {
+            topic: topic.to_string(),
+            partition: index,
+        };
+        let mut ops = Vec::new();
+        let mut found = Vec::new();
+        for (topic, index, before) in partitions {
+            found.push(find(&state, topic, *index).map(|(partition, _)| {
+                ops.push(Op::DeleteRecords {
+                    partition,
+                    before: *before,
+                });
+            }));
+        }
+        let mut outcomes = match ops.is_empty() {
+            true => Vec::new(),
+            false => self.commit(ops).await?.outcomes,
+        }
+        .into_iter();
+        let answer = partitions
+            .iter()
+            .zip(found)
+            .map(|((topic, index, _), found)| {
+                found.map_err(|_| unknown(topic, *index))?;
+                match outcomes.next() {
+                    Some(Ok(Applied::RecordsDeleted(log_start))) => Ok(log_start),
+                    Some(Err(Rejected::OffsetOutOfRange {
+                        offset,
+                        log_start,
+                        high_watermark,
+                        ..
+                    })) => Err(DeleteRecordsError::OffsetOutOfRange {
+                        offset,
+                        log_start,
+                        high_watermark,
+                    }),
+                    _ => Err(unknown(topic, *index)),
+                }
+            });
+        Ok(answer.collect())
+    }
+}
+
+fn find<'a>(
+    state: &'a State,
+    topic: &TopicRef,
+    index: PartitionIndex,
+) -> Result<(TopicPartition, &'a Partition), ListOffsetsError> {
+    let found = topic.find(state).and_then(|topic| {
+        let id = TopicPartition {
+            topic: topic.id(),
+            partition: index,
+        };
+        Some((id, topic.partition(index)?))
+    });
+    found.ok_or_else(|| ListOffsetsError::UnknownPartition {
+        topic: topic.to_string(),
+        partition: index,
+    })
 }

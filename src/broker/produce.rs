@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
-use crate::types::{Offset, PartitionIndex, Timestamp};
-
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Session, TopicRef, TopicSettings, Unavailable};
+use crate::ingest::{Append, AppendError, Batch};
+use crate::manifest::Stopped;
+use crate::segment::{
+    BatchError, Fault, Limits, ProduceRules, ValidBatch, set_log_append_time, set_max_timestamp,
+    validate,
+};
+use crate::state::op::{AppendRejected, ProducerBatch};
+use crate::state::{State, Topic};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
 
 /// The records for one partition.
 #[derive(Clone, Debug)]
@@ -49,15 +57,8 @@ pub enum ProduceError {
         partition: PartitionIndex,
     },
     /// The batch is larger than `max.message.bytes`.
-    #[error("the batch has {size} bytes; max.message.bytes of {topic} is {limit}")]
-    TooLarge {
-        /// The topic.
-        topic: String,
-        /// The size of the batch in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: u64,
-    },
+    #[error("{0}")]
+    TooLarge(String),
     /// The bytes are not a batch, or fail their checksum.
     #[error("{0}")]
     Corrupt(String),
@@ -85,6 +86,9 @@ pub enum ProduceError {
     Unavailable(#[from] Unavailable),
 }
 
+/// How much a produced batch may decompress to: many times what a broker accepts, far less than a bomb.
+const MAX_UNCOMPRESSED: usize = 256 << 20;
+
 impl Broker {
     /// Appends each partition's batch and answers in the same order, once all are durable and folded or
     /// refused, or `timeout` is over. Waits for room in the bounded ingest buffer.
@@ -97,7 +101,221 @@ impl Broker {
         partitions: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Vec<Result<Produced, ProduceError>> {
-        let _ = (session, partitions, timeout);
-        todo!()
+        self.authorize(session);
+        let count = partitions.len();
+        let deadline = Instant::now() + timeout;
+        match tokio::time::timeout_at(deadline, self.admit(partitions)).await {
+            Err(_) => vec![Err(Unavailable::TimedOut.into()); count],
+            Ok(Err(unavailable)) => vec![Err(unavailable.into()); count],
+            Ok(Ok(admitted)) => {
+                let mut results = Vec::with_capacity(count);
+                for batch in admitted {
+                    results.push(match batch {
+                        Ok(batch) => batch.settled(deadline).await,
+                        Err(error) => Err(error),
+                    });
+                }
+                results
+            }
+        }
+    }
+
+    /// Validates the batches and brings those that are sound into the ingest buffer.
+    async fn admit(
+        &self,
+        partitions: Vec<ProducePartition>,
+    ) -> Result<Vec<Result<Admitted, ProduceError>>, Unavailable> {
+        let names = partitions.iter().map(|p| (&p.topic, p.partition));
+        let state = self.state_with(names).await?;
+        let mut results = Vec::with_capacity(partitions.len());
+        let mut batches = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let checked = self.check(&state, partition);
+            results.push(checked.map(|(batch, log_append_time)| {
+                batches.push(batch);
+                log_append_time
+            }));
+        }
+        let appends = self.inner.ingest.append(batches).await;
+        let mut appends = appends.map_err(unavailable)?.into_iter();
+        let admitted = results.into_iter().map(|result| {
+            let log_append_time = result?;
+            let append = appends
+                .next()
+                .ok_or(Unavailable::Stopped(Stopped::Stopping))?;
+            Ok(Admitted {
+                append,
+                log_append_time,
+            })
+        });
+        Ok(admitted.collect())
+    }
+
+    /// Checks one partition's batch, and makes it what is to be stored.
+    fn check(
+        &self,
+        state: &State,
+        wanted: ProducePartition,
+    ) -> Result<(Batch, Option<Timestamp>), ProduceError> {
+        let ProducePartition {
+            topic: name,
+            partition: index,
+            records,
+        } = wanted;
+        let topic = name.find(state).ok_or_else(|| match &name {
+            TopicRef::Name(name) => ProduceError::UnknownTopic(name.clone()),
+            TopicRef::Id(id) => ProduceError::UnknownTopicId(*id),
+        })?;
+        if topic.partition(index).is_none() {
+            let topic = topic.name().to_string();
+            return Err(ProduceError::UnknownPartition {
+                topic,
+                partition: index,
+            });
+        }
+        let settings = self.topic_settings(state, topic);
+        let rules = ProduceRules {
+            max_batch_bytes: settings.max_message_bytes.as_usize(),
+            limits: Limits {
+                max_uncompressed: MAX_UNCOMPRESSED,
+            },
+            allow_transactional: false,
+        };
+        let valid = validate(&records, rules).map_err(|error| refusal(topic, &error))?;
+        if settings.cleanup.compact
+            && let Some(record) = valid.facts.first_without_key
+        {
+            return Err(ProduceError::InvalidRecord(format!(
+                "record {record} has no key, and topic {} is compacted",
+                topic.name()
+            )));
+        }
+        let now = self.inner.env.now();
+        let (records, max_timestamp, log_append_time) = if settings.log_append_time {
+            (
+                restamped(&records, |batch| set_log_append_time(batch, now)),
+                now,
+                Some(now),
+            )
+        } else {
+            check_timestamps(&valid, &settings, now)?;
+            let max = valid.facts.max_timestamp;
+            let records = if max == valid.header.max_timestamp {
+                records
+            } else {
+                restamped(&records, |batch| set_max_timestamp(batch, max))
+            };
+            (records, max, None)
+        };
+        let header = valid.header;
+        let batch = Batch {
+            partition: TopicPartition {
+                topic: topic.id(),
+                partition: index,
+            },
+            bytes: records,
+            // The validation has seen that there are as many as the header says, and at least one.
+            records: header.record_count.unsigned_abs(),
+            max_timestamp,
+            producer: header.has_producer().then_some(ProducerBatch {
+                id: header.producer_id,
+                epoch: header.producer_epoch,
+                base_sequence: header.base_sequence,
+            }),
+        };
+        Ok((batch, log_append_time))
+    }
+}
+
+/// A batch on its way into the log.
+struct Admitted {
+    append: Append,
+    log_append_time: Option<Timestamp>,
+}
+
+impl Admitted {
+    /// Waits for its outcome.
+    async fn settled(self, deadline: Instant) -> Result<Produced, ProduceError> {
+        match tokio::time::timeout_at(deadline, self.append).await {
+            Err(_) => Err(Unavailable::TimedOut.into()),
+            Ok(Err(_)) => Err(Unavailable::Stopped(Stopped::Stopping).into()),
+            Ok(Ok(Err(error))) => Err(append_error(error)),
+            Ok(Ok(Ok(appended))) => Ok(Produced {
+                base_offset: appended.base_offset,
+                log_append_time: self.log_append_time,
+                log_start: appended.log_start,
+            }),
+        }
+    }
+}
+
+/// A copy of a batch with another time in its header.
+fn restamped(
+    records: &Bytes,
+    stamp: impl FnOnce(&mut BytesMut) -> Result<(), BatchError>,
+) -> Bytes {
+    let mut copy = BytesMut::from(&records[..]);
+    stamp(&mut copy).expect("the batch was validated, so it has a whole header");
+    copy.freeze()
+}
+
+fn check_timestamps(
+    valid: &ValidBatch,
+    settings: &TopicSettings,
+    now: Timestamp,
+) -> Result<(), ProduceError> {
+    let (earliest, latest) = (valid.facts.earliest_timestamp, valid.facts.max_timestamp);
+    if let (Some(limit), Some(earliest)) = (settings.timestamp_before_max, earliest)
+        && now.since(earliest) > limit
+    {
+        return Err(ProduceError::InvalidTimestamp(format!(
+            "timestamp {earliest} is further behind {now} than message.timestamp.before.max.ms allows"
+        )));
+    }
+    if let Some(limit) = settings.timestamp_after_max
+        && latest.since(now) > limit
+    {
+        return Err(ProduceError::InvalidTimestamp(format!(
+            "timestamp {latest} is further ahead of {now} than message.timestamp.after.max.ms allows"
+        )));
+    }
+    Ok(())
+}
+
+fn refusal(topic: &Topic, error: &BatchError) -> ProduceError {
+    let text = format!("topic {}: {error}", topic.name());
+    match error.fault() {
+        Fault::Corrupt => ProduceError::Corrupt(text),
+        Fault::Invalid => ProduceError::InvalidRecord(text),
+        Fault::UnsupportedFormat => ProduceError::UnsupportedFormat(text),
+        Fault::UnsupportedCodec => ProduceError::UnsupportedCompression(text),
+        Fault::InvalidTimestamp => ProduceError::InvalidTimestamp(text),
+        Fault::TooLarge => ProduceError::TooLarge(text),
+    }
+}
+
+fn append_error(error: AppendError) -> ProduceError {
+    match error {
+        AppendError::Rejected(rejected) => match rejected {
+            AppendRejected::UnknownTopic(id) => ProduceError::UnknownTopicId(id),
+            AppendRejected::UnknownPartition(id) => ProduceError::UnknownPartition {
+                topic: id.topic.to_string(),
+                partition: id.partition,
+            },
+            AppendRejected::FencedProducer { .. } => {
+                ProduceError::FencedProducer(rejected.to_string())
+            }
+            AppendRejected::OutOfOrderSequence { .. } => {
+                ProduceError::OutOfOrderSequence(rejected.to_string())
+            }
+        },
+        error => unavailable(error).into(),
+    }
+}
+
+fn unavailable(error: AppendError) -> Unavailable {
+    match error {
+        AppendError::Stopped(stopped) => stopped.into(),
+        error => Unavailable::Store(error.to_string()),
     }
 }

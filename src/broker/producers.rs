@@ -1,8 +1,18 @@
 //! Idempotent producers: ids (KIP-98).
 
-use crate::types::{ProducerEpoch, ProducerId};
+use tokio::sync::Mutex;
 
 use super::{Broker, Session, Unavailable};
+use crate::manifest::Stopped;
+use crate::state::op::{Applied, Op};
+use crate::types::{ProducerEpoch, ProducerId};
+
+/// How many ids are minted at once. What a node has left when it stops is never used.
+const BLOCK: u32 = 1000;
+
+/// The ids this node may hand out.
+#[derive(Default)]
+pub(super) struct Block(Mutex<std::ops::Range<i64>>);
 
 impl Broker {
     /// A producer id never handed out before, with its first epoch. Ids are minted in blocks, so most calls
@@ -11,7 +21,21 @@ impl Broker {
         &self,
         session: &Session,
     ) -> Result<(ProducerId, ProducerEpoch), Unavailable> {
-        let _ = session;
-        todo!()
+        self.authorize(session);
+        let mut left = self.inner.producer_ids.0.lock().await;
+        loop {
+            if let Some(id) = left.next() {
+                return Ok((ProducerId(id), ProducerEpoch(0)));
+            }
+            let committed = self
+                .commit(vec![Op::AllocateProducerIds { count: BLOCK }])
+                .await?;
+            match committed.outcomes.first() {
+                Some(Ok(Applied::ProducerIds(first))) => {
+                    *left = first.0..first.0.saturating_add(BLOCK.into());
+                }
+                _ => return Err(Unavailable::Stopped(Stopped::Stopping)),
+            }
+        }
     }
 }

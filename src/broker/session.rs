@@ -1,6 +1,8 @@
-//! Who is calling.
+//! Who is calling, and what nobody can be told now.
 
 use std::net::SocketAddr;
+
+use crate::manifest::Stopped;
 
 /// The client on whose behalf an operation is done.
 #[derive(Clone, Debug)]
@@ -13,17 +15,28 @@ pub struct Session {
     pub peer: Option<SocketAddr>,
 }
 
-/// The operation could not be carried out now; nothing is known to have changed, and the client
-/// should try again.
+impl Session {
+    /// A client inside this process: the command line or the library.
+    pub fn internal(client_id: &str) -> Session {
+        Session {
+            principal: "User:ANONYMOUS".to_owned(),
+            client_id: Some(client_id.to_owned()),
+            peer: None,
+        }
+    }
+}
+
+/// The operation could not be carried out now, and the client should try again. A change that was asked for
+/// may still come about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// The store did not answer in time. A change may still come about.
+    /// The store did not answer in time.
     #[error("the store did not answer within the time of the request")]
     TimedOut,
     /// The store cannot be reached.
     #[error("the store cannot be reached: {0}")]
     Store(String),
-    /// This node is stopping.
-    #[error("this node is stopping")]
-    Stopping,
+    /// This node is stopping, or can follow the log no further.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }

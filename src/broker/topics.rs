@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
-
+use super::configs::{ClusterSettings, initial_configs};
 use super::{Broker, ConfigError, Session, Unavailable};
+use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
+use crate::state::{MAX_PARTITIONS, State, Topic};
+use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +85,8 @@ pub enum TopicError {
 impl Broker {
     /// All topics, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
-        let _ = session;
-        todo!()
+        self.authorize(session);
+        Ok(self.fresh().await?.topics().map(TopicView::of).collect())
     }
 
     /// The topics asked for, in order; up to date. With `create`, those that do not exist are created
@@ -95,20 +97,111 @@ impl Broker {
         topics: &[TopicRef],
         create: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let _ = (session, topics, create);
-        todo!()
+        self.authorize(session);
+        let mut state = self.fresh().await?;
+        let settings = ClusterSettings::effective(state.configs());
+        if create && settings.auto_create_topics {
+            let mut missing: Vec<NewTopic> = Vec::new();
+            for topic in topics {
+                if let TopicRef::Name(name) = topic
+                    && state.topic_by_name(name).is_none()
+                    && missing.iter().all(|new| new.name != *name)
+                {
+                    missing.push(NewTopic {
+                        name: name.clone(),
+                        ..NewTopic::default()
+                    });
+                }
+            }
+            if !missing.is_empty() {
+                // Whether this or another client created it: it is there afterwards, or its name is bad.
+                self.create_topics(session, missing, false).await?;
+                state = self.inner.manifest.state();
+            }
+        }
+        let describe = |topic: &TopicRef| match topic.find(&state) {
+            Some(found) => Ok(TopicView::of(found)),
+            None => Err(topic.unknown()),
+        };
+        Ok(topics.iter().map(describe).collect())
     }
 
-    /// Creates topics; each has its own outcome. With `validate_only` nothing is changed. The second part
-    /// of a success is the topic's effective settings.
+    /// Creates topics; each has its own outcome. With `validate_only` nothing is changed.
     pub async fn create_topics(
         &self,
         session: &Session,
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let _ = (session, topics, validate_only);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let mut checked: Vec<_> = topics
+            .iter()
+            .map(|new| self.check_new(&state, new))
+            .collect();
+        refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
+        if !validate_only {
+            let ops: Vec<Op> = checked
+                .iter()
+                .flatten()
+                .cloned()
+                .map(Op::CreateTopic)
+                .collect();
+            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            for result in &mut checked {
+                if let Ok(new) = result
+                    && let Some(Err(_)) = outcomes.next()
+                {
+                    *result = Err(TopicError::Exists(new.name.to_string()));
+                }
+            }
+        }
+        let view = |new: CreateTopic| TopicView {
+            id: new.id,
+            internal: is_internal(&new.name),
+            name: new.name,
+            partitions: new.partitions,
+        };
+        Ok(checked.into_iter().map(|result| result.map(view)).collect())
+    }
+
+    /// The op that creates the topic, if all of it is in order.
+    fn check_new(&self, state: &State, new: &NewTopic) -> Result<CreateTopic, TopicError> {
+        let name = TopicName::new(&new.name)?;
+        if state.topic_by_name(&new.name).is_some() {
+            return Err(TopicError::Exists(new.name.clone()));
+        }
+        let defaults = ClusterSettings::effective(state.configs());
+        let partitions = match &new.assignment {
+            Some(assignment) => {
+                if new.partitions.is_some() || new.replication_factor.is_some() {
+                    return Err(TopicError::InvalidRequest(
+                        "a topic has either a replica assignment or numbers of partitions and replicas"
+                            .to_owned(),
+                    ));
+                }
+                check_assignment(assignment)?
+            }
+            None => new.partitions.unwrap_or(defaults.num_partitions),
+        };
+        if !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Err(TopicError::InvalidPartitions(format!(
+                "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
+            )));
+        }
+        if let Some(factor) = new.replication_factor.filter(|factor| *factor < 1) {
+            return Err(TopicError::InvalidReplicationFactor(format!(
+                "the replication factor is 1 or more, not {factor}; any means the same, for the store \
+                 replicates"
+            )));
+        }
+        let configs = initial_configs(&new.configs, state.configs())?;
+        Ok(CreateTopic {
+            id: TopicId(self.inner.env.random_uuid()),
+            name,
+            partitions,
+            configs,
+        })
     }
 
     /// Deletes topics with all their records and committed offsets.
@@ -117,8 +210,29 @@ impl Broker {
         session: &Session,
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let _ = (session, topics);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let find = |topic: &TopicRef| {
+            topic
+                .find(&state)
+                .map(TopicView::of)
+                .ok_or_else(|| topic.unknown())
+        };
+        let mut found: Vec<_> = topics.iter().map(find).collect();
+        let ops = found
+            .iter()
+            .flatten()
+            .map(|topic| Op::DeleteTopic { topic: topic.id })
+            .collect();
+        let mut outcomes = self.commit_some(ops).await?.into_iter();
+        for (topic, result) in topics.iter().zip(&mut found) {
+            if result.is_ok()
+                && let Some(Err(_)) = outcomes.next()
+            {
+                *result = Err(topic.unknown());
+            }
+        }
+        Ok(found)
     }
 
     /// Raises the numbers of partitions. `assignments` is Kafka's manual assignment of the new
@@ -129,14 +243,136 @@ impl Broker {
         topics: Vec<(String, i32, Option<Vec<Vec<i32>>>)>,
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
-        let _ = (session, topics, validate_only);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let mut checked: Vec<_> = topics
+            .iter()
+            .map(|(name, total, assignment)| {
+                check_growth(&state, name, *total, assignment.as_deref())
+            })
+            .collect();
+        refuse_repeated(topics.iter().map(|(name, ..)| name.as_str()), &mut checked);
+        if !validate_only {
+            let ops = checked.iter().flatten().cloned().collect();
+            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            for ((name, ..), result) in topics.iter().zip(&mut checked) {
+                if result.is_ok()
+                    && let Some(Err(rejected)) = outcomes.next()
+                {
+                    *result = Err(match rejected {
+                        Rejected::UnknownTopic(_) => TopicError::UnknownName(name.clone()),
+                        rejected => TopicError::InvalidPartitions(rejected.to_string()),
+                    });
+                }
+            }
+        }
+        Ok(checked
+            .into_iter()
+            .map(|result| result.map(|_| ()))
+            .collect())
+    }
+
+    /// Commits ops, if there are any, and returns their outcomes.
+    async fn commit_some(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, Unavailable> {
+        if ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.commit(ops).await?.outcomes)
     }
 }
 
-/// The indexes of a topic's partitions.
+/// A topic that a request names twice is refused both times, as Kafka does.
+fn refuse_repeated<'a, T>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    results: &mut [Result<T, TopicError>],
+) {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in names.clone() {
+        *count.entry(name).or_default() += 1;
+    }
+    for (name, result) in names.zip(results) {
+        if count.get(name).is_some_and(|times| *times > 1) {
+            let text = format!(
+                "the request names topic '{}' more than once",
+                name.escape_debug()
+            );
+            *result = Err(TopicError::InvalidRequest(text));
+        }
+    }
+}
+
+fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicError> {
+    let in_order = (0..)
+        .zip(assignment.keys())
+        .all(|(index, partition)| index == *partition);
+    let replicas = assignment.values().next().map_or(0, Vec::len);
+    let alike = assignment
+        .values()
+        .all(|nodes| !nodes.is_empty() && nodes.len() == replicas);
+    if !in_order || !alike {
+        return Err(TopicError::InvalidReplicaAssignment(
+            "an assignment names the partitions from 0 on without gaps, each with as many nodes"
+                .to_owned(),
+        ));
+    }
+    Ok(i32::try_from(assignment.len()).unwrap_or(i32::MAX))
+}
+
+fn check_growth(
+    state: &State,
+    name: &str,
+    total: i32,
+    assignment: Option<&[Vec<i32>]>,
+) -> Result<Op, TopicError> {
+    let topic = state
+        .topic_by_name(name)
+        .ok_or_else(|| TopicError::UnknownName(name.to_owned()))?;
+    let current = topic.partition_count();
+    if total <= current || total > MAX_PARTITIONS {
+        return Err(TopicError::InvalidPartitions(format!(
+            "topic '{name}' has {current} partitions, and can be given more, up to {MAX_PARTITIONS}; \
+             {total} were asked for"
+        )));
+    }
+    let added = usize::try_from(total - current).unwrap_or(0);
+    if assignment.is_some_and(|assignment| assignment.len() != added) {
+        return Err(TopicError::InvalidReplicaAssignment(format!(
+            "an assignment names the nodes of each of the {added} new partitions"
+        )));
+    }
+    Ok(Op::CreatePartitions {
+        topic: topic.id(),
+        total,
+    })
+}
+
+fn is_internal(name: &TopicName) -> bool {
+    name.as_str().starts_with("__")
+}
+
+impl TopicRef {
+    fn unknown(&self) -> TopicError {
+        match self {
+            TopicRef::Name(name) => match TopicName::new(name) {
+                Ok(_) => TopicError::UnknownName(name.clone()),
+                Err(invalid) => invalid.into(),
+            },
+            TopicRef::Id(id) => TopicError::UnknownId(*id),
+        }
+    }
+}
+
 impl TopicView {
-    /// `0..partitions`.
+    fn of(topic: &Topic) -> TopicView {
+        TopicView {
+            id: topic.id(),
+            name: topic.name().clone(),
+            partitions: topic.partition_count(),
+            internal: is_internal(topic.name()),
+        }
+    }
+
+    /// The indexes of its partitions: `0..partitions`.
     pub fn indexes(&self) -> impl Iterator<Item = PartitionIndex> + use<> {
         (0..self.partitions).map(PartitionIndex)
     }

@@ -459,6 +459,18 @@ impl State {
         let now = self.time;
         let mut group = self.groups.get(id).cloned().unwrap_or_default();
         let reply = group.make_mut().apply(action, now)?;
+        for topic in action
+            .topics()
+            .filter(|topic| !self.topics.contains_key(topic))
+        {
+            group.make_mut().topic_deleted(topic);
+        }
+        if let Some(node) = action
+            .voucher()
+            .filter(|node| !self.nodes.contains_key(node))
+        {
+            group.make_mut().node_gone(node, now);
+        }
         self.put_group(id, group);
         Ok(reply)
     }

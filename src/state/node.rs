@@ -72,6 +72,11 @@ impl Node {
         self.lease_until
     }
 
+    /// How long its lease lasts after each of its commits.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_millis)
+    }
+
     /// Sets the lease, also to a shorter one: a node that begins to hold what must expire says so.
     pub(super) fn set_lease(&mut self, lease_millis: u64, now: Timestamp) {
         self.lease_millis = lease_millis;

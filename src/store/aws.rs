@@ -269,7 +269,13 @@ fn judge(error: CredentialsError) -> Judged {
         }
         _ => Verdict::Transient { reached: false },
     };
-    let reason = Cause::of(&error);
+    let reason = match error {
+        // The chain's own words name every provider that it asked in vain.
+        CredentialsError::CredentialsNotLoaded(_) => Cause::new(
+            "none in the environment, profiles, SSO, web identity, container or instance metadata",
+        ),
+        _ => Cause::of(&error),
+    };
     Judged {
         verdict,
         cause: Cause::new(&format!("AWS credentials: {reason}")),
@@ -277,5 +283,4 @@ fn judge(error: CredentialsError) -> Judged {
 }
 
 #[cfg(test)]
-#[path = "aws/tests.rs"]
 mod tests;

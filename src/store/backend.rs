@@ -10,7 +10,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
-use super::aws;
+use super::aws::{self, Aws};
 use super::error::{Cause, StoreError};
 use super::failure::Verdict;
 use super::file::FileStore;
@@ -141,6 +141,16 @@ async fn s3(
             _ => tracing::warn!(store = name, cause = %judged.cause, "no AWS credentials yet"),
         }
     }
+    s3_at(name, bucket, aws, options)
+}
+
+/// A bucket at a place that is known.
+pub(super) fn s3_at(
+    name: &str,
+    bucket: &str,
+    aws: Aws,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let plain_http = aws
         .endpoint
         .as_deref()

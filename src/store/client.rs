@@ -1,13 +1,10 @@
 //! The store as the rest of Weir sees it.
 
-use std::collections::{BinaryHeap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -20,16 +17,17 @@ use super::attempt::{Asked, Ended, Requests, refused};
 use super::backend::{Backend, Nature};
 use super::error::{Cause, StoreError};
 use super::failure::{Judged, Verdict};
+use super::listing::ObjectMeta;
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
-use super::paths::{ObjectPath, ObjectPrefix};
+use super::paths::ObjectPath;
 use super::url::StoreUrl;
 
 /// An object store with the four things that Weir needs of one: create if absent, read, list, delete.
 /// Cheap to clone; clones share connections, bounds and metrics.
 #[derive(Clone)]
 pub struct Store {
-    requests: Arc<Requests>,
+    pub(super) requests: Arc<Requests>,
 }
 
 /// The body of a put: one or more pieces that are sent one after the other and not copied.
@@ -79,48 +77,11 @@ pub enum Created {
     Unknown(Cause),
 }
 
-/// An object as a listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectMeta {
-    /// Its name.
-    pub path: ObjectPath,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was written, by the store's clock.
-    pub last_modified: Timestamp,
-}
-
-/// How far the store's clock is from ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ClockDifference {
-    /// The store's clock minus ours, in milliseconds.
-    pub ahead_millis: i64,
-    /// How far off that figure may be, in milliseconds: stores tell the time to the second.
-    pub uncertainty_millis: u64,
-}
-
-impl ClockDifference {
-    /// Whether the clocks certainly differ by more than that.
-    pub fn exceeds(&self, limit: std::time::Duration) -> bool {
-        let certain = self
-            .ahead_millis
-            .unsigned_abs()
-            .saturating_sub(self.uncertainty_millis);
-        u128::from(certain) > limit.as_millis()
-    }
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({})", self.name())
     }
 }
-
-/// The largest number of names in one bulk delete or one page of a listing.
-const PAGE: usize = 1000;
-
-/// How many deletes are under way at once in a store that has no bulk delete.
-const DELETES: usize = 16;
 
 impl Store {
     /// Sets the store up. For a bucket no request is made to it: the first use finds out whether it is
@@ -155,7 +116,7 @@ impl Store {
         Store::of(backend, options, metrics)
     }
 
-    fn of(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Store {
+    pub(super) fn of(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Store {
         Store {
             requests: Arc::new(Requests::new(backend, options, metrics)),
         }
@@ -176,15 +137,15 @@ impl Store {
         &self.requests.options
     }
 
-    fn objects(&self) -> &dyn ObjectStore {
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
         self.requests.backend.objects.as_ref()
     }
 
-    fn location(&self, path: &ObjectPath) -> Path {
+    pub(super) fn location(&self, path: &ObjectPath) -> Path {
         self.under_prefix(path.as_str())
     }
 
-    fn under_prefix(&self, name: &str) -> Path {
+    pub(super) fn under_prefix(&self, name: &str) -> Path {
         let prefix = &self.requests.backend.prefix;
         prefix.parts().chain(Path::from(name).parts()).collect()
     }
@@ -406,25 +367,32 @@ impl Store {
     }
 
     async fn read_range(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        if self.requests.backend.nature == Nature::Memory {
+            return self.slice(location, range).await;
+        }
         let limit = range.end - range.start;
-        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range.clone())));
-        let read = self.read(location, options, limit).await;
-        let Err(object_store::Error::Generic { .. }) = &read else {
-            return read;
-        };
-        if matches!(self.requests.backend.nature, Nature::Http(_)) {
-            return read;
+        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
+        self.read(location, options, limit).await
+    }
+
+    /// A store in memory gives a whole object for nothing, but tells a range after its end from other
+    /// errors only in words.
+    async fn slice(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+        let result = self
+            .objects()
+            .get_opts(location, GetOptions::default())
+            .await?;
+        let whole = result.bytes().await?;
+        let size = whole.len() as u64;
+        if range.start >= size {
+            let judged = Judged {
+                verdict: Verdict::OutOfRange,
+                cause: Cause::new("the range begins after the object's end"),
+            };
+            return Err(judged.wrap("memory"));
         }
-        // Without a status the reason is not visible in the error, but the object's size is.
-        let meta = self.objects().head(location).await?;
-        if range.start < meta.size {
-            return read;
-        }
-        let judged = Judged {
-            verdict: Verdict::OutOfRange,
-            cause: Cause::new("the range begins after the object's end"),
-        };
-        Err(judged.wrap("store"))
+        let end = range.end.min(size) as usize;
+        Ok(Read::Bytes(whole.slice(range.start as usize..end), size))
     }
 
     /// Reads what the options ask for if that is not more than `limit` bytes.
@@ -471,237 +439,6 @@ impl Store {
             Err(ended) => Err(plain(ended, path, &(0..0))),
         }
     }
-
-    /// The first `limit` objects of a folder after `start_after`, in the order of their names. Objects
-    /// that are not Weir's are left out. Only start-up, the check and fsck list.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    pub async fn list(
-        &self,
-        prefix: ObjectPrefix,
-        start_after: Option<&ObjectPath>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
-        let name = prefix.name();
-        let subject = if name.is_empty() {
-            "all objects".to_owned()
-        } else {
-            format!("{name}/")
-        };
-        let asked = Asked {
-            kind: RequestKind::List,
-            subject: &subject,
-            sent: 0,
-        };
-        let folder = self.under_prefix(&name);
-        let folder = (!folder.as_ref().is_empty()).then_some(&folder);
-        let mut after = start_after.map(|path| self.location(path));
-        let mut found = Vec::new();
-        if !self.requests.backend.nature.lists_in_pages() {
-            let list = || self.smallest(folder, after.as_ref(), limit);
-            return self
-                .requests
-                .repeat(asked, list)
-                .await
-                .map_err(|ended| listing(ended, asked));
-        }
-        while found.len() < limit {
-            let list = || self.page(folder, after.as_ref());
-            let page = self
-                .requests
-                .repeat(asked, list)
-                .await
-                .map_err(|e| listing(e, asked))?;
-            let last = page.last().map(|meta| meta.location.clone());
-            let ordered = page.is_sorted_by(|a, b| a.location < b.location);
-            if !ordered || last.is_some() && last <= after {
-                let cause = Cause::new("the names are not listed in order");
-                let advice = "Weir needs a store that lists names in order";
-                return Err(refused(asked, cause, advice));
-            }
-            let full = page.len() == PAGE;
-            found.extend(page.into_iter().filter_map(|meta| self.known(&meta)));
-            if !full {
-                break;
-            }
-            after = last;
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    fn listed(
-        &self,
-        folder: Option<&Path>,
-        after: Option<&Path>,
-    ) -> BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
-        match after {
-            Some(after) => self.objects().list_with_offset(folder, after),
-            None => self.objects().list(folder),
-        }
-    }
-
-    /// One page, as the store gives it.
-    async fn page(
-        &self,
-        folder: Option<&Path>,
-        after: Option<&Path>,
-    ) -> object_store::Result<Vec<object_store::ObjectMeta>> {
-        self.listed(folder, after).take(PAGE).try_collect().await
-    }
-
-    /// The objects with the smallest names, out of a listing in any order.
-    async fn smallest(
-        &self,
-        folder: Option<&Path>,
-        after: Option<&Path>,
-        limit: usize,
-    ) -> object_store::Result<Vec<ObjectMeta>> {
-        let mut smallest = BinaryHeap::new();
-        let mut listed = self.listed(folder, after);
-        while let Some(meta) = listed.try_next().await? {
-            if let Some(meta) = self.known(&meta) {
-                smallest.push(ByPath(meta));
-                if smallest.len() > limit {
-                    smallest.pop();
-                }
-            }
-        }
-        Ok(smallest
-            .into_sorted_vec()
-            .into_iter()
-            .map(|ByPath(meta)| meta)
-            .collect())
-    }
-
-    /// The object under Weir's own name for it, if it has one.
-    fn known(&self, meta: &object_store::ObjectMeta) -> Option<ObjectMeta> {
-        let rest = meta.location.prefix_match(&self.requests.backend.prefix)?;
-        let relative: Path = rest.collect();
-        Some(ObjectMeta {
-            path: relative.as_ref().parse().ok()?,
-            size: meta.size,
-            last_modified: Timestamp(meta.last_modified.timestamp_millis()),
-        })
-    }
-
-    /// Deletes objects, with retries. One that does not exist counts as deleted. After an error any number
-    /// of them may be gone.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    pub async fn delete(&self, paths: Vec<ObjectPath>) -> Result<(), StoreError> {
-        if self.requests.backend.nature.deletes_in_bulk() {
-            for chunk in paths.chunks(PAGE) {
-                self.delete_bulk(chunk).await?;
-            }
-            return Ok(());
-        }
-        stream::iter(paths)
-            .map(|path| self.delete_one(path))
-            .buffer_unordered(DELETES)
-            .try_collect()
-            .await
-    }
-
-    async fn delete_one(&self, path: ObjectPath) -> Result<(), StoreError> {
-        let location = self.location(&path);
-        let delete = || async {
-            match self.objects().delete(&location).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                other => other,
-            }
-        };
-        let asked = reading(&path, RequestKind::Delete);
-        match self.requests.repeat(asked, delete).await {
-            Ok(()) => Ok(()),
-            Err(ended) => Err(plain(ended, &path, &(0..0))),
-        }
-    }
-
-    async fn delete_bulk(&self, paths: &[ObjectPath]) -> Result<(), StoreError> {
-        let left: HashSet<Path> = paths.iter().map(|path| self.location(path)).collect();
-        let subject = format!("{} objects", left.len());
-        let asked = Asked {
-            kind: RequestKind::Delete,
-            subject: &subject,
-            sent: 0,
-        };
-        let left = Mutex::new(left);
-        let delete = || async {
-            let names: Vec<_> = lock(&left).iter().cloned().map(Ok).collect();
-            let mut answers = self.objects().delete_stream(stream::iter(names).boxed());
-            let mut failed = None;
-            while let Some(answer) = answers.next().await {
-                match answer {
-                    Ok(path) => {
-                        lock(&left).remove(&path);
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            failed.map_or(Ok(()), Err)
-        };
-        self.requests
-            .repeat(asked, delete)
-            .await
-            .map_err(|ended| listing(ended, asked))
-    }
-
-    /// How far the store's clock is from ours, measured with an object that was written just now, at
-    /// `written` by our clock. `None` for a store that has no clock of its own.
-    ///
-    /// # Errors
-    /// Those of [`Store::head`]; makes one attempt.
-    pub async fn clock_difference(
-        &self,
-        object: &ObjectPath,
-        written: Timestamp,
-        kind: RequestKind,
-    ) -> Result<Option<ClockDifference>, StoreError> {
-        match self.requests.backend.nature {
-            Nature::Memory => Ok(None),
-            Nature::File => {
-                let meta = self.head(object, kind).await?;
-                let now = self.options().env.now();
-                let write_took = u64::try_from(now.0.saturating_sub(written.0)).unwrap_or(0);
-                Ok(Some(ClockDifference {
-                    ahead_millis: meta.last_modified.0.saturating_sub(written.0),
-                    uncertainty_millis: write_took.saturating_add(10),
-                }))
-            }
-            Nature::Http(_) => self.http_clock_difference(object, kind).await,
-        }
-    }
-
-    async fn http_clock_difference(
-        &self,
-        object: &ObjectPath,
-        kind: RequestKind,
-    ) -> Result<Option<ClockDifference>, StoreError> {
-        let location = self.location(object);
-        let asked = reading(object, kind);
-        let (env, began) = (&self.options().env, Instant::now());
-        let asked_at = env.now();
-        let limit = self.options().request_timeout;
-        let attempt = self
-            .requests
-            .attempt(asked, limit, self.objects().head(&location))
-            .await;
-        let answered_at = env.now();
-        if let Err(failure) = attempt.result {
-            attempt.running.end(Outcome::Error);
-            return Err(self.requests.unavailable(asked, failure.cause, 1, began));
-        }
-        attempt.running.end(Outcome::Ok);
-        let round_trip = u64::try_from(answered_at.0.saturating_sub(asked_at.0)).unwrap_or(0);
-        // The head of an answer tells the second that had begun when it was written.
-        Ok(attempt.date.map(|date| ClockDifference {
-            ahead_millis: date.0 + 500 - asked_at.0.midpoint(answered_at.0),
-            uncertainty_millis: 500 + round_trip / 2,
-        }))
-    }
 }
 
 enum Read {
@@ -709,33 +446,7 @@ enum Read {
     TooLarge(u64),
 }
 
-struct ByPath(ObjectMeta);
-
-impl PartialEq for ByPath {
-    fn eq(&self, other: &ByPath) -> bool {
-        self.0.path == other.0.path
-    }
-}
-
-impl Eq for ByPath {}
-
-impl PartialOrd for ByPath {
-    fn partial_cmp(&self, other: &ByPath) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ByPath {
-    fn cmp(&self, other: &ByPath) -> std::cmp::Ordering {
-        self.0.path.cmp(&other.0.path)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
+pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
     Asked {
         kind,
         subject: path,
@@ -743,7 +454,7 @@ fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
     }
 }
 
-fn plain(ended: Ended, path: &ObjectPath, range: &Range<u64>) -> StoreError {
+pub(super) fn plain(ended: Ended, path: &ObjectPath, range: &Range<u64>) -> StoreError {
     match ended {
         Ended::NotFound => StoreError::NotFound { path: path.clone() },
         Ended::OutOfRange => StoreError::OutOfRange {
@@ -751,19 +462,5 @@ fn plain(ended: Ended, path: &ObjectPath, range: &Range<u64>) -> StoreError {
             range: range.clone(),
         },
         Ended::Error(error) => error,
-    }
-}
-
-fn listing(ended: Ended, asked: Asked<'_>) -> StoreError {
-    match ended {
-        Ended::Error(error) => error,
-        Ended::NotFound | Ended::OutOfRange => {
-            let cause = Cause::new("the store knows nothing under this name");
-            refused(
-                asked,
-                cause,
-                "Create the bucket, or correct the store's URL",
-            )
-        }
     }
 }

@@ -15,7 +15,7 @@
 //! known to be on the disk, and a reader who meets one syncs the directory itself before it returns the
 //! bytes. Nobody ever sees a half-written object, since names lead only to complete, synced files.
 //!
-//! What a crash leaves in `.staging` has no effect; what is older than a day is removed at the next
+//! What a crash leaves in `.staging` has no effect; what is older than an hour is removed at the next
 //! start, after a sync of the directories.
 
 use std::collections::HashSet;
@@ -46,8 +46,9 @@ use super::failure::{Judged, Verdict, judge_io};
 const STORE: &str = "file";
 const STAGING: &str = ".staging";
 
-/// How old a staging file must be before it is taken for one that a crash left.
-const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How old a staging file must be before it is taken for one that a crash left. Removing one that is still
+/// in use only fails that write.
+const LEFTOVER: Duration = Duration::from_secs(60 * 60);
 
 /// A directory as an object store. See the module.
 pub(super) struct FileStore {
@@ -386,5 +387,4 @@ fn unsupported(operation: &str) -> object_store::Error {
 }
 
 #[cfg(test)]
-#[path = "file/tests.rs"]
 mod tests;

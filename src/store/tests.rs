@@ -1,1 +1,5 @@
+//! One behaviour suite for every store, and what the client does when a store misbehaves.
 
+pub(super) mod faults;
+mod http;
+mod suite;

@@ -1,0 +1,215 @@
+//! This node among the others: registration, lease, and the end of nodes that are gone.
+//!
+//! A node that serves clients has a short lease, so that the others soon know when it dies. Each of its
+//! commits renews it, so a busy node pays nothing for it. A node without clients has a long lease and renews it
+//! seldom: an idle cluster costs next to nothing. A node that was taken for dead (it was paused, or the store
+//! was away for longer than its lease) registers anew when it finds out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Broker, Unavailable};
+use crate::manifest::Stopped;
+use crate::state::State;
+use crate::state::op::{Applied, Op, RegisterNode};
+use crate::types::NodeId;
+
+/// The lease of a node without clients.
+const IDLE_LEASE: Duration = Duration::from_secs(300);
+
+/// How long after a lease has lapsed another node proposes its end: clocks differ a little.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What clients are told to connect to, by front end: `kafka` -> `host:port`.
+pub type Endpoints = BTreeMap<String, String>;
+
+/// This node's registration.
+#[derive(Default)]
+pub(super) struct Registration {
+    node: Mutex<Option<Registered>>,
+    clients: AtomicUsize,
+    changed: Notify,
+}
+
+#[derive(Clone)]
+struct Registered {
+    id: NodeId,
+    endpoints: Endpoints,
+    rack: Option<String>,
+}
+
+/// While it lives, this node has a client and holds a short lease. See [`Broker::client_arrived`].
+pub struct Presence {
+    broker: Broker,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.broker
+            .inner
+            .presence
+            .clients
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    /// Registers this run of the node with what its clients connect to, and returns its integer id.
+    pub async fn register(
+        &self,
+        endpoints: Endpoints,
+        rack: Option<String>,
+    ) -> Result<NodeId, Unavailable> {
+        let op = Op::RegisterNode(RegisterNode {
+            incarnation: self.inner.incarnation,
+            endpoints: endpoints.clone(),
+            rack: rack.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease_millis: millis(self.wanted_lease()),
+        });
+        let committed = self.commit(vec![op]).await?;
+        let Some(Ok(Applied::NodeRegistered(id))) = committed.outcomes.into_iter().next() else {
+            return Err(Unavailable::Stopped(Stopped::Stopping));
+        };
+        *self.registered_slot() = Some(Registered {
+            id,
+            endpoints,
+            rack,
+        });
+        Ok(id)
+    }
+
+    /// This node's integer id, once it is registered.
+    pub fn node_id(&self) -> Option<NodeId> {
+        self.registered_slot()
+            .as_ref()
+            .map(|registered| registered.id)
+    }
+
+    /// What this node's clients connect to through `protocol`, once it is registered.
+    pub(super) fn own_endpoint(&self, protocol: &str) -> Option<String> {
+        self.registered_slot()
+            .as_ref()?
+            .endpoints
+            .get(protocol)
+            .cloned()
+    }
+
+    pub(super) fn own_rack(&self) -> Option<String> {
+        self.registered_slot().as_ref()?.rack.clone()
+    }
+
+    /// Says that a client is connected, for as long as the guard lives.
+    pub fn client_arrived(&self) -> Presence {
+        if self.inner.presence.clients.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.inner.presence.changed.notify_one();
+        }
+        Presence {
+            broker: self.clone(),
+        }
+    }
+
+    /// Takes this node out of the cluster: used once, when it stops.
+    pub async fn retire(&self) -> Result<(), Unavailable> {
+        let Some(node) = self.node_id() else {
+            return Ok(());
+        };
+        let incarnation = self.inner.incarnation;
+        self.commit(vec![Op::RetireNode { node, incarnation }])
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps this node's lease and ends those of nodes that are gone, until `stop`.
+    pub async fn keep_lease(&self, stop: CancellationToken) {
+        loop {
+            let pause = match self.tend_lease().await {
+                Ok(pause) => pause,
+                Err(Unavailable::Stopped(_)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot renew this node's lease; trying again");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.inner.presence.changed.notified() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Renews the lease if it is time to; returns how long to wait.
+    async fn tend_lease(&self) -> Result<Duration, Unavailable> {
+        let Some(registered) = self.registered_slot().clone() else {
+            return Ok(IDLE_LEASE / 3);
+        };
+        let (node, incarnation) = (registered.id, self.inner.incarnation);
+        let state = self.inner.manifest.state();
+        if state.node_of(incarnation) != Some(node) {
+            let id = self.register(registered.endpoints, registered.rack).await?;
+            tracing::info!(was = %node, is = %id, "this node had been taken for dead; registered anew");
+            return Ok(self.wanted_lease() / 3);
+        }
+        let lease = self.wanted_lease();
+        let now = self.inner.env.now();
+        let held = state
+            .nodes()
+            .find(|(id, _)| *id == node)
+            .map(|(_, node)| node);
+        let (length, left) = held.map_or((Duration::ZERO, Duration::ZERO), |node| {
+            (node.lease(), node.lease_until().since(now))
+        });
+        let mut ops = self.lapsed_nodes(&state);
+        if length != lease || left < lease * 2 / 3 {
+            ops.push(Op::RenewLease {
+                node,
+                incarnation,
+                lease_millis: millis(lease),
+            });
+        }
+        if !ops.is_empty() {
+            self.commit(ops).await?;
+        }
+        Ok(self.inner.env.jittered(lease / 4))
+    }
+
+    fn lapsed_nodes(&self, state: &State) -> Vec<Op> {
+        let now = self.inner.env.now();
+        let lapsed = state
+            .nodes()
+            .filter(|(_, node)| node.lease_until().after(GRACE) < now);
+        lapsed
+            .map(|(id, node)| Op::ExpireNode {
+                node: id,
+                incarnation: node.incarnation(),
+            })
+            .collect()
+    }
+
+    fn wanted_lease(&self) -> Duration {
+        let clients = self.inner.presence.clients.load(Ordering::Relaxed);
+        if clients > 0 {
+            self.inner.settings.node_lease
+        } else {
+            IDLE_LEASE
+        }
+    }
+
+    fn registered_slot(&self) -> std::sync::MutexGuard<'_, Option<Registered>> {
+        self.inner
+            .presence
+            .node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,91 @@
+//! From what clients name to what the state holds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::configs::TopicSettings;
+use super::topics::TopicRef;
+use super::{Broker, Unavailable};
+use crate::state::{State, Topic};
+use crate::types::{PartitionIndex, TopicId};
+
+impl TopicRef {
+    /// The topic in `state`.
+    pub(super) fn find<'a>(&self, state: &'a State) -> Option<&'a Topic> {
+        match self {
+            TopicRef::Name(name) => state.topic_by_name(name),
+            TopicRef::Id(id) => state.topic(*id),
+        }
+    }
+
+    fn has_partition(&self, index: PartitionIndex, state: &State) -> bool {
+        self.find(state)
+            .is_some_and(|topic| topic.partition(index).is_some())
+    }
+}
+
+impl std::fmt::Display for TopicRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TopicRef::Name(name) => write!(f, "'{}'", name.escape_debug()),
+            TopicRef::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+impl Broker {
+    /// The state as this node knows it, if all these partitions are in it; else an up-to-date one.
+    pub(super) async fn state_with<'a>(
+        &self,
+        mut partitions: impl Iterator<Item = (&'a TopicRef, PartitionIndex)>,
+    ) -> Result<Arc<State>, Unavailable> {
+        let state = self.inner.manifest.state();
+        if partitions.all(|(topic, index)| topic.has_partition(index, &state)) {
+            return Ok(state);
+        }
+        self.fresh().await
+    }
+
+    /// The settings of a topic in force.
+    pub(super) fn topic_settings(&self, state: &State, topic: &Topic) -> Arc<TopicSettings> {
+        self.inner.topic_settings.get(topic, state.configs())
+    }
+}
+
+/// How many topics' settings are kept.
+const MAX_CACHED: usize = 10_000;
+
+/// The topics' settings, read once for as long as they do not change.
+#[derive(Default)]
+pub(super) struct SettingsCache {
+    topics: Mutex<HashMap<TopicId, Cached>>,
+}
+
+struct Cached {
+    topic: BTreeMap<String, String>,
+    cluster: BTreeMap<String, String>,
+    settings: Arc<TopicSettings>,
+}
+
+impl SettingsCache {
+    fn get(&self, topic: &Topic, cluster: &BTreeMap<String, String>) -> Arc<TopicSettings> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = topics.get(&topic.id())
+            && cached.topic == *topic.configs()
+            && cached.cluster == *cluster
+        {
+            return cached.settings.clone();
+        }
+        if topics.len() >= MAX_CACHED {
+            topics.clear();
+        }
+        let settings = Arc::new(TopicSettings::effective(topic.configs(), cluster));
+        let cached = Cached {
+            topic: topic.configs().clone(),
+            cluster: cluster.clone(),
+            settings: settings.clone(),
+        };
+        topics.insert(topic.id(), cached);
+        settings
+    }
+}

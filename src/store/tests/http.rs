@@ -1,0 +1,304 @@
+//! The S3 store against a server that answers what a test tells it to: what really goes over the wire, and
+//! what is made of the answers.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::env::Env;
+use crate::store::aws::{Aws, AwsCredentials};
+use crate::store::backend::{Backend, Nature, s3_at};
+use crate::store::url::Cloud;
+use crate::store::{
+    Created, ObjectPath, Outcome, RequestKind, Store, StoreError, StoreMetrics, StoreOptions,
+};
+use crate::types::Seq;
+
+/// What the server does with a request.
+#[derive(Clone, Copy)]
+enum Answer {
+    Status(u16, &'static str),
+    /// Reads the request and closes the connection.
+    Close,
+    /// Reads the request and never answers.
+    Hang,
+    /// Announces more bytes than it sends.
+    Short,
+}
+
+/// A server that gives these answers in turn, and the last one for ever. Requests' heads are kept.
+struct Server {
+    address: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(answers: Vec<Answer>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(converse(socket, answers.clone(), Arc::clone(&kept)));
+            }
+        });
+        Server { address, heads }
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+
+    fn store(&self) -> Store {
+        let mut options = StoreOptions::new(Env::system());
+        options.request_timeout = Duration::from_secs(1);
+        options.retry.base = Duration::from_millis(1);
+        options.retry.deadline = Duration::from_secs(5);
+        store_at(&self.address, options)
+    }
+}
+
+fn store_at(address: &str, options: StoreOptions) -> Store {
+    let keys = Credentials::new(
+        "AKIAFAKE",
+        "FAKESECRET",
+        Some("FAKETOKEN".to_owned()),
+        None,
+        "test",
+    );
+    let provider = SharedCredentialsProvider::new(keys);
+    let aws = Aws {
+        region: "us-east-1".to_owned(),
+        endpoint: Some(format!("http://{address}")),
+        credentials: Arc::new(AwsCredentials::new(provider, Env::system())),
+    };
+    let objects = s3_at("s3://bucket", "bucket", aws, &options).unwrap();
+    let backend = Backend::of(objects, Nature::Http(Cloud::S3), "s3://bucket".to_owned());
+    Store::of(backend, options, StoreMetrics::default())
+}
+
+async fn converse(mut socket: TcpStream, answers: Vec<Answer>, heads: Arc<Mutex<Vec<String>>>) {
+    while let Some(head) = request(&mut socket).await {
+        let number = {
+            let mut heads = heads.lock().unwrap();
+            heads.push(head);
+            heads.len() - 1
+        };
+        let text = match answers[number.min(answers.len() - 1)] {
+            Answer::Close => return,
+            Answer::Hang => std::future::pending().await,
+            Answer::Short => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\netag: \"a\"\r\n\
+                last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhalf"
+                .to_owned(),
+            Answer::Status(status, body) => format!(
+                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\netag: \"a\"\r\n\
+                 date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                 last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n{body}",
+                body.len()
+            ),
+        };
+        if socket.write_all(text.as_bytes()).await.is_err() || text.ends_with("half") {
+            return;
+        }
+    }
+}
+
+/// Reads one request with its body and returns its head.
+async fn request(socket: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    socket.read_exact(&mut body).await.ok()?;
+    Some(head)
+}
+
+const PUT: RequestKind = RequestKind::CommitPut;
+const GET: RequestKind = RequestKind::CommitGet;
+
+fn commit() -> ObjectPath {
+    ObjectPath::commit(Seq(1))
+}
+
+async fn create(store: &Store) -> Result<Created, StoreError> {
+    store
+        .create(&commit(), Bytes::from_static(b"body"), PUT)
+        .await
+}
+
+#[tokio::test]
+async fn a_create_sends_the_condition_and_believes_only_success_and_412() {
+    let server = Server::start(vec![Answer::Status(200, ""), Answer::Status(412, "")]).await;
+    let store = server.store();
+    assert!(matches!(create(&store).await, Ok(Created::Created)));
+    assert!(matches!(create(&store).await, Ok(Created::Exists)));
+    let heads = server.heads();
+    assert!(
+        heads[0].starts_with("put /bucket/manifest/log/00000000000000000001.commit "),
+        "{heads:?}"
+    );
+    assert!(
+        heads.iter().all(|head| head.contains("if-none-match: *")),
+        "{heads:?}"
+    );
+    assert!(
+        heads
+            .iter()
+            .all(|head| head.contains("x-amz-security-token: faketoken"))
+    );
+}
+
+#[tokio::test]
+async fn a_create_is_sent_once_whatever_is_answered_and_is_then_unknown() {
+    let conflict = "<Error><Code>ConditionalRequestConflict</Code></Error>";
+    for answer in [
+        Answer::Status(409, conflict),
+        Answer::Status(500, ""),
+        Answer::Status(503, "<Error><Code>SlowDown</Code></Error>"),
+        Answer::Status(429, ""),
+        Answer::Status(408, ""),
+        Answer::Close,
+        Answer::Hang,
+    ] {
+        let server = Server::start(vec![answer]).await;
+        let store = server.store();
+        let created = create(&store).await.unwrap();
+        assert!(matches!(created, Created::Unknown(_)), "{created:?}");
+        assert_eq!(server.heads().len(), 1);
+        assert_eq!(store.metrics().count(PUT, Outcome::Unknown), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_create_on_a_connection_that_was_closed_meanwhile_is_never_taken_for_a_lost_race() {
+    // The first answer keeps the connection; the server then closes it on the second request.
+    let answers = vec![
+        Answer::Status(200, ""),
+        Answer::Close,
+        Answer::Status(412, ""),
+    ];
+    let server = Server::start(answers).await;
+    let store = server.store();
+    assert!(matches!(create(&store).await, Ok(Created::Created)));
+    let created = create(&store).await.unwrap();
+    assert!(matches!(created, Created::Unknown(_)), "{created:?}");
+    assert_eq!(server.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_create_that_finds_no_server_was_never_sent() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = unused.local_addr().unwrap().to_string();
+    drop(unused);
+    let store = store_at(&address, StoreOptions::default());
+    let error = create(&store).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Unavailable { attempts: 1, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_over_503_resets_and_broken_bodies() {
+    let slow = Answer::Status(503, "<Error><Code>SlowDown</Code></Error>");
+    let answers = vec![
+        slow,
+        Answer::Close,
+        slow,
+        Answer::Short,
+        Answer::Status(200, "whole"),
+    ];
+    let server = Server::start(answers).await;
+    let store = server.store();
+    assert_eq!(store.get(&commit(), GET).await.unwrap(), "whole");
+    // Each attempt is one request on the wire and one in the metrics.
+    assert_eq!(server.heads().len(), 5);
+    assert_eq!(store.metrics().count(GET, Outcome::Retry), 4);
+    assert_eq!(store.metrics().requests(GET), 5);
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_change_is_told_at_once_with_what_to_do() {
+    for (status, code, advice) in [
+        (404, "NoSuchBucket", "Create the bucket"),
+        (403, "AccessDenied", "rights"),
+        (403, "InvalidAccessKeyId", "Check the credentials"),
+        (403, "RequestTimeTooSkewed", "clock"),
+        (400, "ExpiredToken", "new credentials"),
+        (301, "PermanentRedirect", "AWS_REGION"),
+        (501, "NotImplemented", "weir store check"),
+    ] {
+        let body = format!("<Error><Code>{code}</Code><Message>words</Message></Error>");
+        let server = Server::start(vec![Answer::Status(status, body.leak())]).await;
+        let store = server.store();
+        for error in [
+            store.get(&commit(), GET).await.unwrap_err(),
+            create(&store).await.unwrap_err(),
+            store.delete(vec![commit()]).await.unwrap_err(),
+        ] {
+            assert!(
+                matches!(error, StoreError::Refused { .. }),
+                "{code}: {error:?}"
+            );
+            assert!(error.to_string().contains(advice), "{error}");
+            assert!(error.to_string().contains(code), "{error}");
+        }
+        assert_eq!(server.heads().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_absent_object_is_not_an_absent_bucket() {
+    let body = "<Error><Code>NoSuchKey</Code></Error>";
+    let server = Server::start(vec![Answer::Status(404, body)]).await;
+    let store = server.store();
+    assert!(store.get(&commit(), GET).await.unwrap_err().is_not_found());
+    assert_eq!(store.probe(&commit(), 9, GET).await.unwrap(), None);
+    assert_eq!(server.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn secrets_that_a_store_repeats_in_its_answer_are_not_shown() {
+    let body = "<Error><Code>SignatureDoesNotMatch</Code><Message>no match</Message>\
+        <CanonicalRequest>x-amz-security-token:FAKETOKEN FAKESECRET</CanonicalRequest></Error>";
+    let server = Server::start(vec![Answer::Status(403, body)]).await;
+    let store = server.store();
+    let error = store.get(&commit(), GET).await.unwrap_err();
+    let created = create(&store).await.unwrap_err();
+    let options = store.options();
+    let shown = format!("{error} {error:?} {created} {created:?} {store:?} {options:?}");
+    assert!(shown.contains("no match"));
+    assert!(
+        !shown.contains("FAKETOKEN") && !shown.contains("FAKESECRET"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn the_clock_of_the_store_is_read_from_its_answers() {
+    let server = Server::start(vec![Answer::Status(200, "")]).await;
+    let store = server.store();
+    let now = store.options().env.now();
+    let clock = store
+        .clock_difference(&commit(), now, GET)
+        .await
+        .unwrap()
+        .unwrap();
+    // The server lives in 1994.
+    assert!(
+        clock.exceeds(Duration::from_secs(86_400 * 365 * 20)),
+        "{clock:?}"
+    );
+    assert!(clock.ahead_millis < 0);
+}
