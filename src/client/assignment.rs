@@ -102,10 +102,7 @@ pub(super) struct Subscriber {
 /// Kafka's range assignor: of each topic the members that subscribe to it, in the order of their ids, get
 /// consecutive partitions, the first ones one more where it does not divide. Answers in the order of
 /// `members`.
-pub(super) fn range(
-    members: &[Subscriber],
-    partitions: &BTreeMap<String, i32>,
-) -> Vec<Assignment> {
+pub(super) fn range(members: &[Subscriber], partitions: &BTreeMap<String, i32>) -> Vec<Assignment> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     // Static members come first, by instance id, as in Kafka: their share survives a restart.
     order.sort_by_key(|i| {
@@ -115,8 +112,7 @@ pub(super) fn range(
     });
     let mut assigned = vec![Assignment::new(); members.len()];
     for (topic, partitions) in partitions {
-        let subscribes =
-            |i: &usize| members.get(*i).is_some_and(|m| m.topics.contains(topic));
+        let subscribes = |i: &usize| members.get(*i).is_some_and(|m| m.topics.contains(topic));
         let subscribers: Vec<usize> = order.iter().copied().filter(subscribes).collect();
         let Ok(count) = i32::try_from(subscribers.len()) else {
             continue;

@@ -119,12 +119,21 @@ impl Membership {
         Ok(())
     }
 
+    /// Makes the member join again before it goes on.
+    pub(super) fn rejoin_later(&mut self) {
+        self.heartbeat = None;
+    }
+
     /// How many partitions each topic has; 0 if it does not exist.
     async fn partitions_of(&self, topics: &[String]) -> Result<BTreeMap<String, i32>, ClientError> {
         let views = self.client.existing_topics(topics).await?;
         let mut partitions: BTreeMap<String, i32> =
             topics.iter().map(|topic| (topic.clone(), 0)).collect();
-        partitions.extend(views.into_iter().map(|v| (v.name.to_string(), v.partitions)));
+        partitions.extend(
+            views
+                .into_iter()
+                .map(|v| (v.name.to_string(), v.partitions)),
+        );
         Ok(partitions)
     }
 
@@ -155,8 +164,8 @@ impl Membership {
         loop {
             let refused = match self.join_once(topics).await {
                 Ok(partitions) => {
-                    let followed = self.generation.0 == before.0.wrapping_add(1)
-                        || self.generation == before;
+                    let followed =
+                        self.generation.0 == before.0.wrapping_add(1) || self.generation == before;
                     self.heartbeat = Some(self.start_heartbeat());
                     return Ok(Share {
                         partitions,
@@ -308,12 +317,7 @@ impl From<GroupOpError> for Refused {
 }
 
 /// Sends heartbeats until the member must join again.
-async fn beat(
-    client: Client,
-    identity: Identity,
-    every: Duration,
-    says: watch::Sender<Pulse>,
-) {
+async fn beat(client: Client, identity: Identity, every: Duration, says: watch::Sender<Pulse>) {
     loop {
         tokio::time::sleep(every).await;
         match client.broker().heartbeat(client.session(), &identity).await {

@@ -79,7 +79,11 @@ impl Client {
     ///
     /// # Errors
     /// [`TopicError::Exists`] and the other ways in which a topic can be refused.
-    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<TopicView, ClientError> {
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+    ) -> Result<TopicView, ClientError> {
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(partitions),
@@ -146,7 +150,10 @@ impl Client {
 }
 
 /// The answer for the only topic that was asked for.
-fn one(mut answers: Vec<Result<TopicView, TopicError>>, name: &str) -> Result<TopicView, TopicError> {
+fn one(
+    mut answers: Vec<Result<TopicView, TopicError>>,
+    name: &str,
+) -> Result<TopicView, TopicError> {
     answers
         .pop()
         .unwrap_or_else(|| Err(TopicError::UnknownName(name.to_owned())))

@@ -158,7 +158,11 @@ impl Producer {
     }
 
     async fn new_identity(&self) -> Result<Sequences, ClientError> {
-        let (id, epoch) = self.client.broker().new_producer(self.client.session()).await?;
+        let (id, epoch) = self
+            .client
+            .broker()
+            .new_producer(self.client.session())
+            .await?;
         Ok(Sequences {
             id,
             epoch,
@@ -200,7 +204,11 @@ impl Producer {
             .and_then(|entry| entry.value.as_ref()?.parse().ok())
             .unwrap_or(usize::MAX);
         let spare = limit / 64 + 1024;
-        Ok(self.options.batch_size.as_usize().min(limit.saturating_sub(spare)))
+        Ok(self
+            .options
+            .batch_size
+            .as_usize()
+            .min(limit.saturating_sub(spare)))
     }
 
     /// The records by partition, each with its position among those given.
@@ -233,7 +241,10 @@ impl Producer {
                 timestamp: record.timestamp.or(Some(now)),
                 ..record
             };
-            waiting.entry(partition).or_default().push_back((index, record));
+            waiting
+                .entry(partition)
+                .or_default()
+                .push_back((index, record));
         }
         Ok(waiting)
     }
@@ -267,7 +278,11 @@ impl Producer {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = left.clamp(Duration::from_secs(1), Duration::from_secs(30));
             let session = self.client.session();
-            let answers = self.client.broker().produce(session, partitions, timeout).await;
+            let answers = self
+                .client
+                .broker()
+                .produce(session, partitions, timeout)
+                .await;
             let again = self.options.idempotent && Instant::now() < end;
             let mut unclear = Vec::new();
             for (i, answer) in open.into_iter().zip(answers) {

@@ -37,9 +37,16 @@ impl Consumer {
                     last: view.partitions - 1,
                 });
             }
-            let wanted = if self.want.only.is_empty() { &all } else { &self.want.only };
+            let wanted = if self.want.only.is_empty() {
+                &all
+            } else {
+                &self.want.only
+            };
             partitions.extend(wanted.iter().map(|partition| {
-                let partition = TopicPartition { topic: view.id, partition: *partition };
+                let partition = TopicPartition {
+                    topic: view.id,
+                    partition: *partition,
+                };
                 (partition, view.name.clone())
             }));
         }
@@ -66,7 +73,13 @@ impl Consumer {
                 let indexes = share.partitions.get(view.name.as_str());
                 partitions.extend(indexes.into_iter().flatten().map(|index| {
                     let partition = PartitionIndex(*index);
-                    (TopicPartition { topic: view.id, partition }, view.name.clone())
+                    (
+                        TopicPartition {
+                            topic: view.id,
+                            partition,
+                        },
+                        view.name.clone(),
+                    )
                 }));
             }
             if !share.continuous {
@@ -79,7 +92,7 @@ impl Consumer {
             && let Some(membership) = &mut self.membership
         {
             // Joined, but without positions: the next attempt begins with joining.
-            membership.ask_to_rejoin();
+            membership.rejoin_later();
         }
         taken
     }
@@ -106,19 +119,25 @@ impl Consumer {
             let started = starts.get(i).copied().unwrap_or(Offset::ZERO);
             let next = committed.get(&partition).copied().unwrap_or(started);
             let stop = ends.get(i).copied();
-            self.positions.insert(partition, Position { topic, next, stop });
+            self.positions
+                .insert(partition, Position { topic, next, stop });
             self.order.push_back(partition);
         }
         Ok(())
     }
 
     fn forget_except(&mut self, kept: &BTreeSet<TopicPartition>) {
-        self.positions.retain(|partition, _| kept.contains(partition));
+        self.positions
+            .retain(|partition, _| kept.contains(partition));
         self.order.retain(|partition| kept.contains(partition));
-        self.batches.retain(|(partition, ..)| kept.contains(partition));
-        self.records.retain(|(partition, _)| kept.contains(partition));
+        self.batches
+            .retain(|(partition, ..)| kept.contains(partition));
+        self.records
+            .retain(|(partition, _)| kept.contains(partition));
         self.done.retain(|partition, _| kept.contains(partition));
-        self.handed_out = self.handed_out.filter(|(partition, _)| kept.contains(partition));
+        self.handed_out = self
+            .handed_out
+            .filter(|(partition, _)| kept.contains(partition));
     }
 
     /// Where the group goes on, of the partitions that have a committed offset.
@@ -164,7 +183,10 @@ impl Consumer {
             return Ok(found.into_iter().flatten().collect());
         }
         let ends = self.list_offsets(partitions, OffsetSpec::Latest).await?;
-        let or_end = found.into_iter().zip(ends).map(|(offset, end)| offset.or(end));
+        let or_end = found
+            .into_iter()
+            .zip(ends)
+            .map(|(offset, end)| offset.or(end));
         Ok(or_end.map(Option::unwrap_or_default).collect())
     }
 
@@ -241,7 +263,11 @@ impl Consumer {
                         self.queue(partition, offset, &run)?;
                     }
                 }
-                Err(FetchError::OffsetOutOfRange { log_start, high_watermark, .. }) => {
+                Err(FetchError::OffsetOutOfRange {
+                    log_start,
+                    high_watermark,
+                    ..
+                }) => {
                     let latest = self.want.start == StartAt::Latest || offset > high_watermark;
                     let reset = if latest { high_watermark } else { log_start };
                     tracing::debug!(%partition, %offset, %reset, "the offset is not in the log");
@@ -321,7 +347,9 @@ impl Consumer {
         from: Offset,
         batch: &Bytes,
     ) -> Result<(), ClientError> {
-        let limits = Limits { max_uncompressed: BATCH_BYTES };
+        let limits = Limits {
+            max_uncompressed: BATCH_BYTES,
+        };
         let failed = |source| ClientError::Batch { partition, source };
         let Some(position) = self.positions.get(&partition) else {
             return Ok(());
