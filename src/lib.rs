@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod format;
 pub mod ingest;
 pub mod manifest;
+pub mod node;
 pub mod segment;
 pub mod state;
 pub mod store;
