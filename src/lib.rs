@@ -1,6 +1,8 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod env;
 pub mod fetch;
@@ -13,4 +15,5 @@ pub mod node;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod telemetry;
 pub mod types;
