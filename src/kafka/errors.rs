@@ -169,6 +169,7 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
         GroupOpError::OffsetMetadataTooLarge => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
+        GroupOpError::TooLarge(_) => Code::InvalidRequest,
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
     };
     Fault::new(code, error.to_string())
