@@ -1,0 +1,296 @@
+//! Consumer groups (Kafka's classic protocol): join, sync, heartbeat, leave, offsets, administration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{Generation, GroupId, MemberId, Offset, Timestamp, TopicPartition};
+
+use super::{Broker, Session, Unavailable};
+
+/// A request to join.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// The group; not empty.
+    pub group: GroupId,
+    /// The id given before; `None` at the first join.
+    pub member: Option<MemberId>,
+    /// Static membership (KIP-345).
+    pub instance: Option<String>,
+    /// A member that does not hear from us for this long leaves the group.
+    pub session_timeout: Duration,
+    /// How long members have to rejoin in a rebalance.
+    pub rebalance_timeout: Duration,
+    /// `consumer`, `connect` ...
+    pub protocol_type: String,
+    /// Assignors with their metadata, most wanted first.
+    pub protocols: Vec<(String, Bytes)>,
+    /// A first join is answered with [`GroupOpError::MemberIdRequired`] and an id (KIP-394).
+    pub require_known_member: bool,
+    /// A static leader that rejoins may be told to skip the assignment (KIP-814).
+    pub supports_skip_assignment: bool,
+}
+
+/// The group that was joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct Joined {
+    pub member: MemberId,
+    pub generation: Generation,
+    pub protocol_type: String,
+    pub protocol: String,
+    pub leader: MemberId,
+    /// All members with their metadata for the chosen assignor, for the leader; empty for others.
+    pub members: Vec<JoinedMember>,
+    pub skip_assignment: bool,
+}
+
+/// A member as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct JoinedMember {
+    pub member: MemberId,
+    pub instance: Option<String>,
+    pub metadata: Bytes,
+}
+
+/// How a member (or a client outside of group management) identifies itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct Identity {
+    pub group: GroupId,
+    /// Empty text for clients outside of group management.
+    pub member: MemberId,
+    pub instance: Option<String>,
+    /// [`Generation::NONE`] for clients outside of group management.
+    pub generation: Generation,
+}
+
+/// A request for one's assignment; the leader brings everybody's.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct SyncRequest {
+    pub identity: Identity,
+    /// What the member believes (v5+); checked if given.
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
+    pub assignments: Vec<(MemberId, Bytes)>,
+}
+
+/// One's assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct Synced {
+    pub protocol_type: String,
+    pub protocol: String,
+    pub assignment: Bytes,
+}
+
+/// A member that leaves, named by its id or by its instance (KIP-345).
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct LeavingMember {
+    pub member: Option<MemberId>,
+    pub instance: Option<String>,
+}
+
+/// An offset to commit.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct CommitOffset {
+    pub partition: TopicPartition,
+    pub offset: Offset,
+    pub leader_epoch: Option<i32>,
+    /// At most `offset.metadata.max.bytes`.
+    pub metadata: Option<String>,
+}
+
+/// An offset that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct CommittedOffset {
+    pub offset: Offset,
+    pub leader_epoch: Option<i32>,
+    pub metadata: Option<String>,
+    pub committed_at: Timestamp,
+}
+
+/// A line of a list of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct GroupListing {
+    pub group: GroupId,
+    pub protocol_type: String,
+    /// Kafka's names: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`, `Dead`.
+    pub state: &'static str,
+}
+
+/// A group in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct GroupDescription {
+    pub group: GroupId,
+    /// `Dead` for a group that does not exist, as Kafka answers.
+    pub state: &'static str,
+    pub protocol_type: String,
+    /// The chosen assignor; empty unless stable.
+    pub protocol: String,
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's and say it")]
+pub struct MemberDescription {
+    pub member: MemberId,
+    pub instance: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+/// Why a group refused. Each names a Kafka error of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the names are Kafka's and say it")]
+pub enum GroupOpError {
+    #[error("the group id is empty or not allowed")]
+    InvalidGroupId,
+    #[error("join again as member {0}")]
+    MemberIdRequired(MemberId),
+    #[error("{0} is not a member of the group")]
+    UnknownMember(MemberId),
+    #[error("another member has taken instance id {0}")]
+    FencedInstance(String),
+    #[error("generation {found} is not the group's {current}")]
+    IllegalGeneration {
+        found: Generation,
+        current: Generation,
+    },
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    #[error("the member's protocols have none in common with the group's")]
+    InconsistentProtocol,
+    #[error(
+        "the session time-out is not within group.min.session.timeout.ms and group.max.session.timeout.ms"
+    )]
+    InvalidSessionTimeout,
+    #[error("the group has group.max.size members")]
+    GroupMaxSizeReached,
+    #[error("there is no group of that id")]
+    GroupIdNotFound,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("members of the group subscribe to that topic")]
+    GroupSubscribedToTopic,
+    #[error("the metadata of an offset is longer than offset.metadata.max.bytes")]
+    OffsetMetadataTooLarge,
+    #[error("there is no such topic or partition")]
+    UnknownPartition,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl Broker {
+    /// Joins, and waits until the rebalance that this causes is complete.
+    pub async fn join_group(
+        &self,
+        session: &Session,
+        request: JoinRequest,
+    ) -> Result<Joined, GroupOpError> {
+        let _ = (session, request);
+        todo!()
+    }
+
+    /// Brings (leader) and awaits the assignment.
+    pub async fn sync_group(
+        &self,
+        session: &Session,
+        request: SyncRequest,
+    ) -> Result<Synced, GroupOpError> {
+        let _ = (session, request);
+        todo!()
+    }
+
+    /// Says that the member lives.
+    pub async fn heartbeat(
+        &self,
+        session: &Session,
+        identity: &Identity,
+    ) -> Result<(), GroupOpError> {
+        let _ = (session, identity);
+        todo!()
+    }
+
+    /// Members leave; each has its own outcome, in order.
+    pub async fn leave_group(
+        &self,
+        session: &Session,
+        group: &GroupId,
+        members: Vec<LeavingMember>,
+    ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
+        let _ = (session, group, members);
+        todo!()
+    }
+
+    /// Commits offsets; all or none but for those that are refused one by one (unknown partition, metadata
+    /// too large).
+    pub async fn commit_offsets(
+        &self,
+        session: &Session,
+        identity: &Identity,
+        offsets: Vec<CommitOffset>,
+    ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
+        let _ = (session, identity, offsets);
+        todo!()
+    }
+
+    /// Committed offsets, up to date: of the partitions asked for that have one, or all.
+    pub async fn committed_offsets(
+        &self,
+        session: &Session,
+        group: &GroupId,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
+        let _ = (session, group, partitions);
+        todo!()
+    }
+
+    /// Forgets committed offsets (KIP-496).
+    pub async fn delete_offsets(
+        &self,
+        session: &Session,
+        group: &GroupId,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
+        let _ = (session, group, partitions);
+        todo!()
+    }
+
+    /// All groups, up to date.
+    pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupListing>, GroupOpError> {
+        let _ = session;
+        todo!()
+    }
+
+    /// A group in full, up to date.
+    pub async fn describe_group(
+        &self,
+        session: &Session,
+        group: &GroupId,
+    ) -> Result<GroupDescription, GroupOpError> {
+        let _ = (session, group);
+        todo!()
+    }
+
+    /// Deletes a group without members, with its offsets.
+    pub async fn delete_group(
+        &self,
+        session: &Session,
+        group: &GroupId,
+    ) -> Result<(), GroupOpError> {
+        let _ = (session, group);
+        todo!()
+    }
+}

@@ -1,0 +1,169 @@
+//! The world outside: wall clock, boot-time clock, randomness and the minting of ids.
+//!
+//! Everything above takes these from an [`Env`] and never from the system, so that a whole cluster
+//! runs in one process on simulated time from one seed. Waiting goes through `tokio::time`, which the
+//! simulation pauses. Clippy's `disallowed_methods` holds the rule.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use uuid::Uuid;
+
+use crate::types::Timestamp;
+
+/// Reads a clock.
+pub trait Clock: Send + Sync {
+    /// The wall time.
+    fn wall(&self) -> Timestamp;
+    /// Time since some fixed moment, counting the time that the machine was suspended.
+    fn boot(&self) -> Duration;
+}
+
+/// The clocks and the randomness of one node. Cheap to clone; clones share the randomness.
+#[derive(Clone)]
+pub struct Env {
+    clock: Arc<dyn Clock>,
+    random: Arc<Mutex<StdRng>>,
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+impl Env {
+    /// The machine's clocks and randomness.
+    pub fn system() -> Env {
+        Env::new(
+            Arc::new(SystemClock::new()),
+            StdRng::from_rng(&mut rand::rng()),
+        )
+    }
+
+    /// Simulated time (tokio's, which a test may pause) beginning at `start`, and randomness from
+    /// `seed`. Make it inside the runtime whose time it shall follow.
+    pub fn simulated(seed: u64, start: Timestamp) -> Env {
+        let clock = SimulatedClock {
+            start,
+            origin: tokio::time::Instant::now(),
+        };
+        Env::new(Arc::new(clock), StdRng::seed_from_u64(seed))
+    }
+
+    /// Any clock and randomness.
+    pub fn new(clock: Arc<dyn Clock>, random: StdRng) -> Env {
+        Env {
+            clock,
+            random: Arc::new(Mutex::new(random)),
+        }
+    }
+
+    /// The wall time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// Time since some fixed moment, counting suspension: for judging how old a proof is.
+    pub fn boot(&self) -> Duration {
+        self.clock.boot()
+    }
+
+    /// A random UUID (v4).
+    pub fn random_uuid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.with_random(|random| random.fill_bytes(&mut bytes));
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A UUID v7 that carries the present wall time.
+    pub fn time_uuid(&self) -> Uuid {
+        let mut bytes = [0; 10];
+        self.with_random(|random| random.fill_bytes(&mut bytes));
+        let millis = u64::try_from(self.now().0).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+
+    /// A duration drawn evenly from half of `around` to one and a half of it.
+    pub fn jittered(&self, around: Duration) -> Duration {
+        around.mul_f64(self.with_random(|random| random.random_range(0.5..1.5)))
+    }
+
+    /// A number drawn evenly from 0 (inclusive) to 1 (exclusive).
+    pub fn fraction(&self) -> f64 {
+        self.with_random(|random| random.random_range(0.0..1.0))
+    }
+
+    fn with_random<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        // A panic while drawing leaves the generator usable.
+        draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The machine's clocks.
+struct SystemClock {
+    #[cfg(not(target_os = "linux"))]
+    origin: std::time::Instant,
+}
+
+impl SystemClock {
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the clocks"
+        )
+    )]
+    fn new() -> SystemClock {
+        SystemClock {
+            #[cfg(not(target_os = "linux"))]
+            origin: std::time::Instant::now(),
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clocks"
+    )]
+    fn wall(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn boot(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
+
+/// Tokio's clock, which a test may pause and advance.
+struct SimulatedClock {
+    start: Timestamp,
+    origin: tokio::time::Instant,
+}
+
+impl Clock for SimulatedClock {
+    fn wall(&self) -> Timestamp {
+        self.start.after(self.origin.elapsed())
+    }
+
+    fn boot(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}

@@ -1,0 +1,134 @@
+//! Following: finding out what other nodes committed.
+
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::handle::Stopped;
+use super::log::{self, LogError};
+use super::open::OpenError;
+use super::tail::Tail;
+use crate::store::{RequestKind, StoreError};
+use crate::types::Seq;
+
+/// How much of a commit is read when nobody here is waiting for its records: the ops, mostly.
+const HEAD: u64 = 64 << 10;
+
+/// How much is read when somebody is: nearly always the whole object, so that the records come with it.
+const WHOLE: u64 = 1 << 20;
+
+/// The most commits that are read at once when this node is behind.
+const MAX_WINDOW: u64 = 32;
+
+impl Tail {
+    /// How much of a commit to ask for.
+    pub(super) fn read_limit(&self) -> u64 {
+        if self.is_followed() { WHOLE } else { HEAD }
+    }
+
+    /// Reads and folds until nothing stands at the next seq. Begins with one request and, while it finds
+    /// commits, reads ever more of them at once. A store that cannot be asked is asked again later, unless
+    /// only the timer wanted to know.
+    pub(super) async fn catch_up(&mut self) -> Result<(), Stopped> {
+        let mut window = 1;
+        let mut found = 0u64;
+        let mut failures = 0;
+        loop {
+            let sent = Instant::now();
+            match self.read_window(window).await {
+                Ok(read) => {
+                    found += read;
+                    failures = 0;
+                    if read < window {
+                        self.proven = self.proven.max(sent);
+                        break;
+                    }
+                    window = (window * 2).min(MAX_WINDOW);
+                }
+                Err(LogError::Object(error)) => return Err(self.halt(&error)),
+                Err(LogError::Store(error)) => {
+                    self.pause_after(&error, &mut failures, "follow the log")
+                        .await;
+                    self.asking.retain(|(_, reply)| !reply.is_closed());
+                    if self.asking.is_empty() {
+                        // Only the timer wanted to know; let it ask again.
+                        self.proven = self.proven.max(sent);
+                        break;
+                    }
+                    window = 1;
+                }
+            }
+        }
+        self.metrics
+            .lag
+            .set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.rest = if found > 0 {
+            self.options.follow_interval
+        } else {
+            (self.rest * 2).min(self.options.follow_interval * 5)
+        };
+        Ok(())
+    }
+
+    /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so
+    /// this reads many commits at once from the start.
+    ///
+    /// # Errors
+    ///
+    /// The store's, when it cannot be read: a node that is starting says so instead of waiting for ever.
+    pub(super) async fn read_to_the_end(&mut self) -> Result<(), OpenError> {
+        let mut failures = 0;
+        loop {
+            let sent = Instant::now();
+            match self.read_window(MAX_WINDOW).await {
+                Ok(MAX_WINDOW) => failures = 0,
+                Ok(_) => {
+                    self.proven = sent;
+                    return Ok(());
+                }
+                Err(LogError::Object(error)) => return Err(error.into()),
+                Err(LogError::Store(error)) if !error.is_retriable() || failures > 8 => {
+                    return Err(error.into());
+                }
+                Err(LogError::Store(error)) => {
+                    self.pause_after(&error, &mut failures, "read the log")
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Reads the next `window` commits at once and folds those that are there; returns how many.
+    async fn read_window(&mut self, window: u64) -> Result<u64, LogError> {
+        let first = self.state.seq().0 + 1;
+        let (store, limit) = (self.store.clone(), self.read_limit());
+        let mut reads = futures::stream::iter(first..first + window)
+            .map(|seq| {
+                let store = store.clone();
+                async move { log::read(&store, Seq(seq), limit, RequestKind::CommitProbe).await }
+            })
+            .buffered(usize::try_from(window).unwrap_or(1));
+        let mut found = 0;
+        while let Some(read) = reads.next().await {
+            let Some(logged) = read? else { break };
+            self.fold(&logged);
+            self.metrics.followed.inc();
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    /// Logs a failure of the store and waits before the next attempt, longer with each.
+    pub(super) async fn pause_after(
+        &mut self,
+        error: &StoreError,
+        failures: &mut u32,
+        purpose: &str,
+    ) {
+        let pause = self.store.options().retry.pause(*failures, &self.env);
+        *failures = failures.saturating_add(1);
+        if failures.is_power_of_two() {
+            tracing::warn!(%error, failures, "cannot {purpose}; trying again");
+        }
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,185 @@
+//! What everybody else holds of the manifest.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::state::State;
+use crate::state::op::{Op, Outcome};
+use crate::types::Seq;
+
+/// Ops that are in the log and folded.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Where they stand.
+    pub seq: Seq,
+    /// The state right after them.
+    pub state: Arc<State>,
+    /// What became of each.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The manifest takes no ops and gives no fresh state any more. Ops handed in before may or may not be in the
+/// log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The node is stopping.
+    #[error("this node is stopping")]
+    Stopping,
+    /// The log contains something that this node cannot fold.
+    #[error("this node cannot follow the log any further: {0}")]
+    Halted(Arc<str>),
+    /// The ops do not fit in a commit.
+    #[error("the request needs {size} bytes of a commit; the most is {limit}")]
+    TooLarge {
+        /// Their size in bytes.
+        size: u64,
+        /// The most bytes of ops in one commit.
+        limit: u64,
+    },
+}
+
+/// Ops to commit together, with the bytes of their inline appends.
+pub struct Submission {
+    /// The ops. Inline appends count positions from the start of `data`.
+    pub ops: Vec<Op>,
+    /// The bytes of the inline appends.
+    pub data: Bytes,
+    /// Is told what became of them; called once, from the task that folds, so it must be quick.
+    pub done: Box<dyn FnOnce(Result<Committed, Stopped>) + Send>,
+}
+
+/// Something that gathers ops until a commit can take them: the ingest buffer. Gathering instead of sending
+/// is how batches form while the commit before is under way.
+pub trait CommitSource: Send + Sync {
+    /// Called when a commit is about to be made: everything that is ready now.
+    fn take(&self) -> Vec<Submission>;
+}
+
+/// A handle on the manifest. Cheap to clone.
+#[derive(Clone)]
+pub struct Manifest {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) enum Message {
+    Commit(Submission),
+    Fresh {
+        since: Instant,
+        reply: oneshot::Sender<Arc<State>>,
+    },
+}
+
+pub(super) struct Shared {
+    pub(super) mailbox: mpsc::Sender<Message>,
+    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) nudged: Notify,
+    pub(super) followers: AtomicUsize,
+    pub(super) contended: AtomicBool,
+    pub(super) source: OnceLock<Arc<dyn CommitSource>>,
+    pub(super) stopped: OnceLock<Stopped>,
+}
+
+impl Manifest {
+    /// The state as far as this node has folded the log.
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state.borrow().clone()
+    }
+
+    /// The state, with a wake-up at each commit folded.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<State>> {
+        self.shared.state.clone()
+    }
+
+    /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
+    /// takes to answer; the caller brings the time-out.
+    pub async fn fresh(&self) -> Result<Arc<State>, Stopped> {
+        let (reply, state) = oneshot::channel();
+        self.send(Message::Fresh {
+            since: Instant::now(),
+            reply,
+        })
+        .await?;
+        state.await.map_err(|_| self.why_stopped())
+    }
+
+    /// Commits ops together and returns when they are in the log and folded. Dropping the future abandons the
+    /// answer, not the ops.
+    pub async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Stopped> {
+        let (reply, committed) = oneshot::channel();
+        let done = Box::new(move |result| {
+            // The caller may be gone; the ops are in the log all the same.
+            let _ = reply.send(result);
+        });
+        self.send(Message::Commit(Submission {
+            ops,
+            data: Bytes::new(),
+            done,
+        }))
+        .await?;
+        committed.await.map_err(|_| self.why_stopped())?
+    }
+
+    /// Commits one op and returns its outcome.
+    pub async fn commit_one(&self, op: Op) -> Result<Outcome, Stopped> {
+        let mut committed = self.commit(vec![op]).await?;
+        committed.outcomes.pop().ok_or(Stopped::Stopping)
+    }
+
+    /// Sets the one gatherer of appends. False if there is one already.
+    pub fn attach(&self, source: Arc<dyn CommitSource>) -> bool {
+        self.shared.source.set(source).is_ok()
+    }
+
+    /// Tells the task that the gatherer has something.
+    pub fn nudge(&self) {
+        self.shared.nudged.notify_one();
+    }
+
+    /// While the guard lives, this node follows the log on a shared timer.
+    pub fn follow(&self) -> Following {
+        if self.shared.followers.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.nudge();
+        }
+        Following {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Whether other nodes have been winning races for the next seq lately: then large inline commits waste
+    /// requests.
+    pub fn contended(&self) -> bool {
+        self.shared.contended.load(Ordering::Relaxed)
+    }
+
+    /// Why the task ended, if it has.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.shared.stopped.get().cloned()
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Stopped> {
+        self.shared
+            .mailbox
+            .send(message)
+            .await
+            .map_err(|_| self.why_stopped())
+    }
+
+    fn why_stopped(&self) -> Stopped {
+        self.stopped().unwrap_or(Stopped::Stopping)
+    }
+}
+
+/// Keeps the node following the log. See [`Manifest::follow`].
+pub struct Following {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.shared.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,49 @@
+//! Reading the log.
+
+use crate::format::FormatError;
+use crate::store::{ObjectPath, RequestKind, Store, StoreError};
+use crate::types::Seq;
+
+use super::object::{LoggedCommit, ObjectError};
+
+/// Why a commit could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LogError {
+    /// Reading it again may succeed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Reading it again gives the same: the fold cannot go on.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+/// Reads the commit at `seq`, if there is one: its first `limit` bytes, or as many as its ops take.
+/// Makes one attempt.
+pub(super) async fn read(
+    store: &Store,
+    seq: Seq,
+    limit: u64,
+    kind: RequestKind,
+) -> Result<Option<LoggedCommit>, LogError> {
+    let path = ObjectPath::commit(seq);
+    let Some((prefix, object_len)) = store.probe(&path, limit, kind).await? else {
+        return Ok(None);
+    };
+    let needed = match LoggedCommit::decode(path.as_str(), seq, &prefix, object_len) {
+        Err(ObjectError::Format(FormatError::Truncated { needed, .. }))
+            if (prefix.len() as u64) < object_len =>
+        {
+            needed
+        }
+        decoded => return Ok(Some(decoded?)),
+    };
+    let (prefix, object_len) = store
+        .get_range(&path, 0..needed, RequestKind::CommitGet)
+        .await?;
+    Ok(Some(LoggedCommit::decode(
+        path.as_str(),
+        seq,
+        &prefix,
+        object_len,
+    )?))
+}

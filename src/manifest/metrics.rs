@@ -1,0 +1,100 @@
+//! What the manifest counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The manifest's metrics. Cheap to clone; clones count together.
+#[derive(Clone, Debug)]
+pub struct ManifestMetrics {
+    /// Commits of this node that are in the log.
+    pub commits: Counter,
+    /// Races for the next seq that another node won.
+    pub conflicts: Counter,
+    /// Creates of unknown outcome, settled by reading.
+    pub unknown: Counter,
+    /// From the first attempt to the fold.
+    pub duration: Histogram,
+    /// Ops in each commit of this node.
+    pub ops: Histogram,
+    /// Commits of other nodes that were folded.
+    pub followed: Counter,
+    /// The seq that this node has folded.
+    pub seq: Gauge,
+    /// How many commits the last look at the log found this node to be behind.
+    pub lag: Gauge,
+    /// Snapshots that this node stored.
+    pub snapshots: Counter,
+}
+
+impl Default for ManifestMetrics {
+    fn default() -> ManifestMetrics {
+        ManifestMetrics {
+            commits: Counter::default(),
+            conflicts: Counter::default(),
+            unknown: Counter::default(),
+            duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
+            ops: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
+            followed: Counter::default(),
+            seq: Gauge::default(),
+            lag: Gauge::default(),
+            snapshots: Counter::default(),
+        }
+    }
+}
+
+impl ManifestMetrics {
+    /// Metrics that `registry` shows.
+    pub fn register(registry: &mut Registry) -> ManifestMetrics {
+        let m = ManifestMetrics::default();
+        let r = registry.sub_registry_with_prefix("weir_manifest");
+        r.register(
+            "commits",
+            "Commits of this node that are in the log",
+            m.commits.clone(),
+        );
+        r.register(
+            "conflicts",
+            "Races for the next place in the log that another node won",
+            m.conflicts.clone(),
+        );
+        r.register(
+            "unknown_outcomes",
+            "Commits whose outcome had to be found out by reading",
+            m.unknown.clone(),
+        );
+        r.register_with_unit(
+            "commit_duration",
+            "From the first attempt to commit to the fold",
+            Unit::Seconds,
+            m.duration.clone(),
+        );
+        r.register(
+            "commit_ops",
+            "Ops in each commit of this node",
+            m.ops.clone(),
+        );
+        r.register(
+            "followed_commits",
+            "Commits of other nodes that were folded",
+            m.followed.clone(),
+        );
+        r.register(
+            "seq",
+            "The last commit that this node has folded",
+            m.seq.clone(),
+        );
+        r.register(
+            "lag_commits",
+            "How many commits the last look at the log found this node to be behind",
+            m.lag.clone(),
+        );
+        r.register(
+            "snapshots",
+            "Snapshots that this node stored",
+            m.snapshots.clone(),
+        );
+        m
+    }
+}

@@ -1,0 +1,52 @@
+//! The manifest: one totally ordered log of commits in the bucket, and its fold.
+//!
+//! One task per node, the [`Tail`], owns the fold. It commits what others hand it, follows what other nodes
+//! commit, and publishes the state after each commit. Everybody else holds a [`Manifest`], through which
+//! they hand in ops and await outcomes, ask for a state that is up to date, and watch the state change.
+//! Nobody else reads or writes the log while a node runs.
+//!
+//! # Committing
+//!
+//! The next commit is created at `seq + 1`, if absent. [`Created`](crate::store::Created::Created): it is in
+//! the log; it is folded and every waiter is handed the outcome of its own op. In every other case (exists,
+//! time-out, reset, 5xx) the task reads what stands at that seq: our own commit id means that it is in the log
+//! after all (a response was lost, or something between us and the store repeated the request); another's
+//! means that the race is lost, and the same ops go to the new tail; nothing there means that the same
+//! bytes are created at the same seq again. No other seq is tried before this one is settled, so a commit
+//! is in the log at most once, and the fold has its own guard against that as well.
+//!
+//! # Following
+//!
+//! [`Manifest::fresh`] answers with a state that contains every commit that was acknowledged anywhere
+//! before the call. The proof of that is one request that was *sent* after the call and showed the tail: a
+//! probe of the next seq that found nothing, or a create there that succeeded. One probe serves all
+//! who wait. While anybody holds a [`Following`] guard the task also probes on a shared timer. With no guard and
+//! no caller it asks the store nothing.
+//!
+//! # When the process dies, when a future is dropped, when the store is away
+//!
+//! A process that dies leaves a commit that is either in the log or not; nobody was told of one that is not.
+//! A dropped [`Manifest::commit`] future abandons the answer only. While the store is away the task goes on
+//! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
+//! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
+//! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
+//! [`Stopped::Halted`] from then on and guesses nothing.
+
+mod commit;
+mod follow;
+mod handle;
+mod log;
+mod metrics;
+mod object;
+mod open;
+mod snapshot;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use metrics::ManifestMetrics;
+pub use object::{LoggedCommit, ObjectError, decode_snapshot};
+pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use tail::{Tail, WriteThrough};

@@ -1,0 +1,147 @@
+//! Commit and snapshot objects: what stands in their sections.
+//!
+//! A commit's head is its ops as CBOR, its data the bytes of its inline appends. A snapshot's data is the
+//! state as CBOR. Around them is the frame of [`crate::format`].
+
+use bytes::{Bytes, BytesMut};
+
+use crate::format::{FormatError, Object, ObjectBuilder, ObjectHead, ObjectKind};
+use crate::state::State;
+use crate::state::op::Commit;
+use crate::types::Seq;
+
+/// Why an object cannot be read. Final: reading it again gives the same.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The frame is broken, or of a version that this node does not know.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The frame is whole but its content is not understood.
+    #[error(
+        "{object}: {cause}. Its checksum is right, so this node is most likely older than the one that \
+         wrote it: upgrade"
+    )]
+    Content {
+        /// The object.
+        object: String,
+        /// What was not understood.
+        cause: minicbor::decode::Error,
+    },
+    /// A snapshot holds the state of another seq than its name says.
+    #[error("{object} holds the state at {found}")]
+    WrongSeq {
+        /// The object.
+        object: String,
+        /// The seq of the state in it.
+        found: Seq,
+    },
+}
+
+/// A commit as it stands in the log.
+#[derive(Debug)]
+pub struct LoggedCommit {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Its ops.
+    pub commit: Commit,
+    /// The position of its data section in the object.
+    pub data_start: u64,
+    /// The size of the object in bytes.
+    pub object_len: u64,
+    /// The whole object, if as much was read.
+    pub whole: Option<Bytes>,
+}
+
+/// A commit ready to be stored.
+#[derive(Clone, Debug)]
+pub(super) struct EncodedCommit {
+    pub(super) object: Bytes,
+    pub(super) head_len: u64,
+    pub(super) data_start: u64,
+}
+
+impl EncodedCommit {
+    /// Encodes `commit` with the bytes of its inline appends.
+    pub(super) fn new(commit: &Commit, data: Bytes) -> Result<EncodedCommit, FormatError> {
+        let head = to_cbor(commit);
+        let data_len = data.len();
+        let mut builder = ObjectBuilder::new(ObjectKind::Commit);
+        builder.push(data);
+        let object = join(&builder.finish(&head, &[])?);
+        let data_start = (object.len() - data_len) as u64;
+        Ok(EncodedCommit {
+            object,
+            head_len: head.len() as u64,
+            data_start,
+        })
+    }
+}
+
+impl LoggedCommit {
+    /// Reads the commit at `seq` from the first bytes of its object, of `object_len` bytes in all.
+    ///
+    /// [`FormatError::Truncated`] says how many bytes are needed if `prefix` is too short.
+    pub fn decode(
+        object: &str,
+        seq: Seq,
+        prefix: &Bytes,
+        object_len: u64,
+    ) -> Result<LoggedCommit, ObjectError> {
+        let is_whole = prefix.len() as u64 == object_len;
+        let (header, head) = if is_whole {
+            let whole = Object::decode_as(object, ObjectKind::Commit, prefix)?;
+            (whole.header, whole.head)
+        } else {
+            let part = ObjectHead::decode(object, ObjectKind::Commit, prefix)?;
+            (part.header, part.head)
+        };
+        let commit = minicbor::decode(&head).map_err(|cause| ObjectError::Content {
+            object: object.to_owned(),
+            cause,
+        })?;
+        Ok(LoggedCommit {
+            seq,
+            commit,
+            data_start: header.data_range().start,
+            object_len,
+            whole: is_whole.then(|| prefix.clone()),
+        })
+    }
+}
+
+/// Encodes a snapshot of `state`.
+pub(super) fn encode_snapshot(state: &State) -> Result<Bytes, FormatError> {
+    let mut builder = ObjectBuilder::new(ObjectKind::Snapshot);
+    builder.push(state.to_bytes().into());
+    Ok(join(&builder.finish(&[], &[])?))
+}
+
+/// Reads a snapshot of the state at `seq`.
+pub fn decode_snapshot(object: &str, seq: Seq, bytes: &Bytes) -> Result<State, ObjectError> {
+    let frame = Object::decode_as(object, ObjectKind::Snapshot, bytes)?;
+    let state = State::from_bytes(&frame.data).map_err(|cause| ObjectError::Content {
+        object: object.to_owned(),
+        cause,
+    })?;
+    if state.seq() != seq {
+        return Err(ObjectError::WrongSeq {
+            object: object.to_owned(),
+            found: state.seq(),
+        });
+    }
+    Ok(state)
+}
+
+fn to_cbor(commit: &Commit) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match minicbor::encode(commit, &mut bytes) {
+        Ok(()) => bytes,
+        Err(never) => unreachable!("writing to a Vec does not fail: {never}"),
+    }
+}
+
+fn join(parts: &[Bytes]) -> Bytes {
+    let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| joined.extend_from_slice(part));
+    joined.freeze()
+}

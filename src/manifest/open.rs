@@ -1,0 +1,207 @@
+//! Starting: which cluster this is, and its state from the newest snapshot and the log after it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::{Duration, Instant};
+use uuid::Uuid;
+
+use super::handle::{Manifest, Shared, Stopped};
+use super::metrics::ManifestMetrics;
+use super::object::{ObjectError, decode_snapshot};
+use super::tail::{Tail, WriteThrough};
+use crate::env::Env;
+use crate::state::State;
+use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
+use crate::types::{Incarnation, Seq};
+
+/// The newest version of the layout of a bucket that this software knows.
+const LAYOUT_VERSION: u32 = 1;
+
+/// How many messages may wait for the task.
+const MAILBOX: usize = 1024;
+
+/// How the manifest behaves.
+#[derive(Clone, Debug)]
+pub struct ManifestOptions {
+    /// The least time between the beginnings of two commits of this node: the dial between the cost of
+    /// requests and latency. A commit after a pause still goes at once.
+    pub commit_interval: Duration,
+    /// How often the next seq is probed while somebody follows. Grows up to five times while nothing is found.
+    pub follow_interval: Duration,
+    /// The least number of commits between two snapshots.
+    pub snapshot_every: u64,
+}
+
+impl Default for ManifestOptions {
+    fn default() -> ManifestOptions {
+        ManifestOptions {
+            commit_interval: Duration::ZERO,
+            follow_interval: Duration::from_millis(10),
+            snapshot_every: 256,
+        }
+    }
+}
+
+/// `cluster.json`: created once, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The cluster's id.
+    pub cluster_id: Uuid,
+    /// The version of the bucket's layout.
+    pub layout_version: u32,
+}
+
+/// Why the manifest could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object cannot be read.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// `cluster.json` is not what it should be.
+    #[error("cluster.json cannot be understood: {0}")]
+    Cluster(String),
+    /// The bucket was written by newer software.
+    #[error(
+        "the bucket has layout version {found}, and this node knows versions up to {known}: upgrade it"
+    )]
+    NewerLayout {
+        /// The bucket's version.
+        found: u32,
+        /// The newest version known.
+        known: u32,
+    },
+    /// The log could not be folded to its end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Opens the manifest of a bucket, which is a new cluster if it is empty: reads the newest snapshot and
+/// folds the log after it. The returned task must be run for anything further to happen.
+pub async fn open(
+    store: Store,
+    env: Env,
+    options: ManifestOptions,
+    metrics: ManifestMetrics,
+    write_through: WriteThrough,
+    incarnation: Incarnation,
+) -> Result<(Manifest, Tail, Cluster), OpenError> {
+    let cluster = open_cluster(&store, &env).await?;
+    let state = newest_snapshot(&store).await?;
+    let (published, receiver) = watch::channel(Arc::new(state.clone()));
+    let (sender, mailbox) = mpsc::channel(MAILBOX);
+    let shared = Shared {
+        mailbox: sender,
+        state: receiver,
+        nudged: Notify::new(),
+        followers: AtomicUsize::new(0),
+        contended: AtomicBool::new(false),
+        source: OnceLock::new(),
+        stopped: OnceLock::new(),
+    };
+    let manifest = Manifest {
+        shared: Arc::new(shared),
+    };
+    let rest = options.follow_interval;
+    let mut tail = Tail {
+        store,
+        env,
+        options,
+        metrics,
+        write_through,
+        incarnation,
+        counter: 0,
+        state,
+        published,
+        mailbox,
+        manifest: manifest.clone(),
+        waiting: VecDeque::new(),
+        asking: Vec::new(),
+        proven: Instant::now(),
+        last_commit: None,
+        rest,
+        losses: 0,
+        snapshots: Arc::new(Semaphore::new(1)),
+    };
+    tail.read_to_the_end().await?;
+    Ok((manifest, tail, cluster))
+}
+
+/// Reads `cluster.json`, after creating it if it does not exist.
+async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
+    let path = ObjectPath::cluster();
+    let mut failures = 0;
+    loop {
+        match store.get(&path, RequestKind::Cluster).await {
+            Ok(bytes) => return read_cluster(&bytes),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let new = Cluster {
+            cluster_id: env.random_uuid(),
+            layout_version: LAYOUT_VERSION,
+        };
+        let json = serde_json::to_vec_pretty(&new)
+            .map_err(|error| OpenError::Cluster(error.to_string()))?;
+        // Whoever created it, it is read back: so all agree.
+        if let Created::Unknown(_) = store.create(&path, json, RequestKind::Cluster).await? {
+            tokio::time::sleep(store.options().retry.pause(failures, env)).await;
+            failures += 1;
+        }
+    }
+}
+
+fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+    let cluster: Cluster =
+        serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
+    if cluster.layout_version > LAYOUT_VERSION {
+        let (found, known) = (cluster.layout_version, LAYOUT_VERSION);
+        return Err(OpenError::NewerLayout { found, known });
+    }
+    Ok(cluster)
+}
+
+/// The state in the newest snapshot, or the empty state.
+async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
+    loop {
+        let Some(seq) = newest_snapshot_seq(store).await? else {
+            return Ok(State::new());
+        };
+        let path = ObjectPath::snapshot(seq);
+        match store.get(&path, RequestKind::SnapshotGet).await {
+            Ok(bytes) => return Ok(decode_snapshot(path.as_str(), seq, &bytes)?),
+            // Newer ones have made it superfluous since the listing.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn newest_snapshot_seq(store: &Store) -> Result<Option<Seq>, OpenError> {
+    const PAGE: usize = 1000;
+    let mut newest: Option<ObjectPath> = None;
+    loop {
+        let page = store
+            .list(ObjectPrefix::Snapshots, newest.as_ref(), PAGE)
+            .await?;
+        let is_last = page.len() < PAGE;
+        newest = page
+            .into_iter()
+            .next_back()
+            .map(|meta| meta.path)
+            .or(newest);
+        if is_last {
+            break;
+        }
+    }
+    Ok(newest.and_then(|path| match path.kind() {
+        ObjectKind::Snapshot(seq) => Some(seq),
+        _ => None,
+    }))
+}

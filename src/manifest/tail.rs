@@ -1,0 +1,210 @@
+//! The task that owns the fold.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{Manifest, Message, Stopped, Submission};
+use super::metrics::ManifestMetrics;
+use super::object::{LoggedCommit, ObjectError};
+use super::open::ManifestOptions;
+use crate::env::Env;
+use crate::state::{Folded, State};
+use crate::store::Store;
+use crate::types::{CommitId, Incarnation, Seq};
+
+/// Is handed every commit object that this node wrote or read as a whole, before its state is published:
+/// so what consumers of the tail read next is in the cache.
+pub type WriteThrough = Arc<dyn Fn(Seq, &Bytes) + Send + Sync>;
+
+/// The owner of the fold. Drive it with [`Tail::run`].
+pub struct Tail {
+    pub(super) store: Store,
+    pub(super) env: Env,
+    pub(super) options: ManifestOptions,
+    pub(super) metrics: ManifestMetrics,
+    pub(super) write_through: WriteThrough,
+    pub(super) incarnation: Incarnation,
+    /// How many commits this run has made.
+    pub(super) counter: u64,
+    pub(super) state: State,
+    pub(super) published: watch::Sender<Arc<State>>,
+    pub(super) mailbox: mpsc::Receiver<Message>,
+    pub(super) manifest: Manifest,
+    /// Handed in, not yet in a commit.
+    pub(super) waiting: VecDeque<Submission>,
+    /// Asked since when, and where to answer.
+    pub(super) asking: Vec<(Instant, oneshot::Sender<Arc<State>>)>,
+    /// The state contains every commit acknowledged before this moment.
+    pub(super) proven: Instant,
+    /// When the last commit was begun.
+    pub(super) last_commit: Option<Instant>,
+    /// How long the follower rests between probes: grows while it finds nothing.
+    pub(super) rest: Duration,
+    /// Races lost in a row.
+    pub(super) losses: u32,
+    /// Its one permit is held while a snapshot is taken.
+    pub(super) snapshots: Arc<Semaphore>,
+}
+
+/// How many requests to commit are taken from the mailbox before the next commit is made.
+const MAX_WAITING: usize = 4096;
+
+impl Tail {
+    /// Commits and follows until `stop`, then commits what was handed in before, and ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::Halted`] when the log holds something that cannot be folded.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Stopped> {
+        let ended = self.work(&stop).await;
+        let reason = ended.clone().err().unwrap_or(Stopped::Stopping);
+        // Set first: whoever finds the mailbox closed asks why.
+        let _ = self.manifest.shared.stopped.set(reason.clone());
+        self.mailbox.close();
+        self.receive();
+        let source = self.manifest.shared.source.get();
+        let gathered = source.map(|source| source.take()).unwrap_or_default();
+        for submission in self.waiting.drain(..).chain(gathered) {
+            (submission.done)(Err(reason.clone()));
+        }
+        ended
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
+        loop {
+            self.receive();
+            let now = Instant::now();
+            if self.slot_opens() <= now {
+                if let Some(source) = self.manifest.shared.source.get() {
+                    self.waiting.extend(source.take());
+                }
+                if !self.waiting.is_empty() {
+                    self.commit_round().await?;
+                    self.answer_fresh();
+                    continue;
+                }
+            }
+            if !self.asking.is_empty() || (self.is_followed() && self.probe_due() <= now) {
+                self.catch_up().await?;
+                self.answer_fresh();
+                continue;
+            }
+            if stop.is_cancelled() && self.waiting.is_empty() {
+                return Ok(());
+            }
+            self.rest(stop).await;
+        }
+    }
+
+    /// Takes what is in the mailbox, without waiting.
+    fn receive(&mut self) {
+        while self.waiting.len() < MAX_WAITING {
+            match self.mailbox.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Commit(submission) => self.waiting.push_back(submission),
+            Message::Fresh { since, reply } => self.asking.push((since, reply)),
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn rest(&mut self, stop: &CancellationToken) {
+        let shared = self.manifest.shared.clone();
+        let slot = (!self.waiting.is_empty() || self.slot_opens() > Instant::now())
+            .then(|| self.slot_opens());
+        let probe = self.is_followed().then(|| self.probe_due());
+        let wake = [slot, probe].into_iter().flatten().min();
+        let timer = async {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = self.mailbox.recv() => {
+                if let Some(message) = message {
+                    self.take(message);
+                }
+            }
+            () = shared.nudged.notified() => {}
+            () = timer => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+
+    /// When the next commit may be made: `commit_interval` after the one before was begun.
+    fn slot_opens(&self) -> Instant {
+        let begun = self
+            .last_commit
+            .map(|begun| begun + self.options.commit_interval);
+        begun.unwrap_or(self.proven)
+    }
+
+    /// When the follower looks again.
+    fn probe_due(&self) -> Instant {
+        self.proven + self.rest
+    }
+
+    pub(super) fn is_followed(&self) -> bool {
+        self.manifest.shared.followers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Answers those who asked before the moment of the last proof.
+    fn answer_fresh(&mut self) {
+        if self.asking.is_empty() {
+            return;
+        }
+        let state = self.published.borrow().clone();
+        let proven = self.proven;
+        let (answered, still): (Vec<_>, Vec<_>) = self
+            .asking
+            .drain(..)
+            .partition(|(since, _)| *since <= proven);
+        self.asking = still;
+        for (_, reply) in answered {
+            // Whoever asked may be gone.
+            let _ = reply.send(state.clone());
+        }
+    }
+
+    /// Folds the commit at the next seq and publishes the state.
+    pub(super) fn fold(&mut self, logged: &LoggedCommit) -> Folded {
+        if let Some(object) = &logged.whole {
+            (self.write_through)(logged.seq, object);
+        }
+        let folded = self
+            .state
+            .apply(logged.seq, &logged.commit, logged.data_start);
+        self.metrics
+            .seq
+            .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
+        self.published.send_replace(Arc::new(self.state.clone()));
+        folded
+    }
+
+    /// The id of the next commit of this run.
+    pub(super) fn next_id(&mut self) -> CommitId {
+        self.counter += 1;
+        CommitId {
+            incarnation: self.incarnation,
+            counter: self.counter,
+        }
+    }
+
+    pub(super) fn halt(&self, error: &ObjectError) -> Stopped {
+        tracing::error!(%error, seq = %self.state.seq().next(), "cannot fold the log any further");
+        Stopped::Halted(error.to_string().into())
+    }
+}

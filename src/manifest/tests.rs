@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::env::Env;
+use crate::state::op::{Applied, CreateTopic, Op, Rejected};
+use crate::store::{ObjectPath, ObjectPrefix, RequestKind, Store};
+use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
+use tokio_util::sync::CancellationToken;
+
+/// A node's manifest with its task running until the guard is dropped.
+struct Running {
+    manifest: Manifest,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+async fn start(store: &Store, seed: u64) -> Running {
+    start_with(store, seed, ManifestOptions::default()).await
+}
+
+async fn start_with(store: &Store, seed: u64, options: ManifestOptions) -> Running {
+    let env = Env::simulated(seed, Timestamp(1_000_000));
+    let incarnation = Incarnation(env.random_uuid());
+    let (manifest, tail, _) = open(
+        store.clone(),
+        env,
+        options,
+        ManifestMetrics::default(),
+        Arc::new(|_, _| {}),
+        incarnation,
+    )
+    .await
+    .unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(tail.run(stop.clone()));
+    Running {
+        manifest,
+        _stop: stop.drop_guard(),
+    }
+}
+
+fn create_topic(name: &str, id: u128) -> Op {
+    Op::CreateTopic(CreateTopic {
+        id: TopicId(Uuid::from_u128(id)),
+        name: TopicName::new(name).unwrap(),
+        partitions: 1,
+        configs: BTreeMap::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_commits_the_other_sees_at_the_next_fresh_state() {
+    let store = Store::memory();
+    let (a, b) = (start(&store, 1).await, start(&store, 2).await);
+    a.manifest.commit(vec![create_topic("t", 1)]).await.unwrap();
+    assert!(b.manifest.state().topic_by_name("t").is_none());
+    assert!(
+        b.manifest
+            .fresh()
+            .await
+            .unwrap()
+            .topic_by_name("t")
+            .is_some()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_create_one_topic_one_is_told_that_it_exists() {
+    let store = Store::memory();
+    let (a, b) = (start(&store, 1).await, start(&store, 2).await);
+    let (first, second) = tokio::join!(
+        a.manifest.commit_one(create_topic("t", 1)),
+        b.manifest.commit_one(create_topic("t", 2)),
+    );
+    let outcomes = [first.unwrap(), second.unwrap()];
+    assert_eq!(
+        outcomes.iter().filter(|o| **o == Ok(Applied::Done)).count(),
+        1
+    );
+    let exists = |o: &&_| matches!(o, Err(Rejected::TopicExists(_)));
+    assert_eq!(outcomes.iter().filter(exists).count(), 1);
+    let states = [
+        a.manifest.fresh().await.unwrap(),
+        b.manifest.fresh().await.unwrap(),
+    ];
+    assert_eq!(states[0].to_bytes(), states[1].to_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_writers_lose_no_op_and_agree_on_every_byte() {
+    let store = Store::memory();
+    let mut nodes = Vec::new();
+    for seed in 0..4 {
+        nodes.push(start(&store, seed).await);
+    }
+    let tasks: Vec<_> = (0..100u128)
+        .map(|n| {
+            let manifest = nodes[(n % 4) as usize].manifest.clone();
+            tokio::spawn(async move {
+                manifest
+                    .commit_one(create_topic(&format!("t{n}"), n + 1))
+                    .await
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), Ok(Applied::Done));
+    }
+    let mut bytes = Vec::new();
+    for node in &nodes {
+        let state = node.manifest.fresh().await.unwrap();
+        assert_eq!(state.topics().count(), 100);
+        bytes.push(state.to_bytes());
+    }
+    assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_starts_from_the_newest_snapshot_and_superfluous_ones_are_deleted() {
+    let store = Store::memory();
+    let options = ManifestOptions {
+        snapshot_every: 8,
+        ..ManifestOptions::default()
+    };
+    let a = start_with(&store, 1, options).await;
+    for n in 1..=100 {
+        a.manifest
+            .commit(vec![create_topic(&format!("t{n}"), n)])
+            .await
+            .unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let snapshots = store
+        .list(ObjectPrefix::Snapshots, None, 1000)
+        .await
+        .unwrap();
+    assert!((1..=5).contains(&snapshots.len()), "{snapshots:?}");
+    let reads = |store: &Store| store.metrics().requests(RequestKind::CommitProbe);
+    let before = reads(&store);
+    let b = start(&store, 2).await;
+    assert_eq!(b.manifest.state().topics().count(), 100);
+    assert_eq!(
+        b.manifest.state().to_bytes(),
+        a.manifest.fresh().await.unwrap().to_bytes()
+    );
+    assert!(
+        reads(&store) - before < 70,
+        "{} reads",
+        reads(&store) - before
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_commit_halts_the_fold_and_names_the_object() {
+    let store = Store::memory();
+    let a = start(&store, 1).await;
+    a.manifest.commit(vec![create_topic("t", 1)]).await.unwrap();
+    let path = ObjectPath::commit(Seq(2));
+    store
+        .put_unique(&path, b"WEIRgarbage".to_vec(), RequestKind::CommitPut)
+        .await
+        .unwrap();
+    let error = a
+        .manifest
+        .commit(vec![create_topic("u", 2)])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Stopped::Halted(why) if why.contains(path.as_str())),
+        "{error}"
+    );
+    assert_eq!(a.manifest.fresh().await.unwrap_err(), error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_node_asks_the_store_nothing_and_a_following_one_hears_of_commits() {
+    let store = Store::memory();
+    let (a, b) = (start(&store, 1).await, start(&store, 2).await);
+    let probes = store.metrics().requests(RequestKind::CommitProbe);
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(store.metrics().requests(RequestKind::CommitProbe), probes);
+    let guard = b.manifest.follow();
+    let mut states = b.manifest.subscribe();
+    a.manifest.commit(vec![create_topic("t", 1)]).await.unwrap();
+    states
+        .wait_for(|state| state.topic_by_name("t").is_some())
+        .await
+        .unwrap();
+    drop(guard);
+}

@@ -1,0 +1,46 @@
+//! Record batches and the segment objects that hold them: bytes in, bytes out.
+//!
+//! * [`BatchHeader`], [`Batches`]: the header of a Kafka v2 record batch (magic 2, KIP-98), and a
+//!   walk over consecutive batches.
+//! * [`validate`]: everything a broker must know of a produced record set before it takes it.
+//! * [`decode_records`], [`first_record_at_or_after`], [`BatchBuilder`]: the records inside.
+//! * [`patch`], [`set_log_append_time`], [`set_max_timestamp`]: what a broker writes into a batch.
+//! * [`SegmentBuilder`], [`SegmentIndex`]: the segment object, batches of many partitions.
+//!
+//! What it never does: I/O, async, clocks, randomness; and it never re-encodes a batch: what the
+//! producer compressed is stored and served as it came.
+//!
+//! Invariants:
+//!
+//! * No input makes it panic or allocate by a number that the input merely claims: a slice is bounded
+//!   by the input, decompressed bytes by the caller's [`Limits`].
+//! * A batch that [`validate`] accepted holds exactly `record_count` records with the offset deltas
+//!   `0..record_count`, so that offsets stay dense (I2).
+//! * The range that [`SegmentBuilder::push`] returns is the slice's place in the finished object, and
+//!   a slice carries a CRC32C of its own (I4): whoever reads a slice needs neither header nor index.
+//!
+//! Everything here is a pure function of its input: there is nothing to do after a crash or when a
+//! future is cancelled.
+
+mod batch;
+mod build;
+mod codec;
+mod error;
+mod object;
+mod records;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod walk;
+
+pub use batch::{
+    Attributes, BATCH_HEADER_LEN, BatchHeader, BatchRef, Batches, TimestampType, patch,
+    set_log_append_time, set_max_timestamp,
+};
+pub use build::{BatchBuilder, BuildError};
+pub use codec::Codec;
+pub use error::{BatchError, Fault, RecordFault};
+pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice, slice_crc};
+pub use records::{Record, RecordHeader, Records, decode_records, first_record_at_or_after};
+pub use validate::{ProduceRules, RecordFacts, ValidBatch, validate};
+pub use walk::Limits;

@@ -1,0 +1,86 @@
+//! Nodes in the fold: who is registered, under which integer id, and until when their lease lasts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::op::RegisterNode;
+use crate::types::{Incarnation, Timestamp};
+
+/// A registered run of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Node {
+    #[n(0)]
+    incarnation: Incarnation,
+    #[n(1)]
+    endpoints: BTreeMap<String, String>,
+    #[n(2)]
+    rack: Option<String>,
+    #[n(3)]
+    version: String,
+    #[n(4)]
+    registered_at: Timestamp,
+    #[n(5)]
+    lease_millis: u64,
+    #[n(6)]
+    lease_until: Timestamp,
+}
+
+impl Node {
+    pub(super) fn new(op: &RegisterNode, now: Timestamp) -> Node {
+        Node {
+            incarnation: op.incarnation,
+            endpoints: op.endpoints.clone(),
+            rack: op.rack.clone(),
+            version: op.version.clone(),
+            registered_at: now,
+            lease_millis: op.lease_millis,
+            lease_until: now.after(Duration::from_millis(op.lease_millis)),
+        }
+    }
+
+    /// Which run of the node.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// What its clients connect to, by front end.
+    pub fn endpoints(&self) -> &BTreeMap<String, String> {
+        &self.endpoints
+    }
+
+    /// Kafka's `broker.rack`.
+    pub fn rack(&self) -> Option<&str> {
+        self.rack.as_deref()
+    }
+
+    /// The version of its software.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// When this run was registered.
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
+    }
+
+    /// Until when its lease lasts.
+    pub fn lease_until(&self) -> Timestamp {
+        self.lease_until
+    }
+
+    /// Sets the lease, also to a shorter one: a node that begins to hold what must expire says so.
+    pub(super) fn set_lease(&mut self, lease_millis: u64, now: Timestamp) {
+        self.lease_millis = lease_millis;
+        self.lease_until = now.after(Duration::from_millis(lease_millis));
+    }
+
+    /// Any commit of a node shows that it lives.
+    pub(super) fn heard_from(&mut self, now: Timestamp) {
+        let until = now.after(Duration::from_millis(self.lease_millis));
+        self.lease_until = self.lease_until.max(until);
+    }
+}

@@ -1,0 +1,381 @@
+//! The ops: every durable change that Weir knows, listed in one place.
+//!
+//! An op is a *request*. It says "append these batches", not "append at offset 512": the fold decides
+//! its outcome. So a commit that loses the race for its seq is sent again at the next one as it is.
+//!
+//! Ops are encoded as CBOR arrays with numbered fields and numbered variants. Numbers are never
+//! reused; a new field is optional and goes at the end; a node that meets a variant it does not know
+//! refuses to fold further and says that it is older than the log.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::group::{GroupAction, GroupError, GroupReply};
+use crate::types::{
+    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq,
+    Timestamp, TopicId, TopicName, TopicPartition,
+};
+
+/// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Commit {
+    /// Who made it, and how many they had made before. The guard against applying a commit twice.
+    #[n(0)]
+    pub id: CommitId,
+    /// The wall time of the node when it made the commit. Time in the fold is the highest so far.
+    #[n(1)]
+    pub time: Timestamp,
+    /// The ops, applied in this order.
+    #[n(2)]
+    pub ops: Vec<Op>,
+}
+
+/// One requested change.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+pub enum Op {
+    /// Append batches to one partition.
+    #[n(0)]
+    Append(#[n(0)] Append),
+    /// Create a topic.
+    #[n(1)]
+    CreateTopic(#[n(0)] CreateTopic),
+    /// Delete a topic with its records and committed offsets.
+    #[n(2)]
+    DeleteTopic {
+        /// The topic.
+        #[n(0)]
+        topic: TopicId,
+    },
+    /// Raise a topic's number of partitions to `total`.
+    #[n(3)]
+    CreatePartitions {
+        /// The topic.
+        #[n(0)]
+        topic: TopicId,
+        /// The number of partitions afterwards.
+        #[n(1)]
+        total: i32,
+    },
+    /// Change settings of a topic, or with `topic: None` the cluster-wide defaults of all nodes.
+    #[n(4)]
+    AlterConfigs {
+        /// The topic; `None` is the cluster.
+        #[n(0)]
+        topic: Option<TopicId>,
+        /// Settings to set (`Some`) and to return to their default (`None`). Values were validated by
+        /// the node that made the op.
+        #[n(1)]
+        edits: BTreeMap<String, Option<String>>,
+    },
+    /// Raise a partition's log start offset (Kafka's DeleteRecords, KIP-107).
+    #[n(5)]
+    DeleteRecords {
+        /// The partition.
+        #[n(0)]
+        partition: TopicPartition,
+        /// The first offset to keep; `None` is the high watermark.
+        #[n(1)]
+        before: Option<Offset>,
+    },
+    /// Mint `count` producer ids.
+    #[n(6)]
+    AllocateProducerIds {
+        /// How many.
+        #[n(0)]
+        count: u32,
+    },
+    /// Forget producers that wrote nothing since `before`.
+    #[n(7)]
+    ExpireProducers {
+        /// Producers whose last batch is older are forgotten.
+        #[n(0)]
+        before: Timestamp,
+    },
+    /// Register a node and begin its lease; also how a node returns whose lease had lapsed.
+    #[n(8)]
+    RegisterNode(#[n(0)] RegisterNode),
+    /// Prolong the lease of the commit's author to at least `lease_millis` from the commit's time.
+    #[n(9)]
+    RenewLease {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// Its run.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The length of the lease in milliseconds.
+        #[n(2)]
+        lease_millis: u64,
+    },
+    /// A node stops and says so.
+    #[n(10)]
+    RetireNode {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// Its run.
+        #[n(1)]
+        incarnation: Incarnation,
+    },
+    /// Somebody found a node's lease lapsed. The fold judges.
+    #[n(11)]
+    ExpireNode {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// Its run.
+        #[n(1)]
+        incarnation: Incarnation,
+    },
+    /// A change to a consumer group.
+    #[n(12)]
+    Group {
+        /// The group.
+        #[n(0)]
+        group: GroupId,
+        /// The change.
+        #[n(1)]
+        action: GroupAction,
+    },
+    /// A snapshot was stored; starting nodes need not read the log before it.
+    #[n(13)]
+    SnapshotTaken {
+        /// The seq of the state in it.
+        #[n(0)]
+        seq: Seq,
+        /// Its size in bytes.
+        #[n(1)]
+        bytes: u64,
+    },
+}
+
+/// Append batches to one partition, in order. Each entry has its own outcome.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Append {
+    /// The partition.
+    #[n(0)]
+    pub partition: TopicPartition,
+    /// The object that holds the bytes of all entries.
+    #[n(1)]
+    pub source: AppendSource,
+    /// The batches.
+    #[n(2)]
+    pub entries: Vec<AppendEntry>,
+}
+
+/// Where the bytes of an append are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub enum AppendSource {
+    /// In the data section of the commit itself; positions count from the start of that section.
+    #[n(0)]
+    Inline,
+    /// In a segment; positions count from the start of the object.
+    #[n(1)]
+    Segment(#[n(0)] SegmentId),
+}
+
+/// One record batch: Kafka's v2 batch, byte for byte as the producer sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct AppendEntry {
+    /// The position of its first byte (see [`AppendSource`]).
+    #[n(0)]
+    pub start: u64,
+    /// Its length in bytes.
+    #[n(1)]
+    pub len: u32,
+    /// How many offsets it takes: its last offset delta + 1.
+    #[n(2)]
+    pub records: u32,
+    /// The largest timestamp of its records.
+    #[n(3)]
+    pub max_timestamp: Timestamp,
+    /// Its producer, if that is idempotent.
+    #[n(4)]
+    pub producer: Option<ProducerBatch>,
+}
+
+/// What an idempotent producer says of a batch (KIP-98).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct ProducerBatch {
+    /// Who.
+    #[n(0)]
+    pub id: ProducerId,
+    /// Which epoch of it.
+    #[n(1)]
+    pub epoch: ProducerEpoch,
+    /// The sequence number of the first record; each record is one more, wrapping after `i32::MAX`
+    /// to 0.
+    #[n(2)]
+    pub base_sequence: i32,
+}
+
+/// Create a topic.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct CreateTopic {
+    /// Its id, minted by the node.
+    #[n(0)]
+    pub id: TopicId,
+    /// Its name.
+    #[n(1)]
+    pub name: TopicName,
+    /// How many partitions it begins with.
+    #[n(2)]
+    pub partitions: i32,
+    /// The settings that differ from the defaults.
+    #[n(3)]
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Register a node.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct RegisterNode {
+    /// Its run.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// What clients connect to, by front end: `kafka` -> `host:port`.
+    #[n(1)]
+    pub endpoints: BTreeMap<String, String>,
+    /// Kafka's `broker.rack`.
+    #[n(2)]
+    pub rack: Option<String>,
+    /// The version of its software, for people.
+    #[n(3)]
+    pub version: String,
+    /// The length of its first lease in milliseconds.
+    #[n(4)]
+    pub lease_millis: u64,
+}
+
+/// What became of an op.
+pub type Outcome = Result<Applied, Rejected>;
+
+/// The outcome of an op that took effect (or, for an append, was judged entry by entry).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applied {
+    /// Nothing to tell.
+    Done,
+    /// What became of each entry of an append, in order.
+    Appended(Vec<Result<Appended, AppendRejected>>),
+    /// The partition's log start offset afterwards.
+    RecordsDeleted(Offset),
+    /// The first of the ids minted; the others follow it.
+    ProducerIds(ProducerId),
+    /// The integer id of the node.
+    NodeRegistered(NodeId),
+    /// What the group says.
+    Group(GroupReply),
+    /// Snapshots that newer ones have made superfluous; their objects may be deleted.
+    SnapshotsRetired(Vec<Seq>),
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The partition's log start offset.
+    pub log_start: Offset,
+    /// True if this batch was a retry, already stored at `base_offset`.
+    pub duplicate: bool,
+}
+
+/// Why a batch was not appended. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRejected {
+    /// The topic was deleted, or never existed.
+    #[error("there is no topic with id {0}")]
+    UnknownTopic(TopicId),
+    /// The topic has no such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// The producer's epoch is older than one seen before.
+    #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
+    FencedProducer {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// Its epoch in the batch.
+        epoch: ProducerEpoch,
+        /// The newest epoch seen.
+        current: ProducerEpoch,
+    },
+    /// The batch does not follow the producer's last one.
+    #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]
+    OutOfOrderSequence {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// The sequence that was due.
+        expected: i32,
+        /// The sequence of the batch.
+        found: i32,
+    },
+}
+
+/// Why an op changed nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Rejected {
+    /// The topic was deleted, or never existed.
+    #[error("there is no topic with id {0}")]
+    UnknownTopic(TopicId),
+    /// The topic has no such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// The name is taken.
+    #[error("there is already a topic named '{0}'")]
+    TopicExists(TopicName),
+    /// The topic has that many partitions or more.
+    #[error("the topic has {current} partitions; {requested} is not more")]
+    PartitionsNotMore {
+        /// How many it has.
+        current: i32,
+        /// How many were asked for.
+        requested: i32,
+    },
+    /// A topic has from 1 to [`MAX_PARTITIONS`](super::MAX_PARTITIONS) partitions.
+    #[error("a topic cannot have {0} partitions")]
+    InvalidPartitions(i32),
+    /// The offset is not in the log.
+    #[error("offset {offset} of {partition} is not between {log_start} and {high_watermark}")]
+    OffsetOutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: Offset,
+        /// The first offset there is.
+        log_start: Offset,
+        /// The offset after the last record.
+        high_watermark: Offset,
+    },
+    /// The run of the node is not registered (any more).
+    #[error("node {node} is not registered as run {incarnation}")]
+    UnknownNode {
+        /// The node.
+        node: NodeId,
+        /// Its run.
+        incarnation: Incarnation,
+    },
+    /// The node's lease has not lapsed.
+    #[error("the lease of node {node} lasts until {until}, and it is {now}")]
+    LeaseHolds {
+        /// The node.
+        node: NodeId,
+        /// When its lease lapses.
+        until: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
+    /// The group refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}

@@ -1,0 +1,226 @@
+//! A partition in the fold: where its records are, and what its idempotent producers wrote.
+
+use imbl::OrdMap;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::codec::map;
+use super::op::{AppendEntry, AppendRejected, Appended};
+use super::producer::Producer;
+use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
+
+/// An object that holds record batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
+pub enum ObjectRef {
+    /// The commit of this seq, in its data section.
+    #[n(0)]
+    Commit(#[n(0)] Seq),
+    /// A segment.
+    #[n(1)]
+    Segment(#[n(0)] SegmentId),
+}
+
+/// A byte range of an object that holds consecutive batches of one partition. In the state it is keyed by
+/// the offset of its first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Slice {
+    /// The offset after its last record.
+    #[n(0)]
+    pub end: Offset,
+    /// The object.
+    #[n(1)]
+    pub object: ObjectRef,
+    /// The position of its first byte in the object.
+    #[n(2)]
+    pub start: u64,
+    /// Its length in bytes.
+    #[n(3)]
+    pub len: u64,
+    /// The largest timestamp of its records.
+    #[n(4)]
+    pub max_timestamp: Timestamp,
+    /// The time in the fold when its first batch was appended.
+    #[n(5)]
+    pub appended_at: Timestamp,
+}
+
+/// A slice grows by later batches of the same object up to this length, so that one read of a slice stays
+/// bounded.
+const MAX_SLICE_LEN: u64 = 8 << 20;
+
+/// One partition.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Partition {
+    /// The first offset that may be read.
+    #[n(0)]
+    log_start: Offset,
+    /// The offset after the last record; the next to be given.
+    #[n(1)]
+    high_watermark: Offset,
+    /// The bytes of all slices.
+    #[n(2)]
+    bytes: ByteCount,
+    /// By base offset; dense: each begins where the one before ends.
+    #[cbor(n(3), with = "map")]
+    slices: OrdMap<Offset, Slice>,
+    /// Idempotent producers by id.
+    #[cbor(n(4), with = "map")]
+    producers: OrdMap<ProducerId, Producer>,
+}
+
+impl Partition {
+    /// The first offset that may be read.
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    /// The offset after the last record.
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// The bytes of all slices.
+    pub fn bytes(&self) -> ByteCount {
+        self.bytes
+    }
+
+    /// How many slices there are.
+    pub fn slice_count(&self) -> usize {
+        self.slices.len()
+    }
+
+    /// The slices from the one that holds `offset` on, with their base offsets. Empty at or beyond the high
+    /// watermark; begins with the first slice if `offset` is before it.
+    pub fn slices_from(&self, offset: Offset) -> impl Iterator<Item = (Offset, &Slice)> {
+        let first = match self.slices.get_prev(&offset) {
+            Some((base, slice)) if offset < slice.end => *base,
+            _ => offset,
+        };
+        self.slices
+            .range(first..)
+            .map(|(base, slice)| (*base, slice))
+    }
+
+    /// The producers, by id.
+    pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// Judges one batch and, if it is in order, gives it the next offsets.
+    ///
+    /// `object` and `base` say where the batch is: `entry.start` counts from `base` in `object`.
+    pub(super) fn append(
+        &mut self,
+        this: TopicPartition,
+        object: ObjectRef,
+        base: u64,
+        entry: &AppendEntry,
+        now: Timestamp,
+    ) -> Result<Appended, AppendRejected> {
+        let log_start = self.log_start;
+        let base_offset = self.high_watermark;
+        let end = base_offset.advance(entry.records.into());
+        if let Some(batch) = entry.producer {
+            let known = self.producers.get(&batch.id);
+            match Producer::judge(known, this, &batch, entry.records)? {
+                Some(base_offset) => {
+                    return Ok(Appended {
+                        base_offset,
+                        log_start,
+                        duplicate: true,
+                    });
+                }
+                None => {
+                    let producer = self.producers.entry(batch.id).or_default();
+                    producer.record(&batch, entry.records, base_offset, now);
+                }
+            }
+        }
+        self.high_watermark = end;
+        self.bytes += ByteCount(entry.len.into());
+        let start = base.saturating_add(entry.start);
+        let last = self
+            .slices
+            .get_prev_mut(&base_offset)
+            .map(|(_, slice)| slice);
+        match last {
+            Some(last) if last.continues_at(object, start, entry.len) => {
+                last.end = end;
+                last.len += u64::from(entry.len);
+                last.max_timestamp = last.max_timestamp.max(entry.max_timestamp);
+            }
+            _ => {
+                let slice = Slice {
+                    end,
+                    object,
+                    start,
+                    len: entry.len.into(),
+                    max_timestamp: entry.max_timestamp,
+                    appended_at: now,
+                };
+                self.slices.insert(base_offset, slice);
+            }
+        }
+        Ok(Appended {
+            base_offset,
+            log_start,
+            duplicate: false,
+        })
+    }
+
+    /// Raises the log start to `before` and drops the slices wholly below it. A slice that reaches over it
+    /// stays whole: the batch in which the log starts must be readable.
+    pub(super) fn delete_before(&mut self, before: Offset) {
+        self.log_start = self.log_start.max(before);
+        while let Some((base, slice)) = self.slices.get_min().copied() {
+            if slice.end > self.log_start {
+                break;
+            }
+            self.slices.remove(&base);
+            self.bytes = self.bytes - ByteCount(slice.len);
+        }
+    }
+
+    /// Forgets producers that wrote nothing since `before`.
+    pub(super) fn expire_producers(&mut self, before: Timestamp) {
+        let stale = self
+            .producers
+            .iter()
+            .filter(|(_, producer)| producer.last_write() < before);
+        for id in stale.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.producers.remove(&id);
+        }
+    }
+
+    /// Whether [`Partition::expire_producers`] would forget any.
+    pub fn has_producers_older_than(&self, before: Timestamp) -> bool {
+        self.producers
+            .values()
+            .any(|producer| producer.last_write() < before)
+    }
+
+    /// I2: offsets are dense. True if the slices lie end to end from the log start to the high watermark.
+    pub fn is_dense(&self) -> bool {
+        let mut next = None;
+        for (base, slice) in &self.slices {
+            if next.is_some_and(|next| next != *base) || slice.end <= *base {
+                return false;
+            }
+            next = Some(slice.end);
+        }
+        let first = self.slices.get_min().map(|(base, _)| *base);
+        first.is_none_or(|base| base <= self.log_start)
+            && next.unwrap_or(self.log_start) == self.high_watermark
+    }
+}
+
+impl Slice {
+    /// Whether a batch of `len` bytes at `start` of `object` lies right behind this slice.
+    fn continues_at(&self, object: ObjectRef, start: u64, len: u32) -> bool {
+        self.object == object
+            && self.start.checked_add(self.len) == Some(start)
+            && self.len + u64::from(len) <= MAX_SLICE_LEN
+    }
+}

@@ -1,0 +1,103 @@
+//! A topic in the fold.
+
+use std::collections::BTreeMap;
+
+use imbl::Vector;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::codec::{Shared, vector};
+use super::partition::Partition;
+use crate::types::{PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition};
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Topic {
+    #[n(0)]
+    id: TopicId,
+    #[n(1)]
+    name: TopicName,
+    #[n(2)]
+    created_at: Timestamp,
+    /// The settings that differ from the defaults.
+    #[n(3)]
+    pub(super) configs: BTreeMap<String, String>,
+    #[cbor(n(4), with = "vector")]
+    partitions: Vector<Shared<Partition>>,
+}
+
+impl Topic {
+    pub(super) fn new(
+        id: TopicId,
+        name: TopicName,
+        partitions: i32,
+        configs: BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Topic {
+        let mut topic = Topic {
+            id,
+            name,
+            created_at: now,
+            configs,
+            partitions: Vector::new(),
+        };
+        topic.grow(partitions);
+        topic
+    }
+
+    /// Its id.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// When it was created, in the fold's time.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// The settings that differ from the defaults.
+    pub fn configs(&self) -> &BTreeMap<String, String> {
+        &self.configs
+    }
+
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+
+    /// A partition, if it has it.
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Partition> {
+        let index = usize::try_from(index.0).ok()?;
+        self.partitions.get(index).map(|shared| &**shared)
+    }
+
+    /// All partitions, in order.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        (0..).zip(&self.partitions).map(|(index, partition)| {
+            (
+                TopicPartition {
+                    topic: self.id,
+                    partition: PartitionIndex(index),
+                },
+                &**partition,
+            )
+        })
+    }
+
+    pub(super) fn partition_mut(&mut self, index: PartitionIndex) -> Option<&mut Partition> {
+        let index = usize::try_from(index.0).ok()?;
+        self.partitions.get_mut(index).map(Shared::make_mut)
+    }
+
+    pub(super) fn grow(&mut self, total: i32) {
+        while self.partition_count() < total {
+            self.partitions.push_back(Shared::default());
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One attempt of a request, and the loop that repeats attempts.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+
+use crate::env::Env;
+use crate::types::Timestamp;
+
+use super::backend::{Backend, Nature};
+use super::error::{Cause, StoreError};
+use super::failure::{Failure, Verdict, judge_http, judge_local};
+use super::metrics::{Outcome, RequestKind, StoreMetrics};
+use super::options::StoreOptions;
+use super::wire::Trace;
+
+/// A backend with bounds, time-outs, retries and metrics.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) backend: Backend,
+    pub(super) options: StoreOptions,
+    pub(super) metrics: StoreMetrics,
+    /// Places for requests about the manifest.
+    manifest: Semaphore,
+    /// Places for all others.
+    data: Semaphore,
+}
+
+/// What a request is for, on what, and how large its body is.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) kind: RequestKind,
+    pub(super) subject: &'a (dyn Display + Sync),
+    pub(super) sent: u64,
+}
+
+/// One attempt that has ended, to be counted under the outcome that the caller sees in it.
+pub(super) struct Attempt<'a, T> {
+    pub(super) result: Result<T, Failure>,
+    /// The store's clock in the answer's head.
+    pub(super) date: Option<Timestamp>,
+    pub(super) running: Running<'a>,
+}
+
+/// An attempt under way. Dropped without an outcome, as when the caller's future is, it counts as
+/// cancelled.
+pub(super) struct Running<'a> {
+    metrics: &'a StoreMetrics,
+    kind: RequestKind,
+    began: Instant,
+    ended: Option<(Outcome, Instant)>,
+}
+
+impl Running<'_> {
+    pub(super) fn end(mut self, outcome: Outcome) {
+        self.ended = Some((outcome, Instant::now()));
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let (outcome, at) = self.ended.unwrap_or((Outcome::Cancelled, Instant::now()));
+        self.metrics.ended(self.kind, outcome, at - self.began);
+    }
+}
+
+impl Requests {
+    pub(super) fn new(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Requests {
+        let places = options.max_requests.clamp(2, Semaphore::MAX_PERMITS);
+        let kept = (places / 4).max(1);
+        Requests {
+            backend,
+            options,
+            metrics,
+            manifest: Semaphore::new(kept),
+            data: Semaphore::new(places - kept),
+        }
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.options.env
+    }
+
+    async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
+        let places = if kind.is_manifest() {
+            &self.manifest
+        } else {
+            &self.data
+        };
+        places
+            .acquire()
+            .await
+            .expect("the semaphores are never closed")
+    }
+
+    /// Makes one attempt, when there is a place for it, and gives it at most `limit`.
+    pub(super) async fn attempt<T>(
+        &self,
+        asked: Asked<'_>,
+        limit: Duration,
+        work: impl Future<Output = object_store::Result<T>>,
+    ) -> Attempt<'_, T> {
+        let _place = self.place(asked.kind).await;
+        let running = Running {
+            metrics: &self.metrics,
+            kind: asked.kind,
+            began: Instant::now(),
+            ended: None,
+        };
+        self.metrics.add_sent(asked.kind, asked.sent);
+        let trace = Arc::new(Trace::default());
+        let done = timeout(limit, Trace::noting(Arc::clone(&trace), work)).await;
+        let traced = trace.read();
+        let over_http = matches!(self.backend.nature, Nature::Http(_));
+        let result = match done {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if over_http => Err(judge_http(&error, &traced)),
+            Ok(Err(error)) => Err(judge_local(&error)),
+            Err(_) => Err(Failure {
+                verdict: Verdict::Transient {
+                    reached: traced.sent || !over_http,
+                },
+                cause: Cause::new(&format!("no answer within {:.1} s", limit.as_secs_f64())),
+            }),
+        };
+        Attempt {
+            result,
+            date: traced.date,
+            running,
+        }
+    }
+
+    /// Makes attempts until one succeeds, fails for good, or the deadline passes. Only for requests that
+    /// may be repeated whatever became of the attempts before. `Err(Ok(verdict))` is a final answer that
+    /// the caller turns into its own error.
+    pub(super) async fn repeat<T, W>(
+        &self,
+        asked: Asked<'_>,
+        work: impl Fn() -> W,
+    ) -> Result<T, Ended>
+    where
+        W: Future<Output = object_store::Result<T>>,
+    {
+        let began = Instant::now();
+        let policy = self.options.retry;
+        let deadline = began + policy.deadline;
+        let mut attempts = 0u32;
+        loop {
+            attempts = attempts.saturating_add(1);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let limit = self.options.request_timeout.min(left);
+            // Waiting for a place counts towards the deadline too.
+            let Ok(attempt) =
+                tokio::time::timeout_at(deadline, self.attempt(asked, limit, work())).await
+            else {
+                let cause = Cause::new("no answer before the deadline");
+                return Err(Ended::Error(
+                    self.unavailable(asked, cause, attempts, began),
+                ));
+            };
+            let failure = match attempt.result {
+                Ok(value) => {
+                    attempt.running.end(Outcome::Ok);
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            match failure.verdict {
+                Verdict::NotFound => {
+                    attempt.running.end(Outcome::NotFound);
+                    return Err(Ended::NotFound);
+                }
+                Verdict::OutOfRange => {
+                    attempt.running.end(Outcome::Error);
+                    return Err(Ended::OutOfRange);
+                }
+                Verdict::Permanent { advice } => {
+                    attempt.running.end(Outcome::Error);
+                    return Err(Ended::Error(refused(asked, failure.cause, advice)));
+                }
+                Verdict::Exists => {
+                    attempt.running.end(Outcome::Error);
+                    let advice =
+                        "This request set no condition: check what is between Weir and the store";
+                    return Err(Ended::Error(refused(asked, failure.cause, advice)));
+                }
+                Verdict::Transient { .. } => {}
+            }
+            let pause = policy.pause(attempts, self.env());
+            if Instant::now() + pause >= deadline {
+                attempt.running.end(Outcome::Error);
+                let error = self.unavailable(asked, failure.cause, attempts, began);
+                return Err(Ended::Error(error));
+            }
+            attempt.running.end(Outcome::Retry);
+            tracing::debug!(
+                kind = asked.kind.label(), subject = %asked.subject, cause = %failure.cause, attempts,
+                "a request to the store is repeated"
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    pub(super) fn unavailable(
+        &self,
+        asked: Asked<'_>,
+        cause: Cause,
+        attempts: u32,
+        began: Instant,
+    ) -> StoreError {
+        StoreError::Unavailable {
+            kind: asked.kind,
+            subject: asked.subject.to_string(),
+            cause,
+            attempts,
+            elapsed: began.elapsed(),
+        }
+    }
+}
+
+/// How a request ended that did not succeed.
+pub(super) enum Ended {
+    NotFound,
+    OutOfRange,
+    Error(StoreError),
+}
+
+pub(super) fn refused(asked: Asked<'_>, cause: Cause, advice: &'static str) -> StoreError {
+    StoreError::Refused {
+        kind: asked.kind,
+        subject: asked.subject.to_string(),
+        cause,
+        advice,
+    }
+}

@@ -1,0 +1,63 @@
+//! The object store: the only durable part of Weir, and the only room that names `object_store`.
+//!
+//! It gives the rooms above create-if-absent, reads, listings and deletes on files, memory, S3, Google and
+//! Azure, with every request bounded, timed, counted and, where that is safe, repeated. It knows the names
+//! of all durable objects ([`ObjectPath`]) and nothing about what is in them. It never overwrites an object
+//! that has been read, never caches, never lists on anybody's behalf but the caller's, and never shows a
+//! credential.
+//!
+//! # Consistency
+//! Everything above rests on three promises of the store: an object that was created can be read at once, by
+//! everybody; of several creates of one name exactly one succeeds, and its body is the one that stands; a
+//! listing shows everything that was created before it. [`check`] tests them, at every start.
+//!
+//! # Outcomes and retries
+//! [`Store::create`] makes **one** attempt. [`Created::Exists`] is only said when the store answered *that*
+//! attempt so; whatever else may have reached the store is [`Created::Unknown`], and the caller settles it by
+//! reading. A second attempt could meet the object of the first and report a lost race that was won.
+//! `object_store`'s own retries are off for the same reason, and so that each attempt is counted.
+//! Reads, listings, deletes and [`Store::put_unique`] (names that nobody else can mint) may be repeated
+//! whatever became of the attempts before, and are: jittered exponential backoff, until a deadline. A store
+//! that is overloaded (503) or gone is [`StoreError::Unavailable`], never fatal. What only a person can
+//! change (rights, a missing bucket, a wrong clock) is [`StoreError::Refused`] at once, with what to do.
+//!
+//! # Cancellation
+//! Every future may be dropped at any time. A dropped create or put is an unknown outcome: over HTTP the
+//! request may have been applied, and in the file store it goes on to its end in the background. Permits and
+//! connections are given back; the attempt is counted as cancelled.
+//!
+//! # Crash consistency of the file store
+//! An object is written beside the others, synced, then linked to its name (which fails if the name exists)
+//! or renamed to it, and the directories are synced before the call returns. A name therefore leads to a
+//! complete object or to nothing, after a power loss as well, and several processes can share a directory.
+//! See `file.rs` for what `object_store`'s own file system leaves open and how readers avoid seeing what is
+//! not yet durable.
+//!
+//! # Bounds
+//! At most [`StoreOptions::max_requests`] requests are under way, a quarter of the places being kept for the
+//! manifest so that segment traffic cannot hold up a commit. No object above [`StoreOptions::max_object`] is
+//! read as a whole.
+
+mod attempt;
+mod aws;
+mod backend;
+pub mod check;
+mod client;
+mod error;
+mod failure;
+mod file;
+mod metrics;
+mod options;
+mod paths;
+mod url;
+mod wire;
+
+pub use client::{ClockDifference, Created, ObjectMeta, PutBody, Store};
+pub use error::{Cause, StoreError};
+pub use metrics::{Outcome, RequestKind, StoreMetrics};
+pub use options::{RetryPolicy, StoreOptions};
+pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject};
+pub use url::{InvalidStoreUrl, StoreUrl};
+
+#[cfg(test)]
+mod tests;

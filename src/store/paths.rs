@@ -1,0 +1,309 @@
+//! Every object that Weir keeps in a bucket, and its name. No other file spells a path.
+//!
+//! | kind | name | written |
+//! |---|---|---|
+//! | cluster | `cluster.json` | once, create-if-absent |
+//! | commit | `manifest/log/{seq:020}.commit` | once, create-if-absent; dense |
+//! | snapshot | `manifest/snapshot/{seq:020}.snapshot` | once, create-if-absent |
+//! | boundary | `manifest/boundary/{seq:020}` | once, create-if-absent |
+//! | segment | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
+//! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
+//!
+//! Names are relative to the prefix of the store's URL. Numbers are padded to twenty digits so that
+//! the order of names is the order of numbers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use crate::types::{SegmentId, Seq};
+
+const CLUSTER: &str = "cluster.json";
+const LOG: &str = "manifest/log";
+const SNAPSHOTS: &str = "manifest/snapshot";
+const BOUNDARIES: &str = "manifest/boundary";
+const SEGMENTS: &str = "segments";
+const CHECKS: &str = "check";
+
+/// The digits of a padded number: as many as `u64::MAX` has.
+const DIGITS: usize = 20;
+
+/// The name of one object, relative to the prefix of the store's URL. It can only name objects of the
+/// kinds in [`ObjectKind`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectPath(String);
+
+/// What an object is, read back from its name: for `inspect` and `fsck`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// Cluster id and format version, made when the cluster is.
+    Cluster,
+    /// One commit of the manifest.
+    Commit(Seq),
+    /// The state after the commit of that number.
+    Snapshot(Seq),
+    /// The log was truncated up to that number.
+    Boundary(Seq),
+    /// Record batches of many partitions.
+    Segment(SegmentId),
+    /// A trace of a conformance check: its run and the rest of the name.
+    Check {
+        /// Which run of the check wrote it.
+        run: Uuid,
+        /// The object's name within the run.
+        name: String,
+    },
+}
+
+/// A string is not the name of an object of Weir.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not the name of an object of Weir")]
+pub struct UnknownObject {
+    /// The name as it was found.
+    pub name: String,
+}
+
+impl ObjectPath {
+    /// `cluster.json`.
+    pub fn cluster() -> ObjectPath {
+        ObjectPath(CLUSTER.to_owned())
+    }
+
+    /// The commit with that number.
+    pub fn commit(seq: Seq) -> ObjectPath {
+        ObjectPath(format!("{LOG}/{:020}.commit", seq.0))
+    }
+
+    /// The snapshot of the state after that commit.
+    pub fn snapshot(seq: Seq) -> ObjectPath {
+        ObjectPath(format!("{SNAPSHOTS}/{:020}.snapshot", seq.0))
+    }
+
+    /// The boundary that says: the log up to here may be gone.
+    pub fn boundary(seq: Seq) -> ObjectPath {
+        ObjectPath(format!("{BOUNDARIES}/{:020}", seq.0))
+    }
+
+    /// A segment. The prefix is a digit of the random tail of its id, so that no prefix is hot; the
+    /// head of a UUID v7 is the time and would be the same for all segments of a day.
+    pub fn segment(id: SegmentId) -> ObjectPath {
+        let nibble = id.0.as_bytes()[15] & 0x0f;
+        ObjectPath(format!(
+            "{SEGMENTS}/{nibble:x}/{}.segment",
+            id.0.hyphenated()
+        ))
+    }
+
+    /// An object of one run of the conformance check. The name's characters other than ASCII letters,
+    /// digits, `-` and `_` become `-`.
+    pub fn check(run: Uuid, name: &str) -> ObjectPath {
+        let name: String = name
+            .chars()
+            .map(|c| if is_plain(c) { c } else { '-' })
+            .collect();
+        let name = if name.is_empty() {
+            "-".to_owned()
+        } else {
+            name
+        };
+        ObjectPath(format!("{CHECKS}/{}/{name}", run.hyphenated()))
+    }
+
+    /// What the object is.
+    pub fn kind(&self) -> ObjectKind {
+        parse(&self.0).expect("an ObjectPath is only made by the constructors and by a parse")
+    }
+
+    /// The name, relative to the prefix of the store's URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectPath {
+    type Err = UnknownObject;
+
+    fn from_str(name: &str) -> Result<ObjectPath, UnknownObject> {
+        match parse(name) {
+            Some(_) => Ok(ObjectPath(name.to_owned())),
+            None => Err(UnknownObject {
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A folder of the bucket, for listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectPrefix {
+    /// Everything under the URL's prefix.
+    All,
+    /// All commits.
+    Log,
+    /// All snapshots.
+    Snapshots,
+    /// All boundaries.
+    Boundaries,
+    /// All segments.
+    Segments,
+    /// What conformance checks left.
+    Checks,
+    /// What one run of the conformance check left.
+    Check(Uuid),
+}
+
+impl ObjectPrefix {
+    /// The folder's name without a trailing slash; empty for everything.
+    pub fn name(&self) -> String {
+        match self {
+            ObjectPrefix::All => String::new(),
+            ObjectPrefix::Log => LOG.to_owned(),
+            ObjectPrefix::Snapshots => SNAPSHOTS.to_owned(),
+            ObjectPrefix::Boundaries => BOUNDARIES.to_owned(),
+            ObjectPrefix::Segments => SEGMENTS.to_owned(),
+            ObjectPrefix::Checks => CHECKS.to_owned(),
+            ObjectPrefix::Check(run) => format!("{CHECKS}/{}", run.hyphenated()),
+        }
+    }
+}
+
+fn parse(name: &str) -> Option<ObjectKind> {
+    if name == CLUSTER {
+        return Some(ObjectKind::Cluster);
+    }
+    if let Some(seq) = within(name, LOG).and_then(|n| n.strip_suffix(".commit")) {
+        return padded(seq).map(ObjectKind::Commit);
+    }
+    if let Some(seq) = within(name, SNAPSHOTS).and_then(|n| n.strip_suffix(".snapshot")) {
+        return padded(seq).map(ObjectKind::Snapshot);
+    }
+    if let Some(seq) = within(name, BOUNDARIES) {
+        return padded(seq).map(ObjectKind::Boundary);
+    }
+    if let Some(rest) = within(name, SEGMENTS) {
+        let (_, file) = rest.split_once('/')?;
+        let id = SegmentId(hyphenated(file.strip_suffix(".segment")?)?);
+        // The digit must be the one that the id asks for, or the segment could never be found.
+        return (ObjectPath::segment(id).0 == name).then_some(ObjectKind::Segment(id));
+    }
+    if let Some(rest) = within(name, CHECKS) {
+        let (run, name) = rest.split_once('/')?;
+        if name.is_empty() || !name.chars().all(is_plain) {
+            return None;
+        }
+        return Some(ObjectKind::Check {
+            run: hyphenated(run)?,
+            name: name.to_owned(),
+        });
+    }
+    None
+}
+
+fn within<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
+    name.strip_prefix(folder)?.strip_prefix('/')
+}
+
+fn padded(digits: &str) -> Option<Seq> {
+    let decimal = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+    decimal.then(|| digits.parse().ok().map(Seq)).flatten()
+}
+
+/// A UUID in the one spelling that Weir writes: lower case, with hyphens.
+fn hyphenated(text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text).ok()?;
+    (id.hyphenated().to_string() == text).then_some(id)
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<(ObjectPath, ObjectKind, &'static str)> {
+        let id = Uuid::parse_str("01936f2e-5b1c-7cc3-98c4-dc0c0c07398b").unwrap();
+        vec![
+            (ObjectPath::cluster(), ObjectKind::Cluster, "cluster.json"),
+            (
+                ObjectPath::commit(Seq(42)),
+                ObjectKind::Commit(Seq(42)),
+                "manifest/log/00000000000000000042.commit",
+            ),
+            (
+                ObjectPath::snapshot(Seq(u64::MAX)),
+                ObjectKind::Snapshot(Seq(u64::MAX)),
+                "manifest/snapshot/18446744073709551615.snapshot",
+            ),
+            (
+                ObjectPath::boundary(Seq(7)),
+                ObjectKind::Boundary(Seq(7)),
+                "manifest/boundary/00000000000000000007",
+            ),
+            (
+                ObjectPath::segment(SegmentId(id)),
+                ObjectKind::Segment(SegmentId(id)),
+                "segments/b/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.segment",
+            ),
+            (
+                ObjectPath::check(id, "race 1"),
+                ObjectKind::Check {
+                    run: id,
+                    name: "race-1".to_owned(),
+                },
+                "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/race-1",
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_object_has_its_documented_name_and_is_read_back_from_it() {
+        for (path, kind, name) in samples() {
+            assert_eq!(path.as_str(), name);
+            assert_eq!(path.kind(), kind);
+            assert_eq!(name.parse::<ObjectPath>(), Ok(path));
+        }
+    }
+
+    #[test]
+    fn a_name_that_weir_would_not_write_is_not_an_object_of_weir() {
+        for name in [
+            "",
+            "cluster.json/",
+            "manifest/log/42.commit",
+            "manifest/log/+0000000000000000042.commit",
+            "manifest/log/99999999999999999999.commit",
+            "manifest/log/00000000000000000042.snapshot",
+            "manifest/boundary/0000000000000000000x",
+            "segments/a/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.segment",
+            "segments/b/01936F2E-5B1C-7CC3-98C4-DC0C0C07398B.segment",
+            "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/",
+            "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/../../cluster.json",
+            "archive/x",
+        ] {
+            assert!(name.parse::<ObjectPath>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_names_is_the_order_of_numbers() {
+        let names: Vec<_> = [0, 9, 10, 99_999, u64::MAX]
+            .map(|n| ObjectPath::commit(Seq(n)))
+            .into();
+        assert!(names.is_sorted());
+    }
+}

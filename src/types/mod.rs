@@ -1,0 +1,16 @@
+//! The words of Weir as types: identifiers, positions and times that must not be mixed.
+//!
+//! A bare `u64` for two meanings is a bug waiting, so a sequence number of the manifest, an offset of
+//! a partition and a count of bytes are three types. This room does no I/O, holds no state and
+//! imports nothing from the other rooms.
+
+mod ids;
+mod names;
+mod quantities;
+
+pub use ids::{
+    CommitId, Generation, Incarnation, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
+    SegmentId, Seq, TopicId, TopicPartition,
+};
+pub use names::{GroupId, InvalidName, MemberId, TopicName};
+pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};

@@ -1,0 +1,173 @@
+//! Names that people and clients choose.
+
+use std::fmt;
+use std::sync::Arc;
+
+use minicbor::decode::{self, Decoder};
+use minicbor::encode::{self, Encoder, Write};
+use minicbor::{Decode, Encode};
+use serde::{Serialize, Serializer};
+
+/// A name that is not allowed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} name '{}' is not allowed: {reason}", shortened(.name))]
+pub struct InvalidName {
+    /// What was to be named: `topic`, `group`.
+    pub what: &'static str,
+    /// The name as it was given.
+    pub name: String,
+    /// The rule that it breaks.
+    pub reason: &'static str,
+}
+
+/// The head of a hostile name, so that an error stays a line.
+fn shortened(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
+/// Declares a name: a shared immutable string, ordered, cheap to clone.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), &*self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: Write>(
+                &self,
+                e: &mut Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), encode::Error<W::Error>> {
+                e.str(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+                d.str().map(|text| $name(text.into()))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a topic: 1 to 249 of `a-z A-Z 0-9 . _ -`, not `.` or `..`, as Kafka's
+    /// `Topic.validate`.
+    TopicName
+}
+
+name! {
+    /// The id of a consumer group. Kafka allows any text; the empty one is allowed only to clients
+    /// that commit offsets without membership, so it is refused where a group is joined.
+    GroupId
+}
+
+name! {
+    /// The id of a member of a consumer group, minted by a node.
+    MemberId
+}
+
+impl TopicName {
+    /// The longest name, as Kafka's.
+    pub const MAX_LENGTH: usize = 249;
+
+    /// Checks `name` by Kafka's rules.
+    pub fn new(name: &str) -> Result<TopicName, InvalidName> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let reason = match name {
+            "" => "it is empty",
+            "." | ".." => "it is '.' or '..'",
+            _ if name.len() > Self::MAX_LENGTH => "it is longer than 249 characters",
+            _ if !name.chars().all(legal) => {
+                "it has characters other than ASCII letters, digits, '.', '_' and '-'"
+            }
+            _ => return Ok(TopicName(name.into())),
+        };
+        Err(InvalidName {
+            what: "topic",
+            name: name.to_owned(),
+            reason,
+        })
+    }
+}
+
+impl GroupId {
+    /// The longest id that is stored. Kafka's bound is that of its string type.
+    pub const MAX_LENGTH: usize = 32_767;
+
+    /// A group id; any text within the bound.
+    pub fn new(id: &str) -> Result<GroupId, InvalidName> {
+        if id.len() > Self::MAX_LENGTH {
+            let reason = "it is longer than 32767 bytes";
+            return Err(InvalidName {
+                what: "group",
+                name: id.to_owned(),
+                reason,
+            });
+        }
+        Ok(GroupId(id.into()))
+    }
+}
+
+impl From<&str> for MemberId {
+    fn from(id: &str) -> MemberId {
+        MemberId(id.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rules() {
+        let longest = "x".repeat(249);
+        for good in ["a", "orders.eu-west_1", "__consumer", longest.as_str()] {
+            assert!(TopicName::new(good).is_ok(), "{good}");
+        }
+        let too_long = "x".repeat(250);
+        for bad in ["", ".", "..", "a b", "ä", "a/b", "a\n", too_long.as_str()] {
+            assert!(TopicName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_name_and_stays_a_line() {
+        let error = TopicName::new("bad\nname").unwrap_err().to_string();
+        assert!(
+            error.contains("bad\\nname") && !error.contains('\n'),
+            "{error}"
+        );
+    }
+}
