@@ -45,13 +45,19 @@ def take(client, member, count, seconds=30):
 def await_assignments(client, counts, seconds=30):
     """Waits until the members own that many partitions each, and every partition has one owner."""
 
+    owned = {}
+
     def settled():
-        owned = {member: client.assigned(member=member) for member in counts}
+        owned.update({member: client.assigned(member=member) for member in counts})
         every = [tuple(place) for places in owned.values() for place in places]
         right = {member: len(places) for member, places in owned.items()} == counts
-        return right and len(set(every)) == len(every) and owned
+        return right and len(set(every)) == len(every)
 
-    return wait_until(settled, seconds, f"the members to own {counts}", every=0.2)
+    try:
+        wait_until(settled, seconds, f"the members to own {counts}", every=0.2)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; they own {owned}") from None
+    return owned
 
 
 @pytest.fixture
@@ -165,6 +171,7 @@ def test_a_static_member_comes_back_without_a_rebalance(client, topic, names):
     need_ability(client, "static")
     group = names("group")
     client.join(member="one", group=group, topics=[topic], instance="instance-1", session_ms=20000)
+    await_assignments(client, {"one": 4})
     client.join(member="two", group=group, topics=[topic], instance="instance-2", session_ms=20000)
     before = await_assignments(client, {"one": 2, "two": 2})
     client.leave(member="two")

@@ -3,14 +3,14 @@
 const readline = require('readline')
 const { Kafka, logLevel, CompressionTypes, CompressionCodecs, ConfigResourceTypes } = require('kafkajs')
 
-const lz4 = require('lz4js')
+const lz4 = require('lz4-napi')
 const { ZstdCodec } = require('zstd-codec')
 
-// kafkajs itself has gzip; the others are the pure JavaScript packages that npm has.
+// kafkajs itself has gzip; the others come from npm packages that compile nothing when installed.
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy')
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async encoder => Buffer.from(lz4.compress(encoder.buffer)),
-  decompress: async buffer => Buffer.from(lz4.decompress(buffer)),
+  compress: encoder => lz4.compressFrame(encoder.buffer),
+  decompress: buffer => lz4.decompressFrame(buffer),
 })
 const zstd = new Promise(done => ZstdCodec.run(library => done(new library.Streaming())))
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({

@@ -2,13 +2,12 @@
 import asyncio
 import threading
 
-from aiokafka import (
-    AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition,
-)
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError, for_code
 from driver import WAIT, Buffer, raw, record, serve
 
@@ -20,7 +19,7 @@ def checked(code):
         raise for_code(code)(f"error code {code}")
 
 
-class Member(ConsumerRebalanceListener):
+class Member:
     def __init__(self, consumer):
         self.consumer, self.buffer = consumer, Buffer()
 
@@ -75,7 +74,9 @@ class Aiokafka:
                     )
                     for item in records
                 ]
-                return [[done.partition, done.offset] for done in await asyncio.gather(*sent)]
+                done = await asyncio.gather(*sent)
+                # With acks=0 nobody tells where a record went.
+                return [item and [item.partition, item.offset] for item in done]
             finally:
                 await producer.stop()
 
@@ -162,8 +163,8 @@ class Aiokafka:
         ))
         (resource,) = found.resources
         checked(resource[0])
-        # name, value, read only, source or default, sensitive: versions 1 and up have the source
-        return {entry[0]: [entry[1], entry[3] in (4, 5, True)] for entry in resource[4]}
+        # name, value, read only, source (from version 1 on; 4 and 5 are defaults), ...
+        return {entry[0]: [entry[1], entry[3] in (4, 5)] for entry in resource[4]}
 
     def replace_configs(self, topic, configs):
         answers = self._run(self._admin.alter_configs(
@@ -185,16 +186,15 @@ class Aiokafka:
         (found,) = answer.groups
         code, _, state, _, _, members, *_ = found
         checked(code)
-        from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment as Assignment
         return {
             "state": state.lower(),
             "members": sorted(
-                [member[-4] if len(member) == 5 else member[2], sorted(
+                [client_id, sorted(
                     [topic, number]
-                    for topic, numbers in Assignment.decode(member[-1]).assignment
+                    for topic, numbers in ConsumerProtocolMemberAssignment.decode(assignment).assignment
                     for number in numbers
                 )]
-                for member in members
+                for _, client_id, _, _, assignment in members
             ),
         }
 

@@ -2,12 +2,13 @@
 from driver import WAIT, Member, raw, record, serve
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka import errors
 from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
-STRATEGIES = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyPartitionAssignor}
+STRATEGIES = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyAssignor}
 
 
 def poll(consumer):
@@ -113,11 +114,6 @@ class KafkaPython:
             [ConfigResource("topic", topic, configs)], raise_on_unknown=False, incremental=True,
         ))
 
-    def replace_configs(self, topic, configs):
-        self._altered(self._admin.alter_configs(
-            [ConfigResource("topic", topic, configs)], raise_on_unknown=False, incremental=False,
-        ))
-
     def _altered(self, answers):
         for resources in answers.values():
             for answer in resources.values():
@@ -146,8 +142,9 @@ class KafkaPython:
         }
 
     def delete_group(self, group):
-        for _, error in dict(self._admin.delete_groups([group])).items():
-            self._raise(error)
+        answer = self._admin.delete_groups([group])[group]
+        if answer != "OK":
+            raise getattr(errors, answer)(group)
 
     def group_offsets(self, group, topic):
         found = self._admin.list_group_offsets([group])[group]
