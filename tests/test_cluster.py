@@ -8,7 +8,7 @@ import pytest
 from harness.traffic import Stream, read_all
 from local import MinIO, free_port, wait_until
 from local.stores import ROOT
-from test_clients import records, take
+from test_clients import records
 
 S3 = pytest.mark.parametrize("store", ["localstack", "minio"])
 SESSION = 10  # seconds
@@ -262,7 +262,7 @@ def test_a_clean_stop_drains_and_the_next_start_goes_on(node, drivers, names):
     client.join(member="one", group=group, topics=[topic])
     stream = Stream(node.kafka, topic, 1)
     stream.start()
-    take(client, "one", 200)
+    wait_until(lambda: client.take(member="one", count=100, ms=1000), 30, "the consumer to read")
     begun = time.monotonic()
     assert node.stop(20) == 0, "a clean end has exit code 0"
     assert time.monotonic() - begun < 10, "a waiting consumer does not hold it up"

@@ -33,7 +33,7 @@ def producer(bootstrap, **config):
     return Producer({
         "bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 10,
         "topic.metadata.refresh.interval.ms": 2000, "reconnect.backoff.max.ms": 500,
-        "delivery.timeout.ms": 90_000, **config,
+        "delivery.timeout.ms": 90_000, "log_level": 0, **config,
     })
 
 
@@ -89,6 +89,7 @@ def read_all(bootstrap, topic, ends, seconds=60):
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "reads-without-a-group", "enable.auto.commit": False,
         "topic.metadata.refresh.interval.ms": 2000, "reconnect.backoff.max.ms": 500,
+        "log_level": 0,
     })
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     values, deadline = {partition: [] for partition in ends}, time.monotonic() + seconds
