@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from harness.faults import FaultyStore
 from harness.traffic import Stream, read_all
 from local import MinIO, free_port, wait_until
 from local.stores import ROOT
@@ -210,6 +211,36 @@ def test_a_store_that_is_gone_for_a_while_costs_time_only(make_node, drivers, na
         assert read_all(node.kafka, topic, ends(produced)) == produced
     finally:
         minio.process.kill()
+
+
+@S3
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_store_that_loses_requests_and_answers_loses_no_record(make_node, stores, drivers, names, store):
+    """A tenth of all requests to the store is refused, reset, or applied and then refused or reset."""
+    from conftest import Place
+
+    faulty = FaultyStore(stores(store), seed=7)
+    try:
+        place, topic = Place(faulty), names("topic")
+        nodes = [make_node(place).start() for _ in range(2)]
+        drivers("librdkafka", nodes[0].kafka).create_topic(topic=topic, partitions=4)
+        faulty.rate = 0.1
+        stream = Stream(addresses(nodes), topic, 4)
+        stream.start()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (min(faulty.done.values()) < 5 or len(stream.sent) < 4000):
+            time.sleep(0.5)
+        faulty.rate = 0
+        produced = stream.finish()
+        assert min(faulty.done.values()) >= 5, f"too few faults to show anything: {faulty.done}"
+        assert sorted(value for part in produced.values() for value in part) == sorted(stream.sent)
+        third = make_node(place).start()
+        for node in [*nodes, third]:
+            assert node.running, "no fault of the store ends a node"
+            assert read_all(node.kafka, topic, ends(produced)) == produced
+    finally:
+        faulty.stop()
 
 
 @S3
