@@ -1,6 +1,8 @@
 //! Weir: a persistent message queue whose only durable part is a bucket.
 
 pub mod broker;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod env;
 pub mod fetch;
@@ -9,7 +11,9 @@ pub mod ingest;
 pub mod kafka;
 pub mod manifest;
 pub mod net;
+pub mod node;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod telemetry;
 pub mod types;

@@ -194,7 +194,8 @@ impl Broker {
 
     fn wanted_lease(&self) -> Duration {
         let clients = self.inner.presence.clients.load(Ordering::Relaxed);
-        if clients > 0 {
+        // A member whose connection broke is vouched for until it is back or given up.
+        if clients > 0 || self.inner.groups.holds_members() {
             self.inner.settings.node_lease
         } else {
             IDLE_LEASE

@@ -41,12 +41,13 @@ pub use configs::{
 };
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
-    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
-    JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest, Synced,
+    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, GroupSettings,
+    Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
+    Synced,
 };
 pub use lease::{Endpoints, Presence};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
-pub use produce::{ProduceError, ProducePartition, Produced};
+pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
 pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
 
@@ -76,6 +77,8 @@ pub struct BrokerSettings {
     pub request_timeout: Duration,
     /// How long a node that serves clients counts as alive after its last commit.
     pub node_lease: Duration,
+    /// The bounds of consumer groups.
+    pub groups: GroupSettings,
 }
 
 impl Default for BrokerSettings {
@@ -83,6 +86,7 @@ impl Default for BrokerSettings {
         BrokerSettings {
             request_timeout: Duration::from_secs(30),
             node_lease: Duration::from_secs(10),
+            groups: GroupSettings::default(),
         }
     }
 }
@@ -116,6 +120,7 @@ struct Inner {
     presence: lease::Registration,
     producer_ids: producers::Block,
     topic_settings: resolve::SettingsCache,
+    groups: groups::Groups,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
 }
@@ -132,6 +137,13 @@ impl Broker {
             cluster_id,
             settings,
         } = parts;
+        let groups = groups::Groups::new(groups::Parts {
+            manifest: manifest.clone(),
+            env: env.clone(),
+            incarnation,
+            settings: settings.groups.clone(),
+            patience: settings.request_timeout,
+        });
         let inner = Inner {
             manifest,
             ingest,
@@ -143,6 +155,7 @@ impl Broker {
             presence: lease::Registration::default(),
             producer_ids: producers::Block::default(),
             topic_settings: resolve::SettingsCache::default(),
+            groups,
             properties: OnceLock::new(),
         };
         Broker {

@@ -1,1 +1,370 @@
+//! The broker on a memory store, several nodes in one process, on simulated time.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
+use crate::store::{RequestKind, Store, StoreUrl};
+use crate::types::{ByteCount, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp};
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn session() -> Session {
+    Session::internal("test")
+}
+
+async fn node(store: &Store, seed: u64, adapt: impl FnOnce(&mut NodeOptions)) -> Node {
+    let mut options = NodeOptions::new(StoreUrl::memory(), Env::simulated(seed, START));
+    adapt(&mut options);
+    Node::start(store.clone(), options, &NodeMetrics::default())
+        .await
+        .unwrap()
+}
+
+async fn topic(node: &Node, name: &str, partitions: i32) {
+    let new = NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        ..NewTopic::default()
+    };
+    let created = node
+        .broker()
+        .create_topics(&session(), vec![new], false)
+        .await
+        .unwrap();
+    assert!(created[0].is_ok(), "{created:?}");
+}
+
+/// A batch of records with these values, one millisecond apart from `time` on.
+fn batch(values: &[&str], time: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    if let Some((id, epoch, sequence)) = producer {
+        builder = builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence);
+    }
+    for (n, value) in (0..).zip(values) {
+        let value = value.as_bytes();
+        builder
+            .push(Timestamp(time + n), None, Some(value), &[])
+            .unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn to(name: &str, partition: i32, records: Bytes) -> ProducePartition {
+    let topic = TopicRef::Name(name.to_owned());
+    ProducePartition {
+        topic,
+        partition: PartitionIndex(partition),
+        records,
+    }
+}
+
+async fn produce(node: &Node, name: &str, records: Bytes) -> Result<Produced, ProduceError> {
+    let mut results = node
+        .broker()
+        .produce(&session(), vec![to(name, 0, records)], TIMEOUT)
+        .await;
+    results.pop().unwrap()
+}
+
+fn from(name: &str, offset: i64) -> FetchPartition {
+    FetchPartition {
+        topic: TopicRef::Name(name.to_owned()),
+        partition: PartitionIndex(0),
+        offset: Offset(offset),
+        max_bytes: 1 << 20,
+        current_leader_epoch: None,
+    }
+}
+
+const AT_ONCE: FetchLimits = FetchLimits {
+    min_bytes: 1,
+    max_bytes: 50 << 20,
+    max_wait: Duration::ZERO,
+    read_committed: false,
+};
+
+/// The records of partition 0 from `offset` to the end, with their offsets.
+async fn fetch(node: &Node, name: &str, mut offset: i64) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    loop {
+        let wanted = [from(name, offset)];
+        let mut answer = node.broker().fetch(&session(), &wanted, AT_ONCE).await;
+        let more = records(&answer.pop().unwrap().unwrap());
+        let Some((last, _)) = more.last() else {
+            return found;
+        };
+        offset = last + 1;
+        found.extend(more);
+    }
+}
+
+fn records(fetched: &FetchedPartition) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    for run in &fetched.records {
+        for batch in Batches::new(run) {
+            let batch = batch.unwrap();
+            let bytes = batch.slice(run);
+            batch.header.check_crc(&bytes).unwrap();
+            let limits = Limits {
+                max_uncompressed: 1 << 20,
+            };
+            for record in decode_records(&bytes, limits).unwrap() {
+                let record = record.unwrap();
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                found.push((
+                    batch.header.base_offset.0 + i64::from(record.offset_delta),
+                    value,
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn numbered(from: i64, values: &[&str]) -> Vec<(i64, String)> {
+    (from..)
+        .zip(values.iter().map(|value| (*value).to_owned()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_acknowledged_another_returns_with_its_real_offsets() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 1).await;
+    let first = produce(&a, "t", batch(&["a", "b"], 1, None)).await.unwrap();
+    let second = produce(&b, "t", batch(&["c"], 3, None)).await.unwrap();
+    assert_eq!(
+        (first.base_offset, second.base_offset),
+        (Offset(0), Offset(2))
+    );
+    for node in [&a, &b] {
+        assert_eq!(fetch(node, "t", 0).await, numbered(0, &["a", "b", "c"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_in_the_middle_of_a_batch_returns_that_batch() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    produce(&a, "t", batch(&["a", "b", "c"], 1, None))
+        .await
+        .unwrap();
+    produce(&a, "t", batch(&["d"], 1, None)).await.unwrap();
+    assert_eq!(fetch(&a, "t", 1).await, numbered(0, &["a", "b", "c", "d"]));
+    assert_eq!(fetch(&a, "t", 3).await, numbered(3, &["d"]));
+    assert_eq!(fetch(&a, "t", 4).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_message_costs_one_put_and_reading_it_back_nothing() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    let before = store.metrics().total();
+    produce(&a, "t", batch(&["a"], 1, None)).await.unwrap();
+    assert_eq!(store.metrics().total() - before, 1);
+    let answer = a.broker().fetch(&session(), &[from("t", 0)], AT_ONCE).await;
+    assert_eq!(records(answer[0].as_ref().unwrap()), numbered(0, &["a"]));
+    assert_eq!(store.metrics().total() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_batch_gets_its_original_offset_also_through_another_node() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 1).await;
+    let (id, epoch) = a.broker().new_producer(&session()).await.unwrap();
+    let sent = |sequence| batch(&["x", "y"], 1, Some((id.0, epoch.0, sequence)));
+    for sequence in [0, 2, 4] {
+        let produced = produce(&a, "t", sent(sequence)).await.unwrap();
+        assert_eq!(produced.base_offset, Offset(sequence.into()));
+    }
+    assert_eq!(
+        produce(&b, "t", sent(2)).await.unwrap().base_offset,
+        Offset(2)
+    );
+    assert!(matches!(
+        produce(&b, "t", sent(8)).await,
+        Err(ProduceError::OutOfOrderSequence(_))
+    ));
+    assert_eq!(fetch(&b, "t", 0).await.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_batches_go_to_segments_and_come_back_in_order() {
+    let store = Store::memory();
+    let small = |options: &mut NodeOptions| {
+        options.ingest.inline_limit = ByteCount(100);
+        options.ingest.segment_size = ByteCount(1000);
+    };
+    let (a, b) = (node(&store, 1, small).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 1).await;
+    let values: Vec<String> = (0..200).map(|n| format!("value number {n}")).collect();
+    let sends = values
+        .iter()
+        .map(|value| produce(&a, "t", batch(&[value], 1, None)));
+    let produced = futures::future::join_all(sends).await;
+    let mut offsets: Vec<_> = produced
+        .into_iter()
+        .map(|p| p.unwrap().base_offset.0)
+        .collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..200).collect::<Vec<_>>());
+    assert!(store.metrics().requests(RequestKind::SegmentPut) > 5);
+    let expected: Vec<&str> = values.iter().map(String::as_str).collect();
+    for node in [&a, &b] {
+        assert_eq!(fetch(node, "t", 0).await, numbered(0, &expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_fetch_on_another_node_is_answered_soon_after_the_append() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 1).await;
+    let broker = b.broker().clone();
+    let waiting = tokio::spawn(async move {
+        let limits = FetchLimits {
+            max_wait: Duration::from_secs(30),
+            ..AT_ONCE
+        };
+        let began = tokio::time::Instant::now();
+        let mut answer = broker.fetch(&session(), &[from("t", 0)], limits).await;
+        (records(&answer.pop().unwrap().unwrap()), began.elapsed())
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    produce(&a, "t", batch(&["a"], 1, None)).await.unwrap();
+    let (found, took) = waiting.await.unwrap();
+    assert_eq!(found, numbered(0, &["a"]));
+    assert!(took < Duration::from_millis(5_100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_is_found_by_time_to_the_record() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    produce(&a, "t", batch(&["a", "b", "c"], 100, None))
+        .await
+        .unwrap();
+    produce(&a, "t", batch(&["d", "e"], 200, None))
+        .await
+        .unwrap();
+    let wanted = |spec| {
+        (
+            TopicRef::Name("t".to_owned()),
+            PartitionIndex(0),
+            None,
+            spec,
+        )
+    };
+    let specs = [
+        OffsetSpec::At(Timestamp(101)),
+        OffsetSpec::At(Timestamp(103)),
+        OffsetSpec::At(Timestamp(202)),
+        OffsetSpec::MaxTimestamp,
+        OffsetSpec::Earliest,
+        OffsetSpec::Latest,
+    ];
+    let asked: Vec<_> = specs.into_iter().map(wanted).collect();
+    let found = a.broker().list_offsets(&session(), &asked, false).await;
+    let offsets: Vec<_> = found
+        .into_iter()
+        .map(|found| found.unwrap().offset.map(|offset| offset.0))
+        .collect();
+    assert_eq!(offsets, [Some(1), Some(3), None, Some(4), Some(0), Some(5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_records_are_out_of_range_and_the_rest_stays() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    for value in ["a", "b", "c"] {
+        produce(&a, "t", batch(&[value], 1, None)).await.unwrap();
+    }
+    let wanted = |before| (TopicRef::Name("t".to_owned()), PartitionIndex(0), before);
+    let broker = a.broker();
+    let deleted = broker
+        .delete_records(&session(), &[wanted(Some(Offset(2)))])
+        .await;
+    assert_eq!(deleted, [Ok(Offset(2))]);
+    let answer = broker.fetch(&session(), &[from("t", 1)], AT_ONCE).await;
+    assert!(
+        matches!(answer[0], Err(FetchError::OffsetOutOfRange { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(fetch(&a, "t", 2).await, numbered(2, &["c"]));
+    let refused = broker
+        .delete_records(&session(), &[wanted(Some(Offset(9)))])
+        .await;
+    assert!(matches!(
+        refused[0],
+        Err(DeleteRecordsError::OffsetOutOfRange { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_made_on_one_node_is_known_on_another_at_once() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 3).await;
+    produce(&b, "t", batch(&["a"], 1, None)).await.unwrap();
+    let asked = [
+        TopicRef::Name("t".to_owned()),
+        TopicRef::Name("u".to_owned()),
+    ];
+    let found = b
+        .broker()
+        .describe_topics(&session(), &asked, true)
+        .await
+        .unwrap();
+    assert_eq!(found[0].as_ref().unwrap().partitions, 3);
+    let created = found[1].as_ref().unwrap();
+    let again = a
+        .broker()
+        .describe_topics(&session(), &asked, false)
+        .await
+        .unwrap();
+    assert_eq!(again[1].as_ref().unwrap(), created);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_buffer_makes_producers_wait_and_loses_nothing() {
+    let store = Store::memory();
+    let tiny = |options: &mut NodeOptions| options.ingest.buffer = ByteCount(500);
+    let a = node(&store, 1, tiny).await;
+    topic(&a, "t", 1).await;
+    let sends = (0..100).map(|_| produce(&a, "t", batch(&["some value or other"], 1, None)));
+    let produced = futures::future::join_all(sends).await;
+    assert!(produced.iter().all(Result::is_ok));
+    assert_eq!(fetch(&a, "t", 0).await.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_dead_registers_anew() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    let endpoint = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
+    a.broker().register(endpoint(1), None).await.unwrap();
+    b.broker().register(endpoint(2), None).await.unwrap();
+    let both = a.broker().cluster(&session(), "kafka").await.unwrap();
+    assert_eq!(both.nodes.len(), 2);
+    let incarnation = a.broker().inner.incarnation;
+    let node = a.broker().node_id().unwrap();
+    b.broker()
+        .commit(vec![Op::RetireNode { node, incarnation }])
+        .await
+        .unwrap();
+    a.broker().fresh().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let again = b.broker().cluster(&session(), "kafka").await.unwrap();
+    assert_eq!(again.nodes.len(), 2, "{again:?}");
+}

@@ -1,13 +1,74 @@
 //! Consumer groups (Kafka's classic protocol): join, sync, heartbeat, leave, offsets, administration.
+//!
+//! The rules are in the fold ([`crate::state::group`]). Here is what needs a clock and a client that waits:
+//!
+//! * A join or a sync is an op; then the request waits, watching the state, until the rebalance has come to
+//!   its end, wherever the other members are.
+//! * Heartbeats stay in the memory of the node that *vouches* for the member ([`sessions`]): the one it talked to
+//!   last. A member that comes from another node is adopted by an op. A node answers from memory only while
+//!   its own lease holds; cut off from the store it stops saying that all is well before the others give
+//!   its members up.
+//! * What is due because time passes is proposed by one task for all groups ([`Broker::reap_groups`]).
+//!
+//! Nothing here decides who is a member, which generation it is or which offset is committed, so nothing is
+//! lost when the process dies: members reconnect to another node and are adopted. A future that is dropped
+//! leaves its op in the log; the member it made falls silent and is expired.
+
+mod admin;
+mod coordinator;
+mod membership;
+mod offsets;
+mod reaper;
+mod sessions;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use coordinator::{Groups, Parts};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
+use crate::state::group::MAX_MEMBERS;
 use crate::types::{Generation, GroupId, MemberId, Offset, Timestamp, TopicPartition};
 
 use super::{Broker, Session, Unavailable};
+
+/// The settings of a node that concern groups. Defaults are Kafka's but for the two that say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout: Duration,
+    /// `group.max.size`. Kafka has no limit; here the state has one.
+    pub max_size: u32,
+    /// `group.initial.rebalance.delay.ms` (KIP-134): how long the first rebalance of a group waits for more
+    /// members. Kafka's is 3 s in the broker and 0 in the file that it ships. Consumers that are started together
+    /// by a script or a deployment arrive within a fraction of a second, and a person who starts one wants to
+    /// see records at once: 500 ms.
+    pub initial_rebalance_delay: Duration,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`: offsets of a group without members are forgotten after this.
+    pub offsets_retention: Duration,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            min_session_timeout: Duration::from_secs(6),
+            max_session_timeout: Duration::from_secs(30 * 60),
+            max_size: MAX_MEMBERS,
+            initial_rebalance_delay: Duration::from_millis(500),
+            offset_metadata_max_bytes: 4096,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
 
 /// A request to join.
 #[derive(Clone, Debug)]
@@ -188,19 +249,30 @@ pub enum GroupOpError {
     OffsetMetadataTooLarge,
     #[error("there is no such topic or partition")]
     UnknownPartition,
+    #[error("{0}")]
+    TooLarge(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
 impl Broker {
+    /// Does what is due in groups because time passes: ends phases of rebalances, expires members and offsets.
+    /// To be run by a node for as long as it serves clients.
+    pub async fn reap_groups(&self, stop: CancellationToken) {
+        reaper::run(self.groups(), stop).await;
+    }
+
+    fn groups(&self) -> &Groups {
+        &self.inner.groups
+    }
+
     /// Joins, and waits until the rebalance that this causes is complete.
     pub async fn join_group(
         &self,
         session: &Session,
         request: JoinRequest,
     ) -> Result<Joined, GroupOpError> {
-        let _ = (session, request);
-        todo!()
+        self.groups().join(session, request).await
     }
 
     /// Brings (leader) and awaits the assignment.
@@ -209,8 +281,8 @@ impl Broker {
         session: &Session,
         request: SyncRequest,
     ) -> Result<Synced, GroupOpError> {
-        let _ = (session, request);
-        todo!()
+        let _ = session;
+        self.groups().sync(request).await
     }
 
     /// Says that the member lives.
@@ -219,8 +291,8 @@ impl Broker {
         session: &Session,
         identity: &Identity,
     ) -> Result<(), GroupOpError> {
-        let _ = (session, identity);
-        todo!()
+        let _ = session;
+        self.groups().heartbeat(identity).await
     }
 
     /// Members leave; each has its own outcome, in order.
@@ -230,8 +302,8 @@ impl Broker {
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = (session, group, members);
-        todo!()
+        let _ = session;
+        self.groups().leave(group, members).await
     }
 
     /// Commits offsets; all or none but for those that are refused one by one (unknown partition, metadata
@@ -242,8 +314,8 @@ impl Broker {
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = (session, identity, offsets);
-        todo!()
+        let _ = session;
+        self.groups().commit_offsets(identity, offsets).await
     }
 
     /// Committed offsets, up to date: of the partitions asked for that have one, or all.
@@ -253,8 +325,8 @@ impl Broker {
         group: &GroupId,
         partitions: Option<&[TopicPartition]>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
-        let _ = (session, group, partitions);
-        todo!()
+        let _ = session;
+        self.groups().committed_offsets(group, partitions).await
     }
 
     /// Forgets committed offsets (KIP-496).
@@ -264,14 +336,14 @@ impl Broker {
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = (session, group, partitions);
-        todo!()
+        let _ = session;
+        self.groups().delete_offsets(group, partitions).await
     }
 
     /// All groups, up to date.
     pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupListing>, GroupOpError> {
         let _ = session;
-        todo!()
+        self.groups().list().await
     }
 
     /// A group in full, up to date.
@@ -280,8 +352,8 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<GroupDescription, GroupOpError> {
-        let _ = (session, group);
-        todo!()
+        let _ = session;
+        self.groups().describe(group).await
     }
 
     /// Deletes a group without members, with its offsets.
@@ -290,7 +362,7 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<(), GroupOpError> {
-        let _ = (session, group);
-        todo!()
+        let _ = session;
+        self.groups().delete(group).await
     }
 }

@@ -263,17 +263,17 @@ impl Group {
 
     /// What some node should propose, and when. The fold accepts it if its time is then that or later.
     pub fn next_deadline(&self) -> Option<(Timestamp, GroupAction)> {
-        let generation = self.generation;
-        let phase = match self.phase {
-            Phase::Empty { .. } | Phase::Stable { deadline: None } => None,
-            Phase::PreparingRebalance { deadline, .. } => {
-                Some((deadline, GroupAction::CompleteJoin { generation }))
-            }
-            Phase::CompletingRebalance { deadline }
-            | Phase::Stable {
-                deadline: Some(deadline),
-            } => Some((deadline, GroupAction::CompleteSync { generation })),
-        };
+        self.deadlines().min_by_key(|(at, _)| *at)
+    }
+
+    /// All that is due at `now`, members first: with them gone the rest is often settled.
+    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = GroupAction> {
+        self.deadlines()
+            .filter(move |(at, _)| *at <= now)
+            .map(|(_, action)| action)
+    }
+
+    fn deadlines(&self) -> impl Iterator<Item = (Timestamp, GroupAction)> {
         let orphans = self
             .members
             .iter()
@@ -282,7 +282,7 @@ impl Group {
                 Voucher::Nobody { until } => Some((until, id)),
             });
         let reserved = self.reserved.iter().map(|(id, until)| (*until, id));
-        let member = orphans.chain(reserved).min().map(|(until, id)| {
+        let expiry = |(until, id): (Timestamp, &MemberId)| {
             (
                 until,
                 GroupAction::ExpireMember {
@@ -290,8 +290,25 @@ impl Group {
                     node: None,
                 },
             )
-        });
-        phase.into_iter().chain(member).min_by_key(|(at, _)| *at)
+        };
+        orphans
+            .chain(reserved)
+            .map(expiry)
+            .chain(self.phase_deadline())
+    }
+
+    fn phase_deadline(&self) -> Option<(Timestamp, GroupAction)> {
+        let generation = self.generation;
+        match self.phase {
+            Phase::Empty { .. } | Phase::Stable { deadline: None } => None,
+            Phase::PreparingRebalance { deadline, .. } => {
+                Some((deadline, GroupAction::CompleteJoin { generation }))
+            }
+            Phase::CompletingRebalance { deadline }
+            | Phase::Stable {
+                deadline: Some(deadline),
+            } => Some((deadline, GroupAction::CompleteSync { generation })),
+        }
     }
 
     /// Where it stands.

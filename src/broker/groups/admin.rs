@@ -1,0 +1,68 @@
+//! What administrators ask: which groups there are, what they look like, delete one.
+
+use crate::state::group::{Group, GroupAction, GroupReply, Phase};
+use crate::types::GroupId;
+
+use super::coordinator::{Groups, unexpected};
+use super::{GroupDescription, GroupListing, GroupOpError, MemberDescription};
+
+/// Kafka's state of a group that does not exist.
+const DEAD: &str = "Dead";
+
+impl Groups {
+    pub(super) async fn list(&self) -> Result<Vec<GroupListing>, GroupOpError> {
+        let state = self.fresh().await?;
+        let listing = |(id, group): (&GroupId, &Group)| GroupListing {
+            group: id.clone(),
+            protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+            state: group.phase().name(),
+        };
+        Ok(state.groups().map(listing).collect())
+    }
+
+    pub(super) async fn describe(&self, id: &GroupId) -> Result<GroupDescription, GroupOpError> {
+        let state = self.fresh().await?;
+        Ok(match state.group(id) {
+            Some(group) => describe(id, group),
+            None => GroupDescription {
+                group: id.clone(),
+                state: DEAD,
+                protocol_type: String::new(),
+                protocol: String::new(),
+                members: Vec::new(),
+            },
+        })
+    }
+
+    pub(super) async fn delete(&self, group: &GroupId) -> Result<(), GroupOpError> {
+        match self.act(group, GroupAction::Delete).await? {
+            (_, GroupReply::Done) => Ok(()),
+            (_, other) => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// As Kafka: metadata and assignments are told of a stable group only.
+fn describe(id: &GroupId, group: &Group) -> GroupDescription {
+    let stable = matches!(group.phase(), Phase::Stable { .. });
+    let protocol = group.protocol().filter(|_| stable).unwrap_or_default();
+    let members = group.members().map(|(member_id, member)| {
+        let metadata = member.metadata(protocol).filter(|_| stable);
+        let assignment = Some(member.assignment()).filter(|_| stable);
+        MemberDescription {
+            member: member_id.clone(),
+            instance: member.instance().map(str::to_owned),
+            client_id: member.client_id().to_owned(),
+            client_host: member.client_host().to_owned(),
+            metadata: metadata.map(|m| m.bytes().clone()).unwrap_or_default(),
+            assignment: assignment.map(|a| a.bytes().clone()).unwrap_or_default(),
+        }
+    });
+    GroupDescription {
+        group: id.clone(),
+        state: group.phase().name(),
+        protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+        protocol: protocol.to_owned(),
+        members: members.collect(),
+    }
+}

@@ -1,0 +1,194 @@
+//! What the operations on groups share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::env::Env;
+use crate::manifest::{Committed, Manifest, Stopped};
+use crate::state::State;
+use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
+use crate::state::op::{Applied, Op, Outcome, Rejected};
+use crate::types::{GroupId, Incarnation, MemberId, NodeId};
+
+use super::sessions::Sessions;
+use super::{GroupOpError, GroupSettings};
+use crate::broker::Unavailable;
+
+/// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
+pub(in crate::broker) struct Groups {
+    pub(super) manifest: Manifest,
+    pub(super) env: Env,
+    pub(super) incarnation: Incarnation,
+    pub(super) settings: GroupSettings,
+    pub(super) sessions: Sessions,
+    /// How long an operation waits for the store.
+    patience: Duration,
+}
+
+/// What [`Groups`] is made of.
+pub(in crate::broker) struct Parts {
+    pub(in crate::broker) manifest: Manifest,
+    pub(in crate::broker) env: Env,
+    pub(in crate::broker) incarnation: Incarnation,
+    pub(in crate::broker) settings: GroupSettings,
+    pub(in crate::broker) patience: Duration,
+}
+
+impl Groups {
+    pub(in crate::broker) fn new(parts: Parts) -> Groups {
+        let Parts {
+            manifest,
+            env,
+            incarnation,
+            settings,
+            patience,
+        } = parts;
+        let sessions = Sessions::new(env.boot());
+        Groups {
+            manifest,
+            env,
+            incarnation,
+            settings,
+            sessions,
+            patience,
+        }
+    }
+
+    /// Whether this node vouches for members: then it must hold a short lease and follow the log.
+    pub(in crate::broker) fn holds_members(&self) -> bool {
+        self.sessions.any()
+    }
+
+    /// A state that is up to date.
+    pub(super) async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
+        let fresh = timeout(self.patience, self.manifest.fresh()).await;
+        fresh
+            .map_err(|_| Unavailable::TimedOut)?
+            .map_err(Unavailable::from)
+    }
+
+    /// Commits ops.
+    pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
+        let committed = timeout(self.patience, self.manifest.commit(ops)).await;
+        committed
+            .map_err(|_| Unavailable::TimedOut)?
+            .map_err(Unavailable::from)
+    }
+
+    /// Commits one action; the state right after it, and what the group says.
+    pub(super) async fn act(
+        &self,
+        group: &GroupId,
+        action: GroupAction,
+    ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
+        let op = Op::Group {
+            group: group.clone(),
+            action,
+        };
+        let mut committed = self.commit(vec![op]).await?;
+        let reply = reply(committed.outcomes.pop())?;
+        Ok((committed.state, reply))
+    }
+
+    /// The integer id under which this node is registered. While it is not, because its lease had lapsed, waits for
+    /// its return.
+    pub(super) async fn me(&self) -> Result<NodeId, Unavailable> {
+        let mut states = self.manifest.subscribe();
+        let registered = states.wait_for(|state| state.node_of(self.incarnation).is_some());
+        let state = timeout(self.patience, registered)
+            .await
+            .map_err(|_| Unavailable::TimedOut)?;
+        let state = state.map_err(|_| self.stopped())?;
+        state.node_of(self.incarnation).ok_or(Unavailable::TimedOut)
+    }
+
+    /// Waits until a state, not older than `state`, lets `answer` answer.
+    pub(super) async fn wait_for<T>(
+        &self,
+        mut state: Arc<State>,
+        patience: Duration,
+        answer: impl Fn(&State) -> Option<Result<T, GroupOpError>>,
+    ) -> Result<T, GroupOpError> {
+        let mut states = self.manifest.subscribe();
+        let waiting = async {
+            loop {
+                let latest = states.borrow_and_update().clone();
+                if latest.seq() > state.seq() {
+                    state = latest;
+                }
+                if let Some(answer) = answer(&state) {
+                    return answer;
+                }
+                if states.changed().await.is_err() {
+                    return Err(self.stopped().into());
+                }
+            }
+        };
+        // The rebalance takes longer than the member wanted; it may try again.
+        timeout(patience, waiting)
+            .await
+            .unwrap_or(Err(GroupOpError::RebalanceInProgress))
+    }
+
+    fn stopped(&self) -> Unavailable {
+        Unavailable::Stopped(self.manifest.stopped().unwrap_or(Stopped::Stopping))
+    }
+
+    /// A member that was waiting is a member no more: why.
+    pub(super) fn lost(
+        group: Option<&Group>,
+        member: &MemberId,
+        instance: Option<&str>,
+    ) -> GroupOpError {
+        let unknown = || GroupError::UnknownMember(member.clone());
+        let checked = group
+            .ok_or_else(unknown)
+            .and_then(|g| g.check_member(member, instance));
+        checked.err().unwrap_or_else(unknown).into()
+    }
+
+    /// The member is alive and known to be vouched for by this node.
+    pub(super) fn heard_from(&self, group: &GroupId, member: &MemberId) {
+        self.sessions.touch(group, member, self.env.boot());
+    }
+}
+
+/// What the group said to an op.
+pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError> {
+    match outcome {
+        Some(Ok(Applied::Group(reply))) => Ok(reply),
+        Some(Err(Rejected::Group(error))) => Err(error.into()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// An answer that does not belong to the question: a bug, and not the client's.
+pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> GroupOpError {
+    tracing::error!(?answer, "a group answered what it was not asked");
+    Unavailable::Store("a group answered what it was not asked".to_owned()).into()
+}
+
+impl From<GroupError> for GroupOpError {
+    fn from(error: GroupError) -> GroupOpError {
+        match error {
+            GroupError::UnknownMember(member) | GroupError::Vouched(member) => {
+                GroupOpError::UnknownMember(member)
+            }
+            GroupError::FencedInstance { instance, .. } => GroupOpError::FencedInstance(instance),
+            GroupError::IllegalGeneration { found, current } => {
+                GroupOpError::IllegalGeneration { found, current }
+            }
+            GroupError::RebalanceInProgress | GroupError::NotDue => {
+                GroupOpError::RebalanceInProgress
+            }
+            GroupError::InconsistentProtocol => GroupOpError::InconsistentProtocol,
+            GroupError::MaxSizeReached(_) => GroupOpError::GroupMaxSizeReached,
+            GroupError::TooLarge { .. } => GroupOpError::TooLarge(error.to_string()),
+            GroupError::NonEmpty => GroupOpError::NonEmptyGroup,
+            GroupError::NotFound => GroupOpError::GroupIdNotFound,
+            GroupError::SubscribedToTopic(_) => GroupOpError::GroupSubscribedToTopic,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One node without front ends: store, manifest, write path, read path and broker, wired and running.
+//!
+//! The server puts listeners in front of a node; the library and the command line use one as it is, for as
+//! long as they need it. A node holds nothing that matters: it may be dropped, or its process killed, at any
+//! time. [`Node::stop`] is only politer: what was handed in is committed, and the other nodes are told.
+//!
+//! Its tasks report their end: a node whose log cannot be folded any further [fails](Node::failed), and whoever
+//! runs it ends the process with that error instead of answering for ever that it is unavailable.
+
+mod error;
+mod metrics;
+mod options;
+
+pub use error::NodeError;
+pub use metrics::NodeMetrics;
+pub use options::NodeOptions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, BrokerParts};
+use crate::fetch::{Blocks, Reader, split};
+use crate::ingest::Ingest;
+use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough};
+use crate::state::ObjectRef;
+use crate::store::Store;
+use crate::store::check::{CheckOptions, check};
+use crate::types::Incarnation;
+
+/// How often a check of the store that the store did not answer is repeated at start.
+const CHECK_ATTEMPTS: usize = 5;
+
+/// A running node.
+pub struct Node {
+    broker: Broker,
+    store: Store,
+    cluster: Cluster,
+    stop_background: CancellationToken,
+    stop_manifest: CancellationToken,
+    background: Vec<JoinHandle<()>>,
+    tail: JoinHandle<Result<(), Stopped>>,
+}
+
+impl Node {
+    /// Opens the store and starts a node on it. With `checked` the store is first shown to keep what
+    /// correctness needs.
+    ///
+    /// # Errors
+    ///
+    /// A store that cannot be opened or does not keep its promises, a clock that is off, a manifest that
+    /// cannot be read: each says what to do.
+    pub async fn open(options: NodeOptions, metrics: &NodeMetrics) -> Result<Node, NodeError> {
+        let store = Store::open(&options.url, options.store.clone(), metrics.store.clone()).await?;
+        Node::start(store, options, metrics).await
+    }
+
+    /// Starts a node on a store that is open.
+    pub async fn start(
+        store: Store,
+        options: NodeOptions,
+        metrics: &NodeMetrics,
+    ) -> Result<Node, NodeError> {
+        if options.check_store {
+            check_store(&store).await?;
+        }
+        let env = options.store.env.clone();
+        let incarnation = Incarnation(env.random_uuid());
+        let blocks = Blocks::new(store.clone(), &options.cache, metrics.fetch.clone());
+        let (manifest, tail, cluster) = manifest::open(
+            store.clone(),
+            env.clone(),
+            options.manifest,
+            metrics.manifest.clone(),
+            commits_into(&blocks),
+            incarnation,
+        )
+        .await?;
+        let ingest = Ingest::new(
+            manifest.clone(),
+            store.clone(),
+            env.clone(),
+            options.ingest,
+            metrics.ingest.clone(),
+            segments_into(&blocks),
+        );
+        let broker = Broker::new(BrokerParts {
+            manifest,
+            ingest,
+            reader: Reader::new(blocks),
+            env,
+            incarnation,
+            cluster_id: cluster.cluster_id,
+            settings: options.broker,
+        });
+        let (stop_manifest, stop_background) = (CancellationToken::new(), CancellationToken::new());
+        let tail = tokio::spawn(tail.run(stop_manifest.clone()));
+        let background = vec![tokio::spawn({
+            let (broker, stop) = (broker.clone(), stop_background.clone());
+            async move { broker.keep_lease(stop).await }
+        })];
+        Ok(Node {
+            broker,
+            store,
+            cluster,
+            stop_background,
+            stop_manifest,
+            background,
+            tail,
+        })
+    }
+
+    /// The operations.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The log and its fold.
+    pub fn manifest(&self) -> &Manifest {
+        self.broker.manifest()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Which cluster this is.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Resolves when the node can do nothing any more though nobody told it to stop; never, if all goes
+    /// well.
+    pub async fn failed(&mut self) -> Stopped {
+        match (&mut self.tail).await {
+            Ok(Ok(())) => Stopped::Stopping,
+            Ok(Err(stopped)) => stopped,
+            Err(panic) => Stopped::Halted(format!("the commit loop panicked: {panic}").into()),
+        }
+    }
+
+    /// Stops: takes the node out of the cluster, commits what was handed in, and ends. What is not done within
+    /// `grace` is left as a crash would leave it.
+    pub async fn stop(self, grace: Duration) {
+        self.stop_background.cancel();
+        let orderly = async {
+            futures::future::join_all(self.background).await;
+            if let Err(error) = self.broker.retire().await {
+                tracing::warn!(%error, "could not tell the others that this node stops");
+            }
+            self.stop_manifest.cancel();
+            let _ = self.tail.await;
+        };
+        if tokio::time::timeout(grace, orderly).await.is_err() {
+            tracing::warn!("stopped before everything was done; what was acknowledged is stored");
+        }
+    }
+}
+
+/// Shows that the store keeps what correctness needs.
+async fn check_store(store: &Store) -> Result<(), NodeError> {
+    let mut attempt = 0;
+    loop {
+        let report = check(store, &CheckOptions::quick()).await;
+        if report.passed() {
+            return Ok(());
+        }
+        attempt += 1;
+        // A store that only did not answer is asked again: it may be starting, too.
+        if report.failed() || attempt == CHECK_ATTEMPTS {
+            let unclear = || format!("{} did not answer:\n{report}", store.name());
+            return Err(NodeError::Check(report.refusal().unwrap_or_else(unclear)));
+        }
+        let env = &store.options().env;
+        tokio::time::sleep(store.options().retry.pause(attempt as u32, env)).await;
+    }
+}
+
+/// Puts every commit that this node writes or follows in the cache before its state is published.
+fn commits_into(blocks: &Blocks) -> WriteThrough {
+    let blocks = blocks.clone();
+    Arc::new(move |seq, object| {
+        let pieces = match object.len() as u64 <= crate::fetch::BLOCK {
+            true => vec![object.clone()],
+            false => split(std::slice::from_ref(object)),
+        };
+        // Inserting does not wait for anything; polling it once completes it.
+        let put = blocks.put(ObjectRef::Commit(seq), pieces);
+        if put.now_or_never().is_none() {
+            tracing::debug!(%seq, "a commit was not cached");
+        }
+    })
+}
+
+/// Puts every segment that this node uploads in the cache before its commit.
+fn segments_into(blocks: &Blocks) -> crate::ingest::SegmentSink {
+    let blocks = blocks.clone();
+    Arc::new(move |object, parts| {
+        let blocks = blocks.clone();
+        async move {
+            let pieces = split(&parts);
+            drop(parts);
+            blocks.put(object, pieces.clone()).await;
+            pieces
+        }
+        .boxed()
+    })
+}

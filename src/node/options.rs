@@ -1,0 +1,105 @@
+//! How a node is made, from its settings.
+
+use std::time::Duration;
+
+use crate::broker::BrokerSettings;
+use crate::config::{NodeConfig, StoreConfig};
+use crate::env::Env;
+use crate::fetch::CacheOptions;
+use crate::ingest::IngestOptions;
+use crate::manifest::ManifestOptions;
+use crate::store::{InvalidStoreUrl, StoreOptions, StoreUrl};
+
+/// The least time between two commits where requests cost money: ten PUTs a second at most. See
+/// `docs/cost.md`.
+const CLOUD_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a bucket is probed while somebody follows; twenty GETs a second at most.
+const CLOUD_FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a file or memory store is.
+const LOCAL_FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How a node is made.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Where everything durable is.
+    pub url: StoreUrl,
+    /// How its requests are made; also brings the clocks and the randomness of the whole node.
+    pub store: StoreOptions,
+    /// How the log is written and followed.
+    pub manifest: ManifestOptions,
+    /// How messages are gathered.
+    pub ingest: IngestOptions,
+    /// How much is cached.
+    pub cache: CacheOptions,
+    /// How operations behave.
+    pub broker: BrokerSettings,
+    /// Whether the store is checked at start.
+    pub check_store: bool,
+}
+
+impl NodeOptions {
+    /// The defaults, on this store.
+    pub fn new(url: StoreUrl, env: Env) -> NodeOptions {
+        let remote = url.is_remote();
+        let manifest = ManifestOptions {
+            commit_interval: if remote {
+                CLOUD_COMMIT_INTERVAL
+            } else {
+                Duration::ZERO
+            },
+            follow_interval: if remote {
+                CLOUD_FOLLOW_INTERVAL
+            } else {
+                LOCAL_FOLLOW_INTERVAL
+            },
+            ..ManifestOptions::default()
+        };
+        NodeOptions {
+            url,
+            store: StoreOptions::new(env),
+            manifest,
+            ingest: IngestOptions::default(),
+            cache: CacheOptions::default(),
+            broker: BrokerSettings::default(),
+            check_store: false,
+        }
+    }
+
+    /// What these settings say.
+    ///
+    /// # Errors
+    ///
+    /// A store URL that is none.
+    pub fn from_config(
+        store: &StoreConfig,
+        node: &NodeConfig,
+        env: Env,
+    ) -> Result<NodeOptions, InvalidStoreUrl> {
+        let mut options = NodeOptions::new(store.store.parse()?, env);
+        options.store.connect_timeout = store.store_connect_timeout;
+        options.store.request_timeout = store.store_request_timeout;
+        options.store.retry.deadline = store.store_retry_deadline;
+        options.store.max_requests = as_usize(store.store_max_requests);
+        if let Some(interval) = node.commit_interval {
+            options.manifest.commit_interval = interval;
+        }
+        if let Some(interval) = node.follow_interval {
+            options.manifest.follow_interval = interval;
+        }
+        options.ingest = IngestOptions {
+            buffer: node.ingest_buffer,
+            inline_limit: node.inline_limit,
+            segment_size: node.segment_size,
+            uploads: as_usize(node.upload_parallelism),
+        };
+        options.cache.size = node.cache;
+        options.broker.node_lease = node.node_lease;
+        Ok(options)
+    }
+}
+
+fn as_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
