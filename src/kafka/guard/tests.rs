@@ -11,17 +11,17 @@ use crate::kafka::versions::OFFERED;
 use super::*;
 
 /// Makes bodies out of shapes. Choices come from a list of bytes, so that proptest can shrink them.
-struct Maker<'a> {
+pub(in crate::kafka) struct Maker<'a> {
     choices: std::iter::Cycle<std::slice::Iter<'a, u8>>,
     version: i16,
     flexible: bool,
-    out: Vec<u8>,
+    pub(in crate::kafka) out: Vec<u8>,
     /// The places of lengths, and how wide they are.
     lengths: Vec<(usize, usize)>,
 }
 
 impl<'a> Maker<'a> {
-    fn make(api: ApiKey, version: i16, choices: &'a [u8]) -> Maker<'a> {
+    pub(in crate::kafka) fn make(api: ApiKey, version: i16, choices: &'a [u8]) -> Maker<'a> {
         let (_, flexible, shape) = PARSED.iter().find(|(key, ..)| *key == api).unwrap();
         let mut maker = Maker {
             choices: choices.iter().cycle(),
