@@ -443,7 +443,7 @@ async fn settings_are_changed_one_by_one_and_described() {
     for version in 1..=4 {
         let keys = ["retention.ms", "cleanup.policy"];
         let found = describe(&mut client, version, 2, "t", Some(&keys)).await;
-        assert_eq!(found.error_code, 0);
+        assert_eq!((found.error_code, &found.error_message), (0, &None));
         let mut values: Vec<_> = found
             .configs
             .iter()
