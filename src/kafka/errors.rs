@@ -169,8 +169,7 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
         GroupOpError::OffsetMetadataTooLarge => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
-        // Kafka's answer when a group no longer fits its log.
-        GroupOpError::TooLarge(_) => Code::UnknownServerError,
+        GroupOpError::TooLarge(_) => Code::InvalidRequest,
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
     };
     Fault::new(code, error.to_string())

@@ -12,7 +12,7 @@ use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Session};
+use crate::broker::{Broker, Presence, Session};
 use crate::net::{BytePermit, Frame, MemoryBudget};
 
 use super::codec::{self, Header, Opening};
@@ -116,6 +116,8 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Arc<Session>,
     pub(crate) client: Client,
+    /// Held while records are brought into the log: the requests of a connection take turns, in order.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
     /// The first error of the answer, for metrics.
@@ -222,11 +224,20 @@ fn unknown_api_versions(shared: &Shared, correlation: i32) -> Call {
 pub(crate) struct KafkaService {
     shared: Arc<Shared>,
     client: Client,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Tells the broker that somebody is here.
+    _presence: Presence,
 }
 
 impl KafkaService {
     pub(crate) fn new(shared: Arc<Shared>, client: Client) -> KafkaService {
-        KafkaService { shared, client }
+        let _presence = shared.broker.client_arrived();
+        KafkaService {
+            shared,
+            client,
+            turn: Arc::default(),
+            _presence,
+        }
     }
 
     fn context(&self, header: &Header) -> Context {
@@ -234,6 +245,7 @@ impl KafkaService {
             shared: Arc::clone(&self.shared),
             session: self.client.session(header.client_id.clone()),
             client: self.client.clone(),
+            turn: Arc::clone(&self.turn),
             version: header.version,
             correlation: header.correlation,
             first_error: AtomicI16::new(0),

@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
-use crate::broker::{ProducePartition, Produced, TopicRef};
+use crate::broker::{ProduceError, ProducePartition, Produced, TopicRef};
 use crate::types::PartitionIndex;
 
 use super::super::connection::{Reply, Violation};
@@ -34,7 +34,24 @@ impl Response for MaybeResponse {
     }
 }
 
-/// Nothing is awaited before the broker is called, so that the order of first polls is the order of appending.
+/// Brings the records into the log, after those of the connection's earlier requests.
+async fn append(
+    context: &Context,
+    wanted: Vec<ProducePartition>,
+    timeout: Duration,
+) -> Vec<Result<Produced, ProduceError>> {
+    // Requests are first polled in the order in which they came, and the lock is fair. Tokio's cooperative
+    // budget would let a later one overtake one that it sends away before it is queued.
+    let turn = tokio::task::unconstrained(context.turn.lock()).await;
+    let producing = context
+        .broker()
+        .begin_produce(&context.session, wanted, timeout)
+        .await;
+    drop(turn);
+    producing.settled().await
+}
+
+/// Nothing is awaited before the turn is, so that the order of first polls is the order of appending.
 pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answer<MaybeResponse> {
     let wants_answer = request.acks != 0;
     let refusal = refuse_whole(&request);
@@ -91,10 +108,7 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
     }
 
     if !wanted.is_empty() {
-        let outcomes = context
-            .broker()
-            .produce(&context.session, wanted, timeout)
-            .await;
+        let outcomes = append(context, wanted, timeout).await;
         for ((topic, partition), outcome) in places.into_iter().zip(outcomes) {
             let place = &mut response.responses[topic].partition_responses[partition];
             let answer = std::mem::take(place);
