@@ -39,7 +39,7 @@ pub use configs::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
     ConfigResource, ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
 };
-pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition};
+pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, GroupSettings,
     Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
@@ -47,7 +47,7 @@ pub use groups::{
 };
 pub use lease::{Endpoints, Presence};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
-pub use produce::{ProduceError, ProducePartition, Produced};
+pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
 pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
 

@@ -91,33 +91,40 @@ const MAX_UNCOMPRESSED: usize = 256 << 20;
 
 impl Broker {
     /// Appends each partition's batch and answers in the same order, once all are durable and folded or
-    /// refused, or `timeout` is over. Waits for room in the bounded ingest buffer.
-    ///
-    /// Order: batches of one partition are appended in the order in which the *calls* were made and first
-    /// polled to their admission; a front end that pipelines must poll them in order.
+    /// refused, or `timeout` is over.
     pub async fn produce(
         &self,
         session: &Session,
         partitions: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Vec<Result<Produced, ProduceError>> {
+        self.begin_produce(session, partitions, timeout)
+            .await
+            .settled()
+            .await
+    }
+
+    /// Validates the batches and brings those that are sound into the bounded ingest buffer; waits for room
+    /// there, for at most `timeout`. What is returned resolves to the outcome of each.
+    ///
+    /// Batches are appended in the order in which they were admitted. So a front end that has several
+    /// requests of one client under way awaits the admission of one before it begins the next, and reads nothing
+    /// from the client in the meantime: that is how a full buffer reaches the socket.
+    pub async fn begin_produce(
+        &self,
+        session: &Session,
+        partitions: Vec<ProducePartition>,
+        timeout: Duration,
+    ) -> Producing {
         self.authorize(session);
         let count = partitions.len();
         let deadline = Instant::now() + timeout;
-        match tokio::time::timeout_at(deadline, self.admit(partitions)).await {
-            Err(_) => vec![Err(Unavailable::TimedOut.into()); count],
-            Ok(Err(unavailable)) => vec![Err(unavailable.into()); count],
-            Ok(Ok(admitted)) => {
-                let mut results = Vec::with_capacity(count);
-                for batch in admitted {
-                    results.push(match batch {
-                        Ok(batch) => batch.settled(deadline).await,
-                        Err(error) => Err(error),
-                    });
-                }
-                results
-            }
-        }
+        let admitted = match tokio::time::timeout_at(deadline, self.admit(partitions)).await {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(unavailable)) => refuse_all(unavailable, count),
+            Err(_) => refuse_all(Unavailable::TimedOut, count),
+        };
+        Producing { admitted, deadline }
     }
 
     /// Validates the batches and brings those that are sound into the ingest buffer.
@@ -227,7 +234,29 @@ impl Broker {
     }
 }
 
+/// Batches on their way into the log, or refused. See [`Broker::begin_produce`].
+pub struct Producing {
+    admitted: Vec<Result<Admitted, ProduceError>>,
+    deadline: Instant,
+}
+
+impl Producing {
+    /// Waits until every batch is durable and folded, or refused, or the time is over. Dropping the future
+    /// abandons the answers only.
+    pub async fn settled(self) -> Vec<Result<Produced, ProduceError>> {
+        let mut results = Vec::with_capacity(self.admitted.len());
+        for batch in self.admitted {
+            results.push(match batch {
+                Ok(batch) => batch.settled(self.deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+}
+
 /// A batch on its way into the log.
+#[derive(Debug)]
 struct Admitted {
     append: Append,
     log_append_time: Option<Timestamp>,
@@ -247,6 +276,10 @@ impl Admitted {
             }),
         }
     }
+}
+
+fn refuse_all(why: Unavailable, count: usize) -> Vec<Result<Admitted, ProduceError>> {
+    (0..count).map(|_| Err(why.clone().into())).collect()
 }
 
 /// A copy of a batch with another time in its header.

@@ -181,7 +181,8 @@ impl Ingest {
         if self.room.available_permits() < permits as usize {
             self.metrics.waits.inc();
         }
-        let room = self.room.clone().acquire_many_owned(permits).await;
+        // Tokio's cooperative budget would let a later caller overtake one that it sends away.
+        let room = tokio::task::unconstrained(self.room.clone().acquire_many_owned(permits)).await;
         // The semaphore is never closed.
         let permit = room.map_err(|_| AppendError::Stopped(Stopped::Stopping))?;
         self.metrics.buffered.inc_by(i64::from(permits));

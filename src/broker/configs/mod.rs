@@ -23,7 +23,9 @@ pub use settings::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
 
 use std::collections::BTreeMap;
 
-use super::{Broker, Session, TopicError, Unavailable};
+use super::{Broker, Session, TopicError};
+use crate::state::op::{Op, Rejected};
+use edit::{Edited, Edits};
 
 pub(super) use edit::initial as initial_configs;
 
@@ -130,15 +132,37 @@ pub enum ConfigError {
 }
 
 impl Broker {
-    /// The settings of a resource, up to date: those named, or all.
+    /// The settings of a resource, up to date: those named, or all. Of the cluster, those that were set.
     pub async fn describe_configs(
         &self,
         session: &Session,
         resource: &ConfigResource,
         names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
-        let _ = (session, resource, names);
-        todo!()
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let cluster = state.configs();
+        match resource {
+            ConfigResource::Topic(name) => {
+                let topic = state
+                    .topic_by_name(name)
+                    .ok_or_else(|| TopicError::UnknownName(name.clone()))?;
+                Ok(resolve::describe_topic(topic.configs(), cluster, names))
+            }
+            ConfigResource::Cluster => Ok(resolve::describe_cluster(cluster, names)),
+            ConfigResource::Node(id) => {
+                let this = self.node_id().map(|node| node.0);
+                if this != Some(*id) {
+                    return Err(TopicError::InvalidRequest(match this {
+                        Some(this) => format!("this is node {this}; ask node {id} itself"),
+                        None => "this node has not registered yet".to_owned(),
+                    }));
+                }
+                let unknown = NodeProperties::default();
+                let properties = self.inner.properties.get().unwrap_or(&unknown);
+                Ok(resolve::describe_node(properties, cluster, names))
+            }
+        }
     }
 
     /// Changes the settings named and leaves the others (IncrementalAlterConfigs). All or none.
@@ -149,8 +173,10 @@ impl Broker {
         edits: BTreeMap<String, ConfigEdit>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
-        let _ = (session, resource, edits, validate_only);
-        todo!()
+        self.edit_configs(session, resource, validate_only, |edited| {
+            edit::edits(edited, &edits)
+        })
+        .await
     }
 
     /// Replaces all settings of the resource (the older AlterConfigs): those not named return to defaults.
@@ -161,8 +187,47 @@ impl Broker {
         configs: BTreeMap<String, Option<String>>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
-        let _ = (session, resource, configs, validate_only);
-        let _: Option<Unavailable> = None;
-        todo!()
+        self.edit_configs(session, resource, validate_only, |edited| {
+            edit::replacement(edited, &configs)
+        })
+        .await
+    }
+
+    async fn edit_configs(
+        &self,
+        session: &Session,
+        resource: &ConfigResource,
+        validate_only: bool,
+        plan: impl FnOnce(Edited<'_>) -> Result<Edits, ConfigError>,
+    ) -> Result<(), TopicError> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let cluster = state.configs();
+        let (topic, edits) = match resource {
+            ConfigResource::Topic(name) => {
+                let unknown = || TopicError::UnknownName(name.clone());
+                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
+                let edits = plan(Edited::Topic(topic.configs(), cluster))?;
+                (Some(topic.id()), edits)
+            }
+            ConfigResource::Cluster => (None, plan(Edited::Cluster(cluster))?),
+            ConfigResource::Node(_) => {
+                return Err(TopicError::InvalidRequest(
+                    "a single node's settings cannot be changed by clients: dynamic settings are the \
+                     cluster's (the broker resource without a name), the others are set where the node is \
+                     started"
+                        .to_owned(),
+                ));
+            }
+        };
+        if validate_only || edits.is_empty() {
+            return Ok(());
+        }
+        let committed = self.commit(vec![Op::AlterConfigs { topic, edits }]).await?;
+        match committed.outcomes.into_iter().next() {
+            Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
+            Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 }

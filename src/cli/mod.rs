@@ -1,0 +1,162 @@
+//! The command line: one file per command, and nothing else in Weir prints.
+//!
+//! A command reads its arguments, its settings ([`crate::config`]) and perhaps stdin, does its work
+//! through the library ([`crate::client`]) or the server, and writes to stdout. All commands but `serve`
+//! open the bucket themselves as a short-lived node, so they work whether or not a node is running.
+//!
+//! Errors are one line `error: ...` on stderr and often one `hint: ...` with what to do next. The exit
+//! code is 0 if the command did what it was asked, 1 if it failed, 2 if it was asked wrongly. A reader of
+//! stdout that goes away (`weir consume ... | head`) ends the command quietly and with 0.
+//!
+//! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
+//! done: each change is one commit.
+
+mod error;
+mod flags;
+mod output;
+mod serve;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigFile, ServeConfig, Sources};
+use crate::telemetry::start_logging;
+use error::CliError;
+use flags::{ClientFlags, ServeFlags};
+use output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  weir serve
+      A durable queue for Kafka clients on localhost:9092, stored in ./weir-data.
+  weir serve --store s3://bucket/weir --kafka 0.0.0.0:9092 --advertise $(hostname)
+      One node of as many as you like on a bucket.
+  weir topic create orders --partitions 6
+  echo hello | weir produce orders
+  weir consume orders --from-beginning
+  weir group describe billing
+  weir store check --store s3://bucket/weir
+      Does this bucket keep what Weir needs of it?
+
+Settings are flags, environment variables (WEIR_STORE, ...) or keys of a TOML file
+(--config), in this order; `weir settings` lists them all.";
+
+/// A persistent message queue whose only durable part is a bucket.
+///
+/// `weir serve` starts a node: Kafka clients connect to it, and everything durable is in the store. Nodes
+/// hold nothing that matters; start as many as you like on one bucket. All other commands open the bucket
+/// themselves and need no node.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: ClientFlags,
+
+    /// A TOML file with settings [env: WEIR_CONFIG].
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    config: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node that serves clients.
+    Serve(serve::Serve),
+    /// Show all settings, the values in force and where they come from.
+    Settings(settings::Settings),
+}
+
+/// The world that a command is started in.
+struct World {
+    /// The environment variables that begin with `WEIR_`.
+    environment: BTreeMap<String, String>,
+}
+
+impl World {
+    fn of_this_process() -> World {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with("WEIR_"))
+            .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
+            .collect();
+        World { environment }
+    }
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to stdout with code 0, errors of usage to stderr with code 2.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli, &World::of_this_process()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(&mut std::io::stderr()),
+    }
+}
+
+fn run(cli: Cli, world: &World) -> Result<(), CliError> {
+    let sources = sources(cli.flags, cli.config, world)?;
+    match cli.command {
+        Command::Serve(command) => {
+            let sources = with_flags(sources, &command.flags);
+            let config = ServeConfig::load(&sources)?;
+            log(config.log.log.as_deref().unwrap_or("info"), &config.log)?;
+            in_runtime(serve::run(config))
+        }
+        Command::Settings(command) => settings::run(&command, &sources, &mut Output::stdout()),
+    }
+}
+
+/// Everything that settings are taken from.
+fn sources(flags: ClientFlags, config: Option<String>, world: &World) -> Result<Sources, CliError> {
+    let path = config.or_else(|| world.environment.get("WEIR_CONFIG").cloned());
+    let file = match path {
+        None => None,
+        Some(path) => {
+            let contents = std::fs::read_to_string(&path).map_err(|error| {
+                CliError::usage(format!(
+                    "the configuration file {path} cannot be read: {error}"
+                ))
+            })?;
+            Some(ConfigFile::parse(&path, &contents)?)
+        }
+    };
+    Ok(Sources {
+        flags: flags.0,
+        environment: world.environment.clone(),
+        file,
+    })
+}
+
+fn with_flags(mut sources: Sources, flags: &ServeFlags) -> Sources {
+    sources.flags.extend(flags.0.clone());
+    sources
+}
+
+fn log(filter: &str, config: &crate::config::LogConfig) -> Result<(), CliError> {
+    let json = config.log_format == crate::config::LogFormat::Json;
+    start_logging(filter, json).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Runs a command's future to its end.
+fn in_runtime(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("the runtime cannot be started: {error}")))?
+        .block_on(command)
+}
