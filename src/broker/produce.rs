@@ -98,7 +98,10 @@ impl Broker {
         partitions: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Vec<Result<Produced, ProduceError>> {
-        self.begin_produce(session, partitions, timeout).await.settled().await
+        self.begin_produce(session, partitions, timeout)
+            .await
+            .settled()
+            .await
     }
 
     /// Validates the batches and brings those that are sound into the bounded ingest buffer; waits for room

@@ -95,7 +95,9 @@ async fn fetch(node: &Node, name: &str, mut offset: i64) -> Vec<(i64, String)> {
         let wanted = [from(name, offset)];
         let mut answer = node.broker().fetch(&session(), &wanted, AT_ONCE).await;
         let more = records(&answer.pop().unwrap().unwrap());
-        let Some((last, _)) = more.last() else { return found };
+        let Some((last, _)) = more.last() else {
+            return found;
+        };
         offset = last + 1;
         found.extend(more);
     }
