@@ -91,6 +91,23 @@ pub enum FetchError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Room in memory for what a fetch reads. The caller gives it, and bounds with it what all its fetches
+/// together hold.
+pub trait ReadRoom: Send {
+    /// Waits until `bytes` may be read. Room reserved before is given back: what was read into it is gone.
+    fn reserve(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Says that only `bytes` were found and are held.
+    fn keep(&mut self, bytes: usize);
+}
+
+/// All the room that is wanted, for callers that fetch one at a time.
+pub struct Unbounded;
+
+impl ReadRoom for Unbounded {
+    async fn reserve(&mut self, _: usize) {}
+    fn keep(&mut self, _: usize) {}
+}
+
 /// How often a read is repeated with a newer state when an object is gone.
 const MISSING_RETRIES: usize = 3;
 
@@ -104,6 +121,19 @@ impl Broker {
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
+        self.fetch_within(session, partitions, limits, &mut Unbounded)
+            .await
+    }
+
+    /// The same, with `room` reserved before anything is read. While it waits for more it holds only what it has
+    /// found.
+    pub async fn fetch_within(
+        &self,
+        session: &Session,
+        partitions: &[FetchPartition],
+        limits: FetchLimits,
+        room: &mut impl ReadRoom,
+    ) -> Vec<Result<FetchedPartition, FetchError>> {
         self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
         let mut states = self.inner.manifest.subscribe();
@@ -111,8 +141,10 @@ impl Broker {
         let mut is_fresh = false;
         let mut following = None;
         loop {
+            room.reserve(limits.max_bytes).await;
             let answer = self.read_all(&state, partitions, limits).await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
+            room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
             if (bytes >= limits.min_bytes && bytes > 0) || (is_fresh && failed) {
                 return answer;

@@ -39,7 +39,7 @@ pub use configs::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
     ConfigResource, ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
 };
-pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition};
+pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, GroupSettings,
     Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,

@@ -70,17 +70,21 @@ impl Tail {
     }
 
     /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so
-    /// this reads many commits at once from the start.
+    /// this soon reads many commits at once.
     ///
     /// # Errors
     ///
     /// The store's, when it cannot be read: a node that is starting says so instead of waiting for ever.
     pub(super) async fn read_to_the_end(&mut self) -> Result<(), OpenError> {
         let mut failures = 0;
+        let mut window = 2;
         loop {
             let sent = Instant::now();
-            match self.read_window(MAX_WINDOW).await {
-                Ok(MAX_WINDOW) => failures = 0,
+            match self.read_window(window).await {
+                Ok(read) if read == window => {
+                    failures = 0;
+                    window = (window * 4).min(MAX_WINDOW);
+                }
                 Ok(_) => {
                     self.proven = sent;
                     return Ok(());

@@ -98,10 +98,16 @@ impl Node {
         });
         let (stop_manifest, stop_background) = (CancellationToken::new(), CancellationToken::new());
         let tail = tokio::spawn(tail.run(stop_manifest.clone()));
-        let background = vec![tokio::spawn({
-            let (broker, stop) = (broker.clone(), stop_background.clone());
-            async move { broker.keep_lease(stop).await }
-        })];
+        let background = vec![
+            tokio::spawn({
+                let (broker, stop) = (broker.clone(), stop_background.clone());
+                async move { broker.keep_lease(stop).await }
+            }),
+            tokio::spawn({
+                let (broker, stop) = (broker.clone(), stop_background.clone());
+                async move { broker.reap_groups(stop).await }
+            }),
+        ];
         Ok(Node {
             broker,
             store,

@@ -69,12 +69,22 @@ impl Groups {
             .map_err(Unavailable::from)
     }
 
-    /// Commits ops.
-    pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
+    /// Commits ops of this node's own.
+    pub(super) async fn propose(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
         let committed = timeout(self.patience, self.manifest.commit(ops)).await;
         committed
             .map_err(|_| Unavailable::TimedOut)?
             .map_err(Unavailable::from)
+    }
+
+    /// Commits ops that a client asked for.
+    pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, GroupOpError> {
+        self.propose(ops).await.map_err(|error| match error {
+            Unavailable::Stopped(Stopped::TooLarge { .. }) => {
+                GroupOpError::TooLarge(error.to_string())
+            }
+            other => other.into(),
+        })
     }
 
     /// Commits one action; the state right after it, and what the group says.

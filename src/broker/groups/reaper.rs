@@ -72,11 +72,14 @@ async fn reap(groups: &Groups) {
             false => None,
         };
         let (anything, next) = due(groups, &state);
-        if anything || !ops.is_empty() {
-            if let Err(error) = propose(groups, ops).await {
-                tracing::warn!(%error, "cannot propose what is due in consumer groups; trying again");
-                sleep(RETRY).await;
+        if (anything || !ops.is_empty())
+            && let Err(error) = propose(groups, ops).await
+        {
+            if let Unavailable::Stopped(_) = error {
+                return;
             }
+            tracing::warn!(%error, "cannot propose what is due in consumer groups; trying again");
+            sleep(RETRY).await;
         }
         sleep(LEAST_REST).await;
         let rest = next.map_or(OFFSETS_CHECK, |next| next.since(now(groups, &state)));
@@ -108,7 +111,11 @@ fn op(group: &GroupId, action: GroupAction) -> Op {
 fn give_up_the_silent(groups: &Groups, state: &State, me: NodeId) -> Vec<Op> {
     let silent = groups.sessions.sweep(state, me, groups.env.boot());
     let expire = |(group, member)| {
-        tracing::info!(%group, %member, "no sign of life within the session time-out");
+        tracing::info!(
+            ?group,
+            ?member,
+            "no sign of life within the session time-out"
+        );
         op(
             &group,
             GroupAction::ExpireMember {
@@ -156,7 +163,7 @@ async fn propose(groups: &Groups, mut ops: Vec<Op>) -> Result<(), Unavailable> {
     ops.extend(due.take(MAX_PROPOSALS));
     if !ops.is_empty() {
         // What was refused was done by another node, or is not true any more: nothing to do in either case.
-        groups.commit(ops).await?;
+        groups.propose(ops).await?;
     }
     Ok(())
 }
@@ -165,6 +172,9 @@ async fn expire_offsets(groups: &Groups) {
     loop {
         sleep(groups.env.jittered(OFFSETS_CHECK)).await;
         if let Err(error) = expire_old_offsets(groups).await {
+            if let Unavailable::Stopped(_) = error {
+                return;
+            }
             tracing::warn!(%error, "cannot expire committed offsets; trying again later");
         }
     }
@@ -177,7 +187,7 @@ async fn expire_old_offsets(groups: &Groups) -> Result<(), Unavailable> {
     let state = groups.fresh().await?;
     let ops = expired_offsets(groups, &state);
     if !ops.is_empty() {
-        groups.commit(ops).await?;
+        groups.propose(ops).await?;
     }
     Ok(())
 }

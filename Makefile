@@ -1,0 +1,51 @@
+# One command for each thing a developer does. Everything that is installed for the tests goes under
+# target/ (WEIR_SETUP_DIR and CARGO_TARGET_DIR move it), and is pinned in tests/setup.
+SHELL := bash
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export WEIR_SETUP_DIR ?= $(CARGO_TARGET_DIR)/setup
+export WEIR_BIN ?= $(CARGO_TARGET_DIR)/release/weir
+PYTEST = $(WEIR_SETUP_DIR)/venv/bin/python -m pytest -c tests/pytest.ini tests
+# What to run: make test-clients ARGS='-k kafkajs'
+ARGS ?=
+
+.PHONY: help build setup test test-rust test-clients test-fast test-reference lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## the weir binary, optimised
+	cargo build --release --locked
+
+setup: ## everything the tests need beside the binary
+	tests/setup
+
+test: test-rust test-clients ## every test
+
+test-rust: ## unit, property and documentation tests
+	cargo test --release --locked
+
+test-clients: build setup ## real clients on real stores
+	$(PYTEST) $(ARGS)
+
+test-fast: build setup ## the same without the slow ones
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
+	tests/setup --reference
+	$(PYTEST) --reference $(ARGS)
+
+lint: ## format, clippy, licences and advisories, documentation: warnings are errors
+	tests/setup --lint
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	@# The advisories come from a repository that not every machine can reach; the rest needs none.
+	PATH="$(WEIR_SETUP_DIR)/bin:$$PATH"; cargo deny --locked check licenses bans sources && \
+	    if cargo deny fetch db 2> /dev/null; then cargo deny --locked check advisories; \
+	    else echo "NOT CHECKED: security advisories, their database cannot be fetched from here"; fi
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
+
+bench: ## the figures of docs/performance.md
+	cargo bench --locked
+
+clean: ## what cargo built; what tests/setup installed stays
+	cargo clean --release

@@ -1,0 +1,428 @@
+//! One connection: requests in, answers out in the order of the requests.
+//!
+//! # What may overlap
+//!
+//! Kafka handles one request of a connection at a time; the next is not even looked at before the
+//! answer is sent. Clients rely on that order, but a store with a latency of tens of milliseconds
+//! would make such a connection slow. So requests may overlap exactly where no client can tell:
+//!
+//! * An [`Append`](Overlap::Append) (Produce) starts although earlier appends, or an earlier long-polling
+//!   read, are unfinished. Each future is polled at once when it is started, in the order of arrival,
+//!   which is the order of appending that the broker promises. It neither waits for a Fetch before
+//!   it nor disturbs it: that Fetch may or may not see the records, as if the two had been sent on two connections.
+//! * Everything else starts only when all answers before it have been sent: a Fetch after a Produce
+//!   sees its records, two OffsetCommits keep their order, and at most one response of unbounded size
+//!   exists per connection.
+//!
+//! Answers wait for the answers before them, so a long-polling Fetch delays what comes behind it, as in Kafka.
+//!
+//! # Bounds
+//!
+//! At most `max_in_flight` requests are started; two more may have been read. Each holds its part of
+//! the node's budget. A request that is not read off the socket is the client's memory.
+//! An answer that the client does not take within [`transfer_deadline`] ends the connection.
+//!
+//! # Ends
+//!
+//! When the client closes its side, or the socket fails, appends that have been read are finished (a
+//! producer with `acks=0` sends and leaves); other requests are dropped, as nobody waits for their answers.
+//! When the node stops, no more requests are read, what has started is finished and answered, and
+//! calls that only wait for something to happen are dropped, so that the client goes to another node at once.
+//! A frame that breaks the rules ends the connection after the answers before it.
+//! Dropping the connection's future drops all of its calls.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::net::{
+    BytePermit, Frame, FrameError, FrameLimits, FrameReader, MemoryBudget, transfer_deadline,
+};
+
+use super::codec::Malformed;
+
+/// How a call relates to the calls around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overlap {
+    /// May start while appends or a read before it are unfinished.
+    Append,
+    /// Starts alone; appends may start while it is unfinished. Dropped when the node stops.
+    LongRead,
+    /// Starts alone, and nothing starts until it is answered. Dropped when the node stops.
+    LongWait,
+    /// Starts alone, and nothing starts until it is answered.
+    Alone,
+}
+
+/// A request, ready to run.
+pub(crate) struct Call {
+    pub(crate) overlap: Overlap,
+    pub(crate) run: BoxFuture<'static, Outcome>,
+}
+
+/// How a call came out.
+pub(crate) enum Outcome {
+    /// An answer.
+    Reply(Reply),
+    /// No answer is expected (`acks=0`).
+    Silent,
+    /// The connection cannot go on.
+    Close(Violation),
+}
+
+/// A frame to send, and what it holds of the node's memory until it is sent.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) chunks: VecDeque<Bytes>,
+    pub(crate) permit: BytePermit,
+}
+
+/// Why this node ends a connection that the client would go on with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error(transparent)]
+    Frame(FrameError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Kafka, too, can only tell a producer with `acks=0` of an error by closing.
+    #[error("a Produce with acks=0 failed: {0}")]
+    Unacknowledged(String),
+    /// The API has no way of saying this that clients would not misread.
+    #[error("no answer can be given: {0}")]
+    Unanswerable(String),
+    #[error("{0}")]
+    Defect(#[from] super::codec::Unencodable),
+    #[error("it did not take an answer of {0} bytes in time")]
+    SlowReader(usize),
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The client closed it, or it broke.
+    ByPeer,
+    /// Nothing came for too long.
+    Idle,
+    /// The node stops.
+    Stopped,
+    /// The client, or this node, broke a rule.
+    Violation(Violation),
+}
+
+/// Makes calls of frames.
+pub(crate) trait Service {
+    /// Judges and decodes a frame. Nothing of it runs yet.
+    fn accept(&mut self, frame: Frame) -> Result<Call, Violation>;
+    /// How much memory to reserve for a frame, by its first bytes and its size.
+    fn charge(head: &[u8], size: usize) -> usize;
+    /// So many bytes were sent.
+    fn sent(&self, bytes: usize);
+}
+
+/// The bounds of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionLimits {
+    pub(crate) frames: FrameLimits,
+    pub(crate) max_in_flight: usize,
+    pub(crate) idle: Duration,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn run<R, W, S>(
+    (reader, writer): (R, W),
+    service: S,
+    limits: ConnectionLimits,
+    budget: MemoryBudget,
+    shutdown: CancellationToken,
+) -> Ended
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    S: Service,
+{
+    let (frames, received) = mpsc::channel(1);
+    let mut reader = FrameReader::new(reader, limits.frames, budget);
+    // A future of its own, so that waiting for the budget keeps its place in the queue whatever else happens.
+    let reading = async move {
+        loop {
+            let frame = reader.next(S::charge).await.transpose();
+            let Some(frame) = frame else { break };
+            let failed = frame.is_err();
+            if frames.send(frame).await.is_err() || failed {
+                break;
+            }
+        }
+        drop(frames);
+        std::future::pending().await
+    };
+    let serving = Serving {
+        writer,
+        service,
+        limits,
+        in_flight: FuturesOrdered::new(),
+        exclusive: false,
+        waiting: None,
+        ready: VecDeque::new(),
+        writing: None,
+        gone: CancellationToken::new(),
+        stopping: shutdown.child_token(),
+        broken: false,
+        active: Instant::now(),
+    };
+    tokio::select! {
+        ended = serving.run(received) => ended,
+        never = reading => never,
+    }
+}
+
+struct Serving<W, S> {
+    writer: W,
+    service: S,
+    limits: ConnectionLimits,
+    in_flight: FuturesOrdered<BoxFuture<'static, Outcome>>,
+    /// What is in flight lets nothing start.
+    exclusive: bool,
+    /// Read, but not to be started yet.
+    waiting: Option<Call>,
+    /// Finished, not yet being sent.
+    ready: VecDeque<Reply>,
+    writing: Option<Writing>,
+    /// The peer is gone.
+    gone: CancellationToken,
+    stopping: CancellationToken,
+    /// Nothing can be sent any more.
+    broken: bool,
+    active: Instant,
+}
+
+struct Writing {
+    reply: Reply,
+    size: usize,
+    deadline: Instant,
+}
+
+impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
+    async fn run(mut self, mut received: mpsc::Receiver<Result<Frame, FrameError>>) -> Ended {
+        let mut end: Option<Ended> = None;
+        let stopping = self.stopping.clone();
+        loop {
+            self.start_waiting().await;
+            self.begin_writing();
+            if let Some(ended) = end.take_if(|_| self.is_quiet()) {
+                return ended;
+            }
+            let reading = end.is_none() && self.waiting.is_none() && self.has_room();
+            let idle_until = self.active + self.limits.idle;
+            tokio::select! {
+                biased;
+                Some(outcome) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    if let Some(violation) = self.finished(outcome) {
+                        // Calls behind this one are dropped; answers before it are still sent.
+                        self.in_flight.clear();
+                        self.waiting = None;
+                        end = Some(Ended::Violation(violation));
+                    }
+                }
+                sent = send_some(&mut self.writer, &mut self.writing), if self.writing.is_some() => {
+                    match sent {
+                        Ok(Sent::Part) => {}
+                        Ok(Sent::All(size)) => {
+                            self.service.sent(size);
+                            self.active = Instant::now();
+                            self.writing = None;
+                        }
+                        Ok(Sent::TooSlow(size)) => {
+                            return Ended::Violation(Violation::SlowReader(size));
+                        }
+                        Err(_) => {
+                            self.lose_peer();
+                            end.get_or_insert(Ended::ByPeer);
+                        }
+                    }
+                }
+                frame = received.recv(), if reading => {
+                    self.active = Instant::now();
+                    match frame {
+                        Some(Ok(frame)) => match self.service.accept(frame) {
+                            Ok(call) => self.waiting = Some(call),
+                            Err(violation) => end = Some(Ended::Violation(violation)),
+                        },
+                        Some(Err(error)) if error.is_violation() => {
+                            end = Some(Ended::Violation(Violation::Frame(error)));
+                        }
+                        Some(Err(_)) | None => {
+                            self.gone.cancel();
+                            end = Some(Ended::ByPeer);
+                        }
+                    }
+                }
+                () = stopping.cancelled(), if end.is_none() => {
+                    self.waiting = None;
+                    end = Some(Ended::Stopped);
+                }
+                () = sleep_until(idle_until), if end.is_none() && self.is_quiet() => {
+                    return Ended::Idle;
+                }
+            }
+        }
+    }
+
+    /// Nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+            && self.waiting.is_none()
+            && self.ready.is_empty()
+            && self.writing.is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.len() + self.ready.len() < self.limits.max_in_flight
+    }
+
+    fn may_start(&self, overlap: Overlap) -> bool {
+        match overlap {
+            Overlap::Append if !self.exclusive => self.has_room(),
+            _ => self.in_flight.is_empty() && self.ready.is_empty() && self.writing.is_none(),
+        }
+    }
+
+    /// Starts the call that waits, if it may start: polls it once, so that calls run to their first wait in order.
+    async fn start_waiting(&mut self) {
+        let Some(call) = self.waiting.take() else {
+            return;
+        };
+        if !self.may_start(call.overlap) {
+            self.waiting = Some(call);
+            return;
+        }
+        self.exclusive = matches!(call.overlap, Overlap::Alone | Overlap::LongWait);
+        let (gone, stopping) = (self.gone.clone(), self.stopping.clone());
+        let mut run = match call.overlap {
+            Overlap::Append => call.run,
+            Overlap::Alone => unless(gone, call.run),
+            Overlap::LongRead | Overlap::LongWait => unless(gone, unless(stopping, call.run)),
+        };
+        match futures::poll!(Pin::new(&mut run)) {
+            std::task::Poll::Ready(outcome) => {
+                self.in_flight
+                    .push_back(std::future::ready(outcome).boxed());
+            }
+            std::task::Poll::Pending => self.in_flight.push_back(run),
+        }
+    }
+
+    fn finished(&mut self, outcome: Outcome) -> Option<Violation> {
+        match outcome {
+            Outcome::Reply(reply) if !self.broken => self.ready.push_back(reply),
+            Outcome::Reply(_) | Outcome::Silent => {}
+            Outcome::Close(violation) => return Some(violation),
+        }
+        None
+    }
+
+    fn begin_writing(&mut self) {
+        if self.writing.is_none()
+            && let Some(reply) = self.ready.pop_front()
+        {
+            let size = reply.chunks.iter().map(Bytes::len).sum();
+            let deadline = Instant::now() + transfer_deadline(self.limits.frames.stall, size);
+            self.writing = Some(Writing {
+                reply,
+                size,
+                deadline,
+            });
+        }
+    }
+
+    fn lose_peer(&mut self) {
+        self.gone.cancel();
+        self.broken = true;
+        self.ready.clear();
+        self.writing = None;
+    }
+}
+
+/// Runs a call unless something else happens first.
+fn unless(
+    token: CancellationToken,
+    run: BoxFuture<'static, Outcome>,
+) -> BoxFuture<'static, Outcome> {
+    async move {
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            () = token.cancelled() => Outcome::Silent,
+        }
+    }
+    .boxed()
+}
+
+enum Sent {
+    Part,
+    All(usize),
+    TooSlow(usize),
+}
+
+/// Sends what the socket takes at once. May be dropped at any time: what was sent is gone from `writing`.
+async fn send_some<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    writing: &mut Option<Writing>,
+) -> io::Result<Sent> {
+    const SLICES: usize = 64;
+    let Some(Writing {
+        reply,
+        size,
+        deadline,
+    }) = writing
+    else {
+        return Ok(Sent::Part);
+    };
+    while reply.chunks.front().is_some_and(Bytes::is_empty) {
+        reply.chunks.pop_front();
+    }
+    if reply.chunks.is_empty() {
+        return match timeout_at(*deadline, writer.flush()).await {
+            Ok(flushed) => flushed.map(|()| Sent::All(*size)),
+            Err(_) => Ok(Sent::TooSlow(*size)),
+        };
+    }
+    let sent = {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut used = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&reply.chunks) {
+            *slice = IoSlice::new(chunk);
+            used += 1;
+        }
+        match timeout_at(*deadline, writer.write_vectored(&slices[..used])).await {
+            Ok(sent) => sent?,
+            Err(_) => return Ok(Sent::TooSlow(*size)),
+        }
+    };
+    if sent == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    let mut left = sent;
+    while let Some(chunk) = reply.chunks.front_mut() {
+        let part = left.min(chunk.len());
+        chunk.advance(part);
+        left -= part;
+        if !chunk.is_empty() {
+            break;
+        }
+        reply.chunks.pop_front();
+    }
+    Ok(Sent::Part)
+}
+
+#[cfg(test)]
+mod tests;

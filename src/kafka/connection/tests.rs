@@ -1,0 +1,1 @@
+//! Order, overlap and ends, with calls that the test finishes.

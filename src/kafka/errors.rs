@@ -1,0 +1,255 @@
+//! The broker's errors as Kafka's error codes. No other file chooses one for a broker error.
+//!
+//! A code is chosen by what clients do with it. A store that cannot be reached must look retriable to
+//! each client and each API: Java's consumer throws on most codes in a Fetch but refreshes its
+//! metadata on `KAFKA_STORAGE_ERROR`; every group API of every client takes `NOT_COORDINATOR` as "ask
+//! again where the coordinator is and repeat".
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::broker::{
+    ConfigError, DeleteRecordsError, FetchError, GroupOpError, ListOffsetsError, ProduceError,
+    TopicError, Unavailable,
+};
+
+/// An error as it goes on the wire: a code and, where the API has room for it, a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: ResponseError,
+    pub(crate) message: String,
+}
+
+impl Fault {
+    pub(crate) fn new(code: ResponseError, message: impl Into<String>) -> Fault {
+        Fault {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The sentence for the wire, short enough for a string of every version.
+    pub(crate) fn text(&self) -> Option<StrBytes> {
+        const LONGEST: usize = 4096;
+        let end = self.message.floor_char_boundary(LONGEST);
+        Some(StrBytes::from_string(self.message[..end].to_owned()))
+    }
+
+    /// For clients that do not know a code (as Kafka does): `KAFKA_STORAGE_ERROR` came with
+    /// Produce 4 and Fetch 6.
+    fn known_since(mut self, version: i16, since: i16) -> Fault {
+        if self.code == ResponseError::KafkaStorageError && version < since {
+            self.code = ResponseError::NotLeaderOrFollower;
+        }
+        self
+    }
+}
+
+/// A broker error in a Produce response.
+pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        ProduceError::UnknownTopic(_) | ProduceError::UnknownPartition { .. } => {
+            Code::UnknownTopicOrPartition
+        }
+        ProduceError::UnknownTopicId(_) => Code::UnknownTopicId,
+        ProduceError::TooLarge { .. } => Code::MessageTooLarge,
+        ProduceError::Corrupt(_) => Code::CorruptMessage,
+        // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
+        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::InvalidTimestamp(_) => Code::InvalidTimestamp,
+        ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
+        ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
+        ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
+        ProduceError::Unavailable(why) => of_data(why),
+    };
+    Fault::new(code, error.to_string()).known_since(version, 4)
+}
+
+/// A broker error in a Fetch response.
+pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        FetchError::UnknownTopic(_) | FetchError::UnknownPartition { .. } => {
+            Code::UnknownTopicOrPartition
+        }
+        FetchError::UnknownTopicId(_) => Code::UnknownTopicId,
+        FetchError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
+        FetchError::Corrupt(_) => Code::CorruptMessage,
+        // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
+        FetchError::Unavailable(Unavailable::TimedOut | Unavailable::Store(_)) => {
+            Code::KafkaStorageError
+        }
+        FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
+    };
+    Fault::new(code, error.to_string()).known_since(version, 6)
+}
+
+/// A broker error in a ListOffsets or OffsetForLeaderEpoch response.
+pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        ListOffsetsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        ListOffsetsError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
+        ListOffsetsError::Corrupt(_) => Code::CorruptMessage,
+        ListOffsetsError::Unavailable(why) => of_data(why),
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// A broker error in a DeleteRecords response.
+pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        DeleteRecordsError::Unavailable(why) => of_data(why),
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// A broker error about topics or settings.
+pub(crate) fn topic(error: &TopicError) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        TopicError::UnknownName(_) => Code::UnknownTopicOrPartition,
+        TopicError::UnknownId(_) => Code::UnknownTopicId,
+        TopicError::Exists(_) => Code::TopicAlreadyExists,
+        TopicError::InvalidName(_) => Code::InvalidTopicException,
+        TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
+        TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
+        TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
+        TopicError::InvalidRequest(_) => Code::InvalidRequest,
+        TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
+        TopicError::InvalidConfig(ConfigError::Unknown { .. } | ConfigError::Invalid { .. }) => {
+            Code::InvalidConfig
+        }
+        TopicError::Unavailable(why) => return admin(why),
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// Why nothing could be said of a topic in a Metadata response: clients ask again.
+pub(crate) fn metadata(error: &TopicError) -> Fault {
+    match error {
+        TopicError::Unavailable(why) => {
+            Fault::new(ResponseError::LeaderNotAvailable, why.to_string())
+        }
+        error => topic(error),
+    }
+}
+
+/// The whole of an administrative call could not be carried out.
+pub(crate) fn admin(why: &Unavailable) -> Fault {
+    let code = match why {
+        Unavailable::TimedOut => ResponseError::RequestTimedOut,
+        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        // Admin clients look for the controller again and repeat.
+        Unavailable::Stopped(_) => ResponseError::NotController,
+    };
+    Fault::new(code, why.to_string())
+}
+
+/// A broker error of a group.
+pub(crate) fn group(error: &GroupOpError) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        GroupOpError::InvalidGroupId => Code::InvalidGroupId,
+        GroupOpError::MemberIdRequired(_) => Code::MemberIdRequired,
+        GroupOpError::UnknownMember(_) => Code::UnknownMemberId,
+        GroupOpError::FencedInstance(_) => Code::FencedInstanceId,
+        GroupOpError::IllegalGeneration { .. } => Code::IllegalGeneration,
+        GroupOpError::RebalanceInProgress => Code::RebalanceInProgress,
+        GroupOpError::InconsistentProtocol => Code::InconsistentGroupProtocol,
+        GroupOpError::InvalidSessionTimeout => Code::InvalidSessionTimeout,
+        GroupOpError::GroupMaxSizeReached => Code::GroupMaxSizeReached,
+        GroupOpError::GroupIdNotFound => Code::GroupIdNotFound,
+        GroupOpError::NonEmptyGroup => Code::NonEmptyGroup,
+        GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
+        GroupOpError::OffsetMetadataTooLarge => Code::OffsetMetadataTooLarge,
+        GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
+        GroupOpError::TooLarge(_) => Code::InvalidRequest,
+        GroupOpError::Unavailable(_) => Code::NotCoordinator,
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// No coordinator can be told.
+pub(crate) fn find_coordinator(why: &Unavailable) -> Fault {
+    Fault::new(ResponseError::CoordinatorNotAvailable, why.to_string())
+}
+
+/// No producer id can be minted. Idempotent producers repeat on this code and on no other of its kind.
+pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
+    Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+}
+
+/// The partition's data cannot be reached or written.
+fn of_data(why: &Unavailable) -> ResponseError {
+    match why {
+        Unavailable::TimedOut => ResponseError::RequestTimedOut,
+        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        // Clients refresh their metadata and go to another node.
+        Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
+    }
+}
+
+/// Kafka's name of a code, for metrics: one of a bounded set, as the codes sent are this file's.
+pub(crate) fn name(code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        None => "none".to_owned(),
+        Some(ResponseError::Unknown(_)) => "other".to_owned(),
+        Some(code) => code.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_reached_looks_retriable_to_every_api() {
+        let gone = || Unavailable::Store("connection refused".into());
+        let codes = [
+            produce(&gone().into(), 3).code,
+            produce(&gone().into(), 13).code,
+            fetch(&gone().into(), 4).code,
+            fetch(&gone().into(), 18).code,
+            list_offsets(&gone().into()).code,
+            delete_records(&gone().into()).code,
+            metadata(&gone().into()).code,
+            group(&gone().into()).code,
+            find_coordinator(&gone()).code,
+            init_producer_id(&gone()).code,
+            admin(&gone()).code,
+        ];
+        for code in codes {
+            assert!(code.is_retriable(), "{code}");
+            assert_ne!(name(code.code()), "other");
+        }
+    }
+
+    #[test]
+    fn a_code_is_not_sent_to_clients_older_than_it() {
+        let gone = || Unavailable::Store("connection refused".into());
+        assert_eq!(
+            produce(&gone().into(), 3).code,
+            ResponseError::NotLeaderOrFollower
+        );
+        assert_eq!(
+            fetch(&gone().into(), 5).code,
+            ResponseError::NotLeaderOrFollower
+        );
+        assert_eq!(
+            fetch(&gone().into(), 6).code,
+            ResponseError::KafkaStorageError
+        );
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let fault = Fault::new(ResponseError::InvalidRequest, "ä".repeat(5000));
+        assert_eq!(fault.text().unwrap().len(), 4096);
+    }
+}

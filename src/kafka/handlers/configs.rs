@@ -1,0 +1,247 @@
+//! DescribeConfigs (KIP-133, KIP-226, KIP-569), IncrementalAlterConfigs (KIP-339) and AlterConfigs.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::incremental_alter_configs_response as incremental;
+use kafka_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::broker::{ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, ConfigType};
+
+use super::super::errors::{self, Fault};
+use super::super::service::{Answer, Context};
+use super::{repeated, text};
+
+/// Kafka's `ConfigResource.Type`.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+fn invalid(what: impl Into<String>) -> Fault {
+    Fault::new(ResponseError::InvalidRequest, what)
+}
+
+fn resource(kind: i8, name: &str) -> Result<ConfigResource, Fault> {
+    match (kind, name) {
+        (TOPIC, name) => Ok(ConfigResource::Topic(name.to_owned())),
+        (BROKER, "") => Ok(ConfigResource::Cluster),
+        (BROKER, name) => match name.parse() {
+            Ok(id) => Ok(ConfigResource::Node(id)),
+            Err(_) => Err(invalid(format!("'{name}' is not the id of a broker"))),
+        },
+        (kind, _) => Err(invalid(format!(
+            "there are no settings of resource type {kind}"
+        ))),
+    }
+}
+
+/// Kafka's number of a source.
+pub(super) fn source(source: ConfigSource) -> i8 {
+    match source {
+        ConfigSource::Topic => 1,
+        ConfigSource::Cluster => 3,
+        ConfigSource::Static => 4,
+        ConfigSource::Default => 5,
+    }
+}
+
+/// Kafka's number of a type.
+fn kind(kind: ConfigType) -> i8 {
+    match kind {
+        ConfigType::Boolean => 1,
+        ConfigType::String => 2,
+        ConfigType::Int => 3,
+        ConfigType::Short => 4,
+        ConfigType::Long => 5,
+        ConfigType::Double => 6,
+        ConfigType::List => 7,
+        ConfigType::Class => 8,
+        ConfigType::Password => 9,
+    }
+}
+
+pub(super) async fn describe(
+    context: &Context,
+    request: DescribeConfigsRequest,
+) -> Answer<DescribeConfigsResponse> {
+    let mut results = Vec::with_capacity(request.resources.len());
+    for asked in request.resources {
+        // Null or none at all stands for all.
+        let names: Option<Vec<String>> = asked
+            .configuration_keys
+            .filter(|keys| !keys.is_empty())
+            .map(|keys| keys.iter().map(StrBytes::to_string).collect());
+        let entries = match resource(asked.resource_type, &asked.resource_name) {
+            Ok(resource) => {
+                let session = &context.session;
+                let entries =
+                    context
+                        .broker()
+                        .describe_configs(session, &resource, names.as_deref());
+                entries.await.map_err(|error| errors::topic(&error))
+            }
+            Err(fault) => Err(fault),
+        };
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(asked.resource_type)
+            .with_resource_name(asked.resource_name);
+        results.push(match entries {
+            Ok(entries) => {
+                let configs = entries.into_iter().map(|entry| {
+                    shown(
+                        entry,
+                        request.include_synonyms,
+                        request.include_documentation,
+                    )
+                });
+                result.with_configs(configs.collect())
+            }
+            Err(fault) => {
+                let (code, message) = context.fault(&fault);
+                result.with_error_code(code).with_error_message(message)
+            }
+        });
+    }
+    Ok(DescribeConfigsResponse::default().with_results(results))
+}
+
+fn shown(entry: ConfigEntry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
+    let synonyms = entry.synonyms.into_iter().filter(|_| synonyms);
+    let synonyms = synonyms.map(|(name, value, of)| {
+        DescribeConfigsSynonym::default()
+            .with_name(text(name))
+            .with_value(value.map(text))
+            .with_source(source(of))
+    });
+    DescribeConfigsResourceResult::default()
+        .with_name(text(entry.name))
+        .with_value(entry.value.map(text))
+        .with_read_only(entry.read_only)
+        .with_config_source(source(entry.source))
+        .with_is_sensitive(entry.sensitive)
+        .with_synonyms(synonyms.collect())
+        .with_config_type(kind(entry.kind))
+        .with_documentation(documentation.then(|| text(entry.documentation)))
+}
+
+pub(super) async fn incremental_alter(
+    context: &Context,
+    request: IncrementalAlterConfigsRequest,
+) -> Answer<IncrementalAlterConfigsResponse> {
+    let named = request.resources.iter();
+    let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for asked in request.resources {
+        let twice = doubled.contains(&(asked.resource_type, asked.resource_name.clone()));
+        let wanted = unless_twice(twice)
+            .and_then(|()| resource(asked.resource_type, &asked.resource_name))
+            .and_then(|resource| Ok((resource, edits(asked.configs)?)));
+        let outcome = match wanted {
+            Ok((resource, edits)) => {
+                let session = &context.session;
+                let altered = context.broker().alter_configs(
+                    session,
+                    &resource,
+                    edits,
+                    request.validate_only,
+                );
+                altered.await.map_err(|error| errors::topic(&error))
+            }
+            Err(fault) => Err(fault),
+        };
+        let (code, message) = said(context, outcome);
+        responses.push(
+            incremental::AlterConfigsResourceResponse::default()
+                .with_error_code(code)
+                .with_error_message(message)
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name),
+        );
+    }
+    Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
+}
+
+fn edits(
+    configs: Vec<kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig>,
+) -> Result<BTreeMap<String, ConfigEdit>, Fault> {
+    let mut edits = BTreeMap::new();
+    for config in configs {
+        let name = config.name.to_string();
+        let value = config.value.map(|value| value.to_string());
+        let edit = match (config.config_operation, value) {
+            (1, _) => ConfigEdit::Delete,
+            (0, Some(value)) => ConfigEdit::Set(value),
+            (2, Some(value)) => ConfigEdit::Append(value),
+            (3, Some(value)) => ConfigEdit::Subtract(value),
+            (0 | 2 | 3, None) => return Err(invalid(format!("{name} has no value"))),
+            (other, _) => return Err(invalid(format!("there is no operation {other}"))),
+        };
+        if edits.insert(name.clone(), edit).is_some() {
+            let what = format!("{name} occurs more than once in the request");
+            return Err(invalid(what));
+        }
+    }
+    Ok(edits)
+}
+
+pub(super) async fn alter(
+    context: &Context,
+    request: AlterConfigsRequest,
+) -> Answer<AlterConfigsResponse> {
+    let named = request.resources.iter();
+    let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for asked in request.resources {
+        let twice = doubled.contains(&(asked.resource_type, asked.resource_name.clone()));
+        let wanted =
+            unless_twice(twice).and_then(|()| resource(asked.resource_type, &asked.resource_name));
+        let mut configs = BTreeMap::new();
+        for config in asked.configs {
+            let value = config.value.map(|value| value.to_string());
+            configs.insert(config.name.to_string(), value);
+        }
+        let outcome = match wanted {
+            Ok(resource) => {
+                let session = &context.session;
+                let altered = context.broker().replace_configs(
+                    session,
+                    &resource,
+                    configs,
+                    request.validate_only,
+                );
+                altered.await.map_err(|error| errors::topic(&error))
+            }
+            Err(fault) => Err(fault),
+        };
+        let (code, message) = said(context, outcome);
+        responses.push(
+            AlterConfigsResourceResponse::default()
+                .with_error_code(code)
+                .with_error_message(message)
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name),
+        );
+    }
+    Ok(AlterConfigsResponse::default().with_responses(responses))
+}
+
+fn unless_twice(twice: bool) -> Result<(), Fault> {
+    if twice {
+        return Err(invalid("the resource occurs more than once in the request"));
+    }
+    Ok(())
+}
+
+fn said(context: &Context, outcome: Result<(), Fault>) -> (i16, Option<StrBytes>) {
+    match outcome {
+        Ok(()) => (0, None),
+        Err(fault) => context.fault(&fault),
+    }
+}

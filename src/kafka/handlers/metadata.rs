@@ -1,0 +1,267 @@
+//! Metadata and DescribeTopicPartitions (KIP-966): topics, partitions, and where to find them.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, MetadataRequest,
+    MetadataResponse, TopicName,
+};
+
+use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
+use crate::types::{PartitionIndex, TopicPartition};
+
+use super::super::connection::Violation;
+use super::super::errors;
+use super::super::service::{Answer, Context};
+use super::{allowed, text, topic_id};
+
+/// The most partitions in one answer to DescribeTopicPartitions (Kafka's
+/// `max.request.partition.size.limit`).
+const MOST_PARTITIONS: i32 = 2000;
+
+pub(super) async fn metadata(
+    context: &Context,
+    request: MetadataRequest,
+) -> Answer<MetadataResponse> {
+    let cluster = cluster(context).await?;
+    let asked_about_topics = request.include_topic_authorized_operations;
+    // Before version 1 an empty list stands for all topics; since then null does.
+    let wanted = match request.topics {
+        Some(topics) if context.version >= 1 || !topics.is_empty() => Some(topics),
+        _ => None,
+    };
+    let topics = match wanted {
+        None => {
+            let all = context.broker().list_topics(&context.session).await;
+            all.map_err(unanswerable)?
+                .iter()
+                .map(|view| found(&cluster, view, asked_about_topics))
+                .collect()
+        }
+        Some(topics) => {
+            let create = context.version < 4 || request.allow_auto_topic_creation;
+            named(context, &cluster, &topics, create, asked_about_topics).await
+        }
+    };
+    let brokers = cluster.nodes.iter().map(|node| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(node.id.0))
+            .with_host(text(&*node.host))
+            .with_port(i32::from(node.port))
+            .with_rack(node.rack.as_deref().map(text))
+    });
+    let operations = if request.include_cluster_authorized_operations {
+        allowed::ON_CLUSTER
+    } else {
+        allowed::NOT_ASKED
+    };
+    Ok(MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(text(&*cluster.cluster_id)))
+        .with_controller_id(BrokerId(controller(&cluster)))
+        .with_topics(topics)
+        .with_cluster_authorized_operations(operations))
+}
+
+/// The cluster as Kafka clients see it.
+pub(super) async fn cluster(context: &Context) -> Answer<ClusterView> {
+    let cluster = context.broker().cluster(&context.session, "kafka").await;
+    cluster.map_err(unanswerable)
+}
+
+/// An answer without brokers, or with no topics where there are some, would be believed. So there is none,
+/// and the client asks another node, or this one again.
+fn unanswerable(why: Unavailable) -> Violation {
+    Violation::Unanswerable(why.to_string())
+}
+
+/// Any node does what Kafka's controller does. All nodes name the same one.
+pub(super) fn controller(cluster: &ClusterView) -> i32 {
+    let lowest = cluster.nodes.iter().map(|node| node.id.0).min();
+    lowest.unwrap_or(cluster.this.0)
+}
+
+async fn named(
+    context: &Context,
+    cluster: &ClusterView,
+    topics: &[MetadataRequestTopic],
+    create: bool,
+    asked: bool,
+) -> Vec<MetadataResponseTopic> {
+    let wanted: Vec<TopicRef> = topics.iter().map(reference).collect();
+    let described = context
+        .broker()
+        .describe_topics(&context.session, &wanted, create)
+        .await;
+    let described = described.unwrap_or_else(|why| {
+        let failed = |_| Err(TopicError::Unavailable(why.clone()));
+        wanted.iter().map(failed).collect()
+    });
+    let answers = topics.iter().zip(described);
+    answers
+        .map(|(topic, outcome)| match outcome {
+            Ok(view) => found(cluster, &view, asked),
+            Err(error) => {
+                let (code, _) = context.fault(&errors::metadata(&error));
+                // Null names exist since version 12.
+                let name = match &topic.name {
+                    None if context.version < 12 => Some(TopicName::default()),
+                    name => name.clone(),
+                };
+                MetadataResponseTopic::default()
+                    .with_error_code(code)
+                    .with_name(name)
+                    .with_topic_id(topic.topic_id)
+                    .with_topic_authorized_operations(allowed::NOT_ASKED)
+            }
+        })
+        .collect()
+}
+
+fn reference(topic: &MetadataRequestTopic) -> TopicRef {
+    match (&topic.name, topic_id(topic.topic_id)) {
+        (_, Some(id)) => TopicRef::Id(id),
+        (Some(name), None) => TopicRef::Name(name.to_string()),
+        // Names nothing: an invalid topic.
+        (None, None) => TopicRef::Name(String::new()),
+    }
+}
+
+fn found(cluster: &ClusterView, view: &TopicView, asked: bool) -> MetadataResponseTopic {
+    let partitions = view.indexes().map(|index| {
+        let leader = BrokerId(leader(cluster, view, index));
+        MetadataResponsePartition::default()
+            .with_partition_index(index.0)
+            .with_leader_id(leader)
+            .with_leader_epoch(0)
+            .with_replica_nodes(vec![leader])
+            .with_isr_nodes(vec![leader])
+    });
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(view.name.as_str()))))
+        .with_topic_id(view.id.0)
+        .with_is_internal(view.internal)
+        .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(operations(asked))
+}
+
+fn operations(asked: bool) -> i32 {
+    if asked {
+        allowed::ON_TOPIC
+    } else {
+        allowed::NOT_ASKED
+    }
+}
+
+fn leader(cluster: &ClusterView, view: &TopicView, partition: PartitionIndex) -> i32 {
+    let topic = view.id;
+    cluster.leader(TopicPartition { topic, partition }).id.0
+}
+
+pub(super) async fn describe_topic_partitions(
+    context: &Context,
+    request: DescribeTopicPartitionsRequest,
+) -> Answer<DescribeTopicPartitionsResponse> {
+    let cluster = cluster(context).await?;
+    let mut wanted = wanted_topics(context, &request).await?;
+    let mut first_partition = 0;
+    if let Some(cursor) = &request.cursor {
+        wanted = wanted.split_off(cursor.topic_name.as_str());
+        if wanted.contains_key(cursor.topic_name.as_str()) {
+            first_partition = cursor.partition_index.max(0);
+        }
+    }
+    let mut left = request.response_partition_limit.clamp(1, MOST_PARTITIONS);
+    let mut topics = Vec::new();
+    let mut next = None;
+    for (name, outcome) in wanted {
+        if left == 0 {
+            next = Some((name, 0));
+            break;
+        }
+        let from = std::mem::take(&mut first_partition);
+        let topic = DescribeTopicPartitionsResponseTopic::default()
+            .with_topic_authorized_operations(allowed::ON_TOPIC);
+        topics.push(match outcome {
+            Err(error) => {
+                let (code, _) = context.fault(&errors::metadata(&error));
+                topic
+                    .with_error_code(code)
+                    .with_name(Some(TopicName(text(name))))
+                    .with_topic_authorized_operations(allowed::NOT_ASKED)
+            }
+            Ok(view) => {
+                let to = view.partitions.min(from.saturating_add(left));
+                left -= (to - from).max(0);
+                if to < view.partitions {
+                    next = Some((name.clone(), to));
+                }
+                let partitions = (from..to).map(|index| partition(&cluster, &view, index));
+                topic
+                    .with_name(Some(TopicName(text(name))))
+                    .with_topic_id(view.id.0)
+                    .with_is_internal(view.internal)
+                    .with_partitions(partitions.collect())
+            }
+        });
+        if next.is_some() {
+            break;
+        }
+    }
+    let next = next.map(|(name, index)| {
+        Cursor::default()
+            .with_topic_name(TopicName(text(name)))
+            .with_partition_index(index)
+    });
+    Ok(DescribeTopicPartitionsResponse::default()
+        .with_topics(topics)
+        .with_next_cursor(next))
+}
+
+/// The topics asked for by name, or all, in the order of their names.
+async fn wanted_topics(
+    context: &Context,
+    request: &DescribeTopicPartitionsRequest,
+) -> Answer<BTreeMap<String, Result<TopicView, TopicError>>> {
+    if request.topics.is_empty() {
+        let all = context.broker().list_topics(&context.session).await;
+        let all = all.map_err(unanswerable)?.into_iter();
+        return Ok(all
+            .map(|view| (view.name.as_str().to_owned(), Ok(view)))
+            .collect());
+    }
+    let names = request.topics.iter().map(|topic| topic.name.to_string());
+    let names: Vec<String> = names.collect();
+    let wanted: Vec<TopicRef> = names.iter().cloned().map(TopicRef::Name).collect();
+    let described = context
+        .broker()
+        .describe_topics(&context.session, &wanted, false)
+        .await;
+    Ok(names
+        .into_iter()
+        .zip(described.map_err(unanswerable)?)
+        .collect())
+}
+
+fn partition(
+    cluster: &ClusterView,
+    view: &TopicView,
+    index: i32,
+) -> DescribeTopicPartitionsResponsePartition {
+    let leader = BrokerId(leader(cluster, view, PartitionIndex(index)));
+    DescribeTopicPartitionsResponsePartition::default()
+        .with_partition_index(index)
+        .with_leader_id(leader)
+        .with_leader_epoch(0)
+        .with_replica_nodes(vec![leader])
+        .with_isr_nodes(vec![leader])
+        .with_eligible_leader_replicas(Some(Vec::new()))
+        .with_last_known_elr(Some(Vec::new()))
+}

@@ -1,0 +1,118 @@
+//! One file per API or family of APIs: from the request's fields to the broker's operation, and from its
+//! outcome to the response's fields. Errors become codes in [`errors`](super::errors).
+
+pub(crate) mod api_versions;
+mod cluster;
+mod configs;
+mod fetch;
+mod group_admin;
+mod groups;
+mod metadata;
+mod offsets;
+mod partition_offsets;
+mod produce;
+mod producers;
+mod topics;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::net::BytePermit;
+use crate::types::TopicId;
+
+use super::codec::{self, Header, Malformed};
+use super::connection::{Call, Overlap};
+use super::service::{Context, answer};
+
+/// Decodes a body that the guard has passed, and makes a call of it.
+pub(crate) fn call(
+    context: Context,
+    header: &Header,
+    body: Bytes,
+    permit: BytePermit,
+) -> Result<Call, Malformed> {
+    macro_rules! table {
+        ($($api:ident => $handler:path, $overlap:ident;)*) => {
+            match header.offered.api {
+                $(ApiKey::$api => {
+                    let request = codec::decode(header, body)?;
+                    let name = stringify!($api);
+                    let overlap = Overlap::$overlap;
+                    let run = async move {
+                        answer(&context, overlap, name, permit, $handler(&context, request)).await
+                    };
+                    Ok(Call { overlap, run: run.boxed() })
+                })*
+                other => Err(Malformed::UnknownApi(other as i16)),
+            }
+        };
+    }
+    table! {
+        Produce => produce::produce, Append;
+        Fetch => fetch::fetch, LongRead;
+        ListOffsets => partition_offsets::list_offsets, Alone;
+        Metadata => metadata::metadata, Alone;
+        OffsetCommit => offsets::commit, Alone;
+        OffsetFetch => offsets::fetch, Alone;
+        FindCoordinator => cluster::find_coordinator, Alone;
+        JoinGroup => groups::join, LongWait;
+        Heartbeat => groups::heartbeat, Alone;
+        LeaveGroup => groups::leave, Alone;
+        SyncGroup => groups::sync, LongWait;
+        DescribeGroups => group_admin::describe, Alone;
+        ListGroups => group_admin::list, Alone;
+        ApiVersions => api_versions::api_versions, Alone;
+        CreateTopics => topics::create, Alone;
+        DeleteTopics => topics::delete, Alone;
+        DeleteRecords => partition_offsets::delete_records, Alone;
+        InitProducerId => producers::init_producer_id, Alone;
+        OffsetForLeaderEpoch => partition_offsets::offset_for_leader_epoch, Alone;
+        DescribeConfigs => configs::describe, Alone;
+        AlterConfigs => configs::alter, Alone;
+        CreatePartitions => topics::create_partitions, Alone;
+        DeleteGroups => group_admin::delete, Alone;
+        IncrementalAlterConfigs => configs::incremental_alter, Alone;
+        OffsetDelete => offsets::delete, Alone;
+        DescribeCluster => cluster::describe, Alone;
+        DescribeTopicPartitions => metadata::describe_topic_partitions, Alone;
+    }
+}
+
+/// A text for the wire.
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
+
+/// A topic id on the wire, unless it is the zero that stands for none (KIP-516).
+fn topic_id(id: uuid::Uuid) -> Option<TopicId> {
+    (!id.is_nil()).then_some(TopicId(id))
+}
+
+/// Those of `names` that occur more than once. Kafka refuses what a request names twice.
+fn repeated<T: Ord>(names: impl IntoIterator<Item = T>) -> std::collections::BTreeSet<T> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut twice = std::collections::BTreeSet::new();
+    for name in names {
+        if let Some(name) = seen.replace(name) {
+            twice.insert(name);
+        }
+    }
+    twice
+}
+
+/// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of
+/// `AclOperation`. Everybody may do everything until there are access rules.
+mod allowed {
+    /// The client did not ask.
+    pub(super) const NOT_ASKED: i32 = i32::MIN;
+    /// Read, write, create, delete, alter, describe, describe and alter configs.
+    pub(super) const ON_TOPIC: i32 =
+        1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+    /// Read, delete, describe.
+    pub(super) const ON_GROUP: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+    /// Create, alter, describe, cluster action, describe and alter configs, idempotent write.
+    pub(super) const ON_CLUSTER: i32 =
+        1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+}

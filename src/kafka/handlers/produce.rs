@@ -1,0 +1,185 @@
+//! Produce.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+
+use crate::broker::{ProduceError, ProducePartition, Produced, TopicRef};
+use crate::types::PartitionIndex;
+
+use super::super::connection::{Reply, Violation};
+use super::super::errors::{self, Fault};
+use super::super::service::{Answer, Context, Response};
+use super::topic_id;
+
+/// How long records may take that need no acknowledgement, or that of one node. Kafka has no time-out for them.
+const WITHOUT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest time-out that is believed.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A response, unless the client wants none (`acks=0`).
+pub(crate) struct MaybeResponse(Option<ProduceResponse>);
+
+impl Response for MaybeResponse {
+    fn into_reply(self, context: &Context) -> Result<Option<Reply>, Violation> {
+        match self.0 {
+            Some(response) => response.into_reply(context),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Brings the records into the log, after those of the connection's earlier requests.
+async fn append(
+    context: &Context,
+    wanted: Vec<ProducePartition>,
+    timeout: Duration,
+) -> Vec<Result<Produced, ProduceError>> {
+    // Requests are first polled in the order in which they came, and the lock is fair. Tokio's cooperative
+    // budget would let a later one overtake one that it sends away before it is queued.
+    let turn = tokio::task::unconstrained(context.turn.lock()).await;
+    let producing = context
+        .broker()
+        .begin_produce(&context.session, wanted, timeout)
+        .await;
+    drop(turn);
+    producing.settled().await
+}
+
+/// Nothing is awaited before the turn is, so that the order of first polls is the order of appending.
+pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answer<MaybeResponse> {
+    let wants_answer = request.acks != 0;
+    let refusal = refuse_whole(&request);
+    let timeout = match u64::try_from(request.timeout_ms) {
+        Ok(millis) if request.acks == -1 => Duration::from_millis(millis).min(LONGEST_TIMEOUT),
+        _ => WITHOUT_TIMEOUT,
+    };
+
+    // Each partition's place in the answer, and what is to be said there.
+    let mut response = ProduceResponse::default();
+    let mut places = Vec::new();
+    let mut wanted = Vec::new();
+    let mut times = BTreeMap::new();
+    for topic in &request.topic_data {
+        for partition in &topic.partition_data {
+            *times
+                .entry((topic.name.clone(), topic.topic_id, partition.index))
+                .or_insert(0) += 1;
+        }
+    }
+    for topic in request.topic_data {
+        let mut answers = Vec::with_capacity(topic.partition_data.len());
+        for partition in topic.partition_data {
+            let key = (topic.name.clone(), topic.topic_id, partition.index);
+            let twice = times.get(&key).is_some_and(|times| *times > 1);
+            let reference = match topic_id(topic.topic_id) {
+                Some(id) if context.version >= 13 => TopicRef::Id(id),
+                None if context.version >= 13 => TopicRef::Id(crate::types::TopicId::default()),
+                _ => TopicRef::Name(topic.name.to_string()),
+            };
+            let answer = PartitionProduceResponse::default().with_index(partition.index);
+            match refusal
+                .clone()
+                .map_or_else(|| records(partition.records, twice), Err)
+            {
+                Ok(records) => {
+                    places.push((response.responses.len(), answers.len()));
+                    wanted.push(ProducePartition {
+                        topic: reference,
+                        partition: PartitionIndex(partition.index),
+                        records,
+                    });
+                    answers.push(answer);
+                }
+                Err(fault) => answers.push(failed(context, answer, &fault)),
+            }
+        }
+        response.responses.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name)
+                .with_topic_id(topic.topic_id)
+                .with_partition_responses(answers),
+        );
+    }
+
+    if !wanted.is_empty() {
+        let outcomes = append(context, wanted, timeout).await;
+        for ((topic, partition), outcome) in places.into_iter().zip(outcomes) {
+            let place = &mut response.responses[topic].partition_responses[partition];
+            let answer = std::mem::take(place);
+            *place = match outcome {
+                Ok(produced) => stored(answer, produced),
+                Err(error) => failed(context, answer, &errors::produce(&error, context.version)),
+            };
+        }
+    }
+    if wants_answer {
+        return Ok(MaybeResponse(Some(response)));
+    }
+    let mut answers = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    match answers.find(|answer| answer.error_code != 0) {
+        Some(failed) => {
+            let what = errors::name(failed.error_code);
+            let why = failed.error_message.as_deref().unwrap_or_default();
+            Err(Violation::Unacknowledged(format!("{what}: {why}")))
+        }
+        None => Ok(MaybeResponse(None)),
+    }
+}
+
+/// What is wrong with the request as a whole.
+fn refuse_whole(request: &ProduceRequest) -> Option<Fault> {
+    if !(-1..=1).contains(&request.acks) {
+        let what = format!("acks is {}; it must be -1, 0 or 1", request.acks);
+        return Some(Fault::new(ResponseError::InvalidRequiredAcks, what));
+    }
+    if request.transactional_id.is_some() {
+        let what = "transactions are not supported yet";
+        return Some(Fault::new(ResponseError::InvalidRequest, what));
+    }
+    None
+}
+
+/// The records of a partition, if they can be passed on.
+fn records(records: Option<Bytes>, twice: bool) -> Result<Bytes, Fault> {
+    if twice {
+        // Kafka keeps the last of them and says nothing of the others. Records are not to be lost in silence.
+        let what = "the partition occurs more than once in the request";
+        return Err(Fault::new(ResponseError::InvalidRequest, what));
+    }
+    match records {
+        Some(records) if !records.is_empty() => Ok(records),
+        _ => {
+            let what = "there must be exactly one record batch, and there is none";
+            Err(Fault::new(ResponseError::InvalidRecord, what))
+        }
+    }
+}
+
+fn stored(answer: PartitionProduceResponse, produced: Produced) -> PartitionProduceResponse {
+    answer
+        .with_base_offset(produced.base_offset.0)
+        .with_log_append_time_ms(produced.log_append_time.map_or(-1, |time| time.0))
+        .with_log_start_offset(produced.log_start.0)
+}
+
+fn failed(
+    context: &Context,
+    answer: PartitionProduceResponse,
+    fault: &Fault,
+) -> PartitionProduceResponse {
+    let (code, message) = context.fault(fault);
+    answer
+        .with_error_code(code)
+        .with_error_message(message)
+        .with_base_offset(-1)
+        .with_log_start_offset(-1)
+}

@@ -1,0 +1,291 @@
+//! CreateTopics, DeleteTopics, CreatePartitions.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+};
+use uuid::Uuid;
+
+use crate::broker::{ConfigResource, NewTopic, TopicRef, TopicView};
+
+use super::super::errors::{self, Fault};
+use super::super::service::{Answer, Context};
+use super::configs::source;
+use super::{repeated, text, topic_id};
+
+/// The replication factor shown: each record is in the one store, which replicates it.
+const REPLICATION_FACTOR: i16 = 1;
+
+/// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.
+async fn each<T, O, E>(
+    items: Vec<Result<T, Fault>>,
+    run: impl AsyncFnOnce(Vec<T>) -> Result<Vec<Result<O, E>>, Fault>,
+    fault: impl Fn(&E) -> Fault,
+) -> Vec<Result<O, Fault>> {
+    let mut wanted = Vec::with_capacity(items.len());
+    let places: Vec<Option<Fault>> = items
+        .into_iter()
+        .map(|item| match item {
+            Ok(item) => {
+                wanted.push(item);
+                None
+            }
+            Err(fault) => Some(fault),
+        })
+        .collect();
+    let outcomes = if wanted.is_empty() {
+        Ok(Vec::new())
+    } else {
+        run(wanted).await
+    };
+    let mut outcomes = outcomes.map(Vec::into_iter);
+    let unanswered = || Fault::new(ResponseError::UnknownServerError, "no outcome is known");
+    places
+        .into_iter()
+        .map(|refused| match (refused, &mut outcomes) {
+            (Some(fault), _) => Err(fault),
+            (None, Ok(outcomes)) => match outcomes.next() {
+                Some(Ok(outcome)) => Ok(outcome),
+                Some(Err(error)) => Err(fault(&error)),
+                None => Err(unanswered()),
+            },
+            (None, Err(fault)) => Err(fault.clone()),
+        })
+        .collect()
+}
+
+fn twice(what: &str) -> Fault {
+    let what = format!("{what} occurs more than once in the request");
+    Fault::new(ResponseError::InvalidRequest, what)
+}
+
+pub(super) async fn create(
+    context: &Context,
+    request: CreateTopicsRequest,
+) -> Answer<CreateTopicsResponse> {
+    let names: Vec<TopicName> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .collect();
+    let doubled = repeated(names.iter().cloned());
+    let wanted = request.topics.into_iter().map(|topic| {
+        if doubled.contains(&topic.name) {
+            return Err(twice("the topic"));
+        }
+        new_topic(topic)
+    });
+    let validate_only = request.validate_only;
+    let created = each(
+        wanted.collect(),
+        async |topics| {
+            let session = &context.session;
+            let created = context
+                .broker()
+                .create_topics(session, topics, validate_only);
+            created.await.map_err(|why| errors::admin(&why))
+        },
+        errors::topic,
+    )
+    .await;
+    let mut results = Vec::with_capacity(names.len());
+    for (name, outcome) in names.into_iter().zip(created) {
+        let result = CreatableTopicResult::default().with_name(name);
+        results.push(match outcome {
+            Ok(view) => described(context, result, &view, validate_only).await,
+            Err(fault) => {
+                let (code, message) = context.fault(&fault);
+                result
+                    .with_error_code(code)
+                    .with_error_message(message)
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1)
+                    .with_configs(None)
+            }
+        });
+    }
+    Ok(CreateTopicsResponse::default().with_topics(results))
+}
+
+fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
+    let invalid = |what: &str| Fault::new(ResponseError::InvalidRequest, what);
+    let mut assignment = BTreeMap::new();
+    for partition in topic.assignments {
+        let nodes = partition.broker_ids.iter().map(|id| id.0).collect();
+        if assignment
+            .insert(partition.partition_index, nodes)
+            .is_some()
+        {
+            let what = "a partition occurs more than once in the assignment";
+            return Err(Fault::new(ResponseError::InvalidReplicaAssignment, what));
+        }
+    }
+    let assignment = (!assignment.is_empty()).then_some(assignment);
+    if assignment.is_some() && (topic.num_partitions != -1 || topic.replication_factor != -1) {
+        let what = "the partitions are given both by number and by an assignment";
+        return Err(invalid(what));
+    }
+    let mut configs = BTreeMap::new();
+    for config in topic.configs {
+        let value = config.value.map(|value| value.to_string());
+        if configs.insert(config.name.to_string(), value).is_some() {
+            return Err(twice("a setting"));
+        }
+    }
+    Ok(NewTopic {
+        name: topic.name.to_string(),
+        partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
+        replication_factor: (topic.replication_factor != -1).then_some(topic.replication_factor),
+        assignment,
+        configs,
+    })
+}
+
+/// A topic that was created, with its settings (KIP-525). One that was only validated has none to read.
+async fn described(
+    context: &Context,
+    result: CreatableTopicResult,
+    view: &TopicView,
+    validate_only: bool,
+) -> CreatableTopicResult {
+    let mut configs = None;
+    if context.version >= 5 && !validate_only {
+        let resource = ConfigResource::Topic(view.name.as_str().to_owned());
+        let entries = context
+            .broker()
+            .describe_configs(&context.session, &resource, None)
+            .await;
+        let shown = entries.ok().map(|entries| {
+            let entries = entries.into_iter().map(|entry| {
+                CreatableTopicConfigs::default()
+                    .with_name(text(entry.name))
+                    .with_value(entry.value.map(text))
+                    .with_read_only(entry.read_only)
+                    .with_config_source(source(entry.source))
+                    .with_is_sensitive(entry.sensitive)
+            });
+            entries.collect()
+        });
+        configs = shown;
+    }
+    let id = if validate_only {
+        Uuid::nil()
+    } else {
+        view.id.0
+    };
+    result
+        .with_topic_id(id)
+        .with_num_partitions(view.partitions)
+        .with_replication_factor(REPLICATION_FACTOR)
+        .with_configs(configs)
+}
+
+pub(super) async fn delete(
+    context: &Context,
+    request: DeleteTopicsRequest,
+) -> Answer<DeleteTopicsResponse> {
+    let named: Vec<(Option<TopicName>, Uuid)> = if context.version >= 6 {
+        let topics = request.topics.into_iter();
+        topics.map(|topic| (topic.name, topic.topic_id)).collect()
+    } else {
+        let names = request.topic_names.into_iter();
+        names.map(|name| (Some(name), Uuid::nil())).collect()
+    };
+    let doubled = repeated(named.iter().cloned());
+    let wanted = named.iter().map(|topic| {
+        if doubled.contains(topic) {
+            return Err(twice("the topic"));
+        }
+        match (&topic.0, topic_id(topic.1)) {
+            (Some(name), None) => Ok(TopicRef::Name(name.to_string())),
+            (None, Some(id)) => Ok(TopicRef::Id(id)),
+            _ => {
+                let what = "a topic is named either by its name or by its id";
+                Err(Fault::new(ResponseError::InvalidRequest, what))
+            }
+        }
+    });
+    let deleted = each(
+        wanted.collect(),
+        async |topics| {
+            let deleted = context.broker().delete_topics(&context.session, &topics);
+            deleted.await.map_err(|why| errors::admin(&why))
+        },
+        errors::topic,
+    )
+    .await;
+    let results = named.into_iter().zip(deleted).map(|((name, id), outcome)| {
+        let result = DeletableTopicResult::default();
+        match outcome {
+            Ok(view) => result
+                .with_name(Some(TopicName(text(view.name.as_str()))))
+                .with_topic_id(view.id.0),
+            Err(fault) => {
+                let (code, message) = context.fault(&fault);
+                result
+                    .with_name(name)
+                    .with_topic_id(id)
+                    .with_error_code(code)
+                    .with_error_message(message)
+            }
+        }
+    });
+    Ok(DeleteTopicsResponse::default().with_responses(results.collect()))
+}
+
+pub(super) async fn create_partitions(
+    context: &Context,
+    request: CreatePartitionsRequest,
+) -> Answer<CreatePartitionsResponse> {
+    let names: Vec<TopicName> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .collect();
+    let doubled = repeated(names.iter().cloned());
+    let wanted = request.topics.into_iter().map(|topic| {
+        if doubled.contains(&topic.name) {
+            return Err(twice("the topic"));
+        }
+        let assignments = topic.assignments.map(|assignments| {
+            let nodes = |nodes: Vec<kafka_protocol::messages::BrokerId>| {
+                nodes.iter().map(|id| id.0).collect()
+            };
+            let assignments = assignments.into_iter();
+            assignments.map(|new| nodes(new.broker_ids)).collect()
+        });
+        Ok((topic.name.to_string(), topic.count, assignments))
+    });
+    let grown = each(
+        wanted.collect(),
+        async |topics| {
+            let session = &context.session;
+            let grown = context
+                .broker()
+                .create_partitions(session, topics, request.validate_only);
+            grown.await.map_err(|why| errors::admin(&why))
+        },
+        errors::topic,
+    )
+    .await;
+    let results = names.into_iter().zip(grown).map(|(name, outcome)| {
+        let result = CreatePartitionsTopicResult::default().with_name(name);
+        match outcome {
+            Ok(()) => result,
+            Err(fault) => {
+                let (code, message) = context.fault(&fault);
+                result.with_error_code(code).with_error_message(message)
+            }
+        }
+    });
+    Ok(CreatePartitionsResponse::default().with_results(results.collect()))
+}

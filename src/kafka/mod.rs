@@ -1,0 +1,114 @@
+//! The Kafka front end: Kafka's wire in front of the [`broker`](crate::broker).
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `versions` | which APIs are offered, in which versions |
+//! | `codec` | frames as requests, responses as frames |
+//! | `guard` | refuses bodies that would make the codec reserve memory for what is not there |
+//! | `connection` | order and overlap of requests, sending, the ends of a connection |
+//! | `service` | from a frame to a call of a handler |
+//! | `handlers` | one file per API or family of APIs |
+//! | `errors` | the broker's errors as Kafka's codes: the only file that chooses one |
+//! | `metrics` | `weir_kafka_...` |
+//!
+//! The codec is the crate `kafka-protocol`, used for messages only: record batches are opaque bytes here,
+//! on their way in and out, and a Fetch response is sent as the pieces that the broker gave.
+//!
+//! # What it never does
+//!
+//! It decides nothing about data: no offset, no membership, no retry is made up here. It advertises
+//! nothing that it does not answer in full. It panics on no input, and reserves no memory because an
+//! input says so.
+//!
+//! # Invariants
+//!
+//! * Answers of a connection are in the order of its requests; see `connection` for what may overlap.
+//! * A frame that is malformed, too large, cut short, or of an unknown API or version ends its connection with one
+//!   log line, as in Kafka; ApiVersions of an unknown version is answered (KIP-511).
+//! * Requests in flight on the node hold no more memory than the request budget; records being sent to
+//!   clients no more than the response budget.
+//!
+//! # Crashes and dropped futures
+//!
+//! Nothing here outlives a connection. Dropping a connection drops its calls, which abandons their answers and not
+//! their effects; clients have Kafka's means against that.
+
+mod codec;
+mod connection;
+mod errors;
+mod guard;
+mod handlers;
+mod metrics;
+mod options;
+mod service;
+mod versions;
+
+pub use metrics::KafkaMetrics;
+pub use options::KafkaOptions;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::net::{Closing, Listener};
+
+use connection::Ended;
+use service::{KafkaService, Shared};
+
+/// Serves Kafka clients until `shutdown`, then for up to [`KafkaOptions::drain`] more. Answers how many
+/// connections had to be dropped.
+pub async fn serve(
+    listener: Listener,
+    broker: Broker,
+    options: KafkaOptions,
+    metrics: KafkaMetrics,
+    shutdown: CancellationToken,
+) -> Closing {
+    let drain = options.drain;
+    let shared = Arc::new(Shared::new(broker, options, metrics.clone()));
+    let stop = shutdown.clone();
+    let handle = move |stream: tokio::net::TcpStream, peer| {
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        async move {
+            let (reader, writer) = stream.into_split();
+            converse(reader, writer, Some(peer), shared, stop).await;
+        }
+    };
+    let observe = move |event| metrics.connection(event);
+    listener.serve(shutdown, drain, observe, handle).await
+}
+
+/// Serves one connection and says how it ended, in one log line at most.
+async fn converse<R, W>(
+    reader: R,
+    writer: W,
+    peer: Option<std::net::SocketAddr>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) where
+    R: tokio::io::AsyncRead + Unpin,
+    W: tokio::io::AsyncWrite + Unpin,
+{
+    let _presence = shared.broker.client_arrived();
+    let client = service::Client::new(peer);
+    let service = KafkaService::new(Arc::clone(&shared), client.clone());
+    let limits = shared.options.connection();
+    let budget = shared.requests.clone();
+    let ended = connection::run((reader, writer), service, limits, budget, stop).await;
+    let reason = match &ended {
+        Ended::ByPeer => return,
+        Ended::Idle => "idle",
+        Ended::Stopped => "stopping",
+        Ended::Violation(_) => "violation",
+    };
+    shared.metrics.ended(reason);
+    if let Ended::Violation(why) = ended {
+        let peer = peer.map(|peer| peer.to_string());
+        let about = client.describe();
+        tracing::warn!(peer, client = about, %why, "closed a Kafka connection");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Requests and responses over a connection in this process.

@@ -1,0 +1,285 @@
+//! A stream cut into frames: a four-byte length, big-endian, and that many bytes.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::types::ByteCount;
+
+use super::{BytePermit, MemoryBudget};
+
+/// The bytes of the length.
+const LENGTH: usize = 4;
+
+/// The least the buffer grows by. What a client declares is not believed until it arrives.
+const READ_AT_ONCE: usize = 64 * 1024;
+
+/// The slowest rate at which a peer may send or take a message, beyond the stall time.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+
+/// How large frames may be and how long they may take.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameLimits {
+    /// The largest body (Kafka's `socket.request.max.bytes`).
+    pub max_size: ByteCount,
+    /// How long a frame that has begun may make no headway; see [`transfer_deadline`].
+    pub stall: Duration,
+}
+
+/// One frame's body, and its place in the budget.
+#[derive(Debug)]
+pub struct Frame {
+    /// The bytes after the length.
+    pub body: Bytes,
+    /// Held until the request is done with.
+    pub permit: BytePermit,
+}
+
+/// Why a stream could not be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The length is negative.
+    #[error("it declares a frame of {0} bytes")]
+    Negative(i32),
+    /// The length is over the limit.
+    #[error("it declares a frame of {size} bytes; the limit is {limit}")]
+    TooLarge {
+        /// What was declared.
+        size: u64,
+        /// The limit.
+        limit: ByteCount,
+    },
+    /// The stream ended within a frame.
+    #[error("the connection ended {got} bytes into a frame of {size}")]
+    Truncated {
+        /// How many bytes of the body had come.
+        got: usize,
+        /// How many were declared.
+        size: usize,
+    },
+    /// The frame took too long.
+    #[error("{got} bytes of a frame of {size} came within {after:?}")]
+    TooSlow {
+        /// How many bytes of the body had come.
+        got: usize,
+        /// How many were declared.
+        size: usize,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl FrameError {
+    /// Whether the peer broke the rules (and not just the connection).
+    pub fn is_violation(&self) -> bool {
+        !matches!(self, FrameError::Io(_))
+    }
+}
+
+/// How long a message of `bytes` may take on its way in or out: `stall`, and more for what a peer at
+/// 256 KiB/s needs.
+pub fn transfer_deadline(stall: Duration, bytes: usize) -> Duration {
+    let millis = (bytes as u64).saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND;
+    stall.saturating_add(Duration::from_millis(millis))
+}
+
+/// Reads frames from a stream.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
+    limits: FrameLimits,
+    budget: MemoryBudget,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads `stream` within `limits`, and `budget`.
+    pub fn new(stream: R, limits: FrameLimits, budget: MemoryBudget) -> FrameReader<R> {
+        FrameReader {
+            stream,
+            buffer: BytesMut::new(),
+            limits,
+            budget,
+        }
+    }
+
+    /// The next frame; `None` when the stream ends between two frames. `charge` says how much memory a
+    /// frame of a size takes at most, given the first bytes of its body (up to eight).
+    pub async fn next(
+        &mut self,
+        charge: impl Fn(&[u8], usize) -> usize,
+    ) -> Result<Option<Frame>, FrameError> {
+        // The wait for the first byte has no end here: an idle connection is its owner's affair.
+        if self.buffer.is_empty() && self.read_some(0).await? == 0 {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        self.fill(LENGTH, LENGTH, begun).await?;
+        let mut length = [0; LENGTH];
+        length.copy_from_slice(&self.buffer[..LENGTH]);
+        let declared = i32::from_be_bytes(length);
+        let size = usize::try_from(declared).map_err(|_| FrameError::Negative(declared))?;
+        if size > self.limits.max_size.as_usize() {
+            return Err(FrameError::TooLarge {
+                size: size as u64,
+                limit: self.limits.max_size,
+            });
+        }
+        let head = LENGTH + size.min(8);
+        self.fill(head, size, begun).await?;
+        let charge = charge(&self.buffer[LENGTH..head], size);
+        let permit = self.budget.acquire(charge).await;
+        // The wait for the budget was not the peer's fault.
+        let begun = Instant::now();
+        self.fill(LENGTH + size, size, begun).await?;
+        self.buffer.advance(LENGTH);
+        let body = self.buffer.split_to(size).freeze();
+        if self.buffer.is_empty() {
+            // An idle connection does not hold on to the memory of a large frame.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(Frame { body, permit }))
+    }
+
+    /// Reads until `upto` bytes are in the buffer, of a frame of `size` that began at `begun`.
+    /// Everything stays in the buffer until the frame is whole, so a dropped call loses nothing.
+    async fn fill(&mut self, upto: usize, size: usize, begun: Instant) -> Result<(), FrameError> {
+        let after = transfer_deadline(self.limits.stall, size);
+        while self.buffer.len() < upto {
+            let missing = upto - self.buffer.len();
+            let got = match timeout_at(begun + after, self.read_some(missing)).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    let got = self.buffer.len().saturating_sub(LENGTH);
+                    return Err(FrameError::TooSlow { got, size, after });
+                }
+            };
+            if got == 0 {
+                let got = self.buffer.len().saturating_sub(LENGTH);
+                return Err(FrameError::Truncated { got, size });
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_some(&mut self, missing: usize) -> io::Result<usize> {
+        // Grows with what has arrived: by as much again, so that copying stays linear, and never by more
+        // than is missing plus one read.
+        let grow = missing.min(self.buffer.len().max(READ_AT_ONCE)).max(4096);
+        self.buffer.reserve(grow);
+        self.stream.read_buf(&mut self.buffer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    const LIMITS: FrameLimits = FrameLimits {
+        max_size: ByteCount::mib(1),
+        stall: Duration::from_secs(30),
+    };
+
+    fn charge(_: &[u8], size: usize) -> usize {
+        size
+    }
+
+    fn pair() -> (
+        tokio::io::DuplexStream,
+        FrameReader<tokio::io::DuplexStream>,
+    ) {
+        let (peer, stream) = tokio::io::duplex(1 << 16);
+        let budget = MemoryBudget::new(ByteCount::mib(2));
+        (peer, FrameReader::new(stream, LIMITS, budget))
+    }
+
+    #[tokio::test]
+    async fn frames_are_cut_wherever_the_bytes_are_split() {
+        let (mut peer, mut reader) = pair();
+        let writer = tokio::spawn(async move {
+            for byte in [0, 0, 0, 3, b'a', b'b', b'c', 0, 0, 0, 0, 0, 0, 0, 1, b'd'] {
+                peer.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        for expected in [&b"abc"[..], b"", b"d"] {
+            let frame = reader.next(charge).await.unwrap().unwrap();
+            assert_eq!(&frame.body[..], expected);
+        }
+        writer.await.unwrap();
+        assert!(reader.next(charge).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_length_beyond_the_limit_or_below_zero_is_refused_before_any_memory_is_taken() {
+        for length in [i32::MAX, (1 << 20) + 1, -1, i32::MIN] {
+            let (mut peer, mut reader) = pair();
+            peer.write_all(&length.to_be_bytes()).await.unwrap();
+            let error = reader.next(charge).await.unwrap_err();
+            assert!(error.is_violation(), "{error}");
+            assert!(reader.buffer.capacity() < 1 << 17);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_within_a_frame_is_an_error() {
+        for part in [&[0, 0][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2]] {
+            let (mut peer, mut reader) = pair();
+            peer.write_all(part).await.unwrap();
+            drop(peer);
+            let error = reader.next(charge).await.unwrap_err();
+            assert!(matches!(error, FrameError::Truncated { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_never_comes_takes_no_memory_and_times_out() {
+        let (mut peer, mut reader) = pair();
+        let budget = reader.budget.clone();
+        peer.write_all(&(1_000_000i32).to_be_bytes()).await.unwrap();
+        peer.write_all(&[0; 16]).await.unwrap();
+        let error = reader.next(charge).await.unwrap_err();
+        assert!(matches!(error, FrameError::TooSlow { .. }), "{error}");
+        assert!(
+            reader.buffer.capacity() < 1 << 17,
+            "{}",
+            reader.buffer.capacity()
+        );
+        assert_eq!(budget.available(), budget.capacity());
+    }
+
+    #[tokio::test]
+    async fn the_body_is_not_read_before_there_is_room() {
+        let (mut peer, mut reader) = pair();
+        let held = reader.budget.acquire(2 << 20).await;
+        let large = vec![7; 300_000];
+        let length = i32::try_from(large.len()).unwrap();
+        peer.write_all(&length.to_be_bytes()).await.unwrap();
+        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = sent.clone();
+        let writer = tokio::spawn(async move {
+            for piece in large.chunks(1000) {
+                peer.write_all(piece).await.unwrap();
+                counted.fetch_add(piece.len(), std::sync::atomic::Ordering::SeqCst);
+            }
+            peer
+        });
+        let mut next = Box::pin(reader.next(charge));
+        for _ in 0..100 {
+            assert!(futures::poll!(next.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let before = sent.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(before < 200_000, "{before} bytes were taken off the socket");
+        drop(held);
+        assert_eq!(next.await.unwrap().unwrap().body.len(), 300_000);
+        writer.await.unwrap();
+    }
+}

@@ -1,0 +1,397 @@
+//! Accepting connections.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Seldom;
+
+const BACKLOG: u32 = 1024;
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerOptions {
+    /// The most at one time (Kafka's `max.connections`).
+    pub max_connections: usize,
+    /// The most at one time from one address (Kafka's `max.connections.per.ip`).
+    pub max_connections_per_ip: usize,
+}
+
+impl Default for ListenerOptions {
+    /// 10,000 and no separate bound per address, as clients may all come through one load balancer.
+    fn default() -> ListenerOptions {
+        ListenerOptions {
+            max_connections: 10_000,
+            max_connections_per_ip: 10_000,
+        }
+    }
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+}
+
+/// Why a connection was closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// The node has `max_connections`.
+    Node,
+    /// The peer's address has `max_connections_per_ip`.
+    Address,
+}
+
+/// Something to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerEvent {
+    /// A connection begins.
+    Opened,
+    /// It has ended.
+    Closed,
+    /// It was closed at once.
+    Rejected(Rejection),
+}
+
+/// How the connections ended when the listener was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// How many had not ended within the drain time and were dropped.
+    pub dropped: usize,
+}
+
+/// A bound socket that accepts connections.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    options: ListenerOptions,
+}
+
+impl Listener {
+    /// Binds `address` (`host:port`; port 0 takes a free one).
+    pub async fn bind(address: &str, options: ListenerOptions) -> Result<Listener, BindError> {
+        let wrap = |source| BindError {
+            address: address.to_owned(),
+            source,
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for candidate in tokio::net::lookup_host(address).await.map_err(wrap)? {
+            match bind_one(candidate) {
+                Ok((socket, address)) => {
+                    return Ok(Listener {
+                        socket,
+                        address,
+                        options,
+                    });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(wrap(last))
+    }
+
+    /// The address that was bound, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections and runs `handle` for each until `shutdown`; then closes the socket and gives the
+    /// connections, which hold a clone of the token, `drain` to end. `observe` is told of each event.
+    pub async fn serve<H, F>(
+        self,
+        shutdown: CancellationToken,
+        drain: Duration,
+        observe: impl Fn(ListenerEvent) + Send + Sync + 'static,
+        handle: H,
+    ) -> Closing
+    where
+        H: Fn(TcpStream, SocketAddr) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Listener {
+            socket, options, ..
+        } = self;
+        let census = Arc::new(Census {
+            observe: Box::new(observe),
+            by_address: Mutex::default(),
+        });
+        let mut connections = JoinSet::new();
+        let mut refused = Seldom::default();
+        let mut failed = Seldom::default();
+        let mut backoff = ACCEPT_BACKOFF.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    report(ended);
+                    continue;
+                }
+                accepted = socket.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, or a connection that was gone before it was taken. Neither ends the listener.
+                    if let Some(more) = failed.pass() {
+                        tracing::warn!(%error, more, "cannot accept a connection; trying again");
+                    }
+                    tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = tokio::time::sleep(backoff) => {}
+                    }
+                    backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
+                    continue;
+                }
+            };
+            backoff = ACCEPT_BACKOFF.0;
+            match Census::admit(&census, peer.ip(), connections.len(), &options) {
+                Ok(place) => {
+                    tune(&stream);
+                    let connection = handle(stream, peer);
+                    connections.spawn(async move {
+                        let _place = place;
+                        connection.await;
+                    });
+                }
+                Err(why) => {
+                    drop(stream);
+                    (census.observe)(ListenerEvent::Rejected(why));
+                    if let Some(more) = refused.pass() {
+                        tracing::warn!(%peer, ?why, more, "too many connections; closed one");
+                    }
+                }
+            }
+        }
+        drop(socket);
+        let drained = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        let _ = tokio::time::timeout(drain, drained).await;
+        let dropped = connections.len();
+        connections.shutdown().await;
+        Closing { dropped }
+    }
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A node that restarts may bind while its old connections are in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// Small answers go at once, and a peer that is gone is noticed. A socket that refuses an option still
+/// works.
+fn tune(stream: &TcpStream) {
+    let tuned = stream.set_nodelay(true).and_then(|()| {
+        SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))
+    });
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a socket option was refused");
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked; the node goes on");
+    }
+}
+
+/// Who is connected.
+struct Census {
+    observe: Box<dyn Fn(ListenerEvent) + Send + Sync>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Census {
+    fn admit(
+        census: &Arc<Census>,
+        address: IpAddr,
+        connected: usize,
+        options: &ListenerOptions,
+    ) -> Result<Place, Rejection> {
+        if connected >= options.max_connections {
+            return Err(Rejection::Node);
+        }
+        let mut by_address = census
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let here = by_address.entry(address).or_default();
+        if *here >= options.max_connections_per_ip {
+            if *here == 0 {
+                by_address.remove(&address);
+            }
+            return Err(Rejection::Address);
+        }
+        *here += 1;
+        drop(by_address);
+        (census.observe)(ListenerEvent::Opened);
+        Ok(Place {
+            census: Arc::clone(census),
+            address,
+        })
+    }
+}
+
+/// A connection's place; given back when it ends, however it ends.
+struct Place {
+    census: Arc<Census>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = self
+            .census
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = by_address.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+        drop(by_address);
+        (self.census.observe)(ListenerEvent::Closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn listener(max_connections: usize, max_connections_per_ip: usize) -> Listener {
+        let options = ListenerOptions {
+            max_connections,
+            max_connections_per_ip,
+        };
+        Listener::bind("127.0.0.1:0", options).await.unwrap()
+    }
+
+    /// Answers `!` to each connection and keeps it until it ends.
+    async fn greet(mut stream: TcpStream) {
+        let _ = stream.write_all(b"!").await;
+        let _ = stream.read_u8().await;
+    }
+
+    async fn is_greeted(stream: &mut TcpStream) -> bool {
+        stream.read_u8().await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn connections_over_a_limit_are_closed_and_the_place_is_free_again_afterwards() {
+        for (of_node, of_address) in [(1, 9), (9, 1)] {
+            let listener = listener(of_node, of_address).await;
+            let address = listener.local_addr();
+            let open = Arc::new(AtomicI64::new(0));
+            let counted = open.clone();
+            let stop = CancellationToken::new();
+            let server = tokio::spawn(listener.serve(
+                stop.clone(),
+                Duration::from_millis(50),
+                move |event| {
+                    counted.fetch_add(
+                        match event {
+                            ListenerEvent::Opened => 1,
+                            ListenerEvent::Closed => -1,
+                            ListenerEvent::Rejected(_) => 1000,
+                        },
+                        Ordering::SeqCst,
+                    );
+                },
+                |stream, _| greet(stream),
+            ));
+            let mut first = TcpStream::connect(address).await.unwrap();
+            assert!(is_greeted(&mut first).await);
+            let mut second = TcpStream::connect(address).await.unwrap();
+            assert!(!is_greeted(&mut second).await);
+            assert_eq!(open.load(Ordering::SeqCst), 1001);
+            drop(first);
+            let mut greeted = false;
+            for _ in 0..200 {
+                let mut third = TcpStream::connect(address).await.unwrap();
+                if is_greeted(&mut third).await {
+                    greeted = true;
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(greeted);
+            stop.cancel();
+            server.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn stopping_waits_for_connections_up_to_the_drain_time() {
+        let listener = listener(9, 9).await;
+        let address = listener.local_addr();
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(listener.serve(
+            stop.clone(),
+            Duration::from_millis(50),
+            |_| {},
+            |stream, _| greet(stream),
+        ));
+        let mut stays = TcpStream::connect(address).await.unwrap();
+        assert!(is_greeted(&mut stays).await);
+        stop.cancel();
+        assert_eq!(server.await.unwrap(), Closing { dropped: 1 });
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_does_not_take_the_listener_with_it() {
+        let listener = listener(9, 9).await;
+        let address = listener.local_addr();
+        let stop = CancellationToken::new();
+        let first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let server = tokio::spawn(listener.serve(
+            stop.clone(),
+            Duration::from_millis(50),
+            |_| {},
+            move |stream, _| {
+                let panics = first.swap(false, Ordering::SeqCst);
+                async move {
+                    assert!(!panics, "a panic on purpose");
+                    greet(stream).await;
+                }
+            },
+        ));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(!is_greeted(&mut first).await);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(is_greeted(&mut second).await);
+        stop.cancel();
+        server.await.unwrap();
+    }
+}

@@ -1,0 +1,34 @@
+//! Sockets, before any protocol: listeners, connections, frames, and how much memory they may hold.
+//!
+//! [`Listener`] binds, accepts and counts. A connection over a limit is closed at once. When the
+//! process runs out of file descriptors the listener waits and goes on; it never ends because `accept`
+//! failed. Stopping is a [`CancellationToken`](tokio_util::sync::CancellationToken): the listener
+//! closes, connections are told, and those that have not ended after the drain time are dropped.
+//!
+//! [`FrameReader`] cuts a stream into frames of a four-byte length and a body. It refuses a length
+//! before it allocates, reserves the declared size of a [`MemoryBudget`] before it reads the body
+//! (that is how a full node pushes back on its clients' sockets), and lets the buffer grow only
+//! as bytes arrive, within a deadline.
+//!
+//! # Invariants
+//!
+//! * The bytes of all requests in flight on the node are within the budget, whatever clients declare.
+//! * A frame that has begun ends within [`transfer_deadline`], so that nobody can hold the budget for ever.
+//! * Nothing here knows what a frame means, and nothing here writes more than one log line per ten
+//!   seconds about one kind of refusal.
+//!
+//! # Dropped futures
+//!
+//! The future of [`Listener::serve`] owns its connections: dropping it drops them all at once.
+//! [`FrameReader::next`] keeps what it has read in the reader, but gives up its place in the queue for
+//! the budget when it is dropped: keep it and poll it to its end.
+
+mod budget;
+mod frames;
+mod listener;
+mod seldom;
+
+pub use budget::{BytePermit, MemoryBudget};
+pub use frames::{Frame, FrameError, FrameLimits, FrameReader, transfer_deadline};
+pub use listener::{BindError, Closing, Listener, ListenerEvent, ListenerOptions, Rejection};
+pub use seldom::Seldom;

@@ -1,0 +1,285 @@
+//! The composition root of `weir serve`: a node and its front ends, built, wired, run and shut down.
+//!
+//! Shutting down: readiness goes, so that load balancers look elsewhere; the front ends take no new connection
+//! and answer what they have begun; the node commits what was handed in and takes itself out of the cluster. All
+//! of it within a grace period, after which the process ends as a crash would end it: nothing acknowledged is
+//! lost either way.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{self, Endpoints, GroupBounds, GroupSettings, NodeProperties, Unavailable};
+use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
+use crate::env::Env;
+use crate::http::{self, GroupMetrics};
+use crate::kafka::{self, KafkaMetrics, KafkaOptions};
+use crate::manifest::Stopped;
+use crate::net::{BindError, Listener, ListenerOptions};
+use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
+use crate::store::InvalidStoreUrl;
+use crate::telemetry::Telemetry;
+use crate::types::NodeId;
+
+/// What is left of the grace period for the front ends; the rest is for the last commit.
+const FRONT_SHARE: u32 = 2;
+
+/// Why a node does not serve, or serves no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store's URL is none.
+    #[error(transparent)]
+    Url(#[from] InvalidStoreUrl),
+    /// The node did not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The HTTP address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    BindHttp {
+        /// The address.
+        address: HostPort,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The node could not be registered.
+    #[error("cannot register this node: {0}")]
+    Register(#[from] Unavailable),
+    /// The node failed while it ran.
+    #[error(transparent)]
+    Failed(#[from] Stopped),
+}
+
+/// A node that serves clients.
+pub struct Server {
+    node: Node,
+    id: NodeId,
+    listening: BTreeMap<Protocol, SocketAddr>,
+    fronts: Vec<JoinHandle<()>>,
+    stop_fronts: CancellationToken,
+    grace: Duration,
+}
+
+impl Server {
+    /// Starts a node and its front ends. When this returns, clients are served.
+    pub async fn start(config: ServeConfig) -> Result<Server, ServeError> {
+        let env = Env::system();
+        let mut telemetry = Telemetry::new(env.now());
+        let metrics = NodeMetrics::register(telemetry.registry());
+        let kafka_metrics = KafkaMetrics::register(telemetry.registry());
+        // Bound first: a port that is taken is found out before anything is written to the store.
+        let kafka_listener = bind_kafka(&config).await?;
+        let http_listener = bind_http(&config).await?;
+        let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
+        options.check_store = true;
+        let group_bounds = bounds(&options.broker.groups);
+        let node = Node::open(options, &metrics).await?;
+
+        let mut listening = BTreeMap::new();
+        if let Some(listener) = &kafka_listener {
+            listening.insert(Protocol::Kafka, listener.local_addr());
+        }
+        if let Some((_, address)) = &http_listener {
+            listening.insert(Protocol::Http, *address);
+        }
+        let advertised = advertised(&config, &listening);
+        let endpoints: Endpoints = advertised
+            .iter()
+            .map(|(protocol, address)| (protocol.name().to_owned(), address.to_string()))
+            .collect();
+        let id = node
+            .broker()
+            .register(endpoints, config.node.rack.clone())
+            .await?;
+        let listeners = said_of(&listening, &advertised);
+        let properties = NodeProperties::new(id, &config, &listeners, group_bounds);
+        node.broker().describe_self(properties);
+        let collector = GroupMetrics::new(node.manifest().clone());
+        telemetry.registry().register_collector(Box::new(collector));
+
+        let stop_fronts = CancellationToken::new();
+        let grace = config.listen.shutdown_grace;
+        let mut fronts = Vec::new();
+        if let Some(listener) = kafka_listener {
+            let options = kafka_options(&config);
+            let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
+            fronts.push(tokio::spawn(async move {
+                let closing = kafka::serve(listener, broker, options, kafka_metrics, stop).await;
+                if closing.dropped > 0 {
+                    tracing::warn!(
+                        connections = closing.dropped,
+                        "dropped before they were done"
+                    );
+                }
+            }));
+        }
+        if let Some((listener, _)) = http_listener {
+            let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
+            let telemetry = Arc::new(telemetry);
+            fronts.push(tokio::spawn(async move {
+                if let Err(error) = http::serve(listener, broker, telemetry, stop).await {
+                    tracing::error!(%error, "the HTTP front end failed");
+                }
+            }));
+        }
+        Ok(Server {
+            node,
+            id,
+            listening,
+            fronts,
+            stop_fronts,
+            grace,
+        })
+    }
+
+    /// Where each front end listens, with its real port.
+    pub fn listening(&self) -> &BTreeMap<Protocol, SocketAddr> {
+        &self.listening
+    }
+
+    /// The node's integer id.
+    pub fn node_id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Serves until `shutdown` resolves or the node fails, then stops in order.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let failure = tokio::select! {
+            () = shutdown => None,
+            why = self.node.failed() => Some(why),
+        };
+        self.stop_fronts.cancel();
+        let fronts = futures::future::join_all(self.fronts);
+        if tokio::time::timeout(self.grace, fronts).await.is_err() {
+            tracing::warn!("clients did not let go within the grace period");
+        }
+        match failure {
+            Some(why) => Err(why.into()),
+            None => {
+                self.node.stop(self.grace / FRONT_SHARE).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn bind_kafka(config: &ServeConfig) -> Result<Option<Listener>, ServeError> {
+    let Some(address) = config.listen.kafka.address() else {
+        return Ok(None);
+    };
+    let options = ListenerOptions {
+        max_connections: as_usize(config.listen.max_connections),
+        max_connections_per_ip: as_usize(config.listen.max_connections_per_ip),
+    };
+    Ok(Some(Listener::bind(&address.to_string(), options).await?))
+}
+
+async fn bind_http(config: &ServeConfig) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
+    let Some(address) = config.listen.http.address() else {
+        return Ok(None);
+    };
+    let bound = async {
+        let listener = TcpListener::bind(address.to_string()).await?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    let failed = |source| ServeError::BindHttp {
+        address: address.clone(),
+        source,
+    };
+    bound.await.map(Some).map_err(failed)
+}
+
+/// What clients of each front end are told to connect to.
+fn advertised(
+    config: &ServeConfig,
+    listening: &BTreeMap<Protocol, SocketAddr>,
+) -> BTreeMap<Protocol, HostPort> {
+    let told = |(protocol, bound): (&Protocol, &SocketAddr)| {
+        let advertise = config.listen.advertise.as_ref();
+        let endpoint = match advertise {
+            Some(advertise) => advertise.endpoint(*protocol, *bound),
+            None => asked_for(config, *protocol, *bound),
+        };
+        (*protocol, endpoint)
+    };
+    listening.iter().map(told).collect()
+}
+
+/// The address as it was asked for, with the real port: a host name stays one.
+fn asked_for(config: &ServeConfig, protocol: Protocol, bound: SocketAddr) -> HostPort {
+    let listen = &config.listen;
+    let asked: &ListenAddress = match protocol {
+        Protocol::Kafka => &listen.kafka,
+        Protocol::Amqp => &listen.amqp,
+        Protocol::Http => &listen.http,
+    };
+    let host = asked
+        .address()
+        .map_or_else(|| bound.ip().to_string(), |asked| asked.host.clone());
+    HostPort {
+        host,
+        port: bound.port(),
+    }
+}
+
+fn said_of(
+    listening: &BTreeMap<Protocol, SocketAddr>,
+    advertised: &BTreeMap<Protocol, HostPort>,
+) -> Vec<broker::Listener> {
+    let name = |protocol: &Protocol| match protocol {
+        Protocol::Kafka => Some("PLAINTEXT"),
+        // Kafka's settings have no words for the others.
+        Protocol::Amqp | Protocol::Http => None,
+    };
+    let listener = |(protocol, bound): (&Protocol, &SocketAddr)| {
+        Some(broker::Listener {
+            name: name(protocol)?,
+            bound: (*bound).into(),
+            advertised: advertised.get(protocol)?.clone(),
+        })
+    };
+    listening.iter().filter_map(listener).collect()
+}
+
+fn kafka_options(config: &ServeConfig) -> KafkaOptions {
+    let listen = &config.listen;
+    // Half of the memory is for what comes in, half for what goes out.
+    let half = crate::types::ByteCount(listen.request_memory.0 / 2);
+    KafkaOptions {
+        max_request_size: listen.max_request_size,
+        max_fetch_size: config.node.fetch_max_bytes,
+        request_memory: half,
+        response_memory: half,
+        max_idle: listen.idle_timeout,
+        drain: listen.shutdown_grace / FRONT_SHARE,
+        ..KafkaOptions::default()
+    }
+}
+
+fn bounds(groups: &GroupSettings) -> GroupBounds {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    GroupBounds {
+        min_session_timeout_ms: millis(groups.min_session_timeout),
+        max_session_timeout_ms: millis(groups.max_session_timeout),
+        initial_rebalance_delay_ms: millis(groups.initial_rebalance_delay),
+        max_size: groups.max_size.into(),
+        offset_metadata_max_bytes: groups.offset_metadata_max_bytes as u64,
+    }
+}
+
+fn as_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

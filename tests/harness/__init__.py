@@ -1,0 +1,1 @@
+"""What the tests share: drivers of the clients, raw Kafka frames, the corpus, the reference broker."""

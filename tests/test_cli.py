@@ -1,0 +1,216 @@
+"""The command line, end to end: it opens the bucket itself, with or without a node beside it."""
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from harness.traffic import read_all
+from local.node import binary
+
+
+@pytest.fixture
+def weir(place):
+    """Runs `weir ...` on the store and gives what it prints; `fails` is the exit code that it must have."""
+
+    def run(*arguments, text=None, fails=0):
+        done = subprocess.run(
+            [binary(), *arguments], input=text, capture_output=True, text=not isinstance(text, bytes),
+            timeout=60, env={**os.environ, **place.env, "WEIR_STORE": place.url},
+        )
+        assert done.returncode == fails, f"weir {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stderr if fails else done.stdout
+
+    def listed(*arguments):
+        return json.loads(run(*arguments, "--output", "json"))
+
+    run.json = listed
+    return run
+
+
+FILE = pytest.mark.parametrize("store", ["file"])
+
+
+def texts(value):
+    """Every string and number in a JSON document, for what is told whatever its place."""
+    if isinstance(value, dict):
+        return [text for item in value.items() for text in texts(list(item))]
+    if isinstance(value, list):
+        return [text for item in value for text in texts(item)]
+    return [str(value)]
+
+
+def test_lines_go_in_and_come_out_without_a_node(weir):
+    weir("topic", "create", "orders", "--partitions", "1")
+    lines = [f"line {number}, ünïcödé" for number in range(1000)]
+    weir("produce", "orders", text="\n".join(lines) + "\n")
+    found = weir("consume", "orders", "--from-beginning", "--count", "1000").splitlines()
+    assert found == lines
+
+
+@FILE
+def test_what_the_command_line_writes_a_node_serves_and_the_other_way_round(weir, node, drivers):
+    client = drivers("librdkafka", node.kafka)
+    weir("topic", "create", "both", "--partitions", "1")
+    weir("produce", "both", text="from the command line\n")
+    assert client.partitions(topic="both") == 1
+    client.produce(topic="both", records=[{"key": "k", "value": "from a client", "partition": 0,
+                                           "headers": [["trace", "abc"]]}])
+    assert read_all(node.kafka, "both", {0: 2}) == {0: [b"from the command line", b"from a client"]}
+    found = weir("consume", "both", "--from-beginning", "--count", "2").splitlines()
+    assert found == ["from the command line", "from a client"]
+
+
+@FILE
+def test_topics_are_created_listed_described_altered_and_deleted(weir):
+    weir("topic", "create", "one", "--partitions", "3", "--config", "retention.ms=86400000")
+    weir("topic", "create", "two")
+    assert {"one", "two"} <= set(texts(weir.json("topic", "list")))
+    assert re.search(r"\bone\b.*\b3\b", weir("topic", "list"))
+    described = texts(weir.json("topic", "describe", "one"))
+    assert {"retention.ms", "86400000"} <= set(described)
+    weir("topic", "alter", "one", "--config", "retention.ms=3600000")
+    assert {"retention.ms", "3600000"} <= set(texts(weir.json("topic", "describe", "one")))
+    weir("topic", "alter", "one", "--partitions", "5")
+    assert re.search(r"\bone\b.*\b5\b", weir("topic", "list"))
+    assert "one" in weir("topic", "create", "one", fails=1)
+    assert "retention.ms" in weir("topic", "alter", "two", "--config", "retention.ms=soon", fails=1)
+    weir("topic", "delete", "one")
+    assert "one" not in texts(weir.json("topic", "list"))
+    assert "one" in weir("topic", "describe", "one", fails=1)
+
+
+@FILE
+def test_keys_and_headers_and_offsets_are_told(weir):
+    weir("topic", "create", "keyed", "--partitions", "1")
+    weir("produce", "keyed", "--key", "k1", "--header", "trace=abc", text="first\n")
+    weir("produce", "keyed", "--key", "k2", text="second\n")
+    first, second = [
+        json.loads(line) for line in
+        weir("consume", "keyed", "--from-beginning", "--count", "2", "--output", "json").splitlines()
+    ]
+    assert {"k1", "first", "trace", "abc"} <= set(texts(first))
+    assert {"k2", "second"} <= set(texts(second))
+    assert (first["offset"], second["offset"]) == (0, 1)
+
+
+@FILE
+def test_a_group_reads_on_is_described_reset_and_deleted(weir):
+    weir("topic", "create", "events", "--partitions", "1")
+    weir("produce", "events", text="".join(f"{number}\n" for number in range(10)))
+    read = lambda count: weir("consume", "events", "--group", "billing", "--from-beginning", "--count", str(count))  # noqa: E731
+    assert read(4).split() == ["0", "1", "2", "3"]
+    assert read(3).split() == ["4", "5", "6"]
+    assert "billing" in texts(weir.json("group", "list"))
+    assert {"events", "7"} <= set(texts(weir.json("group", "describe", "billing")))
+    weir("group", "reset", "billing", "--topic", "events", "--to", "earliest")
+    assert read(2).split() == ["0", "1"]
+    weir("group", "delete", "billing")
+    assert "billing" not in texts(weir.json("group", "list"))
+    assert "billing" in weir("group", "describe", "billing", fails=1)
+
+
+@FILE
+def test_nodes_that_are_alive_are_listed(weir, node):
+    assert node.kafka in texts(weir.json("node", "list")) or node.kafka in weir("node", "list")
+
+
+def test_a_store_is_checked(weir, place):
+    report = weir("store", "check", "--store", place.url)
+    assert re.search(r"create|conditional", report, re.I)
+    assert isinstance(weir.json("store", "check", "--store", place.url), dict)
+
+
+@FILE
+def test_every_kind_of_object_is_shown_as_json(weir, place):
+    weir("topic", "create", "seen", "--partitions", "1")
+    weir("produce", "seen", text="inside a commit\n")
+    weir("produce", "seen", text=("x" * 100_000 + "\n") * 20)
+    folder = place.store.directory / place.url.rpartition("/")[2]
+    objects = [path.relative_to(folder) for path in folder.rglob("*")
+               if path.suffix in (".commit", ".snapshot", ".segment")]
+    kinds = {path.suffix for path in objects}
+    assert ".commit" in kinds
+    for kind in kinds:
+        (path, *_) = [path for path in objects if path.suffix == kind]
+        assert json.loads(weir("inspect", str(path))), path
+    (commit, *_) = sorted(path for path in objects if path.suffix == ".commit")
+    damaged = folder / commit
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    damaged.write_bytes(content)
+    assert commit.name.split(".")[0].lstrip("0") in weir("inspect", str(commit), fails=1)
+
+
+@FILE
+def test_mistakes_are_answered_with_what_to_do(weir):
+    assert "usage" in weir("topic", "create", fails=2).lower()
+    assert "error:" in weir("consume", "absent", "--from-beginning", "--count", "1", fails=1)
+    assert "error:" in weir("topic", "list", "--store", "ftp://nowhere", fails=2)
+
+
+def test_a_server_without_conditional_writes_is_refused():
+    """A server that ignores If-None-Match would lose acknowledged data: `store check` and `serve` say so."""
+    import http.server
+    import threading
+
+    objects = {}
+
+    class Careless(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, status, body=b"", **headers):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_PUT(self):
+            objects[self.path] = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.answer(200, ETag='"%d"' % len(objects))
+
+        def do_GET(self):
+            key = self.path.partition("?")[0]
+            if "list-type" in self.path:
+                body = (b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>'
+                        b"<KeyCount>0</KeyCount></ListBucketResult>")
+                return self.answer(200, body)
+            if key not in objects:
+                return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            modified = self.date_time_string()
+            return self.answer(200, objects[key], ETag='"x"', **{"Last-Modified": modified})
+
+        do_HEAD = do_GET
+
+        def do_DELETE(self):
+            objects.pop(self.path, None)
+            self.answer(204)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.answer(200, b"<DeleteResult></DeleteResult>")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    env = {
+        **os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "not-in-any-log", "AWS_REGION": "us-east-1",
+    }
+    try:
+        for command in (
+            ["store", "check", "--store", "s3://careless/x"],
+            ["serve", "--store", "s3://careless/x", "--kafka", "127.0.0.1:0", "--http", "off", "--amqp", "off"],
+        ):
+            done = subprocess.run([binary(), *command], env=env, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 1, done.stdout + done.stderr
+            assert re.search(r"create-if-absent|conditional|If-None-Match|exists", done.stdout + done.stderr, re.I)
+            assert "not-in-any-log" not in done.stdout + done.stderr
+    finally:
+        server.shutdown()
