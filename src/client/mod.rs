@@ -53,6 +53,8 @@ mod partitioner;
 mod producer;
 mod reading;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use assignment::NotOfConsumers;
 pub use consumer::{Consumer, ConsumerBuilder, StartAt};
