@@ -3,7 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable};
+use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::node::NodeError;
+use crate::store::{InvalidStoreUrl, StoreError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -84,5 +88,83 @@ impl From<io::Error> for CliError {
             return CliError::BrokenPipe;
         }
         CliError::failed(format!("stdout: {error}"))
+    }
+}
+
+const NO_TOPIC: &str = "`weir topic list` shows the topics, `weir topic create NAME` makes one";
+const NO_STORE: &str = "`weir store check` tells whether the store can be reached and used";
+
+impl From<Unavailable> for CliError {
+    fn from(error: Unavailable) -> CliError {
+        CliError::failed(error.to_string()).hint(NO_STORE)
+    }
+}
+
+impl From<TopicError> for CliError {
+    fn from(error: TopicError) -> CliError {
+        match error {
+            TopicError::Unavailable(error) => error.into(),
+            TopicError::UnknownName(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
+            TopicError::Exists(_) => CliError::failed(error.to_string())
+                .hint("`weir topic alter` changes a topic; --if-not-exists makes this no error"),
+            error => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> CliError {
+        match error {
+            ClientError::Url(error) => error.into(),
+            ClientError::Open(error) => error.into(),
+            ClientError::Topic(error) => error.into(),
+            ClientError::Unavailable(error) => error.into(),
+            error => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<InvalidStoreUrl> for CliError {
+    fn from(error: InvalidStoreUrl) -> CliError {
+        CliError::usage(format!("--store (WEIR_STORE): {error}"))
+    }
+}
+
+impl From<NodeError> for CliError {
+    fn from(error: NodeError) -> CliError {
+        match error {
+            NodeError::Store(error) => error.into(),
+            error => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> CliError {
+        let retriable = error.is_retriable();
+        let failed = CliError::failed(error.to_string());
+        if retriable {
+            failed.hint(NO_STORE)
+        } else {
+            failed
+        }
+    }
+}
+
+impl From<GroupOpError> for CliError {
+    fn from(error: GroupOpError) -> CliError {
+        match error {
+            GroupOpError::Unavailable(error) => error.into(),
+            error => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ListOffsetsError> for CliError {
+    fn from(error: ListOffsetsError) -> CliError {
+        match error {
+            ListOffsetsError::Unavailable(error) => error.into(),
+            error => CliError::failed(error.to_string()),
+        }
     }
 }

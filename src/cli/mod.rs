@@ -11,21 +11,34 @@
 //! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
 //! done: each change is one commit.
 
+mod consume;
+mod context;
 mod error;
 mod flags;
+mod group;
+mod inspect;
+mod json_record;
+mod node;
 mod output;
+mod produce;
+mod progress;
 mod serve;
 mod settings;
+mod store;
 #[cfg(test)]
 mod tests;
+mod text;
+mod topic;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigFile, ServeConfig, Sources};
+use crate::config::{ClientConfig, ConfigFile, ServeConfig, Sources};
+use crate::env::Env;
 use crate::telemetry::start_logging;
+use context::Context;
 use error::CliError;
 use flags::{ClientFlags, ServeFlags};
 use output::Output;
@@ -70,6 +83,24 @@ struct Cli {
 enum Command {
     /// Run a node that serves clients.
     Serve(serve::Serve),
+    /// Topics: create, list, describe, alter, delete.
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// Produce records from lines of stdin or of files.
+    Produce(produce::Produce),
+    /// Consume records and write them as lines.
+    Consume(consume::Consume),
+    /// Consumer groups: list, describe, reset, delete.
+    #[command(subcommand)]
+    Group(group::Group),
+    /// Nodes: list those that are alive.
+    #[command(subcommand)]
+    Node(node::Node),
+    /// The store: check that it keeps what Weir needs.
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Show an object of the bucket as JSON.
+    Inspect(inspect::Inspect),
     /// Show all settings, the values in force and where they come from.
     Settings(settings::Settings),
 }
@@ -118,6 +149,30 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
             in_runtime(serve::run(config))
         }
         Command::Settings(command) => settings::run(&command, &sources, &mut Output::stdout()),
+        command => {
+            let config = ClientConfig::load(&sources)?;
+            log(config.log.log.as_deref().unwrap_or("warn"), &config.log)?;
+            let mut context = Context {
+                config,
+                output: Output::stdout(),
+                env: Env::system(),
+            };
+            in_runtime(run_client(command, &mut context))
+        }
+    }
+}
+
+/// Runs a command that opens the bucket itself.
+async fn run_client(command: Command, context: &mut Context) -> Result<(), CliError> {
+    match command {
+        Command::Topic(command) => topic::run(&command, context).await,
+        Command::Produce(command) => produce::run(&command, context).await,
+        Command::Consume(command) => consume::run(&command, context).await,
+        Command::Group(command) => group::run(&command, context).await,
+        Command::Node(command) => node::run(&command, context).await,
+        Command::Store(command) => store::run(&command, context).await,
+        Command::Inspect(command) => inspect::run(&command, context).await,
+        Command::Serve(_) | Command::Settings(_) => Ok(()),
     }
 }
 

@@ -66,13 +66,6 @@ impl Output {
         self.line(&text)
     }
 
-    /// Writes a value as JSON on one line.
-    pub(super) fn json_line<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CliError> {
-        let text = serde_json::to_string(value)
-            .map_err(|error| CliError::failed(format!("writing JSON: {error}")))?;
-        self.line(&text)
-    }
-
     /// Writes rows in columns under a heading; the last column is not padded.
     pub(super) fn table(&mut self, heading: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
         let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();

@@ -136,6 +136,9 @@ impl ConsumerBuilder {
                 self.session_timeout,
             )),
         };
+        if membership.is_some() {
+            self.client.vouch().await?;
+        }
         let now = Instant::now();
         let mut consumer = Consumer {
             want: self,
@@ -221,6 +224,11 @@ impl Consumer {
     pub async fn commit(&mut self) -> Result<(), ClientError> {
         self.settle_handed_out();
         self.commit_done().await
+    }
+
+    /// Whether the next record is here already, so that [`Consumer::next`] does not wait for the store.
+    pub fn is_ahead(&self) -> bool {
+        !self.records.is_empty() || !self.batches.is_empty()
     }
 
     /// The partitions that are read, with the topics' names.

@@ -3,7 +3,9 @@
 use crate::broker::{
     FetchError, GroupOpError, ListOffsetsError, ProduceError, TopicError, Unavailable,
 };
+use crate::node::NodeError;
 use crate::segment::{BatchError, BuildError};
+use crate::store::InvalidStoreUrl;
 use crate::types::{InvalidName, PartitionIndex, TopicPartition};
 
 use super::assignment::NotOfConsumers;
@@ -11,9 +13,12 @@ use super::assignment::NotOfConsumers;
 /// Why a call of the library failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The bucket could not be opened.
+    /// The bucket is not written as a URL.
     #[error("{0}")]
-    Open(String),
+    Url(#[from] InvalidStoreUrl),
+    /// The bucket could not be opened.
+    #[error(transparent)]
+    Open(#[from] NodeError),
     /// Creating, finding or deleting a topic failed.
     #[error(transparent)]
     Topic(#[from] TopicError),

@@ -1,8 +1,38 @@
 //! The library: a program with access to the bucket produces and consumes with no broker at all.
 //!
-//! [`Client::open`] makes the program a short-lived node of the cluster: it folds the log, commits, reads
-//! the objects, and registers nowhere. Everything it does is what a node does for its clients, so programs,
-//! nodes and clients of nodes share topics and consumer groups.
+//! [`Client::open`] makes the program a short-lived node of the cluster: it folds the log, commits, and reads
+//! the objects, and no client is sent to it. Everything it does is what a node does for its clients, so
+//! programs, nodes and clients of nodes share topics and consumer groups.
+//!
+//! ```
+//! use weir::client::{Client, ClientError, Record};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), ClientError> {
+//! // file://./path, s3://bucket/prefix, gs://..., az://...; a memory store ends with the process.
+//! let weir = Client::open("memory://").await?;
+//! weir.create_topic("orders", 3).await?;
+//!
+//! let mut producer = weir.producer();
+//! let sent = producer.send("orders", Record::new("customer-1", "2 apples")).await?;
+//! assert_eq!(sent.offset.0, 0);
+//!
+//! let mut consumer = weir
+//!     .consumer()
+//!     .topics(["orders"])
+//!     .group("billing")
+//!     .until_end(true)
+//!     .start()
+//!     .await?;
+//! while let Some(record) = consumer.next().await? {
+//!     assert_eq!(record.value.as_deref(), Some(b"2 apples".as_slice()));
+//! }
+//! consumer.commit().await?;
+//! consumer.close().await?;
+//! weir.close().await;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! * [`Producer`] partitions as Kafka's producers do (murmur2 of the key, sticky without one), is
 //!   idempotent, and answers when records are durable.
@@ -23,6 +53,8 @@ mod partitioner;
 mod producer;
 mod reading;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use assignment::NotOfConsumers;
 pub use consumer::{Consumer, ConsumerBuilder, StartAt};
@@ -31,10 +63,28 @@ pub use partitioner::partition_of_key;
 pub use producer::{Producer, ProducerOptions};
 pub use record::{ConsumedRecord, Record, Sent};
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::broker::{Broker, NewTopic, Session, TopicError, TopicRef, TopicView};
+use tokio::sync::OnceCell;
+
+use crate::broker::{
+    Broker, Endpoints, NewTopic, Presence, Session, TopicError, TopicRef, TopicView,
+};
+use crate::config::{ClientConfig, StoreConfig};
 use crate::env::Env;
+use crate::node::{Node, NodeMetrics, NodeOptions};
+
+/// How long a client that is closed waits for what it had begun.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The partitions, by topic, of an assignment that a member of a consumer group was given.
+pub fn assigned_partitions(
+    assignment: &[u8],
+) -> Result<BTreeMap<String, Vec<i32>>, NotOfConsumers> {
+    assignment::read_assignment(assignment)
+}
 
 /// A program's way into a cluster. Cheap to clone.
 #[derive(Clone)]
@@ -46,19 +96,80 @@ struct Inner {
     broker: Broker,
     session: Session,
     env: Env,
+    /// The node, if it is this client's own.
+    node: Mutex<Option<Node>>,
+    /// Taken when this client first becomes a member of a group: the node vouches for it with its lease.
+    presence: OnceCell<Presence>,
 }
 
 impl Client {
-    /// A client of a broker that runs in this process, calling itself `name` (Kafka's `client.id`).
-    pub fn of(broker: Broker, env: Env, name: &str) -> Client {
-        let inner = Inner {
-            broker,
-            session: Session::internal(name),
-            env,
+    /// Opens the bucket at `store` (`file://./path`, `s3://bucket/prefix` ...) with the default settings. An
+    /// empty bucket becomes a new cluster.
+    pub async fn open(store: &str) -> Result<Client, ClientError> {
+        let config = ClientConfig {
+            store: StoreConfig {
+                store: store.to_owned(),
+                ..StoreConfig::default()
+            },
+            ..ClientConfig::default()
         };
+        Client::open_with(&config, Env::system(), "weir-client").await
+    }
+
+    /// Opens the bucket of these settings, with these clocks and this randomness, calling itself `name`
+    /// (Kafka's `client.id`).
+    pub async fn open_with(
+        config: &ClientConfig,
+        env: Env,
+        name: &str,
+    ) -> Result<Client, ClientError> {
+        let options = NodeOptions::from_config(&config.store, &config.node, env.clone())?;
+        let node = Node::open(options, &NodeMetrics::default()).await?;
+        let broker = node.broker().clone();
+        Ok(Client::assembled(broker, env, name, Some(node)))
+    }
+
+    /// A client of a broker that runs in this process anyway.
+    pub fn of(broker: Broker, env: Env, name: &str) -> Client {
+        Client::assembled(broker, env, name, None)
+    }
+
+    fn assembled(broker: Broker, env: Env, name: &str, node: Option<Node>) -> Client {
         Client {
-            inner: Arc::new(inner),
+            inner: Arc::new(Inner {
+                broker,
+                session: Session::internal(name),
+                env,
+                node: Mutex::new(node),
+                presence: OnceCell::new(),
+            }),
         }
+    }
+
+    /// Ends it: commits what was begun and takes it out of the cluster. Close its consumers first. Clones
+    /// of it, and what was made of them, answer with errors from then on.
+    pub async fn close(self) {
+        let node = self
+            .inner
+            .node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(node) = node {
+            node.stop(GRACE).await;
+        }
+    }
+
+    /// Takes a place among the nodes, so that this one can have members of groups. Clients are not sent here.
+    async fn vouch(&self) -> Result<(), ClientError> {
+        let present = || async {
+            if self.broker().node_id().is_none() {
+                self.broker().register(Endpoints::new(), None).await?;
+            }
+            Ok::<_, ClientError>(self.broker().client_arrived())
+        };
+        self.inner.presence.get_or_try_init(present).await?;
+        Ok(())
     }
 
     /// The broker's operations, for what this library has no shorter way to say.

@@ -363,4 +363,4 @@ enum Width {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,1 +1,401 @@
+use proptest::prelude::*;
+use uuid::Uuid;
 
+use super::op::*;
+use super::*;
+use crate::types::{CommitId, PartitionIndex, ProducerEpoch, SegmentId};
+
+const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
+
+fn id(author: u128, counter: u64) -> CommitId {
+    CommitId {
+        incarnation: Incarnation(Uuid::from_u128(author)),
+        counter,
+    }
+}
+
+fn commit(counter: u64, ops: Vec<Op>) -> Commit {
+    Commit {
+        id: id(1, counter),
+        time: Timestamp(1000 + counter as i64),
+        ops,
+    }
+}
+
+fn create(name: &str, topic: TopicId, partitions: i32) -> Op {
+    Op::CreateTopic(CreateTopic {
+        id: topic,
+        name: TopicName::new(name).unwrap(),
+        partitions,
+        configs: BTreeMap::new(),
+    })
+}
+
+fn partition(index: i32) -> TopicPartition {
+    TopicPartition {
+        topic: TOPIC,
+        partition: PartitionIndex(index),
+    }
+}
+
+fn entry(start: u64, records: u32, producer: Option<(i64, i16, i32)>) -> AppendEntry {
+    AppendEntry {
+        start,
+        len: 100,
+        records,
+        max_timestamp: Timestamp(5),
+        producer: producer.map(|(id, epoch, base_sequence)| ProducerBatch {
+            id: ProducerId(id),
+            epoch: ProducerEpoch(epoch),
+            base_sequence,
+        }),
+    }
+}
+
+fn append(entries: Vec<AppendEntry>) -> Op {
+    Op::Append(Append {
+        partition: partition(0),
+        source: AppendSource::Inline,
+        entries,
+    })
+}
+
+/// A state with the topic, and a function that applies one more op and returns its outcome.
+struct Folding {
+    state: State,
+}
+
+impl Folding {
+    fn new() -> Folding {
+        let mut folding = Folding {
+            state: State::new(),
+        };
+        assert_eq!(folding.apply(create("t", TOPIC, 2)), Ok(Applied::Done));
+        folding
+    }
+
+    fn apply(&mut self, op: Op) -> Outcome {
+        let seq = self.state.seq().next();
+        match self.state.apply(seq, &commit(seq.0, vec![op]), 64) {
+            Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
+            Folded::Duplicate => panic!("a new commit was taken for an old one"),
+        }
+    }
+
+    fn append(&mut self, entry: AppendEntry) -> Result<i64, AppendRejected> {
+        match self.apply(append(vec![entry])) {
+            Ok(Applied::Appended(mut entries)) => entries
+                .pop()
+                .unwrap()
+                .map(|appended| appended.base_offset.0),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn offsets_are_given_by_the_fold_and_follow_each_other() {
+    let mut f = Folding::new();
+    assert_eq!(f.append(entry(0, 3, None)), Ok(0));
+    assert_eq!(f.append(entry(0, 2, None)), Ok(3));
+    let found = f.state.partition(partition(0)).unwrap();
+    assert_eq!(found.high_watermark(), Offset(5));
+    assert!(found.is_dense());
+}
+
+#[test]
+fn batches_that_lie_end_to_end_in_one_object_are_one_slice() {
+    let mut f = Folding::new();
+    f.apply(append(vec![
+        entry(0, 1, None),
+        entry(100, 1, None),
+        entry(300, 1, None),
+    ]))
+    .unwrap();
+    let found = f.state.partition(partition(0)).unwrap();
+    let slices: Vec<_> = found
+        .slices_from(Offset(0))
+        .map(|(b, s)| (b.0, s.start, s.len))
+        .collect();
+    assert_eq!(slices, [(0, 64, 200), (2, 364, 100)]);
+}
+
+#[test]
+fn a_retry_gets_its_original_offset_and_a_gap_is_refused() {
+    let mut f = Folding::new();
+    for sequence in 0..7 {
+        assert_eq!(
+            f.append(entry(0, 1, Some((9, 0, sequence)))),
+            Ok(sequence.into())
+        );
+    }
+    // The last five are remembered.
+    assert_eq!(f.append(entry(0, 1, Some((9, 0, 2)))), Ok(2));
+    let out_of_order = |found| AppendRejected::OutOfOrderSequence {
+        partition: partition(0),
+        id: ProducerId(9),
+        expected: 7,
+        found,
+    };
+    assert_eq!(f.append(entry(0, 1, Some((9, 0, 1)))), Err(out_of_order(1)));
+    assert_eq!(f.append(entry(0, 1, Some((9, 0, 9)))), Err(out_of_order(9)));
+    assert_eq!(f.append(entry(0, 1, Some((9, 0, 7)))), Ok(7));
+}
+
+#[test]
+fn a_batch_between_two_of_one_append_that_is_a_retry_is_not_stored_again() {
+    let mut f = Folding::new();
+    f.append(entry(0, 1, Some((9, 0, 0)))).unwrap();
+    let entries = vec![
+        entry(0, 1, None),
+        entry(100, 1, Some((9, 0, 0))),
+        entry(200, 1, None),
+    ];
+    let Ok(Applied::Appended(outcomes)) = f.apply(append(entries)) else {
+        panic!()
+    };
+    let offsets: Vec<_> = outcomes
+        .iter()
+        .map(|o| o.as_ref().unwrap().base_offset.0)
+        .collect();
+    assert_eq!(offsets, [1, 0, 2]);
+    assert!(f.state.partition(partition(0)).unwrap().is_dense());
+}
+
+#[test]
+fn an_older_epoch_is_fenced_and_a_newer_one_begins_at_zero() {
+    let mut f = Folding::new();
+    f.append(entry(0, 1, Some((9, 1, 0)))).unwrap();
+    assert!(matches!(
+        f.append(entry(0, 1, Some((9, 0, 1)))),
+        Err(AppendRejected::FencedProducer { .. })
+    ));
+    assert!(matches!(
+        f.append(entry(0, 1, Some((9, 2, 5)))),
+        Err(AppendRejected::OutOfOrderSequence { expected: 0, .. })
+    ));
+    assert_eq!(f.append(entry(0, 1, Some((9, 2, 0)))), Ok(1));
+}
+
+#[test]
+fn a_commit_folded_twice_changes_nothing_the_second_time() {
+    let mut f = Folding::new();
+    let twice = commit(100, vec![append(vec![entry(0, 1, None)])]);
+    let seq = f.state.seq().next();
+    assert!(matches!(
+        f.state.apply(seq, &twice, 64),
+        Folded::Outcomes(_)
+    ));
+    assert_eq!(f.state.apply(seq.next(), &twice, 64), Folded::Duplicate);
+    assert_eq!(
+        f.state.partition(partition(0)).unwrap().high_watermark(),
+        Offset(1)
+    );
+}
+
+#[test]
+fn a_topic_created_again_is_another_topic() {
+    let mut f = Folding::new();
+    f.append(entry(0, 1, None)).unwrap();
+    f.apply(Op::DeleteTopic { topic: TOPIC }).unwrap();
+    assert_eq!(
+        f.append(entry(0, 1, None)),
+        Err(AppendRejected::UnknownTopic(TOPIC))
+    );
+    let other = TopicId(Uuid::from_u128(8));
+    f.apply(create("t", other, 1)).unwrap();
+    assert_eq!(f.state.topic_by_name("t").unwrap().id(), other);
+}
+
+#[test]
+fn deleting_records_keeps_the_slice_in_which_the_log_starts() {
+    let mut f = Folding::new();
+    for _ in 0..3 {
+        f.append(entry(0, 2, None)).unwrap();
+    }
+    let delete = |before| Op::DeleteRecords {
+        partition: partition(0),
+        before,
+    };
+    assert_eq!(
+        f.apply(delete(Some(Offset(3)))),
+        Ok(Applied::RecordsDeleted(Offset(3)))
+    );
+    let found = f.state.partition(partition(0)).unwrap();
+    assert_eq!(found.slices_from(Offset(3)).next().unwrap().0, Offset(2));
+    assert!(matches!(
+        f.apply(delete(Some(Offset(9)))),
+        Err(Rejected::OffsetOutOfRange { .. })
+    ));
+    assert_eq!(
+        f.apply(delete(None)),
+        Ok(Applied::RecordsDeleted(Offset(6)))
+    );
+    assert!(f.state.partition(partition(0)).unwrap().is_dense());
+}
+
+#[test]
+fn a_lease_that_holds_cannot_be_ended_by_others() {
+    let mut f = Folding::new();
+    let incarnation = Incarnation(Uuid::from_u128(77));
+    let register = Op::RegisterNode(RegisterNode {
+        incarnation,
+        endpoints: BTreeMap::new(),
+        rack: None,
+        version: String::new(),
+        lease_millis: 3,
+    });
+    let Ok(Applied::NodeRegistered(node)) = f.apply(register) else {
+        panic!()
+    };
+    let expire = Op::ExpireNode { node, incarnation };
+    assert!(matches!(
+        f.apply(expire.clone()),
+        Err(Rejected::LeaseHolds { .. })
+    ));
+    // Every commit is a millisecond later than the one before.
+    while f.apply(expire.clone()).is_err() {
+        assert!(f.state.seq().0 < 20);
+    }
+    assert_eq!(f.state.nodes().count(), 0);
+}
+
+#[test]
+fn only_the_newest_snapshots_are_kept_and_the_others_are_named() {
+    let mut f = Folding::new();
+    let mut retired = Vec::new();
+    for _ in 0..6 {
+        let seq = f.state.seq();
+        match f.apply(Op::SnapshotTaken { seq, bytes: 1 }) {
+            Ok(Applied::SnapshotsRetired(old)) => retired.extend(old),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(retired, [Seq(1), Seq(2)]);
+    assert_eq!(f.state.last_snapshot().unwrap().seq, Seq(6));
+}
+
+/// Any op, valid or not.
+fn any_op() -> impl Strategy<Value = Op> {
+    let topic = || (1..4u128).prop_map(|n| TopicId(Uuid::from_u128(n)));
+    let place = move || {
+        (topic(), -1..3i32).prop_map(|(topic, index)| TopicPartition {
+            topic,
+            partition: PartitionIndex(index),
+        })
+    };
+    let batch = (
+        0..1000u64,
+        0..5u32,
+        proptest::option::of((0..3i64, 0..3i16, 0..6i32)),
+    )
+        .prop_map(|(start, records, producer)| entry(start, records.max(1), producer));
+    let source = prop_oneof![
+        Just(AppendSource::Inline),
+        (1..3u128).prop_map(|n| AppendSource::Segment(SegmentId(Uuid::from_u128(n)))),
+    ];
+    let node = || (0..3i32, 1..4u128);
+    prop_oneof![
+        6 => (place(), source, proptest::collection::vec(batch, 0..4)).prop_map(
+            |(partition, source, entries)| Op::Append(Append { partition, source, entries })
+        ),
+        2 => (topic(), -1..4i32, "[a-c]").prop_map(|(id, n, name)| create(&name, id, n)),
+        1 => topic().prop_map(|topic| Op::DeleteTopic { topic }),
+        1 => (topic(), -1..6i32).prop_map(|(topic, total)| Op::CreatePartitions { topic, total }),
+        1 => (proptest::option::of(topic()), "[a-b]", proptest::option::of("[x-y]")).prop_map(
+            |(topic, name, value)| Op::AlterConfigs { topic, edits: BTreeMap::from([(name, value)]) }
+        ),
+        1 => (place(), proptest::option::of(-1..9i64)).prop_map(|(partition, before)| {
+            Op::DeleteRecords { partition, before: before.map(Offset) }
+        }),
+        1 => any::<u32>().prop_map(|count| Op::AllocateProducerIds { count }),
+        1 => (0..2000i64).prop_map(|t| Op::ExpireProducers { before: Timestamp(t) }),
+        1 => (1..4u128, 0..50u64).prop_map(|(n, lease_millis)| Op::RegisterNode(RegisterNode {
+            incarnation: Incarnation(Uuid::from_u128(n)),
+            endpoints: BTreeMap::new(),
+            rack: None,
+            version: String::new(),
+            lease_millis,
+        })),
+        1 => (node(), any::<u64>()).prop_map(|((n, i), lease_millis)| Op::RenewLease {
+            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)), lease_millis,
+        }),
+        1 => node().prop_map(|(n, i)| Op::RetireNode {
+            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)),
+        }),
+        1 => node().prop_map(|(n, i)| Op::ExpireNode {
+            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)),
+        }),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
+            seq: Seq(seq), bytes,
+        }),
+    ]
+}
+
+fn any_commit() -> impl Strategy<Value = Commit> {
+    let ops = proptest::collection::vec(any_op(), 0..5);
+    (1..4u128, 1..20u64, 0..2000i64, ops).prop_map(|(author, counter, time, ops)| Commit {
+        id: id(author, counter),
+        time: Timestamp(time),
+        ops,
+    })
+}
+
+proptest! {
+    /// I3 and I2, whatever the log holds: a node that folded it from the start, one that started from a snapshot
+    /// on the way, and one that read the commits back from their bytes agree on every byte.
+    #[test]
+    fn every_way_to_the_same_seq_gives_the_same_bytes(
+        log in proptest::collection::vec(any_commit(), 1..40),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let cut = cut.index(log.len());
+        let mut whole = State::new();
+        let mut resumed = None;
+        for (index, commit) in log.iter().enumerate() {
+            if index == cut {
+                resumed = Some(State::from_bytes(&whole.to_bytes()).unwrap());
+            }
+            let stored = minicbor::to_vec(commit).unwrap();
+            let read: Commit = minicbor::decode(&stored).unwrap();
+            prop_assert_eq!(&read, commit);
+            let before = whole.clone();
+            let frozen = before.to_bytes();
+            let seq = whole.seq().next();
+            let folded = whole.apply(seq, &read, 64);
+            // A published state does not change under its readers.
+            prop_assert_eq!(before.to_bytes(), frozen);
+            if let Some(resumed) = &mut resumed {
+                prop_assert_eq!(resumed.apply(seq, commit, 64), folded);
+            }
+        }
+        prop_assert_eq!(resumed.unwrap().to_bytes(), whole.to_bytes());
+        for (_, partition) in whole.topics().flat_map(Topic::partitions) {
+            prop_assert!(partition.is_dense());
+        }
+    }
+
+    /// An op that is refused leaves everything as it was but the seq, the time and the author's mark.
+    #[test]
+    fn a_refused_op_changes_nothing(
+        log in proptest::collection::vec(any_commit(), 1..30),
+        op in any_op(),
+    ) {
+        let mut state = State::new();
+        for commit in &log {
+            let seq = state.seq().next();
+            state.apply(seq, commit, 64);
+        }
+        let apply = |ops| {
+            let mut after = state.clone();
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops };
+            let folded = after.apply(state.seq().next(), &commit, 64);
+            (after.to_bytes(), folded)
+        };
+        let (with, folded) = apply(vec![op]);
+        let Folded::Outcomes(outcomes) = folded else { panic!("the author is new") };
+        if outcomes[0].is_err() {
+            prop_assert_eq!(with, apply(vec![]).0);
+        }
+    }
+}

@@ -11,17 +11,17 @@ use crate::kafka::versions::OFFERED;
 use super::*;
 
 /// Makes bodies out of shapes. Choices come from a list of bytes, so that proptest can shrink them.
-struct Maker<'a> {
+pub(in crate::kafka) struct Maker<'a> {
     choices: std::iter::Cycle<std::slice::Iter<'a, u8>>,
     version: i16,
     flexible: bool,
-    out: Vec<u8>,
+    pub(in crate::kafka) out: Vec<u8>,
     /// The places of lengths, and how wide they are.
     lengths: Vec<(usize, usize)>,
 }
 
 impl<'a> Maker<'a> {
-    fn make(api: ApiKey, version: i16, choices: &'a [u8]) -> Maker<'a> {
+    pub(in crate::kafka) fn make(api: ApiKey, version: i16, choices: &'a [u8]) -> Maker<'a> {
         let (_, flexible, shape) = PARSED.iter().find(|(key, ..)| *key == api).unwrap();
         let mut maker = Maker {
             choices: choices.iter().cycle(),
@@ -45,10 +45,11 @@ impl<'a> Maker<'a> {
             }
         }
         if tagged && self.flexible {
+            let version = self.version;
             let known: Vec<&Field> = shape
                 .fields
                 .iter()
-                .filter(|field| field.tag.is_some() && field.versions.contains(self.version))
+                .filter(|field| field.tag.is_some() && field.versions.contains(version))
                 .filter(|_| self.choose(2) == 1)
                 .collect();
             let unknown = u32::from(self.choose(3));
@@ -78,7 +79,8 @@ impl<'a> Maker<'a> {
     fn field(&mut self, field: &Field) {
         // In versions before a field was nullable the codec refuses null; such bodies are made too, and the test
         // below tells them apart.
-        let null = field.nullable && self.choose(4) == 0;
+        // A tagged field that is null is its default, which the codec does not write.
+        let null = field.nullable && field.tag.is_none() && self.choose(4) == 0;
         match &field.kind {
             Kind::Fixed(1) => {
                 let bit = self.choose(2);

@@ -90,6 +90,7 @@ pub(super) async fn describe(
             Err(fault) => Err(fault),
         };
         let result = DescribeConfigsResult::default()
+            .with_error_message(None)
             .with_resource_type(asked.resource_type)
             .with_resource_name(asked.resource_name);
         results.push(match entries {

@@ -12,12 +12,19 @@ pub(super) async fn init_producer_id(
     context: &Context,
     request: InitProducerIdRequest,
 ) -> Answer<InitProducerIdResponse> {
-    let minted = if request.transactional_id.is_some() {
-        let what = "transactions are not supported yet";
-        Err(Fault::new(ResponseError::UnsupportedVersion, what))
-    } else {
-        let minted = context.broker().new_producer(&context.session).await;
-        minted.map_err(|why| errors::init_producer_id(&why))
+    let minted = match request.transactional_id {
+        None => {
+            let minted = context.broker().new_producer(&context.session).await;
+            minted.map_err(|why| errors::init_producer_id(&why))
+        }
+        Some(id) if id.is_empty() => {
+            let what = "a transactional id is not empty";
+            Err(Fault::new(ResponseError::InvalidRequest, what))
+        }
+        Some(_) => {
+            let what = "transactions are not supported yet";
+            Err(Fault::new(ResponseError::UnsupportedVersion, what))
+        }
     };
     let response = InitProducerIdResponse::default();
     Ok(match minted {

@@ -99,7 +99,9 @@ pub(super) async fn create(
     .await;
     let mut results = Vec::with_capacity(names.len());
     for (name, outcome) in names.into_iter().zip(created) {
-        let result = CreatableTopicResult::default().with_name(name);
+        let result = CreatableTopicResult::default()
+            .with_name(name)
+            .with_error_message(None);
         results.push(match outcome {
             Ok(view) => described(context, result, &view, validate_only).await,
             Err(fault) => {

@@ -1,0 +1,54 @@
+//! What every command is given, and how it opens the bucket.
+
+use std::time::Duration;
+
+use super::progress::Progress;
+use super::{CliError, Output};
+use crate::client::Client;
+use crate::config::ClientConfig;
+use crate::env::Env;
+use crate::store::{Store, StoreMetrics, StoreUrl};
+
+/// What a command works with.
+pub(super) struct Context {
+    /// The settings.
+    pub(super) config: ClientConfig,
+    /// Where it writes.
+    pub(super) output: Output,
+    /// Clocks and randomness.
+    pub(super) env: Env,
+}
+
+impl Context {
+    /// Opens the bucket as a short-lived node, does the work, closes it, and hands on what was written.
+    pub(super) async fn with_client<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Client, &mut Output) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        let store = &self.config.store.store;
+        let opening = Client::open_with(&self.config, self.env.clone(), "weir-cli");
+        let client = Progress::during(&format!("opening {store}"), opening).await?;
+        let done = work(&client, &mut self.output).await;
+        Progress::during("closing", client.close()).await;
+        let flushed = self.output.flush();
+        let done = done?;
+        flushed.map(|()| done)
+    }
+
+    /// Opens the store alone, for what looks at objects and not at the cluster.
+    pub(super) async fn open_store(&self) -> Result<Store, CliError> {
+        let settings = &self.config.store;
+        let url: StoreUrl = settings.store.parse()?;
+        let options =
+            crate::node::NodeOptions::from_config(settings, &self.config.node, self.env.clone())?;
+        Ok(Store::open(&url, options.store, StoreMetrics::default()).await?)
+    }
+
+    /// The wall time, for judging what is alive and reading "15min ago".
+    pub(super) fn now(&self) -> crate::types::Timestamp {
+        self.env.now()
+    }
+}
+
+/// How long something may take before a person is shown that it goes on.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,86 @@
+//! `weir topic alter`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::text::{counted, pair};
+use super::{CliError, Context};
+use crate::broker::{ConfigEdit, ConfigResource};
+
+/// Change settings of a topic or raise its number of partitions.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub(crate) struct Alter {
+    /// Its name.
+    topic: String,
+
+    /// A setting and its new value. May be repeated.
+    #[arg(long, short, group = "change", value_name = "NAME=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+
+    /// A setting to return to its default. May be repeated.
+    #[arg(long, group = "change", value_name = "NAME")]
+    unset: Vec<String>,
+
+    /// Add to a setting that is a list: cleanup.policy=compact. May be repeated.
+    #[arg(long, group = "change", value_name = "NAME=VALUE", value_parser = pair)]
+    append: Vec<(String, String)>,
+
+    /// Take from a setting that is a list. May be repeated.
+    #[arg(long, group = "change", value_name = "NAME=VALUE", value_parser = pair)]
+    subtract: Vec<(String, String)>,
+
+    /// The new number of partitions; it can only grow. Keys are spread over more partitions from then on.
+    #[arg(long, short, group = "change", value_name = "NUMBER")]
+    partitions: Option<i32>,
+}
+
+pub(super) async fn run(command: &Alter, context: &mut Context) -> Result<(), CliError> {
+    let edits = edits(command)?;
+    let name = &command.topic;
+    context
+        .with_client(async |client, output| {
+            let (broker, session) = (client.broker(), client.session());
+            if !edits.is_empty() {
+                let resource = ConfigResource::Topic(name.clone());
+                let count = edits.len() as u64;
+                broker
+                    .alter_configs(session, &resource, edits, false)
+                    .await?;
+                let settings = counted(count, "setting");
+                output.line(&format!("changed {settings} of {name}"))?;
+            }
+            if let Some(partitions) = command.partitions {
+                let wanted = vec![(name.clone(), partitions, None)];
+                let done = broker.create_partitions(session, wanted, false).await?;
+                done.into_iter().collect::<Result<Vec<()>, _>>()?;
+                output.line(&format!("{name} has {partitions} partitions"))?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+fn edits(command: &Alter) -> Result<BTreeMap<String, ConfigEdit>, CliError> {
+    let set = command
+        .config
+        .iter()
+        .map(|(n, v)| (n, ConfigEdit::Set(v.clone())));
+    let unset = command.unset.iter().map(|n| (n, ConfigEdit::Delete));
+    let append = command
+        .append
+        .iter()
+        .map(|(n, v)| (n, ConfigEdit::Append(v.clone())));
+    let subtract = command
+        .subtract
+        .iter()
+        .map(|(n, v)| (n, ConfigEdit::Subtract(v.clone())));
+    let mut edits = BTreeMap::new();
+    for (name, edit) in set.chain(unset).chain(append).chain(subtract) {
+        if edits.insert(name.clone(), edit).is_some() {
+            return Err(CliError::usage(format!("{name} is changed twice")));
+        }
+    }
+    Ok(edits)
+}

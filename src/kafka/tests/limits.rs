@@ -1,0 +1,137 @@
+//! Frames that break the rules, and bounds.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+
+use crate::types::ByteCount;
+
+use super::*;
+
+fn header(key: i16, version: i16) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_i16(key);
+    frame.put_i16(version);
+    frame.put_i32(1);
+    frame
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_frame_ends_its_connection_and_no_other() {
+    let rig = Rig::new().await;
+    let mut bystander = rig.connect();
+    let mut cases: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut add = |what, frame: &[u8]| {
+        let length = i32::try_from(frame.len()).unwrap();
+        cases.push((what, [&length.to_be_bytes()[..], frame].concat()));
+    };
+    add("an empty frame", b"");
+    add("half a header", b"\0\x03\0");
+    add("an unknown API", &header(4, 0));
+    add("an API that is not offered", &header(22 + 4, 0));
+    add("a negative API", &header(-1, 0));
+    add("a version that is too new", &header(3, 99));
+    add("a version that is too old", &header(0, 2));
+    add("a negative version", &header(3, -1));
+    let mut lie = header(3, 1);
+    lie.put_i16(-1);
+    lie.put_i32(i32::MAX);
+    add("an array longer than the frame", &lie);
+    let mut lie = header(3, 1);
+    lie.put_i16(i16::MAX);
+    add("a client id longer than the frame", &lie);
+    let mut text = header(3, 1);
+    text.put_i16(-1);
+    text.put_i32(1);
+    text.put_i16(2);
+    text.extend_from_slice(&[0xc3, 0x28]);
+    add("a topic that is not UTF-8", &text);
+    cases.push(("a negative length", (-1i32).to_be_bytes().to_vec()));
+    cases.push(("a huge length", i32::MAX.to_be_bytes().to_vec()));
+    cases.push(("an HTTP request", b"GET / HTTP/1.1\r\n\r\n".to_vec()));
+    let count = cases.len();
+    for (what, bytes) in cases {
+        let mut client = rig.connect();
+        client.stream.write_all(&bytes).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(1), client.expect_close()).await;
+        assert!(closed.is_ok(), "{what}");
+        let answer = bystander.call(0, ApiVersionsRequest::default()).await;
+        assert_eq!(answer.error_code, 0, "{what}");
+    }
+    let line = format!("weir_kafka_connections_closed_total{{reason=\"violation\"}} {count}");
+    assert!(rig.metrics().contains(&line), "{}", rig.metrics());
+    let requests = &rig.shared.requests;
+    assert_eq!(requests.available(), requests.capacity());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_within_a_frame_is_let_go() {
+    let rig = Rig::new().await;
+    for bytes in [&b"\0"[..], b"\0\0\x10\0", b"\0\0\x10\0\0\x03\0"] {
+        let mut client = rig.connect();
+        client.stream.write_all(bytes).await.unwrap();
+        drop(client.stream);
+        client.ended.await.unwrap();
+    }
+    let requests = &rig.shared.requests;
+    assert_eq!(requests.available(), requests.capacity());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_share_the_budget_and_all_are_answered() {
+    let options = KafkaOptions {
+        request_memory: ByteCount::kib(64),
+        ..KafkaOptions::default()
+    };
+    let rig = Rig::with(options).await;
+    let mut first = rig.connect();
+    create(&mut first, "t", 1).await;
+    let clients = (0..20).map(|_| {
+        let mut client = rig.connect();
+        async move {
+            for _ in 0..5 {
+                let produced =
+                    data::produce(&mut client, 9, "t", batch(&[&"x".repeat(20_000)])).await;
+                assert_eq!(produced.error_code, 0);
+            }
+        }
+    });
+    futures::future::join_all(clients).await;
+    assert_eq!(data::end_offset(&mut first, "t").await, 100);
+    let requests = &rig.shared.requests;
+    assert_eq!(requests.available(), requests.capacity());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_idle_connections_at_once() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect();
+    client.call(12, MetadataRequest::default()).await;
+    rig.stop.cancel();
+    client.expect_close().await;
+}
+
+#[tokio::test]
+async fn the_listener_serves_and_stops() {
+    use crate::net::{Listener, ListenerOptions};
+    let rig = Rig::new().await;
+    let listener = Listener::bind("127.0.0.1:0", ListenerOptions::default());
+    let listener = listener.await.unwrap();
+    let address = listener.local_addr();
+    let stop = CancellationToken::new();
+    let broker = rig.node.broker().clone();
+    let metrics = rig.shared.metrics.clone();
+    let options = KafkaOptions::default();
+    let server = tokio::spawn(serve(listener, broker, options, metrics, stop.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // ApiVersions 0 with a null client id.
+    let request = b"\0\0\0\x0a\0\x12\0\0\0\0\0\x05\xff\xff";
+    stream.write_all(request).await.unwrap();
+    let length = stream.read_i32().await.unwrap();
+    let mut answer = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[..6], [0, 0, 0, 5, 0, 0]);
+    stop.cancel();
+    assert_eq!(server.await.unwrap().dropped, 0);
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+}
