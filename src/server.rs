@@ -14,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Endpoints, GroupBounds, GroupSettings, NodeProperties, Unavailable};
+use crate::broker::{
+    self, Broker, Endpoints, GroupBounds, GroupSettings, NodeProperties, Reach, Unavailable,
+};
 use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{self, GroupMetrics};
@@ -129,6 +131,10 @@ impl Server {
                 }
             }));
         }
+        let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
+        fronts.push(tokio::spawn(async move {
+            let _ = stop.run_until_cancelled(watch_peers(broker)).await;
+        }));
         Ok(Server {
             node,
             id,
@@ -172,6 +178,39 @@ impl Server {
                 Ok(())
             }
         }
+    }
+}
+
+/// How often the other nodes' addresses are looked at while this one has clients.
+const PEER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long connecting to another node may take.
+const PEER_PATIENCE: Duration = Duration::from_millis(400);
+
+/// Looks whether the other nodes still listen, so that clients are not sent to one that was killed.
+async fn watch_peers(broker: Broker) {
+    loop {
+        tokio::time::sleep(PEER_INTERVAL).await;
+        if broker.clients() == 0 {
+            continue;
+        }
+        let looks =
+            broker
+                .peers(Protocol::Kafka.name())
+                .into_iter()
+                .map(|(peer, address)| async move {
+                    let connect = tokio::net::TcpStream::connect(address);
+                    let reach = match tokio::time::timeout(PEER_PATIENCE, connect).await {
+                        Ok(Ok(_)) => Reach::Reached,
+                        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                            Reach::Refused
+                        }
+                        _ => Reach::Unknown,
+                    };
+                    (peer, reach)
+                });
+        let seen = futures::future::join_all(looks).await;
+        broker.note_reach(&seen);
     }
 }
 

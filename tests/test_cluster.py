@@ -217,7 +217,7 @@ def test_a_store_that_is_gone_for_a_while_costs_time_only(make_node, drivers, na
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_store_that_loses_requests_and_answers_loses_no_record(make_node, stores, drivers, names, store):
-    """A tenth of all requests to the store is refused, reset, or applied and then refused or reset."""
+    """A fifth of all requests to the store is refused, reset, or applied and then refused or reset."""
     from conftest import Place
 
     faulty = FaultyStore(stores(store), seed=7)
@@ -225,7 +225,7 @@ def test_a_store_that_loses_requests_and_answers_loses_no_record(make_node, stor
         place, topic = Place(faulty), names("topic")
         nodes = [make_node(place).start() for _ in range(2)]
         drivers("librdkafka", nodes[0].kafka).create_topic(topic=topic, partitions=4)
-        faulty.rate = 0.1
+        faulty.rate = 0.2
         stream = Stream(addresses(nodes), topic, 4)
         stream.start()
         deadline = time.monotonic() + 60
@@ -313,12 +313,13 @@ def test_health_and_metrics_tell_what_happens(make_node, stores, drivers, names)
     client.create_topic(topic=topic, partitions=1)
     client.produce(topic=topic, records=records(100))
     metrics = node.metrics()
-    names_of = set(metrics)
-    assert all(name.startswith("weir_") for name in names_of), names_of
-    endings = ("_seconds", "_bytes", "_total", "_count", "_sum", "_bucket", "_ratio", "_records", "_info")
-    for wanted in ("request", "store", "cache", "commit", "lag"):
-        assert any(wanted in name for name in names_of), f"nothing about {wanted} in {sorted(names_of)}"
-    assert any(name.endswith(endings) for name in names_of)
+    foreign = [name for name in metrics if not name.startswith(("weir_", "process_"))]
+    assert not foreign, foreign
+    for wanted in ("request", "store", "cache", "commit", "lag", "bytes", "records"):
+        assert any(wanted in name for name in metrics), f"nothing about {wanted} in {sorted(metrics)}"
+    produced = sum(value for name, values in metrics.items() for labels, value in values.items()
+                   if "records" in name and name.endswith("_total"))
+    assert produced >= 100, "the records that came in are counted"
 
 
 @pytest.mark.slow

@@ -50,3 +50,5 @@ def test_a_client_writes_and_another_node_gives_it_back(cluster_on, store, drive
     found = read(other, topic, 180, group)
     want = {(part, offset): item["value"] for item, (part, offset) in zip(sent, placed) if offset >= 40}
     assert {(item["partition"], item["offset"]): item["value"] for item in found} == want
+    # It says goodbye: a killed one would be named to clients until its lease ends.
+    assert second.stop() == 0

@@ -146,7 +146,9 @@ impl Broker {
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
-            if (bytes >= limits.min_bytes && bytes > 0) || (is_fresh && failed) {
+            // An answer without records, or with an error, must be so in an up-to-date state.
+            let certain = bytes > 0 && !failed || is_fresh;
+            if partitions.is_empty() || (certain && (bytes >= limits.min_bytes || failed)) {
                 return answer;
             }
             if !is_fresh {

@@ -54,7 +54,7 @@ settings! {
         follow_interval: Option<Duration> = "",
         /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
         /// given up when it lapses.
-        node_lease: Duration = "10s",
+        node_lease: Duration = "5s",
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",

@@ -90,7 +90,8 @@ impl Reader {
     ) -> Result<Bytes, ReadError> {
         self.read_ahead(state, partition, offset, limits.max_bytes);
         let mut records = BytesMut::new();
-        for (base, slice) in partition.slices_from(offset) {
+        let mut count = 0;
+        'slices: for (base, slice) in partition.slices_from(offset) {
             let mut walk = Walk::new(self, state, id, base, slice);
             while let Some(batch) = walk.next().await? {
                 if batch.end <= offset {
@@ -98,11 +99,13 @@ impl Reader {
                 }
                 let over = records.len() + batch.header.size > limits.max_bytes;
                 if over && !(records.is_empty() && limits.at_least_one) {
-                    return Ok(records.freeze());
+                    break 'slices;
                 }
                 walk.copy(&batch, &mut records).await?;
+                count += batch.end.since(batch.base);
             }
         }
+        self.blocks.note_read(count, records.len());
         Ok(records.freeze())
     }
 

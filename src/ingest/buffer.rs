@@ -196,6 +196,8 @@ impl Ingest {
             for batch in batches {
                 let (reply, outcome) = oneshot::channel();
                 buffer.pending_bytes += batch.bytes.len() as u64;
+                self.metrics.records.inc_by(batch.records.into());
+                self.metrics.bytes.inc_by(batch.bytes.len() as u64);
                 buffer.pending.push(Entry {
                     batch,
                     reply,

@@ -138,6 +138,11 @@ class Connection:
         assert struct.unpack(">i", content[:4])[0] == self.correlation, "answers keep the order"
         return content[4:]
 
+    def any_answer(self):
+        """The correlation id of the next answer."""
+        content = self.exactly(struct.unpack(">i", self.exactly(4))[0])
+        return struct.unpack(">i", content[:4])[0]
+
     def exactly(self, count):
         content = b""
         while len(content) < count:

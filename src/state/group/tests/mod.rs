@@ -571,6 +571,29 @@ fn followers_wait_for_the_leader_and_get_what_it_gave_them() {
 }
 
 #[test]
+fn a_generation_has_one_assignment_even_before_all_have_asked_for_theirs() {
+    let mut scene = Scene::stable(&["a"]);
+    scene.awaits(newcomer("b"));
+    scene.joined(rejoiner("a"));
+    for text in ["first", "second"] {
+        let given = Assignment {
+            member: id("b"),
+            assignment: opaque(text),
+        };
+        scene
+            .sync(Sync {
+                assignments: vec![given],
+                ..syncer("a", 2)
+            })
+            .unwrap();
+    }
+    let Ok(GroupReply::Synced(of_b)) = scene.sync(syncer("b", 2)) else {
+        panic!()
+    };
+    assert_eq!(of_b.assignment, opaque("first"));
+}
+
+#[test]
 fn a_sync_must_name_the_generation_and_the_protocol() {
     let mut scene = Scene::stable(&["a"]);
     let current = scene.group.generation();
