@@ -228,7 +228,7 @@ impl Broker {
             };
             if let Ok(read) = &read {
                 left = left.saturating_sub(read.len());
-                empty &= read.len() == 0;
+                empty &= read.is_empty();
             }
             answer.push(read);
         }
