@@ -1,6 +1,7 @@
 //! The store alone, through the same library and with the same settings as a node uses it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weir::env::Env;
 use weir::store::{Created, ObjectPath, RequestKind, Store, StoreMetrics, StoreOptions};
-use weir::types::SegmentId;
+use weir::types::{SegmentId, Seq};
 
 use crate::stats::Samples;
 
@@ -21,6 +22,8 @@ const MOST_BYTES: u64 = 2 << 30;
 pub(crate) struct Raw {
     store: Store,
     env: Env,
+    /// The seq of the next object that is named as a commit.
+    commits: Arc<AtomicU64>,
 }
 
 /// What a burst of requests took.
@@ -36,17 +39,27 @@ impl Raw {
         let env = Env::system();
         let options = StoreOptions::new(env.clone());
         let store = Store::open(&url.parse()?, options, StoreMetrics::default()).await?;
-        Ok(Raw { store, env })
+        Ok(Raw {
+            store,
+            env,
+            commits: Arc::default(),
+        })
     }
 
-    /// Creates an object if it is absent.
+    /// Creates a segment if it is absent.
     async fn put(&self, body: Bytes) -> Result<(ObjectPath, Duration)> {
         let path = ObjectPath::segment(SegmentId(self.env.time_uuid()));
+        self.create(path, body, RequestKind::SegmentPut).await
+    }
+
+    async fn create(
+        &self,
+        path: ObjectPath,
+        body: Bytes,
+        kind: RequestKind,
+    ) -> Result<(ObjectPath, Duration)> {
         let begun = Instant::now();
-        let created = self
-            .store
-            .create(&path, body, RequestKind::SegmentPut)
-            .await?;
+        let created = self.store.create(&path, body, kind).await?;
         let took = begun.elapsed();
         match created {
             Created::Created => Ok((path, took)),
@@ -111,7 +124,8 @@ impl Raw {
         gather(workers, begun).await
     }
 
-    /// Creates objects of `body` at the beat of a clock, whether or not the one before is there.
+    /// Creates objects of `body`, named as the commits of a log are, at the beat of a clock, whether or not
+    /// the one before is there.
     pub(crate) async fn puts_at_intervals(
         &self,
         body: &Bytes,
@@ -124,7 +138,8 @@ impl Raw {
         while begun.elapsed() < time {
             beat.tick().await;
             let (raw, body) = (self.clone(), body.clone());
-            requests.spawn(async move { raw.put(body).await });
+            let path = ObjectPath::commit(Seq(self.commits.fetch_add(1, Ordering::Relaxed)));
+            requests.spawn(async move { raw.create(path, body, RequestKind::CommitPut).await });
         }
         let mut times = Samples::default();
         while let Some(done) = requests.join_next().await {
