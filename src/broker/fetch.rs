@@ -1,5 +1,6 @@
 //! Fetch: read from offsets, wait for more when there is too little.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,37 +152,43 @@ impl Broker {
             if partitions.is_empty() || (certain && (bytes >= limits.min_bytes || failed)) {
                 return answer;
             }
-            if !is_fresh {
-                // What is missing may have been written through another node.
-                let before = state.seq();
-                state = match self.fresh().await {
-                    Ok(fresh) => fresh,
-                    Err(error) => {
-                        return answer
-                            .into_iter()
-                            .map(|a| a.and(Err(error.clone().into())))
-                            .collect();
-                    }
-                };
-                is_fresh = true;
-                if state.seq() != before && self.has_more(&state, partitions, &answer) {
-                    continue;
-                }
-                if bytes >= limits.min_bytes || failed {
-                    return answer;
-                }
-            }
             following.get_or_insert_with(|| self.inner.manifest.follow());
+            // What is missing may have been written through another node. Who need not wait is answered as soon
+            // as that is ruled out; who waits for more needs to know when the time is over.
+            let at_once = failed || bytes >= limits.min_bytes;
+            let due = if at_once { Instant::now() } else { deadline };
+            let mut fresh = pin!(self.fresh_by(due));
             loop {
-                match tokio::time::timeout_at(deadline, states.changed()).await {
-                    // Time is over, or the node is stopping: what was found is the answer.
-                    Err(_) | Ok(Err(_)) => return answer,
-                    Ok(Ok(())) => {
+                tokio::select! {
+                    changed = states.changed() => {
+                        if changed.is_err() {
+                            // The node is stopping: what was found is the answer.
+                            return answer;
+                        }
                         state = states.borrow_and_update().clone();
                         if self.has_more(&state, partitions, &answer) {
                             break;
                         }
                     }
+                    proven = &mut fresh, if !is_fresh => {
+                        state = match proven {
+                            Ok(fresh) => fresh,
+                            Err(error) => {
+                                return answer
+                                    .into_iter()
+                                    .map(|a| a.and(Err(error.clone().into())))
+                                    .collect();
+                            }
+                        };
+                        is_fresh = true;
+                        if self.has_more(&state, partitions, &answer) {
+                            break;
+                        }
+                        if at_once {
+                            return answer;
+                        }
+                    }
+                    () = tokio::time::sleep_until(deadline), if is_fresh => return answer,
                 }
             }
         }

@@ -56,6 +56,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use tokio::time::Instant;
+
 use crate::env::Env;
 use crate::fetch::Reader;
 use crate::ingest::Ingest;
@@ -176,8 +178,14 @@ impl Broker {
 
     /// A state that contains every commit acknowledged anywhere before the call.
     async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
-        let fresh = self.inner.manifest.fresh();
-        match tokio::time::timeout(self.inner.settings.request_timeout, fresh).await {
+        self.fresh_by(Instant::now()).await
+    }
+
+    /// The same for a call that has time until `due`.
+    async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Unavailable> {
+        let fresh = self.inner.manifest.fresh_by(due);
+        let timeout = due.max(Instant::now()) + self.inner.settings.request_timeout;
+        match tokio::time::timeout_at(timeout, fresh).await {
             Ok(state) => Ok(state?),
             Err(_) => Err(Unavailable::TimedOut),
         }

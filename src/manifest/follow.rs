@@ -48,10 +48,10 @@ impl Tail {
                 Err(LogError::Store(error)) => {
                     self.pause_after(&error, &mut failures, "follow the log")
                         .await;
-                    self.asking.retain(|(_, reply)| !reply.is_closed());
-                    if self.asking.is_empty() {
+                    self.asking.retain(|question| !question.reply.is_closed());
+                    if !self.is_asked(Instant::now()) {
                         // Only the timer wanted to know; let it ask again.
-                        self.proven = self.proven.max(sent);
+                        self.looked = sent;
                         break;
                     }
                     window = 1;

@@ -67,10 +67,16 @@ pub struct Manifest {
 
 pub(super) enum Message {
     Commit(Submission),
-    Fresh {
-        since: Instant,
-        reply: oneshot::Sender<Arc<State>>,
-    },
+    Fresh(Question),
+}
+
+/// What [`Manifest::fresh`] and [`Manifest::fresh_by`] ask.
+pub(super) struct Question {
+    /// The answer must contain every commit acknowledged before this moment.
+    pub(super) since: Instant,
+    /// Until then a proof may come by itself; then the store is asked for one.
+    pub(super) due: Instant,
+    pub(super) reply: oneshot::Sender<Arc<State>>,
 }
 
 pub(super) struct Shared {
@@ -97,12 +103,16 @@ impl Manifest {
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
     /// takes to answer; the caller brings the time-out.
     pub async fn fresh(&self) -> Result<Arc<State>, Stopped> {
+        self.fresh_by(Instant::now()).await
+    }
+
+    /// The same for a caller who has time until `due`: a commit of this node, or a probe for somebody else or
+    /// for the timer, may show the tail meanwhile, and then this costs no request of its own.
+    pub async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Stopped> {
         let (reply, state) = oneshot::channel();
-        self.send(Message::Fresh {
-            since: Instant::now(),
-            reply,
-        })
-        .await?;
+        let since = Instant::now();
+        self.send(Message::Fresh(Question { since, due, reply }))
+            .await?;
         state.await.map_err(|_| self.why_stopped())
     }
 

@@ -20,7 +20,7 @@
 //! [`Manifest::fresh`] answers with a state that contains every commit that was acknowledged anywhere
 //! before the call. The proof of that is one request that was *sent* after the call and showed the tail: a
 //! probe of the next seq that found nothing, or a create there that succeeded. One probe serves all
-//! who wait. While anybody holds a [`Following`] guard the task also probes on a shared timer. With no guard and
+//! who wait, and who has time ([`Manifest::fresh_by`]) costs a probe only if no proof came by itself. While anybody holds a [`Following`] guard the task also probes on a shared timer. With no guard and
 //! no caller it asks the store nothing.
 //!
 //! # When the process dies, when a future is dropped, when the store is away

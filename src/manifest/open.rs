@@ -124,6 +124,7 @@ pub async fn open(
         waiting: VecDeque::new(),
         asking: Vec::new(),
         proven: Instant::now(),
+        looked: Instant::now(),
         last_commit: None,
         rest,
         losses: 0,

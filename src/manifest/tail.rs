@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Manifest, Message, Stopped, Submission};
+use super::handle::{Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
@@ -38,10 +38,12 @@ pub struct Tail {
     pub(super) manifest: Manifest,
     /// Handed in, not yet in a commit.
     pub(super) waiting: VecDeque<Submission>,
-    /// Asked since when, and where to answer.
-    pub(super) asking: Vec<(Instant, oneshot::Sender<Arc<State>>)>,
+    /// Those who wait for a fresh state.
+    pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
     pub(super) proven: Instant,
+    /// When the follower last looked, whether or not the store answered.
+    pub(super) looked: Instant,
     /// When the last commit was begun.
     pub(super) last_commit: Option<Instant>,
     /// How long the follower rests between probes: grows while it finds nothing.
@@ -90,7 +92,8 @@ impl Tail {
                     continue;
                 }
             }
-            if !self.asking.is_empty() || (self.is_followed() && self.probe_due() <= now) {
+            self.asking.retain(|question| !question.reply.is_closed());
+            if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
                 self.catch_up().await?;
                 self.answer_fresh();
                 continue;
@@ -115,7 +118,7 @@ impl Tail {
     fn take(&mut self, message: Message) {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
-            Message::Fresh { since, reply } => self.asking.push((since, reply)),
+            Message::Fresh(question) => self.asking.push(question),
         }
     }
 
@@ -125,7 +128,8 @@ impl Tail {
         let slot = (!self.waiting.is_empty() || self.slot_opens() > Instant::now())
             .then(|| self.slot_opens());
         let probe = self.is_followed().then(|| self.probe_due());
-        let wake = [slot, probe].into_iter().flatten().min();
+        let asked = self.asking.iter().map(|question| question.due).min();
+        let wake = [slot, probe, asked].into_iter().flatten().min();
         let timer = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -154,7 +158,12 @@ impl Tail {
 
     /// When the follower looks again.
     fn probe_due(&self) -> Instant {
-        self.proven + self.rest
+        self.proven.max(self.looked) + self.rest
+    }
+
+    /// Whether somebody needs a proof that has not come by itself.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        self.asking.iter().any(|question| question.due <= now)
     }
 
     pub(super) fn is_followed(&self) -> bool {
@@ -171,11 +180,11 @@ impl Tail {
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)
-            .partition(|(since, _)| *since <= proven);
+            .partition(|question| question.since <= proven);
         self.asking = still;
-        for (_, reply) in answered {
+        for question in answered {
             // Whoever asked may be gone.
-            let _ = reply.send(state.clone());
+            let _ = question.reply.send(state.clone());
         }
     }
 

@@ -1,0 +1,169 @@
+//! `make bench`: Weir measured against its store, in the same run.
+//!
+//! Starts each store on the loopback, and nodes on it as processes of their own; speaks Kafka's protocol to
+//! them; and measures the store alone, through the same library, in turns with them. So what disturbs the machine
+//! disturbs both sides of a ratio, and a ratio says what Weir costs on top of its store.
+//!
+//! A setting (a store, near or far) is measured by a process of its own, which finds the store's address and
+//! keys in its environment, as a node does. It hands its figures back as JSON.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is a program of the command line"
+)]
+
+mod delay;
+mod load;
+mod machine;
+mod measure;
+mod node;
+mod raw;
+mod report;
+mod stats;
+mod stores;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use measure::{Part, Plan, measure, work_folder};
+use stats::Figures;
+use stores::{Programs, RunningStore, SETTINGS, Setting};
+
+/// Measures Weir against its store and writes docs/performance.md.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench weir --")]
+struct Arguments {
+    /// The stores, near and with 30 ms added to each request. All, if none is named; then the figures go
+    /// to docs/performance.md.
+    #[arg(long, value_delimiter = ',')]
+    settings: Vec<String>,
+    /// What to measure; everything, if nothing is named.
+    #[arg(long, value_delimiter = ',')]
+    parts: Vec<Part>,
+    /// How often both sides take their turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// How many seconds a turn takes.
+    #[arg(long, default_value_t = 4.0)]
+    turn: f64,
+    /// Another binary to measure instead of the one that was just built.
+    #[arg(long)]
+    node: Option<PathBuf>,
+    /// Where the figures of one setting go: this process is to measure it.
+    #[arg(long, hide = true, requires = "url")]
+    figures: Option<PathBuf>,
+    /// The store's URL, without a prefix.
+    #[arg(long, hide = true)]
+    url: Option<String>,
+    /// Cargo says this to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn is_whole(&self) -> bool {
+        self.settings.is_empty() && self.parts.is_empty() && self.node.is_none()
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        ensure!(self.rounds > 0, "--rounds must be at least 1");
+        let turn = Duration::try_from_secs_f64(self.turn).context("--turn")?;
+        let built = || PathBuf::from(env!("CARGO_BIN_EXE_weir"));
+        let mut parts = self.parts.clone();
+        if parts.is_empty() {
+            parts = vec![Part::Store, Part::Latency, Part::Throughput];
+        }
+        Ok(Plan {
+            node: self.node.clone().unwrap_or_else(built),
+            parts,
+            rounds: self.rounds,
+            turn,
+            log: work_folder().join("nodes.log"),
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let plan = arguments.plan()?;
+    if let (Some(file), Some(url)) = (&arguments.figures, &arguments.url) {
+        let figures = measure(&plan, |part| format!("{url}/{part}")).await?;
+        std::fs::write(file, serde_json::to_vec(&figures)?)?;
+        return Ok(());
+    }
+    let mut settings = Vec::new();
+    for name in &arguments.settings {
+        settings.push(Setting::named(name)?);
+    }
+    if settings.is_empty() {
+        settings.extend(SETTINGS);
+    }
+    let programs = Programs::find();
+    let given: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|given| given != "--bench")
+        .collect();
+    let command = match given.as_slice() {
+        [] => "make bench".to_owned(),
+        given => format!("cargo bench --bench weir -- {}", given.join(" ")),
+    };
+    let about = machine::describe(&programs, &command);
+    let mut columns = Vec::new();
+    let mut missing = Vec::new();
+    for setting in settings {
+        eprintln!("measuring on {} ...", setting.name);
+        match one(setting, &programs, &arguments).await {
+            Ok(figures) => columns.push((setting.name, figures)),
+            Err(error) => {
+                eprintln!("  not measured: {error:#}");
+                missing.push(format!("- {} was not measured: {error:#}\n", setting.name));
+            }
+        }
+    }
+    if columns.is_empty() {
+        bail!("nothing was measured");
+    }
+    let text = format!("{about}{}\n{}", missing.concat(), report::tables(&columns));
+    println!("{text}");
+    if arguments.is_whole() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+        report::write(&page, &text)?;
+        eprintln!("written to {}", page.display());
+    }
+    Ok(())
+}
+
+/// Starts the store of a setting and a process that measures on it.
+async fn one(setting: Setting, programs: &Programs, arguments: &Arguments) -> Result<Figures> {
+    let folder = work_folder().join(format!("bench-{}", std::process::id()));
+    let store = RunningStore::start(setting, programs, &folder.join(setting.name)).await?;
+    let file = folder.join(format!("{}.json", setting.name));
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["--url", &store.url])
+        .arg("--figures")
+        .arg(&file)
+        .args(["--rounds", &arguments.rounds.to_string()])
+        .args(["--turn", &arguments.turn.to_string()])
+        .envs(store.environment.iter().cloned());
+    if let Some(node) = &arguments.node {
+        command.arg("--node").arg(node);
+    }
+    for part in &arguments.parts {
+        let name = clap::ValueEnum::to_possible_value(part).context("a part without a name")?;
+        command.args(["--parts", name.get_name()]);
+    }
+    let status = tokio::task::spawn_blocking(move || command.status()).await??;
+    ensure!(status.success(), "the measuring process failed: {status}");
+    let figures = serde_json::from_slice(&std::fs::read(&file)?)?;
+    drop(store);
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(figures)
+}

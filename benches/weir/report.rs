@@ -1,0 +1,219 @@
+//! The tables: ratios first.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
+use crate::stats::Figures;
+
+/// The figures of each setting that was measured, by its name.
+pub(crate) type Columns = Vec<(&'static str, Figures)>;
+
+/// A row of a table.
+struct Row {
+    title: String,
+    id: String,
+    goal: &'static str,
+    decimals: usize,
+}
+
+impl Row {
+    fn new(title: impl Into<String>, id: impl Into<String>) -> Row {
+        Row {
+            title: title.into(),
+            id: id.into(),
+            goal: "",
+            decimals: 2,
+        }
+    }
+
+    fn goal(mut self, goal: &'static str) -> Row {
+        self.goal = goal;
+        self
+    }
+
+    fn whole(mut self) -> Row {
+        self.decimals = 0;
+        self
+    }
+}
+
+fn ratios() -> Vec<Row> {
+    let mut rows = vec![
+        Row::new("ack p50 / one PUT p50", "ratio.ack.p50").goal("<= 1.3"),
+        Row::new("ack p99 / one PUT p99", "ratio.ack.p99"),
+        Row::new("end to end p50 / one PUT p50", "ratio.e2e.p50"),
+        Row::new("end to end p99 / one PUT p99", "ratio.e2e.p99"),
+    ];
+    for producers in PRODUCERS.into_iter().rev() {
+        let title = format!("produce throughput, {producers} producer(s) / raw PUT");
+        let row = Row::new(title, format!("ratio.produce.{producers}"));
+        rows.push(row.goal(if producers > 1 { ">= 0.7" } else { "" }));
+    }
+    rows.push(Row::new("catch-up read, cold / raw GET", "ratio.catchup").goal(">= 0.6"));
+    rows.push(
+        Row::new("store requests per 1,000 messages at 100/s", "requests")
+            .goal("<= 1,020")
+            .whole(),
+    );
+    rows
+}
+
+fn node() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (what, id) in [
+        ("one PUT of 1 KiB", "put"),
+        ("ack", "ack"),
+        ("end to end", "e2e"),
+    ] {
+        for quantile in ["p50", "p99"] {
+            let title = format!("{what} at 100/s, {quantile}, ms");
+            rows.push(Row::new(title, format!("latency.{id}.{quantile}")));
+        }
+    }
+    for kind in [
+        "commit_put",
+        "commit_probe",
+        "commit_get",
+        "segment_put",
+        "segment_get",
+        "snapshot_put",
+        "delete",
+    ] {
+        let title = format!("requests per 1,000 messages: {kind}");
+        rows.push(Row::new(title, format!("requests.{kind}")).whole());
+    }
+    rows.push(Row::new("raw PUT, 8 of 8 MiB at once, MB/s", "raw.put").whole());
+    for producers in PRODUCERS {
+        let id = |what: &str| format!("produce.{producers}.{what}");
+        let title = |what: &str| format!("produce, {producers} producer(s), {what}");
+        rows.push(Row::new(title("MB/s"), id("rate")).whole());
+        rows.push(Row::new(title("CPU s per GB"), id("processor")));
+        rows.push(Row::new(title("peak memory, MiB"), id("memory")).whole());
+    }
+    rows.push(Row::new("raw GET, 8 of 8 MiB at once, MB/s", "raw.get").whole());
+    rows.push(Row::new("catch-up read, MB/s", "catchup.rate").whole());
+    rows.push(Row::new("catch-up read, CPU s per GB", "catchup.processor"));
+    rows.push(Row::new("catch-up read, peak memory, MiB", "catchup.memory").whole());
+    rows
+}
+
+fn store() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for what in ["put", "get"] {
+        for (name, _) in SIZES {
+            for at_once in AT_ONCE {
+                let id = |figure: &str| format!("{what}.{name}.{at_once}.{figure}");
+                let title = |figure: &str| {
+                    format!(
+                        "{} {name}, {at_once} at once, {figure}",
+                        what.to_uppercase()
+                    )
+                };
+                rows.push(Row::new(title("p50, ms"), id("p50")));
+                rows.push(Row::new(title("MB/s"), id("rate")).whole());
+            }
+        }
+    }
+    rows
+}
+
+/// All tables, as Markdown that reads well as text too.
+pub(crate) fn tables(columns: &Columns) -> String {
+    let mut text = String::new();
+    for (title, rows) in [
+        ("Ratios to the store", ratios()),
+        ("The node", node()),
+        ("The store alone", store()),
+    ] {
+        let table = table(&rows, columns);
+        if !table.is_empty() {
+            // Writing to a String does not fail.
+            let _ = write!(text, "### {title}\n\n{table}\n");
+        }
+    }
+    text
+}
+
+/// One table; empty if none of its rows was measured.
+fn table(rows: &[Row], columns: &Columns) -> String {
+    let has_goals = rows.iter().any(|row| !row.goal.is_empty());
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    for row in rows {
+        let cell = |(_, figures): &(&str, Figures)| match figures.get(&row.id) {
+            Some(value) => format!("{value:.*}", row.decimals),
+            None => String::new(),
+        };
+        let cells: Vec<String> = columns.iter().map(cell).collect();
+        if cells.iter().all(String::is_empty) {
+            continue;
+        }
+        let mut line = vec![row.title.clone()];
+        line.extend(has_goals.then(|| row.goal.to_owned()));
+        line.extend(cells);
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut head = vec![String::new()];
+    head.extend(has_goals.then(|| "goal".to_owned()));
+    head.extend(columns.iter().map(|(name, _)| (*name).to_owned()));
+    lines.insert(0, head);
+    let widths: Vec<usize> = (0..lines[0].len())
+        .map(|at| {
+            lines
+                .iter()
+                .map(|line| line[at].len())
+                .max()
+                .unwrap_or(0)
+                .max(3)
+        })
+        .collect();
+    let mut text = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        text.push('|');
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            // Writing to a String does not fail.
+            let _ = match column {
+                0 => write!(text, " {cell:width$} |"),
+                _ => write!(text, " {cell:>width$} |"),
+            };
+        }
+        text.push('\n');
+        if at == 0 {
+            text.push('|');
+            for (column, width) in widths.iter().enumerate() {
+                let dashes = "-".repeat(width + 1);
+                text.push_str(&match column {
+                    0 => format!("{dashes}-|"),
+                    _ => format!("{dashes}:|"),
+                });
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+const BEGIN: &str = "<!-- measured: `make bench` writes what is between these two lines -->";
+const END: &str = "<!-- end of what was measured -->";
+
+/// Puts `measured` in its place in the page; what people wrote around it stays.
+pub(crate) fn write(page: &Path, measured: &str) -> Result<()> {
+    let old = fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let (before, rest) = old
+        .split_once(BEGIN)
+        .context("the page has no place for figures")?;
+    let (_, after) = rest
+        .split_once(END)
+        .context("the place for figures does not end")?;
+    fs::write(
+        page,
+        format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", measured.trim()),
+    )?;
+    Ok(())
+}
