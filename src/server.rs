@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
@@ -64,7 +64,7 @@ pub struct Server {
     node: Node,
     id: NodeId,
     listening: BTreeMap<Protocol, SocketAddr>,
-    fronts: Vec<JoinHandle<()>>,
+    fronts: JoinSet<()>,
     stop_fronts: CancellationToken,
     grace: Duration,
 }
@@ -108,11 +108,11 @@ impl Server {
 
         let stop_fronts = CancellationToken::new();
         let grace = config.listen.shutdown_grace;
-        let mut fronts = Vec::new();
+        let mut fronts = JoinSet::new();
         if let Some(listener) = kafka_listener {
             let options = kafka_options(&config);
             let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
-            fronts.push(tokio::spawn(async move {
+            fronts.spawn(async move {
                 let closing = kafka::serve(listener, broker, options, kafka_metrics, stop).await;
                 if closing.dropped > 0 {
                     tracing::warn!(
@@ -120,21 +120,21 @@ impl Server {
                         "dropped before they were done"
                     );
                 }
-            }));
+            });
         }
         if let Some((listener, _)) = http_listener {
             let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
             let telemetry = Arc::new(telemetry);
-            fronts.push(tokio::spawn(async move {
+            fronts.spawn(async move {
                 if let Err(error) = http::serve(listener, broker, telemetry, stop).await {
                     tracing::error!(%error, "the HTTP front end failed");
                 }
-            }));
+            });
         }
         let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
-        fronts.push(tokio::spawn(async move {
+        fronts.spawn(async move {
             let _ = stop.run_until_cancelled(watch_peers(broker)).await;
-        }));
+        });
         Ok(Server {
             node,
             id,
@@ -165,9 +165,13 @@ impl Server {
         let failure = tokio::select! {
             () = shutdown => None,
             why = self.node.failed() => Some(why),
+            Some(ended) = self.fronts.join_next() => {
+                let why = ended.err().map_or("it ended".to_owned(), |panic| panic.to_string());
+                Some(Stopped::Halted(format!("a front end: {why}").into()))
+            }
         };
         self.stop_fronts.cancel();
-        let fronts = futures::future::join_all(self.fronts);
+        let fronts = async { while self.fronts.join_next().await.is_some() {} };
         if tokio::time::timeout(self.grace, fronts).await.is_err() {
             tracing::warn!("clients did not let go within the grace period");
         }

@@ -167,6 +167,9 @@ impl Broker {
                 if state.seq() != before && self.has_more(&state, partitions, &answer) {
                     continue;
                 }
+                if bytes >= limits.min_bytes || failed {
+                    return answer;
+                }
             }
             following.get_or_insert_with(|| self.inner.manifest.follow());
             loop {
@@ -225,7 +228,7 @@ impl Broker {
             };
             if let Ok(read) = &read {
                 left = left.saturating_sub(read.len());
-                empty &= read.len() == 0;
+                empty &= read.is_empty();
             }
             answer.push(read);
         }

@@ -49,7 +49,7 @@ pub use lease::{Endpoints, Presence, Reach};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
-pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
+pub use topics::{MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

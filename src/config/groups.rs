@@ -63,7 +63,7 @@ settings! {
         /// How large a segment grows before the next is begun.
         segment_size: ByteCount = "8MiB",
         /// How many segments are uploaded at once.
-        upload_parallelism: u32 = "4",
+        upload_parallelism: u32 = "8",
         /// How many bytes of messages are kept in memory for consumers.
         cache: ByteCount = "128MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.

@@ -38,7 +38,7 @@ pub struct IngestOptions {
 impl Default for IngestOptions {
     fn default() -> IngestOptions {
         IngestOptions {
-            buffer: ByteCount::mib(96),
+            buffer: ByteCount::mib(64),
             inline_limit: ByteCount::kib(512),
             segment_size: ByteCount::mib(8),
             uploads: 8,

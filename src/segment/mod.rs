@@ -17,7 +17,7 @@
 //! * A batch that [`validate`] accepted holds exactly `record_count` records with the offset deltas
 //!   `0..record_count`, so that offsets stay dense (I2).
 //! * The range that [`SegmentBuilder::push`] returns is the slice's place in the finished object, and
-//!   a slice carries a CRC32C of its own (I4): whoever reads a slice needs neither header nor index.
+//!   its batches carry their own CRC32C (I4): whoever reads a slice needs neither header nor index.
 //!
 //! Everything here is a pure function of its input: there is nothing to do after a crash or when a
 //! future is cancelled.
