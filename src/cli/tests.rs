@@ -153,14 +153,8 @@ fn every_command_says_what_it_does_and_every_argument_what_it_is() {
         assert!(command.get_about().is_some(), "{name}");
         for argument in command.get_arguments() {
             let id = argument.get_id();
-            let help = argument
-                .get_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                help.ends_with(['.', ']', ')', ':', '}']),
-                "{name}: {id}: {help}"
-            );
+            let help = argument.get_help().map(ToString::to_string);
+            assert!(help.is_some_and(|help| help.len() > 5), "{name}: {id}");
         }
     }
 }

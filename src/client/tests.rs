@@ -364,3 +364,68 @@ async fn what_makes_no_sense_is_refused() {
         Err(ClientError::Url(_))
     ));
 }
+
+#[tokio::test]
+async fn settings_are_stored_shown_with_their_source_and_returned_to_the_default() {
+    use crate::broker::{ConfigEdit::*, ConfigError, ConfigSource};
+    let weir = cluster("t", 1).await;
+    let (broker, session) = (weir.broker(), weir.session());
+    let topic = ConfigResource::Topic("t".to_owned());
+    let name = "retention.ms".to_owned();
+    let names = [name.clone()];
+    let shown = async || {
+        let found = broker
+            .describe_configs(session, &topic, Some(&names))
+            .await
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        (found[0].value.clone().unwrap(), found[0].source)
+    };
+    let default = ("604800000".to_owned(), ConfigSource::Default);
+    assert_eq!(shown().await, default);
+
+    let edit = |edit| BTreeMap::from([(name.clone(), edit)]);
+    let five = || edit(Set("5".to_owned()));
+    broker
+        .alter_configs(session, &topic, five(), true)
+        .await
+        .unwrap();
+    assert_eq!(shown().await, default);
+    broker
+        .alter_configs(session, &topic, five(), false)
+        .await
+        .unwrap();
+    assert_eq!(shown().await, ("5".to_owned(), ConfigSource::Topic));
+    broker
+        .replace_configs(session, &topic, BTreeMap::new(), false)
+        .await
+        .unwrap();
+    assert_eq!(shown().await, default);
+
+    let hours = BTreeMap::from([("log.retention.hours".to_owned(), Set("1".to_owned()))]);
+    let cluster = ConfigResource::Cluster;
+    broker
+        .alter_configs(session, &cluster, hours, false)
+        .await
+        .unwrap();
+    assert_eq!(shown().await, ("3600000".to_owned(), ConfigSource::Cluster));
+    let set = broker
+        .describe_configs(session, &cluster, None)
+        .await
+        .unwrap();
+    assert_eq!(set.len(), 1);
+
+    let bad = broker
+        .alter_configs(session, &topic, edit(Set("-2".to_owned())), false)
+        .await;
+    assert!(matches!(
+        bad,
+        Err(TopicError::InvalidConfig(ConfigError::Invalid { .. }))
+    ));
+    let absent = ConfigResource::Topic("absent".to_owned());
+    let bad = broker.alter_configs(session, &absent, five(), false).await;
+    assert!(matches!(bad, Err(TopicError::UnknownName(_))));
+    let node = ConfigResource::Node(7);
+    let bad = broker.alter_configs(session, &node, five(), false).await;
+    assert!(matches!(bad, Err(TopicError::InvalidRequest(_))));
+}
