@@ -220,6 +220,7 @@ impl Broker {
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
+        self.read_ahead(state, partitions, limits);
         let mut answer = Vec::with_capacity(partitions.len());
         let mut left = limits.max_bytes;
         let mut empty = true;
@@ -240,6 +241,22 @@ impl Broker {
             answer.push(read);
         }
         answer
+    }
+
+    /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
+    /// as much again, which the next fetch will want.
+    fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
+        for times in 1..=2 {
+            let mut left = limits.max_bytes;
+            for wanted in partitions {
+                let bytes = wanted.max_bytes.min(left);
+                left -= bytes;
+                if let Ok((_, partition)) = find(state, wanted) {
+                    let reader = &self.inner.reader;
+                    reader.read_ahead(state, partition, wanted.offset, bytes * times);
+                }
+            }
+        }
     }
 
     async fn read_one(

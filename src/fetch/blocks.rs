@@ -1,6 +1,7 @@
 //! Blocks of objects, cached.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use moka::future::Cache;
@@ -53,19 +54,56 @@ pub struct Blocks {
 struct Pool {
     cache: Cache<Key, Bytes>,
     loads: Arc<Semaphore>,
+    ahead: Ahead,
 }
+
+/// The blocks that were loaded ahead of their reader and not read yet. Bounded to half of the cache, for all
+/// readers together: more would push each other out before anybody reads them.
+#[derive(Clone)]
+struct Ahead {
+    unread: Arc<Mutex<HashSet<Key>>>,
+    most: usize,
+}
+
+impl Ahead {
+    fn unread(&self) -> MutexGuard<'_, HashSet<Key>> {
+        // Nothing in a critical section panics half-way through a change.
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the block may be loaded ahead; if so it counts until it is read or evicted.
+    fn begin(&self, key: Key) -> bool {
+        let mut unread = self.unread();
+        unread.len() < self.most && unread.insert(key)
+    }
+
+    fn end(&self, key: &Key) {
+        self.unread().remove(key);
+    }
+}
+
+/// The least number of blocks that may be loaded ahead.
+const LEAST_AHEAD: usize = 8;
 
 impl Pool {
     fn new(size: u64, loads: usize) -> Pool {
+        let blocks = usize::try_from(size / BLOCK / 2).unwrap_or(usize::MAX);
+        let ahead = Ahead {
+            unread: Arc::default(),
+            most: blocks.max(LEAST_AHEAD),
+        };
+        let evicted = ahead.clone();
         let cache = Cache::builder()
             // The default policy admits by frequency and would turn away what was just written.
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_: &Key, block: &Bytes| u32::try_from(block.len()).unwrap_or(u32::MAX))
             .max_capacity(size)
+            .eviction_listener(move |key: Arc<Key>, _, _| evicted.end(&key))
             .build();
         Pool {
             cache,
             loads: Arc::new(Semaphore::new(loads)),
+            ahead,
         }
     }
 }
@@ -99,7 +137,7 @@ pub fn split(parts: &[Bytes]) -> Vec<Bytes> {
 impl Blocks {
     /// An empty cache over `store`.
     pub fn new(store: Store, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
-        let catch_up = options.size.0 / 4;
+        let catch_up = options.size.0 / 2;
         let tail = options.size.0 - catch_up;
         Blocks {
             store,
@@ -128,6 +166,7 @@ impl Blocks {
         let key = (object, index);
         for pool in [&self.tail, &self.catch_up] {
             if let Some(block) = pool.cache.get(&key).await {
+                pool.ahead.end(&key);
                 self.metrics.hits.inc();
                 return Ok(block);
             }
@@ -138,23 +177,27 @@ impl Blocks {
             .cache
             .try_get_with(key, self.load(key, &pool.loads))
             .await;
+        pool.ahead.end(&key);
         self.note_size();
         block
     }
 
-    /// Loads a block that will be wanted, in the background, unless it is there or the pool is busy.
+    /// Loads a block that will be wanted, in the background, unless it is there or enough is loaded ahead.
     pub(super) fn prefetch(&self, object: ObjectRef, index: u64, recent: bool) {
         let key = (object, index);
         let pool = if recent { &self.tail } else { &self.catch_up };
         let cached = self.tail.cache.contains_key(&key) || self.catch_up.cache.contains_key(&key);
-        if cached || pool.loads.available_permits() == 0 {
+        if cached || !pool.ahead.begin(key) {
             return;
         }
         self.metrics.readahead.inc();
-        let (blocks, cache, loads) = (self.clone(), pool.cache.clone(), pool.loads.clone());
+        let (blocks, pool) = (self.clone(), pool.clone());
         tokio::spawn(async move {
-            // Who wants the block meets the error, if it lasts.
-            let _ = cache.try_get_with(key, blocks.load(key, &loads)).await;
+            let load = blocks.load(key, &pool.loads);
+            if pool.cache.try_get_with(key, load).await.is_err() {
+                // Who wants the block meets the error, if it lasts.
+                pool.ahead.end(&key);
+            }
         });
     }
 

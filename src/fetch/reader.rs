@@ -21,9 +21,6 @@ const RECENT_COMMITS: u64 = 1024;
 /// How long ago a recent segment was minted at most, in milliseconds.
 const RECENT_MILLIS: i64 = 60_000;
 
-/// How far ahead of a reader who is not at the tail blocks are loaded.
-const READAHEAD_BYTES: u64 = 8 << 20;
-
 /// How many blocks one read asks for ahead of their turn.
 const MAX_PREFETCH: usize = 32;
 
@@ -88,10 +85,21 @@ impl Reader {
         offset: Offset,
         limits: ReadLimits,
     ) -> Result<Bytes, ReadError> {
-        self.read_ahead(state, partition, offset, limits.max_bytes);
+        // Objects may be many and small: the next are loaded while one is read.
+        let mut ahead = wanted_blocks(state, partition, offset, limits.max_bytes);
+        for (object, index, recent) in ahead.by_ref().take(MAX_PREFETCH) {
+            self.blocks.prefetch(object, index, recent);
+        }
         let mut records = BytesMut::new();
+<<<<<<< HEAD
         let mut count = 0;
         'slices: for (base, slice) in partition.slices_from(offset) {
+=======
+        for (base, slice) in partition.slices_from(offset) {
+            if let Some((object, index, recent)) = ahead.next() {
+                self.blocks.prefetch(object, index, recent);
+            }
+>>>>>>> bench
             let mut walk = Walk::new(self, state, id, base, slice);
             while let Some(batch) = walk.next().await? {
                 if batch.end <= offset {
@@ -141,29 +149,41 @@ impl Reader {
         Ok(None)
     }
 
-    /// Asks for the blocks that a read of `max_bytes` from `offset` will want, and for some behind them, so that
-    /// many small objects are loaded side by side. A reader at the tail finds all of them cached.
-    fn read_ahead(&self, state: &State, partition: &Partition, offset: Offset, max_bytes: usize) {
-        let budget = (max_bytes as u64).min(READAHEAD_BYTES) + READAHEAD_BYTES;
-        let mut ahead = 0;
-        let mut asked = 0;
-        let mut last = None;
-        for (_, slice) in partition.slices_from(offset) {
-            let recent = is_recent(state, slice.object);
-            let end = slice.start + slice.len;
-            for index in slice.start / BLOCK..end.div_ceil(BLOCK) {
-                if ahead > budget || asked > MAX_PREFETCH {
-                    return;
-                }
-                let key = (slice.object, index);
-                if last.replace(key) != Some(key) {
-                    asked += 1;
-                    self.blocks.prefetch(slice.object, index, recent);
-                }
-                ahead += slice.len.min(BLOCK);
-            }
+    /// Asks for the blocks that a read of `bytes` from `offset` will want, so that they are loaded side by side.
+    /// A reader at the tail finds all of them cached.
+    pub fn read_ahead(&self, state: &State, partition: &Partition, offset: Offset, bytes: usize) {
+        let blocks = wanted_blocks(state, partition, offset, bytes);
+        for (object, index, recent) in blocks.take(MAX_PREFETCH) {
+            self.blocks.prefetch(object, index, recent);
         }
     }
+}
+
+/// The blocks that a read of `bytes` from `offset` wants, in order, and whether they are recent. Each is named
+/// once for all the slices in a row that lie in it.
+fn wanted_blocks(
+    state: &State,
+    partition: &Partition,
+    offset: Offset,
+    bytes: usize,
+) -> impl Iterator<Item = (ObjectRef, u64, bool)> {
+    let mut before = 0;
+    let mut last = None;
+    partition
+        .slices_from(offset)
+        .take_while(move |(_, slice)| {
+            let wanted = before <= bytes as u64;
+            before += slice.len;
+            wanted
+        })
+        .flat_map(move |(_, slice)| {
+            let recent = is_recent(state, slice.object);
+            let end = (slice.start + slice.len).div_ceil(BLOCK);
+            (slice.start / BLOCK..end).map(move |index| (slice.object, index, recent))
+        })
+        .filter(move |(object, index, _)| {
+            last.replace((*object, *index)) != Some((*object, *index))
+        })
 }
 
 fn is_recent(state: &State, object: ObjectRef) -> bool {
