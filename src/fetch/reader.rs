@@ -91,15 +91,11 @@ impl Reader {
             self.blocks.prefetch(object, index, recent);
         }
         let mut records = BytesMut::new();
-<<<<<<< HEAD
         let mut count = 0;
         'slices: for (base, slice) in partition.slices_from(offset) {
-=======
-        for (base, slice) in partition.slices_from(offset) {
             if let Some((object, index, recent)) = ahead.next() {
                 self.blocks.prefetch(object, index, recent);
             }
->>>>>>> bench
             let mut walk = Walk::new(self, state, id, base, slice);
             while let Some(batch) = walk.next().await? {
                 if batch.end <= offset {
