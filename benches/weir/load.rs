@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
-use rand::Rng;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use weir::env::Env;
 
 use crate::stats::Samples;
 use crate::wire::{Connection, Producer, batch, stamp};
@@ -32,7 +34,8 @@ const MOST_BYTES: u64 = 2 << 30;
 /// Bytes that nothing can compress.
 pub(crate) fn noise(len: usize) -> Bytes {
     let mut bytes = vec![0; len];
-    rand::rng().fill_bytes(&mut bytes);
+    let (seed, _) = Env::system().random_uuid().as_u64_pair();
+    StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes.into()
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::*;
@@ -270,4 +271,36 @@ async fn commits_of_a_node_begin_at_least_the_interval_apart_but_a_lone_one_at_o
     );
     tokio::time::sleep(interval * 2).await;
     assert!(took().await < interval / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_time_for_a_fresh_state_costs_a_probe_only_if_no_commit_brings_it() {
+    let store = Store::memory();
+    let (a, b) = (start(&store, 1).await, start(&store, 2).await);
+    let probes = || store.metrics().requests(RequestKind::CommitProbe);
+    let patience = Duration::from_millis(500);
+
+    let (before, due) = (probes(), Instant::now() + patience);
+    let commit = async {
+        tokio::time::sleep(patience / 2).await;
+        a.manifest.commit(vec![create_topic("t", 1)]).await.unwrap()
+    };
+    let (fresh, _) = tokio::join!(a.manifest.fresh_by(due), commit);
+    assert!(fresh.unwrap().topic_by_name("t").is_some());
+    assert!(Instant::now() < due);
+    assert_eq!(probes(), before);
+
+    b.manifest.commit(vec![create_topic("u", 2)]).await.unwrap();
+    let (before, due) = (probes(), Instant::now() + patience);
+    let fresh = a.manifest.fresh_by(due).await.unwrap();
+    assert!(fresh.topic_by_name("u").is_some());
+    assert!(Instant::now() >= due);
+    assert!(probes() > before);
+
+    // Who does not wait any more costs nothing.
+    let (before, due) = (probes(), Instant::now() + patience);
+    let gone = tokio::time::timeout(patience / 2, a.manifest.fresh_by(due)).await;
+    assert!(gone.is_err());
+    tokio::time::sleep(patience).await;
+    assert_eq!(probes(), before);
 }
