@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Endpoints, GroupBounds, GroupSettings, NodeProperties, Unavailable};
+use crate::broker::{
+    self, Broker, Endpoints, GroupBounds, GroupSettings, NodeProperties, Reach, Unavailable,
+};
 use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{self, GroupMetrics};
@@ -62,7 +64,7 @@ pub struct Server {
     node: Node,
     id: NodeId,
     listening: BTreeMap<Protocol, SocketAddr>,
-    fronts: Vec<JoinHandle<()>>,
+    fronts: JoinSet<()>,
     stop_fronts: CancellationToken,
     grace: Duration,
 }
@@ -106,11 +108,11 @@ impl Server {
 
         let stop_fronts = CancellationToken::new();
         let grace = config.listen.shutdown_grace;
-        let mut fronts = Vec::new();
+        let mut fronts = JoinSet::new();
         if let Some(listener) = kafka_listener {
             let options = kafka_options(&config);
             let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
-            fronts.push(tokio::spawn(async move {
+            fronts.spawn(async move {
                 let closing = kafka::serve(listener, broker, options, kafka_metrics, stop).await;
                 if closing.dropped > 0 {
                     tracing::warn!(
@@ -118,17 +120,21 @@ impl Server {
                         "dropped before they were done"
                     );
                 }
-            }));
+            });
         }
         if let Some((listener, _)) = http_listener {
             let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
             let telemetry = Arc::new(telemetry);
-            fronts.push(tokio::spawn(async move {
+            fronts.spawn(async move {
                 if let Err(error) = http::serve(listener, broker, telemetry, stop).await {
                     tracing::error!(%error, "the HTTP front end failed");
                 }
-            }));
+            });
         }
+        let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
+        fronts.spawn(async move {
+            let _ = stop.run_until_cancelled(watch_peers(broker)).await;
+        });
         Ok(Server {
             node,
             id,
@@ -159,9 +165,13 @@ impl Server {
         let failure = tokio::select! {
             () = shutdown => None,
             why = self.node.failed() => Some(why),
+            Some(ended) = self.fronts.join_next() => {
+                let why = ended.err().map_or("it ended".to_owned(), |panic| panic.to_string());
+                Some(Stopped::Halted(format!("a front end: {why}").into()))
+            }
         };
         self.stop_fronts.cancel();
-        let fronts = futures::future::join_all(self.fronts);
+        let fronts = async { while self.fronts.join_next().await.is_some() {} };
         if tokio::time::timeout(self.grace, fronts).await.is_err() {
             tracing::warn!("clients did not let go within the grace period");
         }
@@ -172,6 +182,39 @@ impl Server {
                 Ok(())
             }
         }
+    }
+}
+
+/// How often the other nodes' addresses are looked at while this one has clients.
+const PEER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long connecting to another node may take.
+const PEER_PATIENCE: Duration = Duration::from_millis(400);
+
+/// Looks whether the other nodes still listen, so that clients are not sent to one that was killed.
+async fn watch_peers(broker: Broker) {
+    loop {
+        tokio::time::sleep(PEER_INTERVAL).await;
+        if broker.clients() == 0 {
+            continue;
+        }
+        let looks =
+            broker
+                .peers(Protocol::Kafka.name())
+                .into_iter()
+                .map(|(peer, address)| async move {
+                    let connect = tokio::net::TcpStream::connect(address);
+                    let reach = match tokio::time::timeout(PEER_PATIENCE, connect).await {
+                        Ok(Ok(_)) => Reach::Reached,
+                        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                            Reach::Refused
+                        }
+                        _ => Reach::Unknown,
+                    };
+                    (peer, reach)
+                });
+        let seen = futures::future::join_all(looks).await;
+        broker.note_reach(&seen);
     }
 }
 

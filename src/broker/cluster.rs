@@ -77,7 +77,10 @@ impl Broker {
         let now = self.inner.env.now().max(state.time());
         let own = self.own_endpoint(protocol).unwrap_or_default();
         let mut by_address: BTreeMap<String, NodeView> = BTreeMap::new();
-        for (id, node) in state.nodes().filter(|(_, node)| node.lease_until() >= now) {
+        for (id, node) in state
+            .nodes()
+            .filter(|(_, node)| node.lease_until() >= now && !self.is_gone(node.incarnation()))
+        {
             let Some(address) = node.endpoints().get(protocol) else {
                 continue;
             };

@@ -147,13 +147,16 @@ impl Broker {
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
-            if (bytes >= limits.min_bytes && bytes > 0) || (is_fresh && failed) {
+            // An answer without records, or with an error, must be so in an up-to-date state.
+            let certain = bytes > 0 && !failed || is_fresh;
+            if partitions.is_empty() || (certain && (bytes >= limits.min_bytes || failed)) {
                 return answer;
             }
             following.get_or_insert_with(|| self.inner.manifest.follow());
-            // What is missing may have been written through another node. An error is answered as soon as that
-            // is ruled out; who waits for more needs to know when the time is over.
-            let due = if failed { Instant::now() } else { deadline };
+            // What is missing may have been written through another node. Who need not wait is answered as soon
+            // as that is ruled out; who waits for more needs to know when the time is over.
+            let at_once = failed || bytes >= limits.min_bytes;
+            let due = if at_once { Instant::now() } else { deadline };
             let mut fresh = pin!(self.fresh_by(due));
             loop {
                 tokio::select! {
@@ -181,7 +184,7 @@ impl Broker {
                         if self.has_more(&state, partitions, &answer) {
                             break;
                         }
-                        if failed {
+                        if at_once {
                             return answer;
                         }
                     }
@@ -233,7 +236,7 @@ impl Broker {
             };
             if let Ok(read) = &read {
                 left = left.saturating_sub(read.len());
-                empty &= read.len() == 0;
+                empty &= read.is_empty();
             }
             answer.push(read);
         }

@@ -45,11 +45,11 @@ pub use groups::{
     Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
     Synced,
 };
-pub use lease::{Endpoints, Presence};
+pub use lease::{Endpoints, Presence, Reach};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
-pub use topics::{NewTopic, TopicError, TopicRef, TopicView};
+pub use topics::{MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Default for BrokerSettings {
     fn default() -> BrokerSettings {
         BrokerSettings {
             request_timeout: Duration::from_secs(30),
-            node_lease: Duration::from_secs(10),
+            node_lease: Duration::from_secs(5),
             groups: GroupSettings::default(),
         }
     }

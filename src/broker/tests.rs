@@ -247,6 +247,36 @@ async fn a_waiting_fetch_on_another_node_is_answered_soon_after_the_append() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fetch_that_need_not_wait_does_not() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    let began = tokio::time::Instant::now();
+    let max_wait = Duration::from_secs(30);
+    let no_bytes = FetchLimits {
+        min_bytes: 0,
+        max_wait,
+        ..AT_ONCE
+    };
+    let answer = a
+        .broker()
+        .fetch(&session(), &[from("t", 0)], no_bytes)
+        .await;
+    assert!(answer[0].as_ref().unwrap().is_empty());
+    let waiting = FetchLimits {
+        max_wait,
+        ..AT_ONCE
+    };
+    assert!(a.broker().fetch(&session(), &[], waiting).await.is_empty());
+    let answer = a.broker().fetch(&session(), &[from("t", 9)], waiting).await;
+    assert!(matches!(
+        answer[0],
+        Err(FetchError::OffsetOutOfRange { .. })
+    ));
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_offset_is_found_by_time_to_the_record() {
     let store = Store::memory();
     let a = node(&store, 1, |_| {}).await;

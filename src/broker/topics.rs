@@ -47,6 +47,17 @@ pub struct NewTopic {
     pub configs: BTreeMap<String, Option<String>>,
 }
 
+/// A topic to be given more partitions.
+#[derive(Clone, Debug)]
+pub struct MorePartitions {
+    /// Its name.
+    pub topic: String,
+    /// How many it has afterwards.
+    pub total: i32,
+    /// Kafka's manual assignment of the new ones to nodes, of which only the length is checked.
+    pub assignment: Option<Vec<Vec<i32>>>,
+}
+
 /// Why an operation on a topic failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
@@ -235,32 +246,29 @@ impl Broker {
         Ok(found)
     }
 
-    /// Raises the numbers of partitions. `assignments` is Kafka's manual assignment of the new
-    /// partitions, of which only the length is checked.
+    /// Raises the numbers of partitions; each topic has its own outcome.
     pub async fn create_partitions(
         &self,
         session: &Session,
-        topics: Vec<(String, i32, Option<Vec<Vec<i32>>>)>,
+        topics: Vec<MorePartitions>,
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         self.authorize(session);
         let state = self.fresh().await?;
         let mut checked: Vec<_> = topics
             .iter()
-            .map(|(name, total, assignment)| {
-                check_growth(&state, name, *total, assignment.as_deref())
-            })
+            .map(|more| check_growth(&state, more))
             .collect();
-        refuse_repeated(topics.iter().map(|(name, ..)| name.as_str()), &mut checked);
+        refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
         if !validate_only {
             let ops = checked.iter().flatten().cloned().collect();
             let mut outcomes = self.commit_some(ops).await?.into_iter();
-            for ((name, ..), result) in topics.iter().zip(&mut checked) {
+            for (more, result) in topics.iter().zip(&mut checked) {
                 if result.is_ok()
                     && let Some(Err(rejected)) = outcomes.next()
                 {
                     *result = Err(match rejected {
-                        Rejected::UnknownTopic(_) => TopicError::UnknownName(name.clone()),
+                        Rejected::UnknownTopic(_) => TopicError::UnknownName(more.topic.clone()),
                         rejected => TopicError::InvalidPartitions(rejected.to_string()),
                     });
                 }
@@ -318,12 +326,13 @@ fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicEr
     Ok(i32::try_from(assignment.len()).unwrap_or(i32::MAX))
 }
 
-fn check_growth(
-    state: &State,
-    name: &str,
-    total: i32,
-    assignment: Option<&[Vec<i32>]>,
-) -> Result<Op, TopicError> {
+fn check_growth(state: &State, more: &MorePartitions) -> Result<Op, TopicError> {
+    let MorePartitions {
+        topic: name,
+        total,
+        assignment,
+    } = more;
+    let total = *total;
     let topic = state
         .topic_by_name(name)
         .ok_or_else(|| TopicError::UnknownName(name.to_owned()))?;
@@ -335,7 +344,10 @@ fn check_growth(
         )));
     }
     let added = usize::try_from(total - current).unwrap_or(0);
-    if assignment.is_some_and(|assignment| assignment.len() != added) {
+    if assignment
+        .as_ref()
+        .is_some_and(|assignment| assignment.len() != added)
+    {
         return Err(TopicError::InvalidReplicaAssignment(format!(
             "an assignment names the nodes of each of the {added} new partitions"
         )));

@@ -7,6 +7,7 @@ use super::{CliError, Output};
 use crate::client::Client;
 use crate::config::ClientConfig;
 use crate::env::Env;
+use crate::node::NodeOptions;
 use crate::store::{Store, StoreMetrics, StoreUrl};
 
 /// What a command works with.
@@ -35,13 +36,15 @@ impl Context {
         flushed.map(|()| done)
     }
 
-    /// Opens the store alone, for what looks at objects and not at the cluster.
+    /// Opens the store alone, for what looks at objects and not at the cluster. A person waits for the
+    /// answer, so a request that fails is not repeated for as long as a node would.
     pub(super) async fn open_store(&self) -> Result<Store, CliError> {
         let settings = &self.config.store;
         let url: StoreUrl = settings.store.parse()?;
-        let options =
-            crate::node::NodeOptions::from_config(settings, &self.config.node, self.env.clone())?;
-        Ok(Store::open(&url, options.store, StoreMetrics::default()).await?)
+        let options = NodeOptions::from_config(settings, &self.config.node, self.env.clone())?;
+        let mut options = options.store;
+        options.retry.deadline = options.retry.deadline.min(LOOKING);
+        Ok(Store::open(&url, options, StoreMetrics::default()).await?)
     }
 
     /// The wall time, for judging what is alive and reading "15min ago".
@@ -49,6 +52,9 @@ impl Context {
         self.env.now()
     }
 }
+
+/// How long a request of a command that only looks is repeated.
+const LOOKING: Duration = Duration::from_secs(10);
 
 /// How long something may take before a person is shown that it goes on.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

@@ -71,12 +71,25 @@ struct Cli {
     #[command(flatten)]
     flags: ClientFlags,
 
-    /// A TOML file with settings [env: WEIR_CONFIG].
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
-    config: Option<String>,
+    #[command(flatten)]
+    file: FileFlag,
 
     #[command(subcommand)]
     command: Command,
+}
+
+/// The flag of the configuration file. It stands before the command (or after `serve` and `settings`), since
+/// to other commands `--config` is a setting of a topic.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct FileFlag {
+    /// A TOML file with settings [env: WEIR_CONFIG].
+    #[arg(
+        id = "settings_file",
+        long = "config",
+        value_name = "FILE",
+        help_heading = "Settings"
+    )]
+    path: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,7 +153,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, world: &World) -> Result<(), CliError> {
-    let sources = sources(cli.flags, cli.config, world)?;
+    let after = match &cli.command {
+        Command::Serve(command) => command.file.path.clone(),
+        Command::Settings(command) => command.file.path.clone(),
+        _ => None,
+    };
+    let sources = sources(cli.flags, after.or(cli.file.path), world)?;
     match cli.command {
         Command::Serve(command) => {
             let sources = with_flags(sources, &command.flags);

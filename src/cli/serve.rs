@@ -3,9 +3,9 @@
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::CliError;
 use super::flags::ServeFlags;
 use super::output::Output;
+use super::{CliError, FileFlag};
 use crate::config::{ListenAddress, ServeConfig};
 use crate::server::Server;
 
@@ -15,6 +15,9 @@ use crate::server::Server;
 /// has begun and takes nothing more, for at most --shutdown-grace.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
+    #[command(flatten)]
+    pub(super) file: FileFlag,
+
     #[command(flatten)]
     pub(super) flags: ServeFlags,
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Output, OutputArgs, OutputFormat};
-use super::{CliError, Sources};
+use super::{CliError, FileFlag, Sources};
 use crate::config::{
     Group, ListenConfig, LogConfig, NodeConfig, Setting, Source, StoreConfig, settings_page,
 };
@@ -12,6 +12,9 @@ use crate::config::{
 /// Show all settings of a node, the values in force and where they come from.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
+    #[command(flatten)]
+    pub(super) file: FileFlag,
+
     /// Write the page docs/settings.md instead.
     #[arg(long)]
     markdown: bool,

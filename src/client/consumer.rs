@@ -197,10 +197,6 @@ impl Consumer {
     ///
     /// # Errors
     /// It may be called again: after an error the consumer is where it was.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "it is asynchronous and fallible; the name is what people look for"
-    )]
     pub async fn next(&mut self) -> Result<Option<ConsumedRecord>, ClientError> {
         self.settle_handed_out();
         loop {

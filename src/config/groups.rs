@@ -54,7 +54,7 @@ settings! {
         follow_interval: Option<Duration> = "",
         /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
         /// given up when it lapses.
-        node_lease: Duration = "10s",
+        node_lease: Duration = "5s",
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",
@@ -63,7 +63,7 @@ settings! {
         /// How large a segment grows before the next is begun.
         segment_size: ByteCount = "8MiB",
         /// How many segments are uploaded at once.
-        upload_parallelism: u32 = "4",
+        upload_parallelism: u32 = "8",
         /// How many bytes of messages are kept in memory for consumers.
         cache: ByteCount = "128MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.

@@ -37,6 +37,10 @@ impl fmt::Debug for Env {
 
 impl Env {
     /// The machine's clocks and randomness.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that takes the machine's"
+    )]
     pub fn system() -> Env {
         Env::new(
             Arc::new(SystemClock::new()),

@@ -215,6 +215,12 @@ impl Blocks {
         Ok(bytes)
     }
 
+    /// Counts what a reader was given.
+    pub(super) fn note_read(&self, records: u64, bytes: usize) {
+        self.metrics.records.inc_by(records);
+        self.metrics.bytes.inc_by(bytes as u64);
+    }
+
     fn note_size(&self) {
         let size = self.tail.cache.weighted_size() + self.catch_up.cache.weighted_size();
         self.metrics

@@ -15,12 +15,19 @@ pub struct FetchMetrics {
     pub readahead: Counter,
     /// Bytes in the caches.
     pub cached: Gauge,
+    /// Records handed out.
+    pub records: Counter,
+    /// Bytes of batches handed out.
+    pub bytes: Counter,
 }
 
 impl FetchMetrics {
     /// Metrics that `registry` shows.
     pub fn register(registry: &mut Registry) -> FetchMetrics {
         let m = FetchMetrics::default();
+        let out = registry.sub_registry_with_prefix("weir_fetch");
+        out.register("records", "Records handed out", m.records.clone());
+        out.register_with_unit("handed_out", "Handed out", Unit::Bytes, m.bytes.clone());
         let r = registry.sub_registry_with_prefix("weir_cache");
         r.register(
             "hits",

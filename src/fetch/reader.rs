@@ -1,6 +1,7 @@
 //! From an offset to record batches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,16 +11,13 @@ use crate::segment::{
 };
 use crate::state::{ObjectRef, Partition, Slice, State};
 use crate::store::StoreError;
-use crate::types::{Offset, Seq, Timestamp, TopicPartition};
+use crate::types::{Offset, Timestamp, TopicPartition};
 
 /// The leader epoch of every batch: leaders do not change, for there are none.
 const LEADER_EPOCH: i32 = 0;
 
-/// How many commits back from the tail count as recent.
-const RECENT_COMMITS: u64 = 1024;
-
-/// How long ago a recent segment was minted at most, in milliseconds.
-const RECENT_MILLIS: i64 = 60_000;
+/// How long ago a slice of the tail was appended at most.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// How many blocks one read asks for ahead of their turn.
 const MAX_PREFETCH: usize = 32;
@@ -91,7 +89,8 @@ impl Reader {
             self.blocks.prefetch(object, index, recent);
         }
         let mut records = BytesMut::new();
-        for (base, slice) in partition.slices_from(offset) {
+        let mut count = 0;
+        'slices: for (base, slice) in partition.slices_from(offset) {
             if let Some((object, index, recent)) = ahead.next() {
                 self.blocks.prefetch(object, index, recent);
             }
@@ -102,11 +101,13 @@ impl Reader {
                 }
                 let over = records.len() + batch.header.size > limits.max_bytes;
                 if over && !(records.is_empty() && limits.at_least_one) {
-                    return Ok(records.freeze());
+                    break 'slices;
                 }
                 walk.copy(&batch, &mut records).await?;
+                count += batch.end.since(batch.base);
             }
         }
+        self.blocks.note_read(count, records.len());
         Ok(records.freeze())
     }
 
@@ -170,7 +171,7 @@ fn wanted_blocks(
             wanted
         })
         .flat_map(move |(_, slice)| {
-            let recent = is_recent(state, slice.object);
+            let recent = is_recent(state, slice);
             let end = (slice.start + slice.len).div_ceil(BLOCK);
             (slice.start / BLOCK..end).map(move |index| (slice.object, index, recent))
         })
@@ -179,17 +180,9 @@ fn wanted_blocks(
         })
 }
 
-fn is_recent(state: &State, object: ObjectRef) -> bool {
-    match object {
-        ObjectRef::Commit(Seq(seq)) => seq + RECENT_COMMITS > state.seq().0,
-        ObjectRef::Segment(id) => {
-            let minted = id.0.get_timestamp().map_or(0, |time| time.to_unix().0);
-            let minted = i64::try_from(minted)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1000);
-            minted.saturating_add(RECENT_MILLIS) > state.time().0
-        }
-    }
+/// Whether a slice is of the tail: then its loads must not wait for those of readers who catch up.
+fn is_recent(state: &State, slice: &Slice) -> bool {
+    slice.appended_at.after(RECENT) >= state.time()
 }
 
 /// A walk over the batches of one slice.
@@ -221,7 +214,7 @@ impl<'a> Walk<'a> {
         base: Offset,
         slice: &'a Slice,
     ) -> Walk<'a> {
-        let recent = is_recent(state, slice.object);
+        let recent = is_recent(state, slice);
         Walk {
             reader,
             id,

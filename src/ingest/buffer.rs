@@ -38,7 +38,7 @@ pub struct IngestOptions {
 impl Default for IngestOptions {
     fn default() -> IngestOptions {
         IngestOptions {
-            buffer: ByteCount::mib(96),
+            buffer: ByteCount::mib(64),
             inline_limit: ByteCount::kib(512),
             segment_size: ByteCount::mib(8),
             uploads: 8,
@@ -196,6 +196,8 @@ impl Ingest {
             for batch in batches {
                 let (reply, outcome) = oneshot::channel();
                 buffer.pending_bytes += batch.bytes.len() as u64;
+                self.metrics.records.inc_by(batch.records.into());
+                self.metrics.bytes.inc_by(batch.bytes.len() as u64);
                 buffer.pending.push(Entry {
                     batch,
                     reply,

@@ -11,6 +11,10 @@ pub struct IngestMetrics {
     pub buffered: Gauge,
     /// The size of the buffer.
     pub buffer_size: Gauge,
+    /// Records admitted.
+    pub records: Counter,
+    /// Bytes of batches admitted.
+    pub bytes: Counter,
     /// Appends that had to wait for room.
     pub waits: Counter,
     /// Bytes that travelled in commits.
@@ -41,6 +45,8 @@ impl IngestMetrics {
             bytes(),
             m.buffer_size.clone(),
         );
+        r.register("records", "Records taken in", m.records.clone());
+        r.register_with_unit("taken", "Taken in", bytes(), m.bytes.clone());
         r.register(
             "buffer_waits",
             "Appends that had to wait for room",

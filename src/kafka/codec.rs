@@ -1,7 +1,7 @@
 //! Frames as requests, and responses as frames.
 //!
 //! A request frame is a header and a body. The header is read here by hand, as its first eight bytes
-//! decide everything else; the body goes through the [`guard`](super::guard) and then to the codec.
+//! decide everything else; the body goes through the [`guard`] and then to the codec.
 //! Record batches stay opaque bytes that refer to the frame.
 
 use bytes::{BufMut, Bytes, BytesMut};

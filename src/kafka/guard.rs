@@ -232,7 +232,7 @@ impl Walk<'_> {
     }
 
     fn elements(&mut self, element: &Shape, count: usize, tagged: bool) -> Result<(), Refused> {
-        let each = element.memory(self.version, tagged);
+        let each = element.memory(tagged);
         self.remember(count.saturating_mul(each))?;
         for _ in 0..count {
             self.fields(element, tagged)?;

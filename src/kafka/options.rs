@@ -36,7 +36,7 @@ impl Default for KafkaOptions {
             max_fetch_size: ByteCount::mib(55),
             request_memory: ByteCount::mib(128),
             response_memory: ByteCount::mib(128),
-            max_in_flight: 16,
+            max_in_flight: 1000,
             max_idle: Duration::from_secs(600),
             max_stall: Duration::from_secs(30),
             drain: Duration::from_secs(10),

@@ -225,18 +225,17 @@ pub(crate) struct KafkaService {
     shared: Arc<Shared>,
     client: Client,
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Tells the broker that somebody is here.
-    _presence: Presence,
+    /// Tells the broker that a client is here, from its first request on: who only connects is none.
+    presence: Option<Presence>,
 }
 
 impl KafkaService {
     pub(crate) fn new(shared: Arc<Shared>, client: Client) -> KafkaService {
-        let _presence = shared.broker.client_arrived();
         KafkaService {
             shared,
             client,
             turn: Arc::default(),
-            _presence,
+            presence: None,
         }
     }
 
@@ -257,6 +256,8 @@ impl Service for KafkaService {
     fn accept(&mut self, frame: Frame) -> Result<Call, Violation> {
         let Frame { body, mut permit } = frame;
         self.shared.metrics.received(body.len() + 4);
+        self.presence
+            .get_or_insert_with(|| self.shared.broker.client_arrived());
         let (header, body) = match codec::open(&body)? {
             Opening::Request(header, body) => (header, body),
             Opening::UnknownApiVersions { correlation } => {

@@ -43,6 +43,8 @@ mod snapshot;
 mod tail;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};

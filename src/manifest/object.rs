@@ -48,8 +48,17 @@ pub struct LoggedCommit {
     pub data_start: u64,
     /// The size of the object in bytes.
     pub object_len: u64,
-    /// The whole object, if as much was read.
+    /// The whole object, if as much was read and its data is sound. Damaged data does not concern the fold: who
+    /// reads a batch in it meets the damage.
     pub whole: Option<Bytes>,
+}
+
+/// Whether `prefix` is the whole object, with every checksum right.
+fn is_sound(object: &str, prefix: &Bytes, object_len: u64) -> bool {
+    prefix.len() as u64 == object_len
+        && Object::decode_as(object, ObjectKind::Commit, prefix)
+            .inspect_err(|error| tracing::error!(%error, "a commit's records are damaged"))
+            .is_ok()
 }
 
 /// A commit ready to be stored.
@@ -87,14 +96,7 @@ impl LoggedCommit {
         prefix: &Bytes,
         object_len: u64,
     ) -> Result<LoggedCommit, ObjectError> {
-        let is_whole = prefix.len() as u64 == object_len;
-        let (header, head) = if is_whole {
-            let whole = Object::decode_as(object, ObjectKind::Commit, prefix)?;
-            (whole.header, whole.head)
-        } else {
-            let part = ObjectHead::decode(object, ObjectKind::Commit, prefix)?;
-            (part.header, part.head)
-        };
+        let ObjectHead { header, head } = ObjectHead::decode(object, ObjectKind::Commit, prefix)?;
         let commit = minicbor::decode(&head).map_err(|cause| ObjectError::Content {
             object: object.to_owned(),
             cause,
@@ -104,7 +106,7 @@ impl LoggedCommit {
             commit,
             data_start: header.data_range().start,
             object_len,
-            whole: is_whole.then(|| prefix.clone()),
+            whole: is_sound(object, prefix, object_len).then(|| prefix.clone()),
         })
     }
 }

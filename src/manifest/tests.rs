@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op, Rejected};
-use crate::store::{ObjectPath, ObjectPrefix, RequestKind, Store};
+use crate::store::{Fault, Faulty, ObjectPath, ObjectPrefix, RequestKind, Store};
 use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
 use tokio_util::sync::CancellationToken;
 
@@ -222,4 +222,85 @@ async fn who_has_time_for_a_fresh_state_costs_a_probe_only_if_no_commit_brings_i
     assert!(gone.is_err());
     tokio::time::sleep(patience).await;
     assert_eq!(probes(), before);
+}
+
+/// A tenth of the requests fails before it is applied, a tenth after it.
+fn unreliable(seed: u64) -> impl Fn(usize) -> Fault + Send + Sync + 'static {
+    move |request| {
+        let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ request as u64;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        match (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 32 & 0xff {
+            0..26 => Fault::Fails,
+            26..52 => Fault::AnswerLost,
+            _ => Fault::None,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_becomes_of_requests_every_op_is_folded_once() {
+    for seed in 0..20 {
+        let (store, _) = Faulty::store(unreliable(seed));
+        let mut nodes = Vec::new();
+        for node in 0..3 {
+            nodes.push(start(&store, seed * 10 + node).await);
+        }
+        let tasks: Vec<_> = (0..60)
+            .map(|n| {
+                let manifest = nodes[n % 3].manifest.clone();
+                let op = Op::AllocateProducerIds { count: 1 };
+                tokio::spawn(async move { manifest.commit_one(op).await })
+            })
+            .collect();
+        let mut ids = Vec::new();
+        for task in tasks {
+            match task.await.unwrap().unwrap() {
+                Ok(Applied::ProducerIds(id)) => ids.push(id.0),
+                other => panic!("seed {seed}: {other:?}"),
+            }
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, (0..60).collect::<Vec<_>>(), "seed {seed}");
+        let mut states = Vec::new();
+        for node in &nodes {
+            states.push(node.manifest.fresh().await.unwrap());
+        }
+        let newest = states.iter().map(|state| state.seq()).max().unwrap();
+        let same: Vec<_> = states
+            .iter()
+            .filter(|state| state.seq() == newest)
+            .map(|s| s.to_bytes())
+            .collect();
+        assert!(
+            same.windows(2).all(|pair| pair[0] == pair[1]),
+            "seed {seed}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_of_a_node_begin_at_least_the_interval_apart_but_a_lone_one_at_once() {
+    let interval = std::time::Duration::from_millis(100);
+    let options = ManifestOptions {
+        commit_interval: interval,
+        ..ManifestOptions::default()
+    };
+    let a = start_with(&Store::memory(), 1, options).await;
+    let took = async || {
+        let began = tokio::time::Instant::now();
+        a.manifest
+            .commit_one(Op::AllocateProducerIds { count: 1 })
+            .await
+            .unwrap()
+            .unwrap();
+        began.elapsed()
+    };
+    assert!(took().await < interval / 10);
+    let second = took().await;
+    assert!(
+        (interval * 9 / 10..interval * 2).contains(&second),
+        "{second:?}"
+    );
+    tokio::time::sleep(interval * 2).await;
+    assert!(took().await < interval / 10);
 }

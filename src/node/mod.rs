@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::broker::{Broker, BrokerParts};
 use crate::fetch::{Blocks, Reader, split};
@@ -41,8 +41,10 @@ pub struct Node {
     cluster: Cluster,
     stop_background: CancellationToken,
     stop_manifest: CancellationToken,
-    background: Vec<JoinHandle<()>>,
+    background: JoinSet<()>,
     tail: JoinHandle<Result<(), Stopped>>,
+    /// A node that is dropped ends its tasks.
+    _ends: [DropGuard; 2],
 }
 
 impl Node {
@@ -98,16 +100,12 @@ impl Node {
         });
         let (stop_manifest, stop_background) = (CancellationToken::new(), CancellationToken::new());
         let tail = tokio::spawn(tail.run(stop_manifest.clone()));
-        let background = vec![
-            tokio::spawn({
-                let (broker, stop) = (broker.clone(), stop_background.clone());
-                async move { broker.keep_lease(stop).await }
-            }),
-            tokio::spawn({
-                let (broker, stop) = (broker.clone(), stop_background.clone());
-                async move { broker.reap_groups(stop).await }
-            }),
-        ];
+        let mut background = JoinSet::new();
+        let (lease, stop) = (broker.clone(), stop_background.clone());
+        background.spawn(async move { lease.keep_lease(stop).await });
+        let (groups, stop) = (broker.clone(), stop_background.clone());
+        background.spawn(async move { groups.reap_groups(stop).await });
+        let _ends = [&stop_background, &stop_manifest].map(|stop| stop.clone().drop_guard());
         Ok(Node {
             broker,
             store,
@@ -116,6 +114,7 @@ impl Node {
             stop_manifest,
             background,
             tail,
+            _ends,
         })
     }
 
@@ -142,19 +141,26 @@ impl Node {
     /// Resolves when the node can do nothing any more though nobody told it to stop; never, if all goes
     /// well.
     pub async fn failed(&mut self) -> Stopped {
-        match (&mut self.tail).await {
-            Ok(Ok(())) => Stopped::Stopping,
-            Ok(Err(stopped)) => stopped,
-            Err(panic) => Stopped::Halted(format!("the commit loop panicked: {panic}").into()),
+        loop {
+            tokio::select! {
+                ended = &mut self.tail => return match ended {
+                    Ok(Ok(())) => Stopped::Stopping,
+                    Ok(Err(stopped)) => stopped,
+                    Err(panic) => Stopped::Halted(format!("the commit loop: {panic}").into()),
+                },
+                Some(ended) = self.background.join_next() => if let Err(panic) = ended {
+                    return Stopped::Halted(format!("a background task: {panic}").into());
+                },
+            }
         }
     }
 
     /// Stops: takes the node out of the cluster, commits what was handed in, and ends. What is not done within
     /// `grace` is left as a crash would leave it.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(mut self, grace: Duration) {
         self.stop_background.cancel();
         let orderly = async {
-            futures::future::join_all(self.background).await;
+            while self.background.join_next().await.is_some() {}
             if let Err(error) = self.broker.retire().await {
                 tracing::warn!(%error, "could not tell the others that this node stops");
             }

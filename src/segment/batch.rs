@@ -316,7 +316,7 @@ pub fn set_log_append_time(batch: &mut BytesMut, timestamp: Timestamp) -> Result
 /// Corrects the largest time stamp of a batch of `CreateTime` to the one that [`validate`] found, as
 /// Kafka does when a producer got it wrong.
 ///
-/// [`validate`]: super::validate
+/// [`validate`]: super::validate()
 pub fn set_max_timestamp(batch: &mut BytesMut, timestamp: Timestamp) -> Result<(), BatchError> {
     restamp(batch, TimestampType::Create, timestamp)
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`BatchHeader`], [`Batches`]: the header of a Kafka v2 record batch (magic 2, KIP-98), and a
 //!   walk over consecutive batches.
-//! * [`validate`]: everything a broker must know of a produced record set before it takes it.
+//! * [`validate()`]: everything a broker must know of a produced record set before it takes it.
 //! * [`decode_records`], [`first_record_at_or_after`], [`BatchBuilder`]: the records inside.
 //! * [`patch`], [`set_log_append_time`], [`set_max_timestamp`]: what a broker writes into a batch.
 //! * [`SegmentBuilder`], [`SegmentIndex`]: the segment object, batches of many partitions.
@@ -14,10 +14,10 @@
 //!
 //! * No input makes it panic or allocate by a number that the input merely claims: a slice is bounded
 //!   by the input, decompressed bytes by the caller's [`Limits`].
-//! * A batch that [`validate`] accepted holds exactly `record_count` records with the offset deltas
+//! * A batch that [`validate()`] accepted holds exactly `record_count` records with the offset deltas
 //!   `0..record_count`, so that offsets stay dense (I2).
 //! * The range that [`SegmentBuilder::push`] returns is the slice's place in the finished object, and
-//!   a slice carries a CRC32C of its own (I4): whoever reads a slice needs neither header nor index.
+//!   its batches carry their own CRC32C (I4): whoever reads a slice needs neither header nor index.
 //!
 //! Everything here is a pure function of its input: there is nothing to do after a crash or when a
 //! future is cancelled.

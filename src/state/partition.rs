@@ -194,7 +194,7 @@ impl Partition {
         }
     }
 
-    /// Whether [`Partition::expire_producers`] would forget any.
+    /// Whether `expire_producers` would forget any.
     pub fn has_producers_older_than(&self, before: Timestamp) -> bool {
         self.producers
             .values()

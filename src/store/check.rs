@@ -42,6 +42,8 @@ pub struct CheckOptions {
     pub thorough: bool,
     /// The largest difference of the clocks, beyond its uncertainty, that is accepted.
     pub clock_limit: Duration,
+    /// How long each property may take to show.
+    pub patience: Duration,
 }
 
 impl CheckOptions {
@@ -53,6 +55,7 @@ impl CheckOptions {
             race_bytes: 1024,
             thorough: false,
             clock_limit: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
         }
     }
 
@@ -64,6 +67,7 @@ impl CheckOptions {
             race_bytes: 64 * 1024,
             thorough: true,
             clock_limit: Duration::from_secs(5),
+            patience: Duration::from_secs(60),
         }
     }
 }
@@ -117,47 +121,49 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         });
         usable
     };
+    let patience = options.patience;
     let readable = add(
         "read after write",
         "A node would miss commits that were acknowledged",
-        checker.read_after_write().await,
+        within(patience, checker.read_after_write()).await,
     );
     // What cannot even be written and read has nothing more to tell.
     if readable {
         add(
             "clock",
             "Expiry, retention and signatures rest on the time; set this machine's clock by NTP",
-            checker.clock().await,
+            within(patience, checker.clock()).await,
         );
         add(
             "create refused when the object exists",
             "Two nodes could write the same commit, and one of them would lose acknowledged messages",
-            checker.refused_when_it_exists().await,
+            within(patience, checker.refused_when_it_exists()).await,
         );
         add(
             "one winner of a race",
             "Two nodes could write the same commit, and one of them would lose acknowledged messages",
-            checker.one_winner().await,
+            within(patience, checker.one_winner()).await,
         );
         add(
             "ranged reads",
             "Messages are read by ranges of objects and would be wrong",
-            checker.ranges().await,
+            within(patience, checker.ranges()).await,
         );
     }
     if readable && options.thorough {
         add(
             "list after write",
             "A node would start from an old state, and fsck would miss objects",
-            checker.listing().await,
+            within(patience, checker.listing()).await,
         );
         add(
             "delete",
             "Deleted data would come back, or storage would never be freed",
-            checker.deleting().await,
+            within(patience, checker.deleting()).await,
         );
     }
-    checker.clean_up().await;
+    // What is left over costs a few bytes.
+    let _ = tokio::time::timeout(patience, checker.clean_up()).await;
     let clock = checker.clock;
     CheckReport {
         store: store.name().to_owned(),
@@ -166,6 +172,14 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         requests: store.metrics().total().saturating_sub(before),
         millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+/// A property of a store that goes on giving answers that cannot be used is unclear, not waited for.
+async fn within(patience: Duration, property: impl Future<Output = Seen>) -> Seen {
+    let late = || Doubt::Unclear(format!("no answer that can be used within {patience:?}"));
+    tokio::time::timeout(patience, property)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 struct Checker<'a> {

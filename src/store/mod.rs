@@ -65,3 +65,5 @@ pub use url::{InvalidStoreUrl, StoreUrl};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::faults::{Fault, Faulty};

@@ -178,7 +178,7 @@ impl fmt::Display for ByteCount {
             .find(|(_, size)| self.0 >= *size)
             .copied()
             .unwrap_or(("B", 1));
-        if self.0 % size == 0 {
+        if self.0.is_multiple_of(size) {
             write!(f, "{}{unit}", self.0 / size)
         } else {
             // One decimal; exact enough for a person, and never used to read a size back.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::text::{counted, pair};
 use super::{CliError, Context};
-use crate::broker::{ConfigEdit, ConfigResource};
+use crate::broker::{ConfigEdit, ConfigResource, MorePartitions};
 
 /// Change settings of a topic or raise its number of partitions.
 #[derive(Debug, Args)]
@@ -52,7 +52,11 @@ pub(super) async fn run(command: &Alter, context: &mut Context) -> Result<(), Cl
                 output.line(&format!("changed {settings} of {name}"))?;
             }
             if let Some(partitions) = command.partitions {
-                let wanted = vec![(name.clone(), partitions, None)];
+                let wanted = vec![MorePartitions {
+                    topic: name.clone(),
+                    total: partitions,
+                    assignment: None,
+                }];
                 let done = broker.create_partitions(session, wanted, false).await?;
                 done.into_iter().collect::<Result<Vec<()>, _>>()?;
                 output.line(&format!("{name} has {partitions} partitions"))?;

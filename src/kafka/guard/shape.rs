@@ -55,9 +55,9 @@ impl Shape {
         fields + usize::from(flexible && tagged)
     }
 
-    /// The most memory that it takes when decoded, without what its arrays hold. Fields that a version does not have
-    /// take memory all the same.
-    pub(super) fn memory(&self, version: i16, tagged: bool) -> usize {
+    /// The most memory that it takes when decoded, without what its arrays hold. That is the same in all versions:
+    /// fields that a version does not have take memory, too.
+    pub(super) fn memory(&self, tagged: bool) -> usize {
         let fields: usize = self
             .fields
             .iter()
@@ -65,7 +65,7 @@ impl Shape {
                 Kind::Fixed(size) => *size.max(&4),
                 Kind::String | Kind::Bytes => 32,
                 Kind::Array(_) | Kind::Plain(_) => 24,
-                Kind::Optional(shape) | Kind::Struct(shape) => shape.memory(version, true) + 8,
+                Kind::Optional(shape) | Kind::Struct(shape) => shape.memory(true) + 8,
             })
             .sum();
         if tagged { fields + 24 } else { fields }

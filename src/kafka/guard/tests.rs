@@ -105,7 +105,7 @@ impl<'a> Maker<'a> {
                 let size = self.choose(200);
                 self.length((!null).then_some(usize::from(size)), 4);
                 if !null {
-                    self.out.extend((0..size).map(|byte| byte));
+                    self.out.extend(0..size);
                 }
             }
             Kind::Array(element) => self.array(element, null, true),

@@ -34,7 +34,7 @@ pub(super) async fn find_coordinator(
         let cluster = context.broker().cluster(&context.session, "kafka").await;
         cluster.map_err(|why| errors::find_coordinator(&why))
     } else {
-        // Retriable codes would keep a transactional producer asking for ever.
+        // A retriable code would keep Java's transactional producers asking for ever.
         let what = match request.key_type {
             1 => "transactions are not supported yet".to_owned(),
             2 => "share groups are not supported yet".to_owned(),

@@ -55,7 +55,7 @@ impl ReadRoom for Room<'_> {
 
 pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<FetchAnswer> {
     if context.version >= 7
-        && let Err(error) = session(request.session_id, request.session_epoch)
+        && let Err(error) = session(request.session_epoch)
     {
         return Ok(FetchAnswer {
             error: context.code(error),
@@ -92,10 +92,9 @@ pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<Fe
 }
 
 /// Whether a request can be answered on its own: epoch 0 asks for a session, -1 for none.
-fn session(id: i32, epoch: i32) -> Result<(), ResponseError> {
-    match (id, epoch) {
-        (_, 0 | -1) => Ok(()),
-        (0, _) => Err(ResponseError::InvalidFetchSessionEpoch),
+fn session(epoch: i32) -> Result<(), ResponseError> {
+    match epoch {
+        0 | -1 => Ok(()),
         _ => Err(ResponseError::FetchSessionIdNotFound),
     }
 }
@@ -173,11 +172,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_requests_are_answered_whatever_session_they_ask_for() {
-        for (id, epoch) in [(0, -1), (0, 0), (7, -1), (7, 0)] {
-            assert_eq!(session(id, epoch), Ok(()), "{id} {epoch}");
+    fn whole_requests_are_answered_and_others_told_that_there_is_no_session() {
+        for epoch in [-1, 0] {
+            assert_eq!(session(epoch), Ok(()), "{epoch}");
         }
-        assert_eq!(session(7, 1), Err(ResponseError::FetchSessionIdNotFound));
-        assert_eq!(session(0, 1), Err(ResponseError::InvalidFetchSessionEpoch));
+        assert_eq!(session(1), Err(ResponseError::FetchSessionIdNotFound));
     }
 }

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::broker::{ConfigResource, NewTopic, TopicRef, TopicView};
+use crate::broker::{ConfigResource, MorePartitions, NewTopic, TopicRef, TopicView};
 
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
@@ -265,7 +265,11 @@ pub(super) async fn create_partitions(
             let assignments = assignments.into_iter();
             assignments.map(|new| nodes(new.broker_ids)).collect()
         });
-        Ok((topic.name.to_string(), topic.count, assignments))
+        Ok(MorePartitions {
+            topic: topic.name.to_string(),
+            total: topic.count,
+            assignment: assignments,
+        })
     });
     let grown = each(
         wanted.collect(),

@@ -383,7 +383,7 @@ async fn each_kind_of_bad_fetch_has_its_code() {
     newer.topics[0].partitions[0].current_leader_epoch = 3;
     let answer = client.call(16, newer).await;
     assert_eq!(answer.responses[0].partitions[0].error_code, 75);
-    for (session, epoch, code) in [(9, 4, 70), (0, 4, 71), (9, -1, 0), (0, 0, 0)] {
+    for (session, epoch, code) in [(9, 4, 70), (0, 4, 70), (9, -1, 0), (0, 0, 0)] {
         let topic = FetchTopic::default().with_topic_id(id);
         let request = fetch_request(topic, 0)
             .with_session_id(session)

@@ -25,7 +25,7 @@ use crate::types::{Seq, Timestamp};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Fault {
+pub(crate) enum Fault {
     /// Nothing unusual.
     None,
     /// It is not applied, and the answer is an error such as 503.
@@ -46,7 +46,7 @@ pub(in crate::store) enum Fault {
 type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
 
 /// A store in memory with faults.
-pub(in crate::store) struct Faulty {
+pub(crate) struct Faulty {
     inner: InMemory,
     plan: Plan,
     requests: AtomicUsize,
@@ -65,7 +65,7 @@ impl fmt::Display for Faulty {
 }
 
 impl Faulty {
-    pub(in crate::store) fn store(
+    pub(crate) fn store(
         plan: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> (Store, Arc<Faulty>) {
         let faulty = Arc::new(Faulty {

@@ -1,0 +1,286 @@
+//! Objects of each format version, kept for ever: what was written once must be read always, and the same
+//! content must be written as the same bytes.
+//!
+//! A test that fails here has found a change of the format. If it is meant, it is a new version: add fixtures
+//! of it, and keep these. `WEIR_WRITE_FIXTURES=1 cargo test fixtures` writes those that do not exist.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::object::{EncodedCommit, LoggedCommit, decode_snapshot, encode_snapshot};
+use crate::state::group::{
+    Assignment, CommitOffsets, GroupAction, Join, Leaver, OffsetToCommit, OffsetToDelete, Protocol,
+    Sync,
+};
+use crate::state::op::*;
+use crate::state::{Folded, State};
+use crate::types::{
+    CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex,
+    ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
+};
+
+const DATA: &[u8] = b"the bytes of the inline appends";
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+/// Every action of a group, with every field set.
+fn actions() -> Vec<GroupAction> {
+    let (member, instance) = (MemberId::from("m-1"), Some("i-1".to_owned()));
+    let opaque = || Bytes::from_static(b"opaque").into();
+    let partition = TopicPartition {
+        topic: TopicId(uuid(1)),
+        partition: PartitionIndex(0),
+    };
+    let (generation, node) = (Generation(1), NodeId(0));
+    vec![
+        GroupAction::Join(Join {
+            member: member.clone(),
+            known: false,
+            instance: instance.clone(),
+            node,
+            client_id: "client".to_owned(),
+            client_host: "127.0.0.1".to_owned(),
+            session_timeout_millis: 10_000,
+            rebalance_timeout_millis: 60_000,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol {
+                name: "range".to_owned(),
+                metadata: opaque(),
+            }],
+            require_known_member: false,
+            supports_skip_assignment: true,
+            max_size: 100,
+            initial_delay_millis: 0,
+        }),
+        GroupAction::Sync(Sync {
+            member: member.clone(),
+            instance: instance.clone(),
+            generation,
+            node,
+            protocol_type: Some("consumer".to_owned()),
+            protocol: Some("range".to_owned()),
+            assignments: vec![Assignment {
+                member: member.clone(),
+                assignment: opaque(),
+            }],
+        }),
+        GroupAction::CommitOffsets(CommitOffsets {
+            member: Some(member.clone()),
+            instance: instance.clone(),
+            generation,
+            offsets: vec![OffsetToCommit {
+                partition,
+                offset: Offset(2),
+                leader_epoch: Some(0),
+                metadata: Some("note".to_owned()),
+            }],
+        }),
+        GroupAction::DeleteOffsets {
+            offsets: vec![OffsetToDelete {
+                partition,
+                topic: TopicName::new("orders").unwrap(),
+            }],
+        },
+        GroupAction::Adopt {
+            member: member.clone(),
+            instance: instance.clone(),
+            generation,
+            node,
+        },
+        GroupAction::ExpireMember {
+            member: member.clone(),
+            node: Some(NodeId(7)),
+        },
+        GroupAction::CompleteJoin { generation },
+        GroupAction::CompleteSync { generation },
+        GroupAction::ExpireOffsets {
+            before: Timestamp(5),
+        },
+        GroupAction::Leave {
+            members: vec![Leaver {
+                member: Some(MemberId::from("m-2")),
+                instance: None,
+            }],
+        },
+        GroupAction::Delete,
+    ]
+}
+
+/// Every op, with every field set, in an order in which most of them take effect.
+fn ops() -> Vec<Op> {
+    let topic = TopicId(uuid(1));
+    let partition = TopicPartition {
+        topic,
+        partition: PartitionIndex(0),
+    };
+    let incarnation = Incarnation(uuid(3));
+    let configs = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
+    let entry = |start, base_sequence| AppendEntry {
+        start,
+        len: 15,
+        records: 2,
+        max_timestamp: Timestamp(1_700_000_000_123),
+        producer: Some(ProducerBatch {
+            id: ProducerId(4),
+            epoch: ProducerEpoch(0),
+            base_sequence,
+        }),
+    };
+    let append = |source, entries| {
+        Op::Append(Append {
+            partition,
+            source,
+            entries,
+        })
+    };
+    let mut ops = vec![
+        Op::CreateTopic(CreateTopic {
+            id: topic,
+            name: TopicName::new("orders").unwrap(),
+            partitions: 2,
+            configs,
+        }),
+        Op::CreatePartitions { topic, total: 3 },
+        Op::AlterConfigs {
+            topic: None,
+            edits: BTreeMap::from([
+                ("num.partitions".to_owned(), Some("3".to_owned())),
+                ("log.retention.ms".to_owned(), None),
+            ]),
+        },
+        append(AppendSource::Inline, vec![entry(0, 0), entry(15, 2)]),
+        append(
+            AppendSource::Segment(SegmentId(uuid(9))),
+            vec![entry(40, 4)],
+        ),
+        Op::DeleteRecords {
+            partition,
+            before: Some(Offset(1)),
+        },
+        Op::AllocateProducerIds { count: 1000 },
+        Op::ExpireProducers {
+            before: Timestamp(1),
+        },
+        Op::RegisterNode(RegisterNode {
+            incarnation,
+            endpoints: BTreeMap::from([("kafka".to_owned(), "localhost:9092".to_owned())]),
+            rack: Some("a".to_owned()),
+            version: "0.1.0".to_owned(),
+            lease_millis: 5000,
+        }),
+        Op::RenewLease {
+            node: NodeId(0),
+            incarnation,
+            lease_millis: 300_000,
+        },
+        Op::ExpireNode {
+            node: NodeId(1),
+            incarnation,
+        },
+        Op::SnapshotTaken {
+            seq: Seq(0),
+            bytes: 1,
+        },
+    ];
+    let group = |(n, action): (usize, GroupAction)| {
+        // The last two would undo what the first ones did.
+        let group = GroupId::new(if n < 9 { "billing" } else { "other" }).unwrap();
+        Op::Group { group, action }
+    };
+    ops.extend(actions().into_iter().enumerate().map(group));
+    ops.push(Op::RetireNode {
+        node: NodeId(1),
+        incarnation,
+    });
+    ops.push(Op::DeleteTopic {
+        topic: TopicId(uuid(2)),
+    });
+    ops
+}
+
+fn commit() -> Commit {
+    Commit {
+        id: CommitId {
+            incarnation: Incarnation(uuid(3)),
+            counter: 1,
+        },
+        time: Timestamp(1_700_000_000_000),
+        ops: ops(),
+    }
+}
+
+fn state() -> State {
+    let mut state = State::new();
+    let folded = state.apply(Seq(1), &commit(), 100);
+    assert!(matches!(folded, Folded::Outcomes(_)));
+    state
+}
+
+/// The fixture, written first if it does not exist and that is asked for.
+fn fixture(name: &str, present: &Bytes) -> Bytes {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/formats")
+        .join(name);
+    if !path.exists() && std::env::var_os("WEIR_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, present).unwrap();
+    }
+    std::fs::read(path).unwrap().into()
+}
+
+#[test]
+fn a_commit_of_version_1_is_read_and_written_for_ever() {
+    let present = EncodedCommit::new(&commit(), Bytes::from_static(DATA))
+        .unwrap()
+        .object;
+    let stored = fixture("commit.1.every-op", &present);
+    let read = LoggedCommit::decode("fixture", Seq(1), &stored, stored.len() as u64).unwrap();
+    assert_eq!(read.commit, commit());
+    let start = usize::try_from(read.data_start).unwrap();
+    assert_eq!(&stored[start..start + DATA.len()], DATA);
+    assert_eq!(stored, present);
+}
+
+#[test]
+fn a_snapshot_of_version_1_is_read_and_written_for_ever() {
+    let present = encode_snapshot(&state()).unwrap();
+    let stored = fixture("snapshot.1.every-op", &present);
+    assert_eq!(
+        decode_snapshot("fixture", Seq(1), &stored).unwrap(),
+        state()
+    );
+    assert_eq!(stored, present);
+}
+
+#[test]
+fn a_variant_of_a_newer_version_says_to_upgrade() {
+    let mut head = Vec::new();
+    let mut e = minicbor::Encoder::new(&mut head);
+    // A commit with one op of the unknown variant 999.
+    e.array(3)
+        .unwrap()
+        .array(2)
+        .unwrap()
+        .bytes(&[0; 16])
+        .unwrap()
+        .u64(1)
+        .unwrap();
+    e.i64(0)
+        .unwrap()
+        .array(1)
+        .unwrap()
+        .array(2)
+        .unwrap()
+        .u32(999)
+        .unwrap();
+    e.array(0).unwrap();
+    let builder = crate::format::ObjectBuilder::new(crate::format::ObjectKind::Commit);
+    let object: Bytes = builder.finish(&head, &[]).unwrap().concat().into();
+    let error = LoggedCommit::decode("log/7", Seq(7), &object, object.len() as u64).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("log/7") && text.contains("upgrade"), "{text}");
+}

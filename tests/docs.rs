@@ -1,0 +1,177 @@
+//! What the documentation says about things that can be looked up is true.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this file is a test; clippy sees only its functions as such"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weir::env::Env;
+use weir::kafka::KafkaMetrics;
+use weir::node::{NodeMetrics, NodeOptions};
+use weir::telemetry::Telemetry;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every page: those at the top, and those below `docs`.
+fn pages() -> Vec<PathBuf> {
+    let mut folders = vec![root().join("docs")];
+    let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages
+}
+
+/// The targets of a page's links that are files: with the line of each.
+fn links(page: &str) -> Vec<(usize, &str)> {
+    let mut links = Vec::new();
+    for (number, line) in (1..).zip(page.lines()) {
+        for part in line.split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                links.push((number, target));
+            }
+        }
+    }
+    links
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for (line, target) in links(&text) {
+            if !page.parent().unwrap().join(target).exists() {
+                broken.push(format!("{}:{line}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "links to nothing:\n{}",
+        broken.join("\n")
+    );
+    assert_eq!(
+        links("[a](b.md), [c](d/e.md#f)\n[g](https://h) [i](#j)"),
+        [(1, "b.md"), (1, "d/e.md")]
+    );
+}
+
+#[test]
+fn every_decision_is_in_the_list_and_has_its_four_parts() {
+    let list = read("docs/decisions/README.md");
+    for entry in fs::read_dir(root().join("docs/decisions")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        assert!(
+            list.contains(&format!("({name})")),
+            "{name} is not in the list"
+        );
+        let text = read(&format!("docs/decisions/{name}"));
+        for part in ["Context", "Decision", "Alternatives", "Consequences"] {
+            assert!(
+                text.contains(&format!("**{part}.**")),
+                "{name} has no {part}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_two_commands_of_the_readme_are_there() {
+    let readme = read("README.md");
+    for command in ["    cargo run --release -- serve\n", "    make test\n"] {
+        assert!(readme.contains(command), "{command}");
+    }
+    assert!(read("Makefile").contains("\ntest: "));
+}
+
+#[test]
+fn every_metric_that_operations_names_exists() {
+    let mut telemetry = Telemetry::new(Env::system().now());
+    NodeMetrics::register(telemetry.registry());
+    KafkaMetrics::register(telemetry.registry());
+    let shown = telemetry.encode();
+    // A family is shown once it has a member, and the state's metrics once there is a state: look for those where
+    // they are made.
+    let made: String = ["http/groups.rs", "kafka/metrics.rs", "store/metrics.rs"]
+        .map(|file| read(&format!("src/{file}")))
+        .concat();
+    let page = read("docs/operations.md");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: BTreeSet<&str> = page
+        .split(|c| !is_name(c))
+        .filter(|word| word.starts_with("weir_") || word.starts_with("process_"))
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let plain = name.trim_end_matches("_total");
+        let without_unit = plain
+            .trim_end_matches("_records")
+            .trim_end_matches("_seconds");
+        let known = shown.lines().any(|line| {
+            let described = line.strip_prefix("# TYPE ");
+            described.is_some_and(|line| line.split(' ').next() == Some(plain))
+        });
+        assert!(
+            known
+                || [plain, without_unit]
+                    .iter()
+                    .any(|name| made.contains(&format!("\"{name}\""))),
+            "docs/operations.md names {name}, which no node shows"
+        );
+    }
+}
+
+#[test]
+fn every_setting_that_the_documentation_names_exists() {
+    let settings = read("docs/settings.md");
+    for page in ["docs/operations.md", "docs/cost.md"] {
+        let text = read(page);
+        for word in text.split('`').flat_map(|code| code.split([' ', '\n'])) {
+            // Not of a table's rule, and not of another program.
+            if word.starts_with("--") && word.len() > 2 && word.as_bytes()[2].is_ascii_lowercase() {
+                assert!(
+                    settings.contains(&format!("`{word}`")),
+                    "{page} names {word}, which is no setting"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_intervals_that_the_cost_page_defends_are_those_of_a_bucket() {
+    let of = |url: &str| NodeOptions::new(url.parse().unwrap(), Env::system()).manifest;
+    let (bucket, file) = (of("s3://bucket/prefix"), of("file://./folder"));
+    assert_eq!(bucket.commit_interval, Duration::from_millis(100));
+    assert_eq!(bucket.follow_interval, Duration::from_millis(50));
+    assert_eq!(file.commit_interval, Duration::ZERO);
+    assert_eq!(file.follow_interval, Duration::from_millis(10));
+    let page = read("docs/cost.md");
+    assert!(
+        page.contains("## Why 100 ms between commits")
+            && page.contains("## Why 50 ms between looks")
+    );
+}

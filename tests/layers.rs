@@ -1,0 +1,644 @@
+//! The house rules that the compiler cannot hold.
+//!
+//! The first is the layer rule: a room of `src/` uses only rooms of rows below its own, so that there is always
+//! a bottom to start reading from, and no two rooms need each other. The rows are [`ROWS`]; `src/lib.rs` and
+//! `docs/architecture.md` show them to people. The others: who may name which crate, who may print, that every
+//! room says what it is, and that files fit in the head.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this file is a test; clippy sees only its functions as such"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms, from the top down. A room uses rooms of lower rows, and no other room of its own row.
+/// To add a room, put it in the lowest row that is above everything it uses, and into the map of `src/lib.rs`.
+const ROWS: &[&[&str]] = &[
+    &["main", "cli"],
+    &["server", "client"],
+    &["kafka", "amqp", "http"],
+    &["net", "node"],
+    &["broker", "maintain", "archive"],
+    &["ingest", "fetch"],
+    &["manifest"],
+    &["store"],
+    &["state", "segment"],
+    &["format"],
+    &["telemetry", "config", "env"],
+    &["types"],
+];
+
+/// The one file in which the binary and the library meet.
+const BINARY: &str = "main.rs";
+
+/// Who alone may name a crate that has a room of its own.
+const CRATES: &[(&str, &[&str])] = &[
+    ("object_store", &["store"]),
+    ("kafka_protocol", &["kafka", "client"]),
+    ("axum", &["http"]),
+    ("clap", &["cli"]),
+    ("aws_config", &["store"]),
+    ("moka", &["fetch"]),
+];
+
+/// What prints, and the one room that may.
+const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
+const PRINTS: &str = "cli";
+
+/// The most lines of a file that is not a test. Past about 500 lines of code there are two rooms in one.
+const MOST_LINES: usize = 700;
+
+#[test]
+fn imports_point_downward_and_never_sideways() {
+    assert_none(
+        sources()
+            .iter()
+            .filter(|source| source.name != BINARY)
+            .flat_map(upward_uses),
+    );
+}
+
+#[test]
+fn a_crate_with_a_room_of_its_own_is_named_nowhere_else() {
+    assert_none(sources().iter().flat_map(strangers));
+}
+
+#[test]
+fn nothing_but_the_command_line_prints() {
+    assert_none(sources().iter().flat_map(printing));
+}
+
+#[test]
+fn every_room_begins_by_saying_what_it_is() {
+    let sources = sources();
+    let silent = sources.iter().filter(|source| {
+        let named = source.name.ends_with("mod.rs") || source.room_file();
+        named && !source.text.starts_with("//!")
+    });
+    assert_none(silent.map(|source| {
+        source.breach(1, "has no `//!` at its top: say what it does, what it never does, its invariants, what a crash leaves")
+    }));
+}
+
+#[test]
+fn a_file_fits_in_the_head() {
+    let sources = sources();
+    let long = sources
+        .iter()
+        .filter(|source| !source.is_test() && source.text.lines().count() > MOST_LINES);
+    assert_none(long.map(|source| {
+        source.breach(MOST_LINES, "is longer than this line: there are two rooms in it; move its tests to `tests.rs` or a part to a file of its own")
+    }));
+}
+
+#[test]
+fn every_room_is_in_a_row_and_in_the_map() {
+    let known: BTreeSet<&str> = ROWS.iter().copied().flatten().copied().collect();
+    let rooms: BTreeSet<String> = sources().iter().map(|source| source.room.clone()).collect();
+    for room in rooms {
+        assert!(
+            room == "lib" || known.contains(room.as_str()),
+            "src/{room} is in no row of ROWS in tests/layers.rs: give it one, and add it to the map in src/lib.rs"
+        );
+    }
+    let lib = fs::read_to_string(root().join("lib.rs")).unwrap();
+    for line in lib.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+        let room = line.trim_end_matches(';');
+        assert!(
+            lib.lines()
+                .any(|line| line.starts_with("//! |") && line.contains(&format!("[`{room}`]"))),
+            "src/lib.rs has a room that its map does not show: {room}"
+        );
+    }
+}
+
+// What the rules are held with. Its own tests are below: a test that finds nothing must be known to look.
+
+/// A file of `src/`.
+struct Source {
+    /// Its path below `src/`.
+    name: String,
+    /// The room that it belongs to: its folder, or its own name.
+    room: String,
+    text: String,
+    /// The text with blanks for comments, strings and tests; as long as the text, so that lines are the same.
+    code: String,
+}
+
+/// A place that breaks a rule.
+#[derive(Debug, PartialEq)]
+struct Breach {
+    place: String,
+    says: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place, self.says)
+    }
+}
+
+impl Source {
+    fn new(name: &str, text: String) -> Source {
+        let room = name.split('/').next().unwrap_or(name);
+        let mut code = blank_comments_and_strings(&text);
+        blank_tests(&mut code);
+        Source {
+            name: name.to_owned(),
+            room: room.trim_end_matches(".rs").to_owned(),
+            text,
+            code,
+        }
+    }
+
+    /// A file whose whole content is compiled for tests only.
+    fn is_test(&self) -> bool {
+        self.name.ends_with("/tests.rs") || self.name.contains("/tests/")
+    }
+
+    /// How many times `super` leads from this file to the root.
+    fn depth(&self) -> usize {
+        let parts = self.name.split('/').count();
+        if self.name.ends_with("/mod.rs") {
+            parts - 1
+        } else {
+            parts
+        }
+    }
+
+    /// A room that is one file.
+    fn room_file(&self) -> bool {
+        !self.name.contains('/')
+    }
+
+    fn breach(&self, line: usize, says: impl Into<String>) -> Breach {
+        Breach {
+            place: format!("src/{}:{line}", self.name),
+            says: says.into(),
+        }
+    }
+
+    fn line_of(&self, at: usize) -> usize {
+        self.code[..at].matches('\n').count() + 1
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn sources() -> Vec<Source> {
+    let mut folders = vec![root()];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push(Source::new(&name.replace('\\', "/"), text));
+            }
+        }
+    }
+    assert!(
+        sources.len() > 50,
+        "only {} files were found",
+        sources.len()
+    );
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources
+}
+
+fn assert_none(breaches: impl Iterator<Item = Breach>) {
+    let lines: Vec<String> = breaches.map(|breach| breach.to_string()).collect();
+    assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
+}
+
+fn row(room: &str) -> Option<usize> {
+    ROWS.iter().position(|row| row.contains(&room))
+}
+
+/// The uses of rooms that are not below the file's own.
+fn upward_uses(source: &Source) -> Vec<Breach> {
+    if source.is_test() || source.room == "lib" {
+        return Vec::new();
+    }
+    let mut breaches = Vec::new();
+    let mine = row(&source.room);
+    let mut paths = crate_paths(&source.code);
+    paths.extend(super_paths(&source.code, source.depth()));
+    for (at, used) in paths {
+        let says = match (mine, row(&used)) {
+            _ if used == source.room => continue,
+            (Some(mine), Some(theirs)) if mine < theirs => continue,
+            (Some(mine), Some(theirs)) if mine == theirs => format!(
+                "uses crate::{used}, which is beside {} and not below it: move what both need to a room below, or \
+                 hand it in from above",
+                source.room
+            ),
+            (Some(_), Some(_)) => format!(
+                "uses crate::{used}, which is above {}: hand in what is needed from above (a value, a closure, a \
+                 trait of this room), or move it down",
+                source.room
+            ),
+            _ => format!(
+                "uses crate::{used}, and one of the two rooms is in no row of tests/layers.rs"
+            ),
+        };
+        breaches.push(source.breach(source.line_of(at), says));
+    }
+    breaches
+}
+
+fn strangers(source: &Source) -> Vec<Breach> {
+    if source.is_test() {
+        return Vec::new();
+    }
+    let mut breaches = Vec::new();
+    for (krate, rooms) in CRATES {
+        if rooms.contains(&source.room.as_str()) {
+            continue;
+        }
+        for at in words(&source.code, krate) {
+            let says = format!(
+                "names {krate}, which belongs to {}: let that room say what is needed, in words of its own",
+                rooms.join(" and ")
+            );
+            breaches.push(source.breach(source.line_of(at), says));
+        }
+    }
+    breaches
+}
+
+fn printing(source: &Source) -> Vec<Breach> {
+    if source.is_test() || source.room == PRINTS {
+        return Vec::new();
+    }
+    let places = PRINTING.iter().flat_map(|name| {
+        let is_call = |at: &usize| source.code[at + name.len()..].trim_start().starts_with('!');
+        words(&source.code, name)
+            .filter(is_call)
+            .map(move |at| (at, name))
+    });
+    places
+        .map(|(at, name)| {
+            let says = format!("calls {name}!: log it with tracing, or return it to {PRINTS}/");
+            source.breach(source.line_of(at), says)
+        })
+        .collect()
+}
+
+/// Where `word` stands by itself in `code`.
+fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + use<'a> {
+    code.match_indices(word)
+        .map(|(at, _)| at)
+        .filter(move |at| {
+            let before = code[..*at].chars().next_back();
+            let after = code[at + word.len()..].chars().next();
+            !before.is_some_and(is_ident) && !after.is_some_and(is_ident)
+        })
+}
+
+fn is_ident(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The rooms that `crate::...` paths name, with where: of single paths, and of every branch of a `crate::{...}`
+/// tree. `$crate`, in macros, counts as well.
+fn crate_paths(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for at in words(code, "crate") {
+        let Some(rest) = after_colons(&code[at + "crate".len()..]) else {
+            continue;
+        };
+        match rest.strip_prefix('{') {
+            Some(tree) => {
+                let start = code.len() - tree.len();
+                found.extend(branches(tree).map(|(offset, room)| (start + offset, room)));
+            }
+            None => found.extend(first_name(rest).map(|room| (at, room))),
+        }
+    }
+    // A macro that is exported names itself at the root: those are no rooms.
+    found.retain(|(_, room)| room.chars().next().is_some_and(|c| c.is_ascii_lowercase()));
+    found
+}
+
+/// The rooms that are named by as many `super::` as lead to the root.
+fn super_paths(code: &str, depth: usize) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut behind = 0;
+    for at in words(code, "super") {
+        if at < behind {
+            continue;
+        }
+        let mut supers = 0;
+        let mut rest = &code[at..];
+        while let Some(next) = rest.strip_prefix("super").and_then(after_colons) {
+            supers += 1;
+            rest = next;
+        }
+        behind = code.len() - rest.len();
+        if supers < depth {
+            continue;
+        }
+        match rest.strip_prefix('{') {
+            Some(tree) => {
+                let start = code.len() - tree.len();
+                found.extend(branches(tree).map(|(offset, room)| (start + offset, room)));
+            }
+            None => found.extend(first_name(rest).map(|room| (at, room))),
+        }
+    }
+    found.retain(|(_, room)| room.chars().next().is_some_and(|c| c.is_ascii_lowercase()));
+    found
+}
+
+fn after_colons(text: &str) -> Option<&str> {
+    Some(text.trim_start().strip_prefix("::")?.trim_start())
+}
+
+/// The first name of each branch of a `use` tree, of which the opening brace has been read.
+fn branches(tree: &str) -> impl Iterator<Item = (usize, String)> + '_ {
+    let mut depth = 0;
+    let mut begins = true;
+    let starts = tree.char_indices().map_while(move |(at, c)| {
+        let starts = begins && depth == 0 && is_ident(c);
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return None,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        begins = match c {
+            ',' => true,
+            c => begins && c.is_whitespace(),
+        };
+        Some(starts.then_some(at))
+    });
+    starts
+        .flatten()
+        .filter_map(|at| first_name(&tree[at..]).map(|name| (at, name)))
+}
+
+fn first_name(text: &str) -> Option<String> {
+    let name: String = text.chars().take_while(|c| is_ident(*c)).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// The text with blanks for what stands in comments, strings and characters; line ends stay.
+fn blank_comments_and_strings(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut code = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = match chars[at] {
+            '/' if chars.get(at + 1) == Some(&'/') => line_end(&chars, at),
+            '/' if chars.get(at + 1) == Some(&'*') => comment_end(&chars, at),
+            '"' => string_end(&chars, at + 1),
+            'r' if !code.chars().next_back().is_some_and(is_name_end) => {
+                raw_string_end(&chars, at + 1).unwrap_or(at)
+            }
+            '\'' => char_end(&chars, at).unwrap_or(at),
+            _ => at,
+        };
+        if end > at {
+            let blank = |c: &char| if *c == '\n' { '\n' } else { ' ' };
+            code.extend(chars[at..end.min(chars.len())].iter().map(blank));
+            at = end;
+        } else {
+            code.push(chars[at]);
+            at += 1;
+        }
+    }
+    code
+}
+
+/// Whether an `r` behind this goes on a name. The `b` of `br"..."` does not.
+fn is_name_end(c: char) -> bool {
+    is_ident(c) && c != 'b'
+}
+
+fn line_end(chars: &[char], from: usize) -> usize {
+    let length = chars[from..].iter().position(|c| *c == '\n');
+    length.map_or(chars.len(), |length| from + length)
+}
+
+fn comment_end(chars: &[char], from: usize) -> usize {
+    let mut depth = 0;
+    let mut at = from;
+    while at + 1 < chars.len() {
+        match (chars[at], chars[at + 1]) {
+            ('/', '*') => (depth, at) = (depth + 1, at + 2),
+            ('*', '/') => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    chars.len()
+}
+
+fn string_end(chars: &[char], mut at: usize) -> usize {
+    while at < chars.len() {
+        match chars[at] {
+            '\\' => at += 2,
+            '"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    chars.len()
+}
+
+/// The end of `r"..."` or `r#"..."#`, of which the `r` has been read.
+fn raw_string_end(chars: &[char], from: usize) -> Option<usize> {
+    let hashes = chars[from..].iter().take_while(|c| **c == '#').count();
+    let open = from + hashes;
+    if chars.get(open) != Some(&'"') {
+        return None;
+    }
+    let mut at = open + 1;
+    while at < chars.len() {
+        let behind = &chars[at + 1..chars.len().min(at + 1 + hashes)];
+        if chars[at] == '"' && behind.len() == hashes && behind.iter().all(|c| *c == '#') {
+            return Some(at + 1 + hashes);
+        }
+        at += 1;
+    }
+    Some(chars.len())
+}
+
+/// The end of a character literal; `None` for a lifetime.
+fn char_end(chars: &[char], from: usize) -> Option<usize> {
+    match chars.get(from + 1)? {
+        '\\' => {
+            let close = chars[from + 3..].iter().position(|c| *c == '\'')?;
+            Some(from + 3 + close + 1)
+        }
+        _ => (chars.get(from + 2) == Some(&'\'')).then_some(from + 3),
+    }
+}
+
+/// Blanks every `#[cfg(test)]` item with a body. Comments and strings are blanks already.
+fn blank_tests(code: &mut String) {
+    let mark = "#[cfg(test)]";
+    let mut from = 0;
+    while let Some(found) = code[from..].find(mark) {
+        let at = from + found;
+        let end = item_end(code, at + mark.len());
+        let blank: String = code[at..end]
+            .chars()
+            .map(|c| if c == '\n' { '\n' } else { ' ' })
+            .collect();
+        from = at + blank.len();
+        code.replace_range(at..end, &blank);
+    }
+}
+
+/// The end of an item: of its body, or its semicolon.
+fn item_end(code: &str, from: usize) -> usize {
+    let mut depth = 0;
+    for (offset, c) in code[from..].char_indices() {
+        match c {
+            ';' if depth == 0 => return from + offset + 1,
+            '{' => depth += 1,
+            '}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return from + offset + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+#[test]
+fn an_import_from_above_or_beside_is_found_with_its_line() {
+    let uses = |name: &str, text: &str| -> Vec<String> {
+        let source = Source::new(name, text.to_owned());
+        upward_uses(&source)
+            .into_iter()
+            .map(|breach| breach.place)
+            .collect()
+    };
+    let bad = [
+        ("state/mod.rs", "\nuse crate::store::Store;"),
+        (
+            "state/mod.rs",
+            "\nuse crate::{types::Seq, store::{Store, StoreUrl}};",
+        ),
+        (
+            "state/mod.rs",
+            "\nfn f() -> crate :: broker :: Broker { todo() }",
+        ),
+        ("state/mod.rs", "\nuse crate::segment::Batch;"),
+        (
+            "state/mod.rs",
+            "\nconst C: char = '\"'; use crate::net::X; // \"",
+        ),
+        (
+            "state/mod.rs",
+            "\nmacro_rules! m { () => { $crate::broker::f() } }",
+        ),
+        ("fetch/reader.rs", "\nuse crate::ingest::Ingest;"),
+        ("kafka/a/b.rs", "\nuse crate::http;"),
+        ("types/mod.rs", "\nuse crate::env::Env;"),
+        ("server.rs", "\nuse crate::cli::Cli;"),
+        (
+            "format/mod.rs",
+            "\n#[cfg(test)] mod t { use crate::store; } use crate::state::S;",
+        ),
+        (
+            "format/mod.rs",
+            "\n#[cfg(test)] mod t; use crate::state::S;",
+        ),
+        ("store/mod.rs", "\nuse crate::unheard_of::X;"),
+        ("store/mod.rs", "\nuse super::broker::Broker;"),
+        (
+            "store/a.rs",
+            "\nuse super::super::{types::Seq, broker::Broker};",
+        ),
+    ];
+    for (name, text) in bad {
+        assert_eq!(uses(name, text), [format!("src/{name}:2")], "{text}");
+    }
+    let good = [
+        (
+            "state/mod.rs",
+            "use crate::{format::F, types::{Seq, Offset}};",
+        ),
+        ("state/a.rs", "use crate::state::State;"),
+        ("state/a.rs", "// use crate::store::Store;"),
+        ("state/a.rs", "/* /* */ use crate::store::Store; */"),
+        ("state/a.rs", "//! [it](crate::store)"),
+        (
+            "state/a.rs",
+            r####"const T: &str = "\"crate::store"; const R: &str = r#"" crate::store"#;"####,
+        ),
+        (
+            "state/a.rs",
+            "#[cfg(test)]\nmod tests { fn f() { { crate::store::x() } } }",
+        ),
+        ("state/tests.rs", "use crate::store::Store;"),
+        ("fetch/reader.rs", "use crate::store::Store;"),
+        (
+            "store/a.rs",
+            "use super::broker::Named; use super::super::types::Seq;",
+        ),
+        (
+            "store/a/b.rs",
+            "pub(super) fn f() { super::super::manifest() }",
+        ),
+        (
+            "server.rs",
+            "use crate::kafka; use crate::{net, node, broker};",
+        ),
+        ("state/a.rs", "use mycrate::store; fn f<'a>(x: &'a str) {}"),
+    ];
+    for (name, text) in good {
+        assert!(uses(name, text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn strangers_and_prints_are_found() {
+    let source = |name: &str, text: &str| Source::new(name, text.to_owned());
+    for text in [
+        "use object_store::path::Path;",
+        "fn f(_: &dyn object_store::ObjectStore) {}",
+    ] {
+        assert_eq!(strangers(&source("fetch/a.rs", text)).len(), 1, "{text}");
+        assert_eq!(strangers(&source("store/a.rs", text)), [], "{text}");
+    }
+    assert_eq!(strangers(&source("broker/a.rs", "// kafka_protocol")), []);
+    assert_eq!(
+        strangers(&source("broker/a.rs", "fn from_object_store() {}")),
+        []
+    );
+    for text in ["println!(\"x\")", "eprint ! (x)", "dbg!(x)"] {
+        assert_eq!(printing(&source("broker/a.rs", text)).len(), 1, "{text}");
+        assert_eq!(printing(&source("cli/a.rs", text)), [], "{text}");
+    }
+    assert_eq!(
+        printing(&source("broker/a.rs", "fn print() {} // println!")),
+        []
+    );
+}
+
+#[test]
+fn a_room_stands_in_one_row_only() {
+    let mut rows = BTreeMap::new();
+    for room in ROWS.iter().copied().flatten() {
+        *rows.entry(*room).or_insert(0) += 1;
+    }
+    assert!(rows.values().all(|times| *times == 1), "{rows:?}");
+}
