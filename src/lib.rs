@@ -24,6 +24,7 @@
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
+//! | [`invariants`] | what must always hold, I1 to I11: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
@@ -75,6 +76,7 @@ pub mod fetch;
 pub mod format;
 pub mod http;
 pub mod ingest;
+pub mod invariants;
 pub mod kafka;
 pub mod manifest;
 pub mod net;

@@ -26,6 +26,7 @@ const ROWS: &[&[&str]] = &[
     &["ingest", "fetch"],
     &["manifest"],
     &["store"],
+    &["invariants"],
     &["state", "segment"],
     &["format"],
     &["telemetry", "config", "env"],

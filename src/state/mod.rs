@@ -31,7 +31,7 @@ use serde::Serialize;
 pub use codec::Shared;
 pub use group::Group;
 pub use node::Node;
-pub use partition::{ObjectRef, Partition, Slice};
+pub use partition::{ObjectRef, Partition, Slice, SliceIndex};
 pub use producer::Producer;
 pub use topic::Topic;
 

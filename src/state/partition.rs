@@ -43,6 +43,23 @@ pub struct Slice {
     /// The time in the fold when its first batch was appended.
     #[n(5)]
     pub appended_at: Timestamp,
+    /// Of a compacted slice: where its index is. The batches of a compacted slice carry their real offsets, which
+    /// may have gaps; those of any other follow one another without a gap and carry whatever the producer wrote.
+    /// A compacted slice may be empty (`len` 0): all its records were superseded.
+    #[n(6)]
+    pub index: Option<SliceIndex>,
+}
+
+/// Where the index of a compacted slice is, in the same object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct SliceIndex {
+    /// The position of its first byte.
+    #[n(0)]
+    pub start: u64,
+    /// Its length in bytes.
+    #[n(1)]
+    pub len: u32,
 }
 
 /// A slice grows by later batches of the same object up to this length, so that one read of a slice stays
@@ -159,6 +176,7 @@ impl Partition {
                     len: entry.len.into(),
                     max_timestamp: entry.max_timestamp,
                     appended_at: now,
+                    index: None,
                 };
                 self.slices.insert(base_offset, slice);
             }
@@ -219,7 +237,8 @@ impl Partition {
 impl Slice {
     /// Whether a batch of `len` bytes at `start` of `object` lies right behind this slice.
     fn continues_at(&self, object: ObjectRef, start: u64, len: u32) -> bool {
-        self.object == object
+        self.index.is_none()
+            && self.object == object
             && self.start.checked_add(self.len) == Some(start)
             && self.len + u64::from(len) <= MAX_SLICE_LEN
     }

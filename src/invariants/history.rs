@@ -1,0 +1,1 @@
+//! Predicates over histories: what clients were told, and what they read.
