@@ -19,6 +19,10 @@ settings! {
         /// How long one attempt of a request to the store may take, from sending it to the last byte of the
         /// answer.
         store_request_timeout: Duration = "30s",
+        /// How long one attempt of a request about the log may take, with two seconds more for each MiB. Clients
+        /// wait for these, and they can be made again without harm. If one takes longer, the next has twice the
+        /// time, but never more than `store_request_timeout`.
+        store_log_timeout: Duration = "5s",
         /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
         /// grow up to ten seconds.
         store_retry_deadline: Duration = "3min",

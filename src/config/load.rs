@@ -256,6 +256,7 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     let positive = [
         ("store_connect_timeout", store.store_connect_timeout),
         ("store_request_timeout", store.store_request_timeout),
+        ("store_log_timeout", store.store_log_timeout),
         ("store_retry_deadline", store.store_retry_deadline),
     ];
     for (key, duration) in positive {

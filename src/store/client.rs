@@ -168,6 +168,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let options = PutOptions::from(PutMode::Create);
@@ -224,6 +225,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let put = || {
@@ -272,8 +274,12 @@ impl Store {
         range: Range<u64>,
         kind: RequestKind,
     ) -> Result<(Bytes, u64), StoreError> {
-        let (asked, limit) = (reading(path, kind), self.options().max_object.0);
+        let limit = self.options().max_object.0;
         self.check_range(path, &range)?;
+        let asked = Asked {
+            expected: range.end - range.start,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let get = || self.read_range(&location, range.clone());
         match self.requests.repeat(asked, get).await {
@@ -296,7 +302,10 @@ impl Store {
     ) -> Result<Option<(Bytes, u64)>, StoreError> {
         let range = 0..limit;
         self.check_range(path, &range)?;
-        let asked = reading(path, kind);
+        let asked = Asked {
+            expected: limit,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let began = Instant::now();
         let patience = self.options().request_timeout;
@@ -451,6 +460,7 @@ pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
         kind,
         subject: path,
         sent: 0,
+        expected: 0,
     }
 }
 

@@ -55,6 +55,7 @@ impl Store {
             kind: RequestKind::List,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let folder = self.under_prefix(&name);
         let folder = (!folder.as_ref().is_empty()).then_some(&folder);
@@ -189,6 +190,7 @@ impl Store {
             kind: RequestKind::Delete,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let left = Mutex::new(left);
         let delete = || async {

@@ -15,6 +15,9 @@ pub struct StoreOptions {
     /// How long one attempt of a request may take, from sending it to the last byte of the answer.
     /// Default 30 s.
     pub request_timeout: Duration,
+    /// How long one attempt of a request about the manifest may take, with two seconds more for each MiB. If
+    /// one takes longer, the next has twice the time. Never longer than `request_timeout`. Default 5 s.
+    pub log_timeout: Duration,
     /// How the requests that may be repeated are repeated.
     pub retry: RetryPolicy,
     /// How many requests may be under way at once, which also bounds the sockets. A quarter of them,
@@ -39,6 +42,7 @@ impl StoreOptions {
             env,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            log_timeout: Duration::from_secs(5),
             retry: RetryPolicy::default(),
             max_requests: 64,
             max_object: ByteCount::mib(1024),
