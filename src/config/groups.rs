@@ -59,6 +59,9 @@ settings! {
         /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
         /// given up when it lapses.
         node_lease: Duration = "5s",
+        /// How many partitions all topics together may have. Requests for more are refused by this node; those
+        /// that exist stay. Every node holds all of them in memory.
+        max_partitions: u32 = "200000",
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",
@@ -89,10 +92,13 @@ settings! {
         /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`. Needed when a
         /// front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
-        /// How many connections of clients may be open. More are closed at once.
+        /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
+        /// files of the process has no room for as many.
         max_connections: u32 = "8192",
         /// How many of them from one address.
         max_connections_per_ip: u32 = "8192",
+        /// How many connections to the HTTP front end may be open. More are closed at once.
+        max_http_connections: u32 = "64",
         /// How long a connection may say nothing before it is closed.
         idle_timeout: Duration = "10min",
         /// The largest request. A larger one closes its connection.

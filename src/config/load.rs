@@ -327,6 +327,10 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
             ));
         }
     }
+    if node.max_partitions == 0 {
+        let reason = "0 would leave no room for a topic".to_owned();
+        return Err(sources.conflict("max_partitions", reason));
+    }
     if !(1..=64).contains(&node.upload_parallelism) {
         return Err(sources.conflict(
             "upload_parallelism",
@@ -361,6 +365,7 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
     for (key, number) in [
         ("max_connections", listen.max_connections),
         ("max_connections_per_ip", listen.max_connections_per_ip),
+        ("max_http_connections", listen.max_http_connections),
     ] {
         if number == 0 {
             return Err(sources.conflict(key, "0 would let nobody in".to_owned()));

@@ -97,6 +97,7 @@ impl NodeOptions {
         };
         options.cache.size = node.cache;
         options.broker.node_lease = node.node_lease;
+        options.broker.max_partitions = node.max_partitions.into();
         Ok(options)
     }
 }

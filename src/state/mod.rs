@@ -81,6 +81,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// How many partitions all topics have. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    partitions: u64,
 }
 
 /// A stored snapshot.
@@ -149,6 +153,16 @@ impl State {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.values().filter_map(|id| self.topic(*id))
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions all topics have.
+    pub fn partition_count(&self) -> u64 {
+        self.partitions
     }
 
     /// A partition, if there is such.
@@ -319,6 +333,7 @@ impl State {
         } = create.clone();
         self.names.insert(name.clone(), id);
         let topic = Topic::new(id, name, partitions, configs, self.time);
+        self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
     }
@@ -326,6 +341,7 @@ impl State {
     fn delete_topic(&mut self, id: TopicId) -> Outcome {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
+        self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         self.for_each_group(|group| group.topic_deleted(id));
         Ok(Applied::Done)
     }
@@ -343,6 +359,7 @@ impl State {
             return Err(Rejected::InvalidPartitions(total));
         }
         topic.grow(total);
+        self.partitions += u64::from(total.abs_diff(current));
         Ok(Applied::Done)
     }
 
@@ -529,6 +546,8 @@ impl State {
             .values()
             .map(|topic| (topic.name().clone(), topic.id()))
             .collect();
+        let counts = state.topics.values().map(|topic| topic.partition_count());
+        state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         Ok(state)
     }
 }
