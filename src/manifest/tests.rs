@@ -207,8 +207,7 @@ async fn a_store_that_comes_back_after_an_hour_is_noticed_within_seconds() {
         let node = start(&store, 1).await;
         gone.store(true, std::sync::atomic::Ordering::Relaxed);
         let manifest = node.manifest.clone();
-        let commit =
-            tokio::spawn(async move { manifest.commit(vec![create_topic("t", 1)]).await });
+        let commit = tokio::spawn(async move { manifest.commit(vec![create_topic("t", 1)]).await });
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert!(!commit.is_finished());
         gone.store(false, std::sync::atomic::Ordering::Relaxed);
