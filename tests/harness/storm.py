@@ -288,7 +288,7 @@ def table(name, row):
     return f"{name}\n" + "\n".join(lines)
 
 
-def flood(bootstrap, topic, stop, told, mebibytes=150):
+def flood(bootstrap, topic, stop, told, mebibytes=90):
     """Produces 10 kB records as fast as they are taken, with a full queue, until `stop` is set."""
     sender = producer(bootstrap, **{
         "queue.buffering.max.kbytes": mebibytes << 10, "delivery.timeout.ms": 200_000, "linger.ms": 20,
@@ -301,4 +301,5 @@ def flood(bootstrap, topic, stop, told, mebibytes=150):
         except BufferError:
             sender.poll(0.1)
         sender.poll(0)
-    return number, sender.flush(120)
+    left = sender.flush(120)
+    return number, left
