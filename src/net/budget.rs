@@ -17,11 +17,11 @@ use crate::types::ByteCount;
 /// a semaphore.
 const GRAIN: usize = 1024;
 
-/// How large the part for what is small is, beside the whole: a quarter.
-const SMALL_SHARE: u32 = 4;
+/// The part for what is small: an eighth.
+const SMALL_SHARE: u32 = 8;
 
-/// How large the part for what is brief is, beside the whole: an eighth.
-const BRIEF_SHARE: u32 = 8;
+/// The part for what is brief: a sixteenth.
+const BRIEF_SHARE: u32 = 16;
 
 /// A number of bytes that may be held at one time. Cheap to clone; clones share it. Waiters are served
 /// in the order in which they came, so a large one is not starved by small ones.
@@ -74,19 +74,20 @@ impl Drop for Waiting<'_> {
 }
 
 impl MemoryBudget {
-    /// A budget of `bytes`, at least one grain of 1 KiB, and a quarter and an eighth more for what is small and brief.
+    /// A budget of `bytes` in all, with at least one grain of 1 KiB in each part.
     pub fn new(bytes: ByteCount) -> MemoryBudget {
         let capacity = u32::try_from(bytes.as_usize() / GRAIN).unwrap_or(u32::MAX);
+        let (small, brief) = (capacity / SMALL_SHARE, capacity / BRIEF_SHARE);
         MemoryBudget {
-            whole: Part::new(capacity),
-            small: Part::new(capacity / SMALL_SHARE),
-            brief: Part::new(capacity / BRIEF_SHARE),
+            whole: Part::new(capacity - small - brief),
+            small: Part::new(small),
+            brief: Part::new(brief),
             waiting: Arc::default(),
         }
     }
 
-    /// Waits until `bytes` may be held. More than the whole budget counts as the whole budget: such a
-    /// one goes alone, but it goes.
+    /// Waits until `bytes` may be held. More than there is counts as all there is: such a one goes alone, but it
+    /// goes.
     pub async fn acquire(&self, bytes: usize) -> BytePermit {
         self.wait(&self.whole, bytes).await
     }
@@ -156,7 +157,7 @@ impl MemoryBudget {
         ByteCount((self.whole.grains.available_permits() as u64).saturating_mul(GRAIN as u64))
     }
 
-    /// How much there is in all.
+    /// How much there is, beside the parts for what is small and brief.
     pub fn capacity(&self) -> ByteCount {
         ByteCount(u64::from(self.whole.capacity) * GRAIN as u64)
     }
@@ -213,8 +214,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_small_does_not_wait_for_what_is_large() {
-        let budget = MemoryBudget::new(ByteCount::kib(64));
-        let all = budget.acquire(64 * 1024).await;
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let all = budget.acquire(104 * 1024).await;
         assert!(!all.is_wanted());
         let mut next = Box::pin(budget.acquire(32 * 1024));
         assert!(futures::poll!(next.as_mut()).is_pending());
@@ -222,26 +223,26 @@ mod tests {
         let small = budget.acquire_small(1024).await;
         assert_eq!(small.bytes(), 1024);
         // Who takes what there is gets of the small part too, when the large one is gone.
-        let some = budget.acquire_some(64 * 1024, 4096).await;
+        let some = budget.acquire_some(104 * 1024, 4096).await;
         assert_eq!(some.bytes(), 4096);
         drop(next);
         assert!(!budget.is_wanted());
         drop(all);
         assert_eq!(
-            budget.acquire_some(64 * 1024, 4096).await.bytes(),
-            64 * 1024
+            budget.acquire_some(104 * 1024, 4096).await.bytes(),
+            104 * 1024
         );
     }
 
     #[tokio::test]
     async fn what_is_brief_and_becomes_long_goes_over_to_the_whole() {
-        let budget = MemoryBudget::new(ByteCount::kib(64));
+        let budget = MemoryBudget::new(ByteCount::kib(128));
         let mut brief = budget.acquire_brief(8 * 1024).await;
-        assert_eq!(budget.available(), ByteCount::kib(64));
+        assert_eq!(budget.available(), ByteCount::kib(104));
         budget.settle(&mut brief, 2 * 1024);
-        assert_eq!(budget.available(), ByteCount::kib(62));
+        assert_eq!(budget.available(), ByteCount::kib(102));
         let mut other = budget.acquire_brief(8 * 1024).await;
-        let rest = budget.acquire(62 * 1024).await;
+        let rest = budget.acquire(102 * 1024).await;
         budget.settle(&mut other, 1024);
         assert_eq!(other.bytes(), 1024);
         let third = budget.acquire_brief(7 * 1024).await;
@@ -252,11 +253,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_makes_do_with_less_takes_what_is_free() {
-        let budget = MemoryBudget::new(ByteCount::kib(64));
-        let _most = budget.acquire(40 * 1024).await;
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let _most = budget.acquire(64 * 1024).await;
         assert_eq!(
-            budget.acquire_some(64 * 1024, 4096).await.bytes(),
-            16 * 1024
+            budget.acquire_some(104 * 1024, 4096).await.bytes(),
+            26 * 1024
         );
     }
 
