@@ -51,13 +51,14 @@ mod listing;
 mod metrics;
 mod options;
 mod paths;
+mod read_only;
 mod url;
 mod wire;
 
 pub use client::{Created, PutBody, Store};
 pub use clock::ClockDifference;
 pub use error::{Cause, StoreError};
-pub use listing::ObjectMeta;
+pub use listing::{Listed, ObjectMeta};
 pub use metrics::{Outcome, RequestKind, StoreMetrics};
 pub use options::{RetryPolicy, StoreOptions};
 pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject};
