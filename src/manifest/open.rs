@@ -1,7 +1,7 @@
 //! Starting: which cluster this is, and its state from the newest snapshot and the log after it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,6 @@ use super::handle::{Manifest, Shared, Stopped};
 use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
 use super::tail::{Tail, WriteThrough};
-use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::State;
 use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
@@ -94,10 +93,7 @@ pub async fn open(
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let cluster = open_cluster(&store, &env).await?;
-    let began = Moment {
-        at: Instant::now(),
-        boot: env.boot(),
-    };
+    let trusted = env.boot();
     let state = newest_snapshot(&store).await?;
     let (published, receiver) = watch::channel(Arc::new(state.clone()));
     let (sender, mailbox) = mpsc::channel(MAILBOX);
@@ -109,7 +105,6 @@ pub async fn open(
         contended: AtomicBool::new(false),
         source: OnceLock::new(),
         stopped: OnceLock::new(),
-        proven: AtomicU64::new(0),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -129,9 +124,8 @@ pub async fn open(
         manifest: manifest.clone(),
         waiting: VecDeque::new(),
         asking: Vec::new(),
-        // Not shown yet: reading to the end will.
-        proven: began,
-        trusted: began.boot,
+        proven: Instant::now(),
+        trusted,
         looked: Instant::now(),
         last_commit: None,
         rest,
@@ -139,7 +133,6 @@ pub async fn open(
         snapshots: Arc::new(Semaphore::new(1)),
     };
     tail.read_to_the_end().await?;
-    tail.publish_proof();
     Ok((manifest, tail, cluster))
 }
 
@@ -167,7 +160,11 @@ async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
     }
 }
 
-fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+/// Reads the content of `cluster.json`.
+///
+/// # Errors
+/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
+pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
     let cluster: Cluster =
         serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
     if cluster.layout_version > LAYOUT_VERSION {

@@ -13,7 +13,6 @@ use super::handle::{Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
-use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Folded, State};
 use crate::store::Store;
@@ -42,7 +41,7 @@ pub struct Tail {
     /// Those who wait for a fresh state.
     pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
-    pub(super) proven: Moment,
+    pub(super) proven: Instant,
     /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
     /// newest. See `truncated.rs`.
     pub(super) trusted: Duration,
@@ -157,12 +156,12 @@ impl Tail {
         let begun = self
             .last_commit
             .map(|begun| begun + self.options.commit_interval);
-        begun.unwrap_or(self.proven.at)
+        begun.unwrap_or(self.proven)
     }
 
     /// When the follower looks again.
     fn probe_due(&self) -> Instant {
-        self.proven.at.max(self.looked) + self.rest
+        self.proven.max(self.looked) + self.rest
     }
 
     /// Whether somebody needs a proof that has not come by itself.
@@ -174,14 +173,13 @@ impl Tail {
         self.manifest.shared.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// Makes the last proof known, and answers those who asked before it.
+    /// Answers those who asked before the moment of the last proof.
     fn answer_fresh(&mut self) {
-        self.publish_proof();
         if self.asking.is_empty() {
             return;
         }
         let state = self.published.borrow().clone();
-        let proven = self.proven.at;
+        let proven = self.proven;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)
