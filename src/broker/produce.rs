@@ -341,6 +341,12 @@ fn append_error(error: AppendError) -> ProduceError {
             AppendRejected::OutOfOrderSequence { .. } => {
                 ProduceError::OutOfOrderSequence(rejected.to_string())
             }
+            AppendRejected::StaleSegment(_) => {
+                ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
+            }
+            AppendRejected::OffsetsExhausted(_) => {
+                ProduceError::InvalidRecord(rejected.to_string())
+            }
         },
         error => unavailable(error).into(),
     }

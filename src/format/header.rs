@@ -63,10 +63,8 @@ impl ObjectKind {
     /// it can be read.
     pub const fn newest_version(self) -> u16 {
         match self {
-            ObjectKind::Commit
-            | ObjectKind::Snapshot
-            | ObjectKind::Segment
-            | ObjectKind::Boundary => 1,
+            ObjectKind::Snapshot => 2,
+            ObjectKind::Commit | ObjectKind::Segment | ObjectKind::Boundary => 1,
         }
     }
 }

@@ -22,8 +22,7 @@ pub struct Committed {
     pub outcomes: Vec<Outcome>,
 }
 
-/// The manifest takes no ops and gives no fresh state any more. Ops handed in before may or may not be in the
-/// log.
+/// Why the manifest does not tell what became of ops, or gives no fresh state. They may or may not be in the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
     /// The node is stopping.
@@ -32,6 +31,10 @@ pub enum Stopped {
     /// The log contains something that this node cannot fold.
     #[error("this node cannot follow the log any further: {0}")]
     Halted(Arc<str>),
+    /// The node was away for so long that the log was truncated where the commit was tried. It goes on with the newest
+    /// state, but what became of these ops it cannot tell: they took effect before it was away, or not at all.
+    #[error("this node was away for too long to know what became of the request; try again")]
+    OutcomeUnknown,
     /// The ops do not fit in a commit.
     #[error("the request needs {size} bytes of a commit; the most is {limit}")]
     TooLarge {

@@ -93,6 +93,7 @@ pub async fn open(
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let cluster = open_cluster(&store, &env).await?;
+    let trusted = env.boot();
     let state = newest_snapshot(&store).await?;
     let (published, receiver) = watch::channel(Arc::new(state.clone()));
     let (sender, mailbox) = mpsc::channel(MAILBOX);
@@ -124,6 +125,7 @@ pub async fn open(
         waiting: VecDeque::new(),
         asking: Vec::new(),
         proven: Instant::now(),
+        trusted,
         looked: Instant::now(),
         last_commit: None,
         rest,
@@ -169,7 +171,7 @@ fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
 }
 
 /// The state in the newest snapshot, or the empty state.
-async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
+pub(super) async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
     loop {
         let Some(seq) = newest_snapshot_seq(store).await? else {
             return Ok(State::new());

@@ -42,6 +42,9 @@ pub struct Tail {
     pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
     pub(super) proven: Instant,
+    /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
+    /// newest. See `truncated.rs`.
+    pub(super) trusted: Duration,
     /// When the follower last looked, whether or not the store answered.
     pub(super) looked: Instant,
     /// When the last commit was begun.

@@ -6,6 +6,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Timestamp;
+
 /// Declares a newtype over an integer that is ordered, hashable, and encodes as the bare integer.
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -125,6 +127,21 @@ uuid_id! {
     /// The name of a segment object, a UUID v7: it carries the time of its minting, by which the
     /// sweep boundary judges it.
     SegmentId
+}
+
+impl SegmentId {
+    /// When it was minted, by the wall clock of its node; the epoch if it is not a UUID v7.
+    pub fn minted(self) -> Timestamp {
+        let (seconds, nanos) = match self.0.get_version() {
+            Some(uuid::Version::SortRand) => self.0.get_timestamp().map(|time| time.to_unix()),
+            _ => None,
+        }
+        .unwrap_or_default();
+        let millis = seconds
+            .saturating_mul(1000)
+            .saturating_add(u64::from(nanos) / 1_000_000);
+        Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
 }
 
 /// The identity of a commit: which run of which node made it, and how many it had made before.

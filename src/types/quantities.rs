@@ -36,6 +36,14 @@ impl Offset {
         Offset(self.0.saturating_add_unsigned(records))
     }
 
+    /// The offset `records` further on, if there is one.
+    pub const fn checked_advance(self, records: u64) -> Option<Offset> {
+        match self.0.checked_add_unsigned(records) {
+            Some(offset) => Some(Offset(offset)),
+            None => None,
+        }
+    }
+
     /// How many records lie from `earlier` (inclusive) to here (exclusive); 0 if `earlier` is not
     /// earlier.
     pub const fn since(self, earlier: Offset) -> u64 {
