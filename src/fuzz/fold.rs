@@ -7,9 +7,10 @@ use bytes::Bytes;
 use crate::format::Object;
 use crate::state::group::{GroupAction, Join, Leaver, Protocol, Sync};
 use crate::state::op::{
-    Append, AppendEntry, AppendSource, Commit, Op, ProducerBatch, RegisterNode,
+    Append, AppendEntry, AppendSource, Cleaned, Commit, CompactedSlice, Op, ProducerBatch,
+    RegisterNode, ReplaceSlices,
 };
-use crate::state::{Folded, Partition, State};
+use crate::state::{Folded, Job, Partition, SliceIndex, State};
 use crate::types::{
     CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicPartition,
@@ -32,7 +33,7 @@ const EDGES: [i64; 7] = [
 /// A state in which something of everything is: that of the fixture.
 static FULL: LazyLock<State> = LazyLock::new(|| {
     let object = Bytes::from_static(include_bytes!(
-        "../../tests/fixtures/formats/snapshot.1.every-op"
+        "../../tests/fixtures/formats/snapshot.2.every-op"
     ));
     let object = Object::decode("fixture", &object).expect("the fixture is an object");
     State::from_bytes(&object.data).expect("the fixture is a state")
@@ -63,12 +64,32 @@ pub(super) fn go_on(state: &mut State) {
         let topics: Vec<TopicId> = state.topics().map(|topic| topic.id()).take(SOME).collect();
         for id in &topics {
             ops.extend((0..2).flat_map(|index| partition_ops(*id, index)));
+            ops.extend((0..2).flat_map(|index| replacements(state, *id, index)));
         }
         ops.extend([
             Op::ExpireProducers {
                 before: Timestamp(EDGES[counter as usize]),
             },
             Op::AllocateProducerIds { count: u32::MAX },
+            Op::RaiseLogBoundary {
+                to: state.log_boundary_limit(),
+            },
+            Op::LogTruncated { to: Seq(u64::MAX) },
+            Op::ObjectsDeleted {
+                objects: state
+                    .dead_objects()
+                    .map(|(object, _)| object)
+                    .take(SOME)
+                    .collect(),
+            },
+            Op::RaiseSweepBoundary {
+                before: state.time(),
+            },
+            Op::ClaimJob {
+                job: Job::Sweep,
+                incarnation,
+                lease_millis: u64::MAX,
+            },
             Op::SnapshotTaken {
                 seq: state.seq(),
                 bytes: u64::MAX,
@@ -169,6 +190,54 @@ fn partition_ops(topic: TopicId, index: i32) -> Vec<Op> {
         ops.push(Op::DeleteRecords { partition, before });
     }
     ops
+}
+
+/// Compacted slices in the place of all there are: as a node would write them, and at the edges of what numbers can
+/// say.
+fn replacements(state: &State, topic: TopicId, index: i32) -> Vec<Op> {
+    let id = TopicPartition {
+        topic,
+        partition: PartitionIndex(index),
+    };
+    let Some(partition) = state.partition(id) else {
+        return Vec::new();
+    };
+    let slices: Vec<_> = partition.slices_from(Offset::ZERO).collect();
+    let (Some((base, _)), Some((_, last))) = (slices.first(), slices.last()) else {
+        return Vec::new();
+    };
+    let (base, end) = (*base, last.end);
+    let replace = |base, end, start, len| {
+        Op::ReplaceSlices(ReplaceSlices {
+            partition: id,
+            layout: partition.layout(),
+            base,
+            end,
+            outputs: vec![CompactedSlice {
+                end,
+                segment: SegmentId(uuid::Uuid::from_u128(6)),
+                start,
+                len,
+                max_timestamp: Timestamp(i64::MIN),
+                index: SliceIndex {
+                    start: 140,
+                    len: u32::MAX,
+                },
+            }],
+            cleaned: Some(Cleaned {
+                to: Offset(i64::MAX),
+                as_of: Seq(u64::MAX),
+            }),
+        })
+    };
+    vec![
+        replace(end, base, 0, 1),
+        replace(Offset(i64::MIN), end, 0, 1),
+        replace(base, Offset(i64::MAX), 0, 1),
+        replace(base, end, 1, u64::MAX),
+        replace(base, end, 0, u64::MAX),
+        replace(base, end, u64::MAX, 0),
+    ]
 }
 
 fn group_ops(state: &State, id: &GroupId) -> Vec<Op> {
@@ -287,6 +356,19 @@ pub fn exercise(state: &State) {
         let _ = (id, node.lease(), node.lease_until());
         assert!(state.node_of(node.incarnation()).is_some());
     }
+    assert!(
+        state
+            .dead_objects()
+            .all(|(object, _)| !state.is_live(object)),
+        "I10"
+    );
+    assert!(state.log_truncated() <= state.log_boundary());
+    let _ = (
+        state.sweep_boundary(),
+        state.log_boundary_limit(),
+        state.totals(),
+        state.claims().count(),
+    );
     if let Some(snapshot) = state.last_snapshot() {
         assert!(snapshot.seq <= state.seq());
     }

@@ -18,7 +18,7 @@ mod text;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use fold::exercise;
 
@@ -58,19 +58,20 @@ pub const TARGETS: &[Target] = &[
         name: "commit",
         run: objects::commit,
         shape: Shape::Cbor,
-        memory: |len| (4 << 20) + 1024 * len,
+        // A topic may have a hundred thousand partitions, and the state is held four times over here.
+        memory: |len| (96 << 20) + 1024 * len,
     },
     Target {
         name: "snapshot",
         run: objects::snapshot,
         shape: Shape::Cbor,
-        memory: |len| (4 << 20) + 1024 * len,
+        memory: |len| (96 << 20) + 1024 * len,
     },
     Target {
         name: "segment_index",
         run: objects::segment_index,
         shape: Shape::Cbor,
-        memory: |len| (64 << 10) + 64 * len,
+        memory: |len| (512 << 10) + 64 * len,
     },
     Target {
         name: "batch",

@@ -13,15 +13,34 @@ use super::fold;
 /// The name that errors carry.
 const NAME: &str = "an object";
 
-/// Bytes as an object of every kind, as they are and with the checksum of the header made right. True if they are
-/// one.
+/// Bytes as an object of every kind, as they are and with checksums made right. True if they are one.
 pub(super) fn object(input: &[u8]) -> bool {
     let mut repaired = input.to_vec();
+    repair_sections(&mut repaired);
     if let Some((header, _)) = repaired.split_first_chunk_mut::<{ HEADER_LEN as usize }>() {
         let crc = crc32c::crc32c(&header[..36]);
         header[36..].copy_from_slice(&crc.to_le_bytes());
     }
     read(&repaired.into()) | read(&Bytes::copy_from_slice(input))
+}
+
+/// Makes the checksums of the sections those of the bytes that the header says they are, as far as there are any.
+fn repair_sections(object: &mut [u8]) {
+    let Some((header, rest)) = object.split_first_chunk_mut::<{ HEADER_LEN as usize }>() else {
+        return;
+    };
+    let number = |header: &[u8], at: usize| {
+        u32::from_le_bytes(std::array::from_fn(|i| header[at + i])) as usize
+    };
+    let mut rest = &rest[..];
+    // Each section's length and checksum, in the order of the sections.
+    for (len, crc) in [(8, 12), (24, 32), (16, 20)] {
+        let Some((section, after)) = rest.split_at_checked(number(header, len)) else {
+            return;
+        };
+        header[crc..crc + 4].copy_from_slice(&crc32c::crc32c(section).to_le_bytes());
+        rest = after;
+    }
 }
 
 fn read(bytes: &Bytes) -> bool {

@@ -35,7 +35,7 @@ pub(super) fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The corpus of a target.
-pub(super) fn of(target: &str) -> Vec<Vec<u8>> {
+pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
     let mut corpus = match target {
         "object" => objects("").into_iter().map(|(_, whole)| whole).collect(),
         "commit" => sections("commit", |object| object.head),

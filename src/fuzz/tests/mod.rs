@@ -2,11 +2,13 @@
 
 mod cbor;
 mod chance;
-mod corpus;
+pub(crate) mod corpus;
 mod mutate;
 mod runner;
 
 use super::*;
+pub(crate) use chance::Chance;
+pub(crate) use mutate::HOSTILE;
 use runner::{Report, broken_path, give, run};
 
 /// Runs a target over its corpus and mutations of it. An input that breaks it is put into a file, whose name the

@@ -8,7 +8,7 @@ use crate::fuzz::Shape;
 const LONGEST: usize = 64 << 10;
 
 /// Numbers at which lengths and sums go wrong.
-pub(super) const HOSTILE: &[u64] = &[
+pub(crate) const HOSTILE: &[u64] = &[
     0,
     1,
     2,
@@ -98,7 +98,12 @@ const WORDS: &[&str] = &[
 /// An input made out of one or two of `corpus`.
 pub(super) fn mutate(shape: Shape, corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
     let mut input = chance.of(corpus).clone();
-    let times = 1 + chance.below(5);
+    // Often one change alone: several are soon nonsense.
+    let times = if chance.once_in(2) {
+        1
+    } else {
+        2 + chance.below(4)
+    };
     for _ in 0..times {
         match shape {
             // Now and then bytes that are no CBOR, and words that are no text.
