@@ -145,10 +145,19 @@ fn frames() -> Vec<Vec<u8>> {
             corpus.push(kafka::fuzz::frame(api, version, &body));
         }
     }
-    for (_, stream) in files("requests") {
-        corpus.extend(cut(&stream));
-    }
+    corpus.extend(captured().iter().flat_map(|stream| cut(stream)));
     corpus
+}
+
+/// What real clients sent: a stream of frames of each, one of every kind.
+fn captured() -> Vec<Vec<u8>> {
+    let files = files("requests").into_iter();
+    let streams: Vec<Vec<u8>> = files
+        .filter(|(name, _)| name.ends_with(".frames"))
+        .map(|(_, stream)| stream)
+        .collect();
+    assert_eq!(streams.len(), 5, "clients");
+    streams
 }
 
 /// The frames of a stream, without their lengths.
@@ -163,23 +172,22 @@ fn cut(mut stream: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Streams of a few frames each: those of real clients, and of whatever comes.
 fn streams() -> Vec<Vec<u8>> {
-    let captured = files("requests").into_iter().map(|(_, stream)| stream);
-    // A mutation is of the first frames of a stream: long ones are tried from several places on.
-    let framed = frames()
-        .chunks(9)
-        .map(|frames| {
-            let framed = frames.iter().take(5).map(|frame| {
-                let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
-                [&length[..], frame].concat()
-            });
-            framed.collect::<Vec<_>>().concat()
-        })
-        .collect::<Vec<_>>();
-    captured
-        .map(|stream| stream[..stream.len().min(8 << 10)].to_vec())
-        .chain(framed)
-        .collect()
+    let framed = |frame: &Vec<u8>| {
+        let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+        [&length[..], frame].concat()
+    };
+    let frames = frames();
+    let made = frames.chunks(9).map(|frames| {
+        frames
+            .iter()
+            .take(5)
+            .map(framed)
+            .collect::<Vec<_>>()
+            .concat()
+    });
+    captured().into_iter().chain(made).collect()
 }
 
 fn group_metadata() -> Vec<Vec<u8>> {
