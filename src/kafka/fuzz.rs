@@ -60,6 +60,7 @@ pub(crate) fn stream(stream: &[u8]) -> bool {
 }
 
 /// A default request of every API in every version, as frames without their length: something to begin with.
+#[cfg(test)]
 pub(crate) fn examples() -> Vec<Vec<u8>> {
     let every = super::versions::OFFERED.iter().flat_map(|offered| {
         (offered.versions.min..=offered.versions.max).map(|version| (offered.api, version))
@@ -74,6 +75,7 @@ pub(crate) fn examples() -> Vec<Vec<u8>> {
 }
 
 /// A frame, without its length, of a client that says who it is.
+#[cfg(test)]
 pub(crate) fn frame(api: i16, version: i16, body: &[u8]) -> Vec<u8> {
     let client = b"fuzz";
     let mut frame = Vec::with_capacity(body.len() + 16);
