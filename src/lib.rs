@@ -16,6 +16,7 @@
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`client`] | the library: produce and consume with no server at all |
+//! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
@@ -75,6 +76,8 @@ pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod ingest;
 pub mod invariants;
