@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
-use crate::fetch::{ReadError, ReadLimits};
+use crate::fetch::ReadLimits;
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
 
@@ -246,14 +246,14 @@ impl Broker {
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
     /// as much again, which the next fetch will want.
     fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
-        for times in 1..=2 {
+        for further in [false, true] {
             let mut left = limits.max_bytes;
             for wanted in partitions {
                 let bytes = wanted.max_bytes.min(left);
                 left -= bytes;
-                if let Ok((_, partition)) = find(state, wanted) {
+                if let Ok((id, partition)) = find(state, wanted) {
                     let reader = &self.inner.reader;
-                    reader.read_ahead(state, partition, wanted.offset, bytes * times);
+                    reader.read_ahead(state, id, partition, wanted.offset, bytes, further);
                 }
             }
         }
@@ -275,11 +275,7 @@ impl Broker {
             match read.await {
                 Ok(records) => {
                     return Ok(FetchedPartition {
-                        records: if records.is_empty() {
-                            Vec::new()
-                        } else {
-                            vec![records]
-                        },
+                        records,
                         high_watermark: partition.high_watermark(),
                         last_stable: partition.high_watermark(),
                         log_start: partition.log_start(),
@@ -289,7 +285,7 @@ impl Broker {
                     attempts += 1;
                     state = self.fresh().await?;
                 }
-                Err(error @ ReadError::Corrupt { .. }) => {
+                Err(error) if error.is_corrupt() => {
                     tracing::error!(%error, "stored records cannot be read");
                     return Err(FetchError::Corrupt(error.to_string()));
                 }
