@@ -1,12 +1,14 @@
 //! What everybody else holds of the manifest.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::truncated::Proof;
 use crate::state::State;
 use crate::state::op::{Op, Outcome};
 use crate::types::Seq;
@@ -90,6 +92,8 @@ pub(super) struct Shared {
     pub(super) contended: AtomicBool,
     pub(super) source: OnceLock<Arc<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
+    /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
+    pub(super) proven: AtomicU64,
 }
 
 impl Manifest {
@@ -101,6 +105,14 @@ impl Manifest {
     /// The state, with a wake-up at each commit folded.
     pub fn subscribe(&self) -> watch::Receiver<Arc<State>> {
         self.shared.state.clone()
+    }
+
+    /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed
+    /// out while the proof holds.
+    pub fn proof(&self) -> Proof {
+        Proof(Duration::from_millis(
+            self.shared.proven.load(Ordering::Acquire),
+        ))
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store

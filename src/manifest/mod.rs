@@ -61,3 +61,4 @@ pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
 pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
 pub use tail::{Tail, WriteThrough};
+pub use truncated::Proof;
