@@ -26,6 +26,7 @@
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
 //! | [`invariants`] | what must always hold, I1 to I11: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
+//! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
 //! | [`config`], [`env`](mod@env), [`telemetry`] | settings; clocks and randomness; logs and metrics |
@@ -83,6 +84,7 @@ pub mod net;
 pub mod node;
 pub mod segment;
 pub mod server;
+pub mod settings;
 pub mod state;
 pub mod store;
 pub mod telemetry;
