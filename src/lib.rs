@@ -20,6 +20,7 @@
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
+//! | [`maintain`] | background work: compaction of logs |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
@@ -79,6 +80,7 @@ pub mod http;
 pub mod ingest;
 pub mod invariants;
 pub mod kafka;
+pub mod maintain;
 pub mod manifest;
 pub mod net;
 pub mod node;

@@ -161,13 +161,15 @@ definitions! {
         from [same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")];
     "How long records are kept, with cleanup.policy=delete. -1 is for ever."
     "segment.bytes": Int = Some("1073741824"), Check::AtLeast(1_048_576), from [same("log.segment.bytes")];
-    "How large a segment file of Kafka grows. Objects here are sized by the node's settings; no effect."
+    "How large a segment file of Kafka grows. Here, how long a compacted slice becomes at most; and when so much of a \
+     compacted topic's partition is uncompacted, compaction does not wait for segment.ms."
     "segment.index.bytes": Int = Some("10485760"), Check::AtLeast(4), from [same("log.index.size.max.bytes")];
     "How large an index file of Kafka grows. There are no index files; no effect."
     "segment.jitter.ms": Long = Some("0"), ZERO_UP, from [same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")];
     "By how much Kafka varies segment.ms. Objects here are not rolled by time; no effect."
     "segment.ms": Long = Some("604800000"), ONE_UP, from [same("log.roll.ms"), hours("log.roll.hours")];
-    "After how long Kafka begins a new segment file. Objects here are not rolled by time; no effect."
+    "After how long Kafka begins a new segment file, and may compact the one before. Here, how long the oldest \
+     uncompacted record of a compacted topic waits at least, but no longer than 10 minutes."
     "unclean.leader.election.enable": Boolean = FALSE, ANY, from [same("unclean.leader.election.enable")];
     "Whether a replica that lags may become leader. There are no leaders that could lose data; no effect."
 }
@@ -189,6 +191,9 @@ definitions! {
     "The replication factor shown for new topics that ask for none. The store replicates; no effect."
     "log.cleaner.delete.retention.ms": Long = Some("86400000"), ZERO_UP;
     "The default of delete.retention.ms."
+    "log.cleaner.dedupe.buffer.size": Long = Some("134217728"), Check::AtLeast(1_048_576);
+    "How much memory a node uses to compact a log: 32 bytes for each key that occurs in the part to be compacted. \
+     If there are more keys than fit, that part is compacted in several goes."
     "log.cleaner.max.compaction.lag.ms": Long = FOREVER, ONE_UP;
     "The default of max.compaction.lag.ms."
     "log.cleaner.min.cleanable.ratio": Double = Some("0.5"), Check::Ratio;

@@ -194,6 +194,8 @@ fn the_typed_settings_have_kafkas_defaults() {
         },
         retention: Some(7 * day),
         retention_bytes: None,
+        segment_bytes: ByteCount::mib(1024),
+        segment_age: 7 * day,
         delete_retention: day,
         min_compaction_lag: Duration::ZERO,
         max_compaction_lag: None,
@@ -206,6 +208,7 @@ fn the_typed_settings_have_kafkas_defaults() {
         num_partitions: 1,
         default_replication_factor: 1,
         auto_create_topics: true,
+        dedupe_buffer: ByteCount::mib(128),
     };
     assert_eq!(cluster, expected);
 }
@@ -223,6 +226,8 @@ fn the_typed_settings_follow_what_is_set() {
         ("message.max.bytes", "500"),
         ("num.partitions", "12"),
         ("auto.create.topics.enable", "false"),
+        ("log.cleaner.dedupe.buffer.size", "2097152"),
+        ("log.roll.ms", "60000"),
     ]);
     let settings = TopicSettings::effective(&topic, &cluster);
     assert_eq!(
@@ -236,10 +241,13 @@ fn the_typed_settings_follow_what_is_set() {
     assert_eq!(settings.compression, Compression::Zstd(7));
     assert_eq!(settings.retention_bytes, Some(ByteCount(1000)));
     assert_eq!(settings.max_message_bytes, ByteCount(500));
+    assert_eq!(settings.segment_age, Duration::from_secs(60));
     let cluster = ClusterSettings::effective(&cluster);
     assert_eq!(
         (cluster.num_partitions, cluster.auto_create_topics),
         (12, false)
+    );
+    assert_eq!(cluster.dedupe_buffer, ByteCount::mib(2)
     );
 }
 
