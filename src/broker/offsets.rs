@@ -2,6 +2,7 @@
 
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::ReadError;
+use crate::manifest::Proof;
 use crate::state::op::{Applied, Op, Rejected};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
@@ -87,6 +88,7 @@ impl Broker {
         self.authorize(session);
         // Without transactions the last stable offset is the high watermark.
         let _ = read_committed;
+        let proof = Proof::begun_now(&self.inner.env);
         let state = match self.fresh().await {
             Ok(state) => state,
             Err(error) => return vec![Err(error.into()); partitions.len()],
@@ -95,6 +97,8 @@ impl Broker {
         for (topic, index, epoch, spec) in partitions {
             let found = self.find_offset(&state, topic, *index, *epoch, *spec);
             let found = tokio::time::timeout(self.inner.settings.request_timeout, found).await;
+            // What was read by a state that has grown old may not be what the state meant.
+            let found = found.ok().filter(|_| proof.holds(&self.inner.env));
             answer.push(found.unwrap_or(Err(Unavailable::TimedOut.into())));
         }
         answer
