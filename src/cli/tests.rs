@@ -54,11 +54,14 @@ fn serve_has_a_flag_for_every_setting() {
 }
 
 fn flags_of_all_settings() -> Vec<&'static str> {
-    use crate::config::{Group, ListenConfig, LogConfig, NodeConfig, StoreConfig};
+    use crate::config::{
+        Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig,
+    };
     [
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ]
     .into_iter()

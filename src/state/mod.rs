@@ -214,6 +214,11 @@ impl State {
         self.snapshots.last().copied()
     }
 
+    /// The snapshots that are known to be stored and kept, oldest first.
+    pub fn snapshots(&self) -> &[Snapshot] {
+        &self.snapshots
+    }
+
     /// When the settings that hold for a topic, its own or the cluster's, were altered last.
     pub fn configs_altered(&self, topic: &Topic) -> Seq {
         self.configs_altered.max(topic.configs_altered)
