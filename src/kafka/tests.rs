@@ -22,6 +22,7 @@ mod data;
 mod everything;
 mod groups;
 mod limits;
+mod policies;
 mod topics;
 
 /// The wall time at which tests begin.

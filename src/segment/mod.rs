@@ -57,7 +57,9 @@ pub use compacted::{
 pub use error::{BatchError, Fault, RecordFault};
 pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice, slice_crc};
 pub use recompress::recompress;
-pub use records::{Record, RecordHeader, Records, decode_records, first_record_at_or_after};
+pub use records::{
+    Record, RecordHeader, Records, decode_records, first_record_at_or_after, records_without_key,
+};
 pub use retain::{KeyedRecord, Retained, for_each_key, retain_records};
 pub use validate::{ProduceRules, RecordFacts, ValidBatch, validate};
 pub use walk::Limits;

@@ -186,6 +186,24 @@ pub fn first_record_at_or_after(
     Ok(found)
 }
 
+/// The indexes of the records of `batch` that have no key, of which at most `most` are named: what a compacted topic refuses
+/// it for.
+pub fn records_without_key(
+    batch: &[u8],
+    most: usize,
+    limits: Limits,
+) -> Result<Vec<i32>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut found = Vec::new();
+    walk(batch, &header, limits, |seen| {
+        if !seen.has_key {
+            found.push(seen.index);
+        }
+        Ok(found.len() < most)
+    })?;
+    Ok(found)
+}
+
 /// The time stamp of a record.
 pub(super) fn timestamp(header: &BatchHeader, delta: i64) -> Result<Timestamp, RecordFault> {
     match header.attributes.timestamp_type() {

@@ -95,10 +95,10 @@ definitions! {
     "compression.gzip.level": Int = Some("-1"), Check::OneOfOr(-1, 1, 9), from [same("compression.gzip.level")];
     "The level of gzip if compression.type is gzip: 1 to 9, or -1 for the codec's own default."
     "compression.lz4.level": Int = Some("9"), Check::Between(1, 17), from [same("compression.lz4.level")];
-    "The level of lz4 if compression.type is lz4: 1 to 17."
+    "The level of lz4 if compression.type is lz4: 1 to 17. Weir's lz4 has one level; no effect."
     "compression.type": String = Some("producer"), Check::OneOf(CODECS), from [same("compression.type")];
-    "How batches are compressed at rest. 'producer' keeps each as it was sent, which is what happens to \
-     all batches that are stored as they come."
+    "How batches are compressed at rest. 'producer' keeps each as it was sent; with any other, a batch in another \
+     codec is compressed anew before it is stored."
     "compression.zstd.level": Int = Some("3"), Check::Between(-131_072, 22), from [same("compression.zstd.level")];
     "The level of zstd if compression.type is zstd: -131072 to 22."
     "delete.retention.ms": Long = Some("86400000"), ZERO_UP, from [same("log.cleaner.delete.retention.ms")];
@@ -189,11 +189,11 @@ definitions! {
     "The default of the topic setting of the same name."
     "default.replication.factor": Int = Some("1"), ONE_UP;
     "The replication factor shown for new topics that ask for none. The store replicates; no effect."
-    "log.cleaner.delete.retention.ms": Long = Some("86400000"), ZERO_UP;
-    "The default of delete.retention.ms."
     "log.cleaner.dedupe.buffer.size": Long = Some("134217728"), Check::AtLeast(1_048_576);
     "How much memory a node uses to compact a log: 32 bytes for each key that occurs in the part to be compacted. \
      If there are more keys than fit, that part is compacted in several goes."
+    "log.cleaner.delete.retention.ms": Long = Some("86400000"), ZERO_UP;
+    "The default of delete.retention.ms."
     "log.cleaner.max.compaction.lag.ms": Long = FOREVER, ONE_UP;
     "The default of max.compaction.lag.ms."
     "log.cleaner.min.cleanable.ratio": Double = Some("0.5"), Check::Ratio;

@@ -180,8 +180,8 @@ impl ClusterSettings {
                 .unwrap_or(1),
             auto_create_topics: cluster_value("auto.create.topics.enable", cluster)
                 .is_none_or(|text| text == "true"),
-            dedupe_buffer: number("log.cleaner.dedupe.buffer.size")
-                .and_then(|n: i64| u64::try_from(n).ok())
+            dedupe_buffer: cluster_value("log.cleaner.dedupe.buffer.size", cluster)
+                .and_then(|text| text.parse().ok())
                 .map_or(ByteCount::mib(128), ByteCount),
         }
     }

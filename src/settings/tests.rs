@@ -247,8 +247,7 @@ fn the_typed_settings_follow_what_is_set() {
         (cluster.num_partitions, cluster.auto_create_topics),
         (12, false)
     );
-    assert_eq!(cluster.dedupe_buffer, ByteCount::mib(2)
-    );
+    assert_eq!(cluster.dedupe_buffer, ByteCount::mib(2));
 }
 
 #[test]

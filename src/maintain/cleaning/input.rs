@@ -1,13 +1,16 @@
 //! The batches of slices, read past the cache: they are read once, and must not push out what readers want.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
-use super::error::CleaningError;
+use super::super::desk::Maintenance;
+use super::super::error::JobError;
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader};
 use crate::state::{ObjectRef, Slice};
-use crate::store::{ObjectPath, RequestKind, Store, StoreError};
+use crate::store::{ObjectPath, RequestKind, StoreError};
 use crate::types::{Offset, TopicPartition};
 
 /// How many bytes one request reads.
@@ -17,15 +20,15 @@ const PIECE: u64 = 2 << 20;
 const AT_ONCE: usize = 8;
 
 /// A whole batch and the offset of its first record.
-pub struct Batch {
+pub(super) struct Batch {
     /// The offset of its first record.
-    pub base: Offset,
+    pub(super) base: Offset,
     /// Its bytes, whose checksum is right.
-    pub bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 /// Reads slices from the first to the last.
-pub struct Input<'a> {
+pub(super) struct Input<'a> {
     partition: TopicPartition,
     slices: &'a [(Offset, Slice)],
     /// The bytes of all slices, in order; no piece is of two.
@@ -41,8 +44,8 @@ pub struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// Of these slices of a partition, by their base offsets.
-    pub fn new(
-        store: &'a Store,
+    pub(super) fn new(
+        m: &'a Maintenance,
         partition: TopicPartition,
         slices: &'a [(Offset, Slice)],
     ) -> Input<'a> {
@@ -52,16 +55,16 @@ impl<'a> Input<'a> {
                 .step_by(PIECE as usize)
                 .map(move |start| (slice.object, start..end.min(start + PIECE)))
         });
-        let load = move |(object, range)| async move {
+        let load = move |(object, range): (ObjectRef, Range<u64>)| async move {
+            m.give_way().await;
+            m.pace(range.end - range.start).await;
             let path = match object {
                 ObjectRef::Commit(seq) => ObjectPath::commit(seq),
                 ObjectRef::Segment(id) => ObjectPath::segment(id),
             };
-            let kind = RequestKind::SegmentGet;
-            store
-                .get_range(&path, range, kind)
-                .await
-                .map(|(bytes, _)| bytes)
+            let kind = RequestKind::CompactedGet;
+            let read = m.inner.store.get_range(&path, range, kind).await;
+            read.map(|(bytes, _)| bytes)
         };
         Input {
             partition,
@@ -76,7 +79,7 @@ impl<'a> Input<'a> {
 
     /// The next batches of the slice that is being read: as many as a request or two bring. `None` at its end; after
     /// that comes the next slice.
-    pub async fn next(&mut self) -> Result<Option<Vec<Batch>>, CleaningError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Batch>>, JobError> {
         let Some((_, slice)) = self.slices.get(self.slice) else {
             return Ok(None);
         };
@@ -92,7 +95,11 @@ impl<'a> Input<'a> {
                 return Ok(None);
             }
             let piece = match self.pieces.next().await {
-                Some(piece) => piece?,
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) if error.is_not_found() => {
+                    return Err(self.unreadable("it is missing".to_owned()));
+                }
+                Some(Err(error)) => return Err(error.into()),
                 None => return Err(self.truncated()),
             };
             if piece.len() as u64 != PIECE.min(slice.len - self.loaded) {
@@ -108,7 +115,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next batch, if it is there as a whole.
-    fn take(&mut self, slice: &Slice) -> Result<Option<Batch>, CleaningError> {
+    fn take(&mut self, slice: &Slice) -> Result<Option<Batch>, JobError> {
         if self.rest.len() < BATCH_HEADER_LEN {
             return Ok(None);
         }
@@ -132,14 +139,20 @@ impl<'a> Input<'a> {
             ..header
         };
         if base < self.next || placed.next_offset() > slice.end {
-            return Err(self.corrupt(BatchError::BaseOffset { found: base }));
+            let (end, most) = (placed.next_offset(), slice.end);
+            return Err(self.corrupt(BatchError::Misplaced {
+                found: base,
+                end,
+                least: self.next,
+                most,
+            }));
         }
         self.next = placed.next_offset();
         let bytes = self.rest.split_to(header.size).freeze();
         Ok(Some(Batch { base, bytes }))
     }
 
-    fn truncated(&self) -> CleaningError {
+    fn truncated(&self) -> JobError {
         let len = self.slices.get(self.slice).map_or(0, |(_, s)| s.len);
         let whole = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
         self.corrupt(BatchError::Truncated {
@@ -148,12 +161,30 @@ impl<'a> Input<'a> {
         })
     }
 
-    fn corrupt(&self, source: BatchError) -> CleaningError {
-        CleaningError::Corrupt {
-            partition: self.partition,
-            offset: self.next,
-            object: self.slices.get(self.slice).map(|(_, slice)| slice.object),
-            source,
-        }
+    fn corrupt(&self, source: BatchError) -> JobError {
+        self.unreadable(source.to_string())
+    }
+
+    fn unreadable(&self, reason: String) -> JobError {
+        unreadable(self.partition, self.slices, self.next, reason)
+    }
+}
+
+/// What is wrong with the batch at `offset` of a partition with these slices.
+pub(super) fn unreadable(
+    partition: TopicPartition,
+    slices: &[(Offset, Slice)],
+    offset: Offset,
+    reason: String,
+) -> JobError {
+    let at = slices.partition_point(|(_, slice)| slice.end <= offset);
+    match slices.get(at) {
+        Some((_, slice)) => JobError::Unreadable {
+            partition,
+            offset,
+            object: slice.object,
+            reason,
+        },
+        None => JobError::InputsChanged,
     }
 }

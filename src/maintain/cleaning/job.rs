@@ -2,50 +2,30 @@
 
 use std::sync::Arc;
 
-use super::error::CleaningError;
-use super::input::{Batch, Input};
+use tokio::time::Instant;
+
+use super::super::desk::Maintenance;
+use super::super::error::JobError;
+use super::super::metrics::Task;
+use super::input::{Batch, Input, unreadable};
 use super::offset_map::OffsetMap;
 use super::output::Output;
 use super::policy::{Due, due};
 use super::rules::{Rules, note_keys};
-use crate::env::Env;
-use crate::manifest::Manifest;
+use crate::manifest::Stopped;
 use crate::segment::{BatchError, Retained};
-use crate::settings::TopicSettings;
+use crate::settings::{ClusterSettings, TopicSettings};
 use crate::state::op::{Cleaned, Op, ReplaceSlices};
 use crate::state::{Slice, State};
-use crate::store::Store;
-use crate::types::{ByteCount, Offset, SegmentId, Seq, TopicPartition};
+use crate::types::{ByteCount, Offset, SegmentId, Seq, TopicName, TopicPartition};
 
-/// What the job works with.
-#[derive(Clone)]
-pub struct CleaningParts {
-    /// The bucket.
-    pub store: Store,
-    /// The log.
-    pub manifest: Manifest,
-    /// The clock, and ids of segments.
-    pub env: Env,
-    /// How it behaves.
-    pub options: CleaningOptions,
-}
-
-/// How logs are compacted.
+/// How a log is compacted.
 #[derive(Clone, Copy, Debug)]
-pub struct CleaningOptions {
+pub(super) struct CleaningOptions {
     /// The memory for the last offset of each key.
-    pub dedupe_buffer: ByteCount,
+    pub(super) dedupe_buffer: ByteCount,
     /// The length of a compacted slice, if there is enough for one.
-    pub target: ByteCount,
-}
-
-impl Default for CleaningOptions {
-    fn default() -> CleaningOptions {
-        CleaningOptions {
-            dedupe_buffer: ByteCount::mib(128),
-            target: ByteCount::mib(256),
-        }
-    }
+    pub(super) target: ByteCount,
 }
 
 /// What the job did.
@@ -59,29 +39,71 @@ pub struct Cleaning {
     pub bytes_out: u64,
     /// How many segments were written.
     pub segments: u64,
+    /// How many keys there were in the part that had not been cleaned.
+    pub keys: u64,
 }
 
-/// Cleans a partition, if that is due; returns what it did.
+/// Cleans a partition, if that is due; returns what it did. Whoever calls it has the claim.
 ///
 /// # Errors
 ///
-/// [`CleaningError::Rejected`]: the partition or its settings changed meanwhile, and if the job is still due it is to be
-/// begun again. [`CleaningError::Stopped`]: the last op may have taken effect.
+/// [`JobError::Rejected`], [`JobError::InputsChanged`]: the partition or its settings changed meanwhile, and if the job
+/// is still due it is to be begun again. [`JobError::Stopped`]: the last op may have taken effect.
 pub async fn clean(
-    parts: &CleaningParts,
+    m: &Maintenance,
     partition: TopicPartition,
-) -> Result<Option<Cleaning>, CleaningError> {
-    let state = parts.manifest.state();
-    let Some(plan) = Plan::new(parts, &state, partition) else {
+) -> Result<Option<Cleaning>, JobError> {
+    let cluster = ClusterSettings::effective(m.state().configs());
+    let options = CleaningOptions {
+        dedupe_buffer: cluster.dedupe_buffer,
+        target: m.options().compaction.target,
+    };
+    clean_with(m, partition, options).await
+}
+
+pub(super) async fn clean_with(
+    m: &Maintenance,
+    partition: TopicPartition,
+    options: CleaningOptions,
+) -> Result<Option<Cleaning>, JobError> {
+    let Some(plan) = Plan::new(m, &m.state(), partition, options) else {
         return Ok(None);
     };
-    let rules = plan.learn().await?;
-    plan.rewrite(rules).await.map(Some)
+    let began = Instant::now();
+    let done = async { plan.rewrite(plan.learn().await?).await }.await;
+    let done = match done {
+        // The object may be gone because its slices are, which this node did not know.
+        Err(JobError::Unreadable { object, .. })
+            if !m.inner.manifest.fresh().await?.is_live(object) =>
+        {
+            return Err(JobError::InputsChanged);
+        }
+        Err(error @ JobError::Unreadable { .. }) => {
+            m.inner.metrics.unreadable();
+            return Err(error);
+        }
+        done => done?,
+    };
+    tracing::info!(
+        topic = %plan.topic,
+        partition = %partition.partition,
+        from = %plan.due.dirty,
+        to = %done.to,
+        keys = done.keys,
+        bytes_in = done.bytes_in,
+        bytes_out = done.bytes_out,
+        segments = done.segments,
+        took = ?began.elapsed(),
+        "compacted a log"
+    );
+    Ok(Some(done))
 }
 
 /// One cleaning of one partition.
-struct Plan<'a> {
-    parts: &'a CleaningParts,
+pub(super) struct Plan<'a> {
+    m: &'a Maintenance,
+    options: CleaningOptions,
+    topic: TopicName,
     partition: TopicPartition,
     settings: TopicSettings,
     /// The state by which it goes.
@@ -96,18 +118,25 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(parts: &'a CleaningParts, state: &State, id: TopicPartition) -> Option<Plan<'a>> {
+    pub(super) fn new(
+        m: &'a Maintenance,
+        state: &State,
+        id: TopicPartition,
+        options: CleaningOptions,
+    ) -> Option<Plan<'a>> {
         let topic = state.topic(id.topic)?;
         let partition = topic.partition(id.partition)?;
         let settings = TopicSettings::effective(topic.configs(), state.configs());
-        let due = due(partition, &settings, parts.env.now())?;
+        let due = due(partition, &settings, m.now())?;
         let slices = partition
             .slices_from(partition.log_start())
             .take_while(|(_, slice)| slice.end <= due.end)
             .map(|(base, slice)| (base, *slice))
             .collect();
         Some(Plan {
-            parts,
+            m,
+            options,
+            topic: topic.name().clone(),
             partition: id,
             settings,
             as_of: state.seq(),
@@ -120,13 +149,13 @@ impl<'a> Plan<'a> {
     }
 
     /// The first pass: the last offset of each key in the part that was not cleaned yet, as far as there is room.
-    async fn learn(&self) -> Result<Rules, CleaningError> {
+    pub(super) async fn learn(&self) -> Result<Rules, JobError> {
         let from = self.due.dirty;
-        let memory = self.parts.options.dedupe_buffer;
+        let memory = self.options.dedupe_buffer;
         let mut map = OffsetMap::new(memory, self.due.end.since(from));
         let first = self.slices.partition_point(|(_, slice)| slice.end <= from);
         let dirty = self.slices.get(first..).unwrap_or_default();
-        let mut input = Input::new(&self.parts.store, self.partition, dirty);
+        let mut input = Input::new(self.m, self.partition, dirty);
         let mut to = self.due.end;
         'slices: for _ in dirty {
             while let Some(batches) = input.next().await? {
@@ -150,7 +179,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let now = self.parts.env.now();
+        let now = self.m.now();
         Ok(Rules {
             map,
             to,
@@ -161,15 +190,16 @@ impl<'a> Plan<'a> {
     }
 
     /// The second pass: the records that stay, from the first slice to the one in which the map ends.
-    async fn rewrite(&self, rules: Rules) -> Result<Cleaning, CleaningError> {
+    pub(super) async fn rewrite(&self, rules: Rules) -> Result<Cleaning, JobError> {
         let to = rules.to;
         let rules = Arc::new(rules);
         let last = self.slices.partition_point(|(base, _)| *base < to);
         let slices = self.slices.get(..last).unwrap_or_default();
-        let target = self.parts.options.target.min(self.settings.segment_bytes).0;
-        let mut input = Input::new(&self.parts.store, self.partition, slices);
+        let target = self.options.target.min(self.settings.segment_bytes).0;
+        let mut input = Input::new(self.m, self.partition, slices);
         let mut done = Cleaning {
             to,
+            keys: rules.map.len() as u64,
             ..Cleaning::default()
         };
         let mut output: Option<Output> = None;
@@ -180,8 +210,8 @@ impl<'a> Plan<'a> {
             let output = match &mut output {
                 Some(output) => output,
                 none => {
-                    let id = SegmentId(self.parts.env.time_uuid());
-                    let begun = Output::begin(&self.parts.store, id, self.partition, *base);
+                    let id = SegmentId(self.m.inner.env.time_uuid());
+                    let begun = Output::begin(&self.m.inner.store, id, self.partition, *base);
                     none.insert(begun.await?)
                 }
             };
@@ -192,6 +222,7 @@ impl<'a> Plan<'a> {
             }
             output.end = slice.end;
             done.bytes_in += slice.len;
+            self.m.inner.metrics.moved(Task::Cleaning, slice.len, 0);
         }
         if let Some(output) = output {
             self.commit(output, to, &mut done).await?;
@@ -205,7 +236,7 @@ impl<'a> Plan<'a> {
         output: Output,
         to: Offset,
         done: &mut Cleaning,
-    ) -> Result<(), CleaningError> {
+    ) -> Result<(), JobError> {
         let (base, end, bytes) = (output.base, output.end, output.bytes);
         let slice = output.finish().await?;
         let replace = ReplaceSlices {
@@ -220,10 +251,11 @@ impl<'a> Plan<'a> {
                 as_of: self.as_of,
             }),
         };
-        let outcome = self.parts.manifest.commit_one(Op::ReplaceSlices(replace));
-        outcome.await??;
+        let manifest = &self.m.inner.manifest;
+        manifest.commit_one(Op::ReplaceSlices(replace)).await??;
         done.segments += 1;
         done.bytes_out += bytes;
+        self.m.inner.metrics.moved(Task::Cleaning, 0, bytes);
         Ok(())
     }
 
@@ -231,14 +263,15 @@ impl<'a> Plan<'a> {
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, (Offset, BatchError)> + Send + 'static,
-    ) -> Result<T, CleaningError> {
+    ) -> Result<T, JobError> {
         let done = tokio::task::spawn_blocking(work).await;
-        let done = done.map_err(|_| CleaningError::Panicked(self.partition))?;
-        done.map_err(|(offset, source)| CleaningError::Corrupt {
-            partition: self.partition,
-            offset,
-            object: None,
-            source,
+        let done = match done {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(Stopped::Stopping.into()),
+        };
+        done.map_err(|(offset, error)| {
+            unreadable(self.partition, &self.slices, offset, error.to_string())
         })
     }
 }

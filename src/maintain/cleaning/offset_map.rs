@@ -17,7 +17,7 @@ type Slot = [u64; 3];
 const MOST_USED: (usize, usize) = (3, 4);
 
 /// The last offset of each key of a part of a log.
-pub struct OffsetMap {
+pub(super) struct OffsetMap {
     slots: Vec<Slot>,
     len: usize,
     most: usize,
@@ -25,7 +25,7 @@ pub struct OffsetMap {
 
 impl OffsetMap {
     /// An empty map for at most `records` keys that takes at most `memory`, but has room for one key.
-    pub fn new(memory: ByteCount, records: u64) -> OffsetMap {
+    pub(super) fn new(memory: ByteCount, records: u64) -> OffsetMap {
         let (used, of) = MOST_USED;
         let slot = size_of::<Slot>();
         let fitting = usize::try_from(memory.0).unwrap_or(usize::MAX) / slot;
@@ -42,7 +42,7 @@ impl OffsetMap {
     /// Notes that the last record of `key`, so far, is at `offset`. Offsets come in ascending order. False if there is no
     /// room for another key.
     #[must_use]
-    pub fn insert(&mut self, key: &[u8], offset: Offset) -> bool {
+    pub(super) fn insert(&mut self, key: &[u8], offset: Offset) -> bool {
         let (hash, at) = self.find(key);
         let full = self.len == self.most;
         let Some(slot) = self.slots.get_mut(at) else {
@@ -59,14 +59,14 @@ impl OffsetMap {
     }
 
     /// The offset of the last record of `key`, if it has one here.
-    pub fn last(&self, key: &[u8]) -> Option<Offset> {
+    pub(super) fn last(&self, key: &[u8]) -> Option<Offset> {
         let (_, at) = self.find(key);
         let stored = self.slots.get(at)?[2].checked_sub(1)?;
         i64::try_from(stored).ok().map(Offset)
     }
 
     /// How many keys there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
@@ -90,7 +90,9 @@ fn hash(key: &[u8]) -> [u64; 2] {
     let hash = digest(&SHA256, key);
     let half = |at: usize| {
         let bytes = hash.as_ref().get(at..at + 8).unwrap_or_default();
-        bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
+        bytes
+            .iter()
+            .fold(0, |all, byte| all << 8 | u64::from(*byte))
     };
     [half(0), half(8)]
 }

@@ -1,6 +1,6 @@
 //! A compacted segment of one partition, written as a stream.
 
-use super::error::CleaningError;
+use super::super::error::JobError;
 use super::input::Batch;
 use crate::segment::CompactedBuilder;
 use crate::state::SliceIndex;
@@ -12,25 +12,25 @@ use crate::types::{Offset, SegmentId, TopicPartition};
 const AT_ONCE: usize = 2;
 
 /// A segment that is being written.
-pub struct Output {
+pub(super) struct Output {
     builder: CompactedBuilder,
     upload: Upload,
     /// The first offset that it stands for.
-    pub base: Offset,
+    pub(super) base: Offset,
     /// The offset after the last that it stands for, so far.
-    pub end: Offset,
+    pub(super) end: Offset,
     /// The bytes of batches in it.
-    pub bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Output {
     /// A segment for the records of `partition` from `base` on.
-    pub async fn begin(
+    pub(super) async fn begin(
         store: &Store,
         id: SegmentId,
         partition: TopicPartition,
         base: Offset,
-    ) -> Result<Output, CleaningError> {
+    ) -> Result<Output, JobError> {
         let mut builder = CompactedBuilder::new(id, PART_LEN);
         builder.begin_slice(partition, base)?;
         let path = ObjectPath::segment(id);
@@ -47,7 +47,7 @@ impl Output {
     }
 
     /// Appends batches.
-    pub async fn push(&mut self, batches: Vec<Batch>) -> Result<(), CleaningError> {
+    pub(super) async fn push(&mut self, batches: Vec<Batch>) -> Result<(), JobError> {
         for batch in batches {
             self.builder.push(batch.base, &batch.bytes)?;
             self.bytes += batch.bytes.len() as u64;
@@ -59,7 +59,7 @@ impl Output {
     }
 
     /// Stores the segment; returns its slice.
-    pub async fn finish(mut self) -> Result<CompactedSlice, CleaningError> {
+    pub(super) async fn finish(mut self) -> Result<CompactedSlice, JobError> {
         let segment = self.builder.id();
         let slice = self.builder.end_slice(self.end)?;
         for part in self.builder.finish()?.parts {

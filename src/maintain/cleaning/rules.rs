@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits {
 
 /// Notes the keys of a batch that begins at `base` in `map`, from the offset `from` on. Returns the offset of the first
 /// record for which there was no room, if there is one.
-pub fn note_keys(
+pub(super) fn note_keys(
     map: &mut OffsetMap,
     from: Offset,
     base: Offset,
@@ -38,22 +38,22 @@ pub fn note_keys(
 }
 
 /// Which records stay.
-pub struct Rules {
+pub(super) struct Rules {
     /// The last offset of each key between the end of what was cleaned before and `to`.
-    pub map: OffsetMap,
+    pub(super) map: OffsetMap,
     /// Where the map ends. Nothing is known of what is at or above, so it stays.
-    pub to: Offset,
+    pub(super) to: Offset,
     /// What is below cannot be read any more.
-    pub log_start: Offset,
+    pub(super) log_start: Offset,
     /// The time: tombstones whose delete horizon it has passed go.
-    pub now: Timestamp,
+    pub(super) now: Timestamp,
     /// The delete horizon of tombstones that have none yet.
-    pub horizon: Timestamp,
+    pub(super) horizon: Timestamp,
 }
 
 impl Rules {
     /// What is left of a batch that begins at `base`.
-    pub fn clean(&self, base: Offset, batch: &Bytes) -> Result<Retained, BatchError> {
+    pub(super) fn clean(&self, base: Offset, batch: &Bytes) -> Result<Retained, BatchError> {
         let header = BatchHeader::parse(batch)?;
         let end = BatchHeader {
             base_offset: base,
