@@ -195,7 +195,7 @@ fn the_typed_settings_have_kafkas_defaults() {
         retention: Some(7 * day),
         retention_bytes: None,
         segment_bytes: ByteCount::mib(1024),
-        segment_age: 7 * day,
+        segment_time: 7 * day,
         delete_retention: day,
         min_compaction_lag: Duration::ZERO,
         max_compaction_lag: None,
@@ -241,7 +241,7 @@ fn the_typed_settings_follow_what_is_set() {
     assert_eq!(settings.compression, Compression::Zstd(7));
     assert_eq!(settings.retention_bytes, Some(ByteCount(1000)));
     assert_eq!(settings.max_message_bytes, ByteCount(500));
-    assert_eq!(settings.segment_age, Duration::from_secs(60));
+    assert_eq!(settings.segment_time, Duration::from_secs(60));
     let cluster = ClusterSettings::effective(&cluster);
     assert_eq!(
         (cluster.num_partitions, cluster.auto_create_topics),

@@ -43,7 +43,7 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     }
     let log_start = partition.log_start();
     let dirty = partition.cleaned_to().max(log_start);
-    let wait = settings.segment_age.min(LONGEST_WAIT);
+    let wait = settings.segment_time.min(LONGEST_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
     let lag = wait.min(ACTIVE).min(most).max(settings.min_compaction_lag);
     let (mut clean_bytes, mut dirty_bytes) = (0.0, 0.0);
