@@ -59,6 +59,20 @@ fn a_topic_setting_and_what_it_falls_back_to_have_the_same_default() {
 }
 
 #[test]
+fn the_docs_say_of_every_topic_setting_who_enforces_it_or_why_nobody_does() {
+    let page = include_str!("../../docs/compatibility.md");
+    let (_, section) = page.split_once("### Topic settings").unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    for definition in TOPIC {
+        let rows = section.lines().filter(|line| {
+            let setting = line.split('|').nth(1).unwrap_or_default();
+            setting.contains(&format!("`{}`", definition.name))
+        });
+        assert_eq!(rows.count(), 1, "{}", definition.name);
+    }
+}
+
+#[test]
 fn every_topic_setting_of_kafka_is_there() {
     let names: Vec<&str> = TOPIC.iter().map(|d| d.name).collect();
     for name in [
