@@ -10,6 +10,7 @@
 //! | [`producers`] | forgets producers that are gone | `ExpireProducers` |
 //! | [`deletion`] | deletes dead objects after their grace | `ObjectsDeleted` |
 //! | [`truncation`] | deletes the log behind the snapshots | `RaiseLogBoundary`, `LogTruncated` |
+//! | [`cleaning`] | compacts logs: the last record of each key stays | `ReplaceSlices` |
 //! | [`sweep`] | deletes what nothing ever referred to | `RaiseSweepBoundary` |
 //!
 //! # Who does what
@@ -26,6 +27,7 @@
 //! |---|---|---|
 //! | a claim | a claim that lapses after a minute | the job is found again |
 //! | some deletes of a batch | dead objects that are gone, and on the books | they are deleted again, which is no error, and struck off |
+//! | the upload of a compacted segment | an orphan, for the sweep | what it was to replace is there, and compacted again |
 //! | raising the log's boundary | a boundary that nothing was deleted by | whoever finds it stores the boundary object, and goes on |
 //! | storing the boundary object | a boundary object | it is created again, and exists |
 //! | some deletes of the log | a log with holes behind its boundary, which nobody reads | they are deleted again |
@@ -38,6 +40,7 @@
 //! who could still ask.
 
 mod claims;
+pub mod cleaning;
 pub mod deletion;
 mod desk;
 mod error;

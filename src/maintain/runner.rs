@@ -109,8 +109,14 @@ impl Maintenance {
     /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next run of this one,
     /// begins it again.
     pub async fn run(&self, stop: CancellationToken) {
-        // A sweep takes long and must not hold up what is quick.
-        let lanes = async { tokio::join!(self.lane(housekeeping()), self.lane(sweeping())) };
+        // A sweep takes long, and so does the compaction of a log; they must not hold up what is quick.
+        let lanes = async {
+            tokio::join!(
+                self.lane(housekeeping()),
+                self.lane(sweeping()),
+                self.clean_logs()
+            )
+        };
         let _ = stop.run_until_cancelled(lanes).await;
     }
 
