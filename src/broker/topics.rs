@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::configs::{ClusterSettings, initial_configs};
 use super::{Broker, ConfigError, Session, Unavailable};
+use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
@@ -244,7 +244,7 @@ impl Broker {
                  replicates"
             )));
         }
-        let configs = initial_configs(&new.configs, state.configs())?;
+        let configs = initial(&new.configs, state.configs())?;
         Ok(CreateTopic {
             id: TopicId(self.inner.env.random_uuid()),
             name,
