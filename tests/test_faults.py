@@ -1,7 +1,7 @@
 """Real nodes, real clients, real faults: counted, and nothing that was acknowledged may be missing.
 
 The schedule of faults comes from a seed, which is printed: WEIR_FAULTS_SEED repeats it. WEIR_FAULTS_SECONDS
-makes the storms longer than in CI: `make soak-faults SECONDS=3600`.
+makes the storms longer than in CI: `make soak-faults SECONDS=3600`; WEIR_FAULTS_REPORT is a file that the counts are added to.
 """
 import concurrent.futures
 import os
@@ -13,13 +13,13 @@ import time
 
 import pytest
 
-from harness.storm import GROUP_SESSION, Cluster, Schedule, Traffic, flood, read_log, table
+from harness.storm import GROUP_SESSION, Cluster, Schedule, Traffic, flood, fsck, read_log, table
 from harness.traffic import Acknowledged, Stream
 from harness.wire import Closed, Connection, batch
 from local import LocalStack, MinIO
 
 SEED = int(os.environ.get("WEIR_FAULTS_SEED") or random.SystemRandom().randrange(1_000_000))
-SECONDS = float(os.environ.get("WEIR_FAULTS_SECONDS") or 30)
+SECONDS = float(os.environ.get("WEIR_FAULTS_SECONDS") or 24)
 PARTITIONS = 6
 MEMORY = 512  # MiB
 # Seconds after the end of faults, at most, until every partition is written and read again. A member of a group
@@ -35,7 +35,7 @@ def judge(name, row):
     with open(report, "a") as lines:
         lines.write(f"seed {SEED}\n{table(name, row)}\n")
     bad = {what: row[what] for what in (
-        "lost", "duplicated", "out of order", "gaps", "failed", "unread", "read wrong", "failures",
+        "lost", "duplicated", "out of order", "gaps", "failed", "unread", "read wrong", "failures", "damage",
     ) if row[what]}
     assert not bad, (bad, row["errors"], f"seed {SEED}")
     assert row["acknowledged"] > 1000
@@ -64,6 +64,7 @@ def test_a_storm_of_faults_loses_and_doubles_nothing(make_node, stores, drivers,
             for kind, count in proxy.done.items():
                 done[kind] = done.get(kind, 0) + count
         print("faults of requests to the store:", {kind: count for kind, count in done.items() if count})
+        row["damage"] = cluster.fsck()
         judge(f"storm on {store}", row)
         assert all(node.running for node in cluster.nodes), "no fault of the store ends a node"
     finally:
@@ -146,6 +147,7 @@ def outage(store, gone, back, make_node, drivers, names, seconds):
         cluster.note_memory()
         row["peak MiB"] = cluster.peak >> 20
         assert all(node.running for node in cluster.nodes)
+        row["damage"] = cluster.fsck()
         return row, answers
     finally:
         cluster.stop()
@@ -258,6 +260,7 @@ def test_the_file_store_survives_many_short_lives(make_node, place, drivers, nam
     left_behind = len(list(staging.iterdir())) - 3
     print(f"{lives} lives, {left_behind} files were left in .staging")
     sound(f"file store, {lives} kills", row)
+    assert not (damage := fsck(place.url, place.env)), damage
     assert (staging / "half").exists() and (staging / "whole").exists(), "a start leaves alone what may be in use"
 
 
@@ -306,6 +309,7 @@ def test_two_nodes_on_one_directory_are_safe(make_node, place, drivers, names):
             "out of order": sum(later <= former for part in numbers for former, later in zip(part, part[1:])),
         })
     sound(f"two nodes on one directory, {kills} kills", {key: sum(row[key] for row in rows) for key in rows[0]})
+    assert not (damage := fsck(place.url, place.env)), damage
 
 
 @pytest.mark.slow

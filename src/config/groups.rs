@@ -24,7 +24,7 @@ settings! {
         /// time, but never more than `store_request_timeout`.
         store_log_timeout: Duration = "5s",
         /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
-        /// grow up to ten seconds.
+        /// grow up to three seconds.
         store_retry_deadline: Duration = "3min",
         /// How many requests to the store may be under way at once. A quarter is kept for the manifest.
         store_max_requests: u32 = "64",

@@ -55,7 +55,7 @@ impl StoreOptions {
 pub struct RetryPolicy {
     /// The pause after the first failure, before jitter; it doubles with each failure. Default 100 ms.
     pub base: Duration,
-    /// The longest pause before jitter. Default 10 s.
+    /// The longest pause before jitter: clients wait for a store that has come back no longer than this. Default 3 s.
     pub cap: Duration,
     /// After this long no attempt is begun, and one under way is abandoned. Default 3 min.
     pub deadline: Duration,
@@ -65,7 +65,7 @@ impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
         RetryPolicy {
             base: Duration::from_millis(100),
-            cap: Duration::from_secs(10),
+            cap: Duration::from_secs(3),
             deadline: Duration::from_secs(180),
         }
     }

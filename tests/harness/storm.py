@@ -5,7 +5,9 @@ producer and a consumer group on it, and counts what became of every record. A `
 wrong when, made from a seed.
 """
 import dataclasses
+import os
 import random
+import subprocess
 import threading
 import time
 
@@ -14,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from harness.clients import ClientError
 from harness.faults import FaultyStore
 from harness.traffic import Stream, producer
+from local.node import binary
 
 CALM = 6  # seconds between two rounds of faults
 GROUP_SESSION = 10  # seconds
@@ -65,10 +68,10 @@ class Cluster:
         from conftest import Place
 
         self.proxies = [FaultyStore(store, seed + number) for number in range(nodes)]
-        url, self.nodes, self.peak = store.bucket(f"storm-{seed}-{time.time_ns()}"), [], 0
+        self.url, self.nodes, self.peak = store.bucket(f"storm-{seed}-{time.time_ns()}"), [], 0
         for number, proxy in enumerate(self.proxies):
             place = Place.__new__(Place)
-            place.url, place.env = url, proxy.env
+            place.url, place.env = self.url, proxy.env
             node = make_node(place, f"{store.name}-{number + 1}", arguments=arguments)
             self.nodes.append(node.start())
 
@@ -114,9 +117,21 @@ class Cluster:
             time.sleep(CALM)
         return over
 
+    def fsck(self):
+        """What `weir fsck --deep` finds wrong with the bucket: nothing, or its report."""
+        return fsck(self.url, self.proxies[0].env)
+
     def stop(self):
         for proxy in self.proxies:
             proxy.stop()
+
+
+def fsck(url, env):
+    done = subprocess.run(
+        [binary(), "fsck", "--store", url, "--deep"], env={**os.environ, **env}, capture_output=True, text=True,
+        timeout=120,
+    )
+    return "" if done.returncode == 0 else f"exit {done.returncode}\n{done.stdout}{done.stderr}"
 
 
 class Member(threading.Thread):
