@@ -161,13 +161,13 @@ definitions! {
         from [same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")];
     "How long records are kept, with cleanup.policy=delete. -1 is for ever."
     "segment.bytes": Int = Some("1073741824"), Check::AtLeast(1_048_576), from [same("log.segment.bytes")];
-    "How large a segment file of Kafka grows. Objects here are sized by the node's settings; no effect."
+    "How long a compacted segment becomes at most; the node's compaction_target may make it shorter."
     "segment.index.bytes": Int = Some("10485760"), Check::AtLeast(4), from [same("log.index.size.max.bytes")];
     "How large an index file of Kafka grows. There are no index files; no effect."
     "segment.jitter.ms": Long = Some("0"), ZERO_UP, from [same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")];
     "By how much Kafka varies segment.ms. Objects here are not rolled by time; no effect."
     "segment.ms": Long = Some("604800000"), ONE_UP, from [same("log.roll.ms"), hours("log.roll.hours")];
-    "After how long Kafka begins a new segment file. Objects here are not rolled by time; no effect."
+    "How much time a compacted segment covers at most, in milliseconds, where records expire."
     "unclean.leader.election.enable": Boolean = FALSE, ANY, from [same("unclean.leader.election.enable")];
     "Whether a replica that lags may become leader. There are no leaders that could lose data; no effect."
 }

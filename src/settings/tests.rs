@@ -194,6 +194,8 @@ fn the_typed_settings_have_kafkas_defaults() {
         },
         retention: Some(7 * day),
         retention_bytes: None,
+        segment_bytes: ByteCount::mib(1024),
+        segment_time: Duration::from_secs(7 * 24 * 3600),
         delete_retention: day,
         min_compaction_lag: Duration::ZERO,
         max_compaction_lag: None,
