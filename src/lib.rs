@@ -16,11 +16,13 @@
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`client`] | the library: produce and consume with no server at all |
+//! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
 //! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
+//! | [`maintain`] | work beside the traffic: `fsck`, what takes how much space |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
@@ -76,6 +78,8 @@ pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod ingest;
 pub mod invariants;

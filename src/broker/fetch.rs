@@ -308,13 +308,11 @@ impl Broker {
 }
 
 fn read_error(error: ReadError) -> FetchError {
-    match error {
-        ReadError::Corrupt { .. } | ReadError::Damaged { .. } => {
-            tracing::error!(%error, "stored records cannot be read");
-            FetchError::Corrupt(error.to_string())
-        }
-        ReadError::Store(error) => Unavailable::Store(error.to_string()).into(),
+    if error.is_corrupt() {
+        tracing::error!(%error, "stored records cannot be read");
+        return FetchError::Corrupt(error.to_string());
     }
+    Unavailable::Store(error.to_string()).into()
 }
 
 /// The partition, if the offset is in it.

@@ -1,5 +1,6 @@
 //! What every job works with.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::manifest::{Committed, Manifest};
 use crate::state::op::{Op, Outcome};
 use crate::state::{State, Totals};
 use crate::store::{ObjectPath, Store};
-use crate::types::{Incarnation, Timestamp, bid};
+use crate::types::{Incarnation, Timestamp, TopicPartition, bid};
 
 /// Says whether clients are being held up just now. Then background work steps back.
 pub type Busy = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -55,6 +56,21 @@ pub(super) struct Inner {
     paid: Mutex<Instant>,
     /// What was ever stored, and since when nothing was added.
     quiet: Mutex<(Totals, Timestamp)>,
+    /// The partitions that this node is rewriting.
+    rewriting: Mutex<BTreeSet<TopicPartition>>,
+}
+
+/// The only right of this node to rewrite a partition, until it is dropped: a claim keeps other nodes away, but not the
+/// other jobs of its holder.
+pub(super) struct Reserved {
+    inner: Arc<Inner>,
+    partition: TopicPartition,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        lock(&self.inner.rewriting).remove(&self.partition);
+    }
 }
 
 /// How long background work steps back at most before it goes on for a moment all the same: the backlog must not grow
@@ -80,6 +96,7 @@ impl Maintenance {
                 busy: parts.busy,
                 paid: Mutex::new(Instant::now()),
                 quiet: Mutex::new((totals, now)),
+                rewriting: Mutex::default(),
             }),
         }
     }
@@ -138,6 +155,16 @@ impl Maintenance {
         best.map_or(own, |(_, node)| {
             node.incarnation() == self.inner.incarnation
         })
+    }
+
+    /// The right to rewrite a partition, unless another job of this node has it.
+    pub(super) fn reserve(&self, partition: TopicPartition) -> Option<Reserved> {
+        lock(&self.inner.rewriting)
+            .insert(partition)
+            .then(|| Reserved {
+                inner: Arc::clone(&self.inner),
+                partition,
+            })
     }
 
     /// Steps back while clients are being held up.

@@ -25,17 +25,20 @@ pub enum Task {
     Sweep,
     /// Compacting segments.
     Compaction,
+    /// Compacting logs: leaving the last record of each key.
+    Cleaning,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Task; 6] = [
+    pub const ALL: [Task; 7] = [
         Task::Retention,
         Task::Producers,
         Task::Deletion,
         Task::Truncation,
         Task::Sweep,
         Task::Compaction,
+        Task::Cleaning,
     ];
 
     /// The task as a metric's label.
@@ -47,6 +50,7 @@ impl Task {
             Task::Truncation => "truncation",
             Task::Sweep => "sweep",
             Task::Compaction => "compaction",
+            Task::Cleaning => "log_compaction",
         }
     }
 }
@@ -106,6 +110,7 @@ impl MaintenanceMetrics {
             m.last_success.get_or_create(&task.into()).set(0);
         }
         m.moved(Task::Compaction, 0, 0);
+        m.moved(Task::Cleaning, 0, 0);
         m.deleted("segment", 0);
         m.deleted("commit", 0);
         m.deleted("orphan", 0);

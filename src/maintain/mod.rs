@@ -11,6 +11,7 @@
 //! | [`compaction`] | makes few large slices of many small ones | `ReplaceSlices` |
 //! | [`deletion`] | deletes dead objects after their grace | `ObjectsDeleted` |
 //! | [`truncation`] | deletes the log behind the snapshots | `RaiseLogBoundary`, `LogTruncated` |
+//! | [`cleaning`] | compacts logs: the last record of each key stays | `ReplaceSlices` |
 //! | [`sweep`] | deletes what nothing ever referred to | `RaiseSweepBoundary` |
 //!
 //! # Who does what
@@ -41,10 +42,12 @@
 //! who could still ask.
 
 mod claims;
+pub mod cleaning;
 pub mod compaction;
 pub mod deletion;
 mod desk;
 mod error;
+pub mod fsck;
 mod metrics;
 mod options;
 pub mod producers;
@@ -54,6 +57,7 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod truncation;
+pub mod usage;
 
 pub use desk::{Busy, Maintenance, MaintenanceParts};
 pub use error::JobError;

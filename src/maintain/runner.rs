@@ -110,11 +110,12 @@ impl Maintenance {
     /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next run of this one,
     /// begins it again.
     pub async fn run(&self, stop: CancellationToken) {
-        // A sweep and a compaction take long and must not hold up what is quick.
+        // What takes long must not hold up what is quick.
         let lanes = async {
             tokio::join!(
                 self.lane(housekeeping()),
                 self.lane(sweeping()),
+                self.clean_logs(),
                 self.compacting(),
             )
         };

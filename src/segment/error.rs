@@ -138,6 +138,14 @@ pub enum BatchError {
         /// What the decompressor says.
         reason: String,
     },
+    /// The codec fails to compress the records.
+    #[error("the records cannot be compressed with {codec}: {reason}")]
+    Compress {
+        /// The codec.
+        codec: Codec,
+        /// What the compressor says.
+        reason: String,
+    },
     /// The records decompress to more than is allowed.
     #[error("the {codec} records decompress to more than {limit} bytes")]
     Bomb {
@@ -219,6 +227,7 @@ impl BatchError {
             | BatchError::DeleteHorizon
             | BatchError::BadProducer { .. }
             | BatchError::Decompress { .. }
+            | BatchError::Compress { .. }
             | BatchError::Record { .. }
             | BatchError::LeftOver { .. } => Fault::Invalid,
         }

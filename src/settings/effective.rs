@@ -165,6 +165,8 @@ pub struct ClusterSettings {
     pub default_replication_factor: i16,
     /// Whether asking for a topic creates it (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
+    /// How much memory a node uses to find the last record of each key (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer: ByteCount,
 }
 
 impl ClusterSettings {
@@ -178,6 +180,9 @@ impl ClusterSettings {
                 .unwrap_or(1),
             auto_create_topics: cluster_value("auto.create.topics.enable", cluster)
                 .is_none_or(|text| text == "true"),
+            dedupe_buffer: cluster_value("log.cleaner.dedupe.buffer.size", cluster)
+                .and_then(|text| text.parse().ok())
+                .map_or(ByteCount::mib(128), ByteCount),
         }
     }
 }

@@ -162,6 +162,13 @@ impl Partition {
         let end = base_offset
             .checked_advance(entry.records.into())
             .ok_or(AppendRejected::OffsetsExhausted(this))?;
+        // No node asks for it. Folded, the first would be two slices at one offset, the others one that no reader
+        // can compute with.
+        let start = base.checked_add(entry.start);
+        let placed = start.filter(|start| start.checked_add(entry.len.into()).is_some());
+        let (Some(start), 1.., 1..) = (placed, entry.records, entry.len) else {
+            return Err(AppendRejected::Impossible(this));
+        };
         if let Some(batch) = entry.producer {
             let known = self.producers.get(&batch.id);
             match Producer::judge(known, this, &batch, entry.records)? {
@@ -180,7 +187,6 @@ impl Partition {
         }
         self.high_watermark = end;
         self.bytes += ByteCount(entry.len.into());
-        let start = base.saturating_add(entry.start);
         let last = self
             .slices
             .get_prev_mut(&base_offset)
@@ -304,7 +310,7 @@ impl Partition {
             self.slices.insert(next, slice);
             next = output.end;
         }
-        self.layout += 1;
+        self.layout = self.layout.saturating_add(1);
         if let Some(cleaned) = replace.cleaned {
             self.cleaned_to = self.cleaned_to.max(cleaned.to.min(self.high_watermark));
         }

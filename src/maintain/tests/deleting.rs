@@ -256,7 +256,6 @@ async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_s
     let known: Vec<Seq> = a
         .state()
         .snapshots()
-        .iter()
         .map(|known| known.seq)
         .collect();
     assert_eq!(known.len(), 4);
