@@ -110,13 +110,13 @@ impl Maintenance {
     /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next run of this one,
     /// begins it again.
     pub async fn run(&self, stop: CancellationToken) {
-        // What takes long must not hold up what is quick.
+        // A sweep takes long, and so does compaction; they must not hold up what is quick.
         let lanes = async {
             tokio::join!(
                 self.lane(housekeeping()),
                 self.lane(sweeping()),
-                self.clean_logs(),
                 self.compacting(),
+                self.clean_logs(),
             )
         };
         let _ = stop.run_until_cancelled(lanes).await;
