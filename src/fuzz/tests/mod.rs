@@ -1,5 +1,10 @@
 //! The bounded run of every target, and what shows that the runner finds what it looks for.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a run says what it did, to those who ask with --nocapture"
+)]
+
 mod cbor;
 mod chance;
 pub(crate) mod corpus;
