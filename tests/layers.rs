@@ -27,7 +27,7 @@ const ROWS: &[&[&str]] = &[
     &["manifest"],
     &["store"],
     &["invariants"],
-    &["state", "segment"],
+    &["state", "segment", "settings"],
     &["format"],
     &["telemetry", "config", "env"],
     &["types"],

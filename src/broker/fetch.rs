@@ -252,14 +252,14 @@ impl Broker {
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
     /// as much again, which the next fetch will want.
     fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
-        for times in 1..=2 {
+        for further in [false, true] {
             let mut left = limits.max_bytes;
             for wanted in partitions {
                 let bytes = wanted.max_bytes.min(left);
                 left -= bytes;
-                if let Ok((_, partition)) = find(state, wanted) {
+                if let Ok((id, partition)) = find(state, wanted) {
                     let reader = &self.inner.reader;
-                    reader.read_ahead(state, partition, wanted.offset, bytes * times);
+                    reader.read_ahead(state, id, partition, wanted.offset, bytes, further);
                 }
             }
         }
@@ -285,11 +285,7 @@ impl Broker {
             match read {
                 Ok(records) if !outdated => {
                     return Ok(FetchedPartition {
-                        records: if records.is_empty() {
-                            Vec::new()
-                        } else {
-                            vec![records]
-                        },
+                        records,
                         high_watermark: partition.high_watermark(),
                         last_stable: partition.high_watermark(),
                         log_start: partition.log_start(),
@@ -312,13 +308,11 @@ impl Broker {
 }
 
 fn read_error(error: ReadError) -> FetchError {
-    match error {
-        ReadError::Corrupt { .. } => {
-            tracing::error!(%error, "stored records cannot be read");
-            FetchError::Corrupt(error.to_string())
-        }
-        ReadError::Store(error) => Unavailable::Store(error.to_string()).into(),
+    if error.is_corrupt() {
+        tracing::error!(%error, "stored records cannot be read");
+        return FetchError::Corrupt(error.to_string());
     }
+    Unavailable::Store(error.to_string()).into()
 }
 
 /// The partition, if the offset is in it.

@@ -1,7 +1,6 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
 use super::{Broker, Session, TopicRef, Unavailable};
-use crate::fetch::ReadError;
 use crate::manifest::Proof;
 use crate::state::op::{Applied, Op, Rejected};
 use crate::state::{Partition, State};
@@ -143,9 +142,7 @@ impl Broker {
                 offset: found.map(|(offset, _)| offset),
                 timestamp: found.map(|(_, timestamp)| timestamp),
             }),
-            Err(error @ ReadError::Corrupt { .. }) => {
-                Err(ListOffsetsError::Corrupt(error.to_string()))
-            }
+            Err(error) if error.is_corrupt() => Err(ListOffsetsError::Corrupt(error.to_string())),
             Err(error) => Err(Unavailable::Store(error.to_string()).into()),
         }
     }

@@ -23,6 +23,7 @@ mod everything;
 mod groups;
 mod hostile;
 mod limits;
+mod policies;
 mod topics;
 
 /// The wall time at which tests begin.

@@ -59,6 +59,6 @@ mod truncation_tests;
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;

@@ -167,7 +167,11 @@ async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
     }
 }
 
-fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+/// Reads the content of `cluster.json`.
+///
+/// # Errors
+/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
+pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
     let cluster: Cluster =
         serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
     if cluster.layout_version > LAYOUT_VERSION {

@@ -215,6 +215,11 @@ impl State {
         self.snapshots.last().copied()
     }
 
+    /// The snapshots that are known to be stored, oldest first.
+    pub fn snapshots(&self) -> impl Iterator<Item = Snapshot> {
+        self.snapshots.iter().copied()
+    }
+
     /// When the settings that hold for a topic, its own or the cluster's, were altered last.
     pub fn configs_altered(&self, topic: &Topic) -> Seq {
         self.configs_altered.max(topic.configs_altered)

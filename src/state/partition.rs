@@ -356,6 +356,21 @@ impl Partition {
     }
 }
 
+#[cfg(test)]
+impl Partition {
+    /// A partition with these slices, for tests of who reads them.
+    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
+        let partition = Partition {
+            log_start,
+            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
+            slices: slices.into_iter().collect(),
+            ..Partition::default()
+        };
+        assert!(partition.is_dense());
+        partition
+    }
+}
+
 impl Slice {
     /// Whether a batch of `len` bytes at `start` of `object` lies right behind this slice.
     fn continues_at(&self, object: ObjectRef, start: u64, len: u32) -> bool {

@@ -95,10 +95,10 @@ definitions! {
     "compression.gzip.level": Int = Some("-1"), Check::OneOfOr(-1, 1, 9), from [same("compression.gzip.level")];
     "The level of gzip if compression.type is gzip: 1 to 9, or -1 for the codec's own default."
     "compression.lz4.level": Int = Some("9"), Check::Between(1, 17), from [same("compression.lz4.level")];
-    "The level of lz4 if compression.type is lz4: 1 to 17."
+    "The level of lz4 if compression.type is lz4: 1 to 17. Weir's lz4 has one level; no effect."
     "compression.type": String = Some("producer"), Check::OneOf(CODECS), from [same("compression.type")];
-    "How batches are compressed at rest. 'producer' keeps each as it was sent, which is what happens to \
-     all batches that are stored as they come."
+    "How batches are compressed at rest. 'producer' keeps each as it was sent; with any other, a batch in another \
+     codec is compressed anew before it is stored."
     "compression.zstd.level": Int = Some("3"), Check::Between(-131_072, 22), from [same("compression.zstd.level")];
     "The level of zstd if compression.type is zstd: -131072 to 22."
     "delete.retention.ms": Long = Some("86400000"), ZERO_UP, from [same("log.cleaner.delete.retention.ms")];
@@ -161,13 +161,15 @@ definitions! {
         from [same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")];
     "How long records are kept, with cleanup.policy=delete. -1 is for ever."
     "segment.bytes": Int = Some("1073741824"), Check::AtLeast(1_048_576), from [same("log.segment.bytes")];
-    "How large a segment file of Kafka grows. Objects here are sized by the node's settings; no effect."
+    "How long a compacted segment becomes at most; the node's compaction_target may make it shorter. When so much of a \
+     partition of a compacted topic is uncompacted, it does not wait for segment.ms."
     "segment.index.bytes": Int = Some("10485760"), Check::AtLeast(4), from [same("log.index.size.max.bytes")];
     "How large an index file of Kafka grows. There are no index files; no effect."
     "segment.jitter.ms": Long = Some("0"), ZERO_UP, from [same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")];
     "By how much Kafka varies segment.ms. Objects here are not rolled by time; no effect."
     "segment.ms": Long = Some("604800000"), ONE_UP, from [same("log.roll.ms"), hours("log.roll.hours")];
-    "After how long Kafka begins a new segment file. Objects here are not rolled by time; no effect."
+    "How much time a compacted segment covers at most, in milliseconds, where records expire. In a compacted topic, how \
+     long the oldest uncompacted record waits for compaction; after 10 minutes it does not wait any longer."
     "unclean.leader.election.enable": Boolean = FALSE, ANY, from [same("unclean.leader.election.enable")];
     "Whether a replica that lags may become leader. There are no leaders that could lose data; no effect."
 }
@@ -187,6 +189,9 @@ definitions! {
     "The default of the topic setting of the same name."
     "default.replication.factor": Int = Some("1"), ONE_UP;
     "The replication factor shown for new topics that ask for none. The store replicates; no effect."
+    "log.cleaner.dedupe.buffer.size": Long = Some("134217728"), Check::AtLeast(1_048_576);
+    "How much memory a node uses to compact a log: 32 bytes for each key that occurs in the part to be compacted. \
+     If there are more keys than fit, that part is compacted in several goes."
     "log.cleaner.delete.retention.ms": Long = Some("86400000"), ZERO_UP;
     "The default of delete.retention.ms."
     "log.cleaner.max.compaction.lag.ms": Long = FOREVER, ONE_UP;

@@ -8,11 +8,11 @@ use super::values::{check, items};
 use super::{ConfigEdit, ConfigError, ConfigType};
 
 /// What an op sets (`Some`) and returns to its default (`None`).
-pub(super) type Edits = BTreeMap<String, Option<String>>;
+pub type Edits = BTreeMap<String, Option<String>>;
 
 /// Whose settings are edited, with those that are set.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Edited<'a> {
+pub enum Edited<'a> {
     /// A topic's, in a cluster with these.
     Topic(&'a Overrides, &'a Overrides),
     /// The cluster's.
@@ -56,7 +56,7 @@ fn name_of(name: &String) -> &str {
 }
 
 /// Checks edits and turns them into those of an op: lists are written out. All or none.
-pub(super) fn edits(
+pub fn edits(
     edited: Edited<'_>,
     wanted: &BTreeMap<String, ConfigEdit>,
 ) -> Result<Edits, ConfigError> {
@@ -89,7 +89,7 @@ pub(super) fn edits(
 }
 
 /// Checks a whole new set of settings and turns it into the edits that lead there from what is set now.
-pub(super) fn replacement(
+pub fn replacement(
     edited: Edited<'_>,
     wanted: &BTreeMap<String, Option<String>>,
 ) -> Result<Edits, ConfigError> {
@@ -111,7 +111,7 @@ pub(super) fn replacement(
 }
 
 /// Checks the settings of a topic to be created: what is stored with it.
-pub(in crate::broker) fn initial(
+pub fn initial(
     wanted: &BTreeMap<String, Option<String>>,
     cluster: &Overrides,
 ) -> Result<Overrides, ConfigError> {

@@ -24,6 +24,10 @@ pub struct TopicSettings {
     pub retention: Option<Duration>,
     /// How large a partition may grow; `None` is without bound. Counts if `cleanup.delete`.
     pub retention_bytes: Option<ByteCount>,
+    /// How long a compacted segment becomes at most (`segment.bytes`).
+    pub segment_bytes: ByteCount,
+    /// How much time one compacted segment covers at most where records expire (`segment.ms`).
+    pub segment_time: Duration,
     /// How long tombstones are kept. This and those below count if `cleanup.compact`.
     pub delete_retention: Duration,
     /// How long a record stays uncompacted at least.
@@ -84,6 +88,8 @@ impl TopicSettings {
             retention_bytes: u64::try_from(read.number("retention.bytes"))
                 .ok()
                 .map(ByteCount),
+            segment_bytes: ByteCount(u64::try_from(read.number("segment.bytes")).unwrap_or(0)),
+            segment_time: millis(read.number("segment.ms")),
             delete_retention: millis(read.number("delete.retention.ms")),
             min_compaction_lag: millis(read.number("min.compaction.lag.ms")),
             max_compaction_lag: bounded(read.number("max.compaction.lag.ms")),
@@ -159,6 +165,8 @@ pub struct ClusterSettings {
     pub default_replication_factor: i16,
     /// Whether asking for a topic creates it (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
+    /// How much memory a node uses to find the last record of each key (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer: ByteCount,
 }
 
 impl ClusterSettings {
@@ -172,6 +180,9 @@ impl ClusterSettings {
                 .unwrap_or(1),
             auto_create_topics: cluster_value("auto.create.topics.enable", cluster)
                 .is_none_or(|text| text == "true"),
+            dedupe_buffer: cluster_value("log.cleaner.dedupe.buffer.size", cluster)
+                .and_then(|text| text.parse().ok())
+                .map_or(ByteCount::mib(128), ByteCount),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
 use super::{ConfigEntry, ConfigSource, NodeProperties};
 
 /// Settings that were set, by name.
-pub(super) type Overrides = BTreeMap<String, String>;
+pub type Overrides = BTreeMap<String, String>;
 
 /// The value of a topic setting in force; `None` if there is no setting of that name.
 pub(super) fn topic_value(name: &str, topic: &Overrides, cluster: &Overrides) -> Option<String> {
@@ -118,7 +118,7 @@ fn entry(definition: &'static Definition, found: Vec<Found>) -> ConfigEntry {
 }
 
 /// The settings of a topic: those named, or all.
-pub(super) fn describe_topic(
+pub fn describe_topic(
     topic: &Overrides,
     cluster: &Overrides,
     names: Option<&[String]>,
@@ -132,7 +132,7 @@ pub(super) fn describe_topic(
 
 /// The settings of the cluster that were set, as Kafka describes the broker resource without a name:
 /// those named, or all.
-pub(super) fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) -> Vec<ConfigEntry> {
+pub fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) -> Vec<ConfigEntry> {
     CLUSTER
         .iter()
         .filter(|definition| cluster.contains_key(definition.name) && wanted(definition, names))
@@ -141,7 +141,7 @@ pub(super) fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) ->
 }
 
 /// The settings of a node: its own, read-only, and the cluster's; those named, or all. By name.
-pub(super) fn describe_node(
+pub fn describe_node(
     properties: &NodeProperties,
     cluster: &Overrides,
     names: Option<&[String]>,

@@ -59,6 +59,20 @@ fn a_topic_setting_and_what_it_falls_back_to_have_the_same_default() {
 }
 
 #[test]
+fn the_docs_say_of_every_topic_setting_who_enforces_it_or_why_nobody_does() {
+    let page = include_str!("../../docs/compatibility.md");
+    let (_, section) = page.split_once("### Topic settings").unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    for definition in TOPIC {
+        let rows = section.lines().filter(|line| {
+            let setting = line.split('|').nth(1).unwrap_or_default();
+            setting.contains(&format!("`{}`", definition.name))
+        });
+        assert_eq!(rows.count(), 1, "{}", definition.name);
+    }
+}
+
+#[test]
 fn every_topic_setting_of_kafka_is_there() {
     let names: Vec<&str> = TOPIC.iter().map(|d| d.name).collect();
     for name in [
@@ -194,6 +208,8 @@ fn the_typed_settings_have_kafkas_defaults() {
         },
         retention: Some(7 * day),
         retention_bytes: None,
+        segment_bytes: ByteCount::mib(1024),
+        segment_time: 7 * day,
         delete_retention: day,
         min_compaction_lag: Duration::ZERO,
         max_compaction_lag: None,
@@ -206,6 +222,7 @@ fn the_typed_settings_have_kafkas_defaults() {
         num_partitions: 1,
         default_replication_factor: 1,
         auto_create_topics: true,
+        dedupe_buffer: ByteCount::mib(128),
     };
     assert_eq!(cluster, expected);
 }
@@ -223,6 +240,8 @@ fn the_typed_settings_follow_what_is_set() {
         ("message.max.bytes", "500"),
         ("num.partitions", "12"),
         ("auto.create.topics.enable", "false"),
+        ("log.cleaner.dedupe.buffer.size", "2097152"),
+        ("log.roll.ms", "60000"),
     ]);
     let settings = TopicSettings::effective(&topic, &cluster);
     assert_eq!(
@@ -236,11 +255,13 @@ fn the_typed_settings_follow_what_is_set() {
     assert_eq!(settings.compression, Compression::Zstd(7));
     assert_eq!(settings.retention_bytes, Some(ByteCount(1000)));
     assert_eq!(settings.max_message_bytes, ByteCount(500));
+    assert_eq!(settings.segment_time, Duration::from_secs(60));
     let cluster = ClusterSettings::effective(&cluster);
     assert_eq!(
         (cluster.num_partitions, cluster.auto_create_topics),
         (12, false)
     );
+    assert_eq!(cluster.dedupe_buffer, ByteCount::mib(2));
 }
 
 #[test]

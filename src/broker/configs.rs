@@ -1,33 +1,18 @@
-//! Settings of topics and of the cluster: their definitions, validation, description and change.
-//!
-//! Three tables ([`definitions`]) hold every setting: those of topics, those of the cluster (which are
-//! also the defaults of the topics'), and what a node says of itself and nobody changes. What was set
-//! is in the state of the cluster, so all nodes agree; everything here but the methods of [`Broker`]
-//! is a pure function of it.
+//! The settings of topics, of the cluster and of nodes, described and changed. What they are is in
+//! [`settings`](crate::settings).
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
 //! unseen. Two clients that append to the same list at the same moment may overwrite each other, as
 //! in Kafka. A future dropped after the commit began leaves the change done.
 
-mod definitions;
-mod edit;
-mod node;
-mod resolve;
-mod settings;
-#[cfg(test)]
-mod tests;
-mod values;
-
-pub use node::{GroupBounds, Listener, NodeProperties};
-pub use settings::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
-
 use std::collections::BTreeMap;
 
 use super::{Broker, Session, TopicError};
+use crate::settings::{
+    self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
+    describe_node, describe_topic,
+};
 use crate::state::op::{Op, Rejected};
-use edit::{Edited, Edits};
-
-pub(super) use edit::initial as initial_configs;
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,97 +23,6 @@ pub enum ConfigResource {
     Cluster,
     /// The node that answers: its start-up settings, read-only, and the cluster's.
     Node(i32),
-}
-
-/// Kafka's `ConfigType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Kafka's and say it")]
-pub enum ConfigType {
-    Boolean,
-    String,
-    Int,
-    Short,
-    Long,
-    Double,
-    List,
-    Class,
-    Password,
-}
-
-/// Where a value comes from (Kafka's `ConfigSource`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigSource {
-    /// Set on the topic.
-    Topic,
-    /// Set for the cluster, dynamically.
-    Cluster,
-    /// From the node's flags, environment or file.
-    Static,
-    /// The default.
-    Default,
-}
-
-/// One setting with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Kafka's name of it.
-    pub name: &'static str,
-    /// The value in force; `None` for a secret.
-    pub value: Option<String>,
-    /// Where it comes from.
-    pub source: ConfigSource,
-    /// Cannot be changed by clients.
-    pub read_only: bool,
-    /// A secret.
-    pub sensitive: bool,
-    /// Its type.
-    pub kind: ConfigType,
-    /// What it means.
-    pub documentation: &'static str,
-    /// Names and values that it takes effect from, strongest first (Kafka's synonyms).
-    pub synonyms: Vec<(&'static str, Option<String>, ConfigSource)>,
-}
-
-/// A change of one setting (KIP-339).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigEdit {
-    /// Set it.
-    Set(String),
-    /// Back to the default.
-    Delete,
-    /// Add to a list.
-    Append(String),
-    /// Take from a list.
-    Subtract(String),
-}
-
-/// Why a setting was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// There is none of that name.
-    #[error("there is no setting '{name}' of a {resource}")]
-    Unknown {
-        /// The setting.
-        name: String,
-        /// `topic`, `cluster`.
-        resource: &'static str,
-    },
-    /// It does not take that value.
-    #[error("'{value}' is not a value of {name}: {reason}")]
-    Invalid {
-        /// The setting.
-        name: String,
-        /// The value, shortened.
-        value: String,
-        /// What it takes.
-        reason: String,
-    },
-    /// Clients cannot change it.
-    #[error("{name} cannot be changed while the node runs; it is set by the node's flags")]
-    ReadOnly {
-        /// The setting.
-        name: String,
-    },
 }
 
 impl Broker {
@@ -147,9 +41,9 @@ impl Broker {
                 let topic = state
                     .topic_by_name(name)
                     .ok_or_else(|| TopicError::UnknownName(name.clone()))?;
-                Ok(resolve::describe_topic(topic.configs(), cluster, names))
+                Ok(describe_topic(topic.configs(), cluster, names))
             }
-            ConfigResource::Cluster => Ok(resolve::describe_cluster(cluster, names)),
+            ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
             ConfigResource::Node(id) => {
                 let this = self.node_id().map(|node| node.0);
                 if this != Some(*id) {
@@ -160,7 +54,7 @@ impl Broker {
                 }
                 let unknown = NodeProperties::default();
                 let properties = self.inner.properties.get().unwrap_or(&unknown);
-                Ok(resolve::describe_node(properties, cluster, names))
+                Ok(describe_node(properties, cluster, names))
             }
         }
     }
@@ -174,7 +68,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
-            edit::edits(edited, &edits)
+            settings::edits(edited, &edits)
         })
         .await
     }
@@ -188,7 +82,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
-            edit::replacement(edited, &configs)
+            settings::replacement(edited, &configs)
         })
         .await
     }
