@@ -79,6 +79,7 @@ holds! {
     hostile_commits_fold_without_a_panic: "commit";
     hostile_snapshots_are_refused_or_usable: "snapshot";
     hostile_indexes_of_segments_are_refused: "segment_index";
+    hostile_indexes_of_compacted_segments_are_refused: "compacted";
     hostile_batches_are_refused: "batch";
     hostile_records_are_refused: "records";
     hostile_requests_are_refused: "kafka_request";
