@@ -14,7 +14,8 @@ EAGER = {"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty
 
 def create(bootstrap, topic, partitions=1, config=None):
     new = NewTopic(topic, partitions, config=config or {})
-    for made in AdminClient({"bootstrap.servers": bootstrap}).create_topics([new]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for made in admin.create_topics([new]).values():
         made.result(30)
 
 
