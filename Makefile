@@ -8,7 +8,11 @@ PYTEST = $(WEIR_SETUP_DIR)/venv/bin/python -m pytest -c tests/pytest.ini tests
 # What to run: make test-clients ARGS='-k kafkajs'
 ARGS ?=
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference lint bench clean
+# For how long to fuzz each target, and which: make fuzz TARGET=hostile_commits SECONDS=60
+SECONDS ?= 60
+TARGET ?= fuzz::tests::hostile
+
+.PHONY: help build setup test test-rust test-clients test-fast test-reference fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +37,11 @@ test-fast: build setup ## the same without the slow ones
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
+
+fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
+	seed=$$(date +%s); echo "WEIR_FUZZ_SEED=$$seed"; \
+	    WEIR_FUZZ_SEED=$$seed WEIR_FUZZ_SECONDS=$(SECONDS) \
+	    cargo test --release --locked --lib $(TARGET) -- --nocapture --test-threads 2
 
 lint: ## format, clippy, licences and advisories, documentation: warnings are errors
 	tests/setup --lint

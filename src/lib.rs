@@ -16,11 +16,13 @@
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`client`] | the library: produce and consume with no server at all |
+//! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
 //! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
+//! | [`maintain`] | work beside the traffic: `fsck`, what takes how much space |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
@@ -62,6 +64,7 @@
 //!    [`Reader::read`](fetch::Reader::read) for batches from the offset on. The partition's slices say which
 //!    bytes of which objects those are; [`fetch::Blocks`] has them cached, or loads each block once for all who
 //!    wait.
+//!    Of a compacted slice an index tells where to begin.
 //! 3. Each batch is checked against its CRC, and [`segment::patch`] writes its real offset into the copy. Nothing
 //!    else of it is touched.
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have
@@ -76,6 +79,8 @@ pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod ingest;
 pub mod invariants;

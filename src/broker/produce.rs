@@ -409,7 +409,7 @@ fn append_error(error: AppendError) -> ProduceError {
             AppendRejected::StaleSegment(_) => {
                 ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
             }
-            AppendRejected::OffsetsExhausted(_) => {
+            AppendRejected::OffsetsExhausted(_) | AppendRejected::Impossible(_) => {
                 ProduceError::InvalidRecord(rejected.to_string())
             }
         },

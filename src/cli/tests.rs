@@ -183,6 +183,9 @@ fn command_lines_that_people_write_are_understood() {
         "weir group delete g",
         "weir node list --all",
         "weir store check --quick --store memory://",
+        "weir store usage --output json",
+        "weir fsck",
+        "weir fsck --deep --output json --store memory://",
         "weir inspect 12",
         "weir settings --output json --config weir.toml",
     ] {

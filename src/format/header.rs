@@ -253,6 +253,11 @@ impl ObjectHeader {
         within.then(|| data.start + in_data.start..data.start + in_data.end)
     }
 
+    /// The CRC32C that the data section must have, for whoever reads it in pieces.
+    pub fn data_crc(&self) -> u32 {
+        self.data_crc
+    }
+
     /// Checks the bytes of the whole data section.
     pub fn check_data(&self, object: &str, data: &[u8]) -> Result<(), FormatError> {
         check_section(object, Section::Data, data, self.data_len, self.data_crc)

@@ -21,6 +21,7 @@ use super::*;
 mod data;
 mod everything;
 mod groups;
+mod hostile;
 mod limits;
 mod policies;
 mod topics;

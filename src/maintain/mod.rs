@@ -44,6 +44,7 @@ pub mod cleaning;
 pub mod deletion;
 mod desk;
 mod error;
+pub mod fsck;
 mod metrics;
 mod options;
 pub mod producers;
@@ -53,6 +54,7 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod truncation;
+pub mod usage;
 
 pub use desk::{Busy, Maintenance, MaintenanceParts};
 pub use error::JobError;

@@ -125,7 +125,7 @@ async fn snapshots(
     state: &Arc<State>,
     listed: &mut usize,
 ) -> Result<usize, JobError> {
-    let known: HashSet<Seq> = state.snapshots().iter().map(|known| known.seq).collect();
+    let known: HashSet<Seq> = state.snapshots().map(|known| known.seq).collect();
     let Some(oldest) = known.iter().min().copied() else {
         return Ok(0);
     };

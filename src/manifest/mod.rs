@@ -41,6 +41,7 @@
 mod commit;
 mod follow;
 mod handle;
+mod known;
 mod log;
 mod metrics;
 mod object;
@@ -57,8 +58,9 @@ mod tests;
 mod truncation_tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -110,6 +110,7 @@ pub async fn open(
         source: OnceLock::new(),
         stopped: OnceLock::new(),
         proven: AtomicU64::new(0),
+        marks: Mutex::default(),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -167,7 +168,11 @@ async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
     }
 }
 
-fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+/// Reads the content of `cluster.json`.
+///
+/// # Errors
+/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
+pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
     let cluster: Cluster =
         serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
     if cluster.layout_version > LAYOUT_VERSION {

@@ -205,6 +205,8 @@ impl Tail {
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
         self.published.send_replace(Arc::new(self.state.clone()));
+        let now = self.env.boot();
+        self.manifest.shared.marks().note(now, &self.state);
         folded
     }
 

@@ -60,7 +60,7 @@ impl Codec {
     }
 
     /// Compresses the records of a batch.
-    pub(super) fn compress(self, records: Vec<u8>) -> io::Result<Vec<u8>> {
+    pub(crate) fn compress(self, records: Vec<u8>) -> io::Result<Vec<u8>> {
         match self {
             Codec::None => Ok(records),
             _ => self.encode(None, &mut &records[..], Vec::new()),

@@ -12,6 +12,7 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod check;
 mod codec;
 pub mod group;
 mod job;
@@ -214,9 +215,9 @@ impl State {
         self.snapshots.last().copied()
     }
 
-    /// The snapshots that are known to be stored and kept, oldest first.
-    pub fn snapshots(&self) -> &[Snapshot] {
-        &self.snapshots
+    /// The snapshots that are known to be stored, oldest first.
+    pub fn snapshots(&self) -> impl Iterator<Item = Snapshot> {
+        self.snapshots.iter().copied()
     }
 
     /// When the settings that hold for a topic, its own or the cluster's, were altered last.
@@ -302,7 +303,7 @@ impl State {
         })
     }
 
-    /// Reads a state from [`State::to_bytes`].
+    /// Reads a state from [`State::to_bytes`]. Bytes of a state that the fold cannot come to are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
         state.names = state
@@ -313,6 +314,8 @@ impl State {
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }
+        state.objects.at(state.seq, state.time);
+        state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }
 }

@@ -162,6 +162,13 @@ impl Partition {
         let end = base_offset
             .checked_advance(entry.records.into())
             .ok_or(AppendRejected::OffsetsExhausted(this))?;
+        // No node asks for it. Folded, the first would be two slices at one offset, the others one that no reader
+        // can compute with.
+        let start = base.checked_add(entry.start);
+        let placed = start.filter(|start| start.checked_add(entry.len.into()).is_some());
+        let (Some(start), 1.., 1..) = (placed, entry.records, entry.len) else {
+            return Err(AppendRejected::Impossible(this));
+        };
         if let Some(batch) = entry.producer {
             let known = self.producers.get(&batch.id);
             match Producer::judge(known, this, &batch, entry.records)? {
@@ -180,7 +187,6 @@ impl Partition {
         }
         self.high_watermark = end;
         self.bytes += ByteCount(entry.len.into());
-        let start = base.saturating_add(entry.start);
         let last = self
             .slices
             .get_prev_mut(&base_offset)
@@ -214,20 +220,20 @@ impl Partition {
 
     /// Raises the log start to `before` and drops the slices wholly below it. A slice that reaches over it
     /// stays whole: the batch in which the log starts must be readable.
-    pub(super) fn delete_before(&mut self, before: Offset, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn delete_before(&mut self, before: Offset, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
         while let Some((base, slice)) = self.slices.get_min().copied() {
             if slice.end > self.log_start {
                 break;
             }
-            self.remove(base, &slice, now, objects);
+            self.remove(base, &slice, objects);
         }
     }
 
     /// Lets go of all slices: the partition is deleted.
-    pub(super) fn release_all(&self, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn release_all(&self, objects: &mut Objects) {
         for slice in self.slices.values() {
-            objects.release(slice.object, now);
+            objects.release(slice.object);
         }
     }
 
@@ -242,7 +248,6 @@ impl Partition {
     pub(super) fn replace(
         &mut self,
         replace: &ReplaceSlices,
-        now: Timestamp,
         objects: &mut Objects,
     ) -> Result<(), Rejected> {
         let ReplaceSlices {
@@ -287,7 +292,7 @@ impl Partition {
             objects.acquire(ObjectRef::Segment(output.segment));
         }
         for (base, slice) in &inputs {
-            self.remove(*base, slice, now, objects);
+            self.remove(*base, slice, objects);
         }
         let mut next = base;
         for output in &replace.outputs {
@@ -297,24 +302,24 @@ impl Partition {
                 start: output.start,
                 len: output.len,
                 max_timestamp: output.max_timestamp,
-                appended_at: appended_at.unwrap_or(now),
+                appended_at: appended_at.unwrap_or_default(),
                 index: Some(output.index),
             };
             self.bytes += ByteCount(slice.len);
             self.slices.insert(next, slice);
             next = output.end;
         }
-        self.layout += 1;
+        self.layout = self.layout.saturating_add(1);
         if let Some(cleaned) = replace.cleaned {
             self.cleaned_to = self.cleaned_to.max(cleaned.to.min(self.high_watermark));
         }
         Ok(())
     }
 
-    fn remove(&mut self, base: Offset, slice: &Slice, now: Timestamp, objects: &mut Objects) {
+    fn remove(&mut self, base: Offset, slice: &Slice, objects: &mut Objects) {
         self.slices.remove(&base);
         self.bytes = self.bytes - ByteCount(slice.len);
-        objects.release(slice.object, now);
+        objects.release(slice.object);
     }
 
     /// Forgets producers that wrote nothing since `before`.

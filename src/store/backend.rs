@@ -1,6 +1,8 @@
 //! Which store a URL means, and how it is set up.
 
 use std::fmt;
+use std::io;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
@@ -11,11 +13,14 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
+use crate::env::Env;
+
 use super::aws::{self, Aws};
 use super::error::{Cause, StoreError};
 use super::failure::Verdict;
 use super::file::FileStore;
 use super::options::StoreOptions;
+use super::read_only::ReadOnly;
 use super::url::{Cloud, Location, StoreUrl};
 use super::wire::TracingConnector;
 
@@ -69,12 +74,31 @@ impl Backend {
         url: &StoreUrl,
         options: &StoreOptions,
     ) -> Result<Backend, StoreError> {
+        Backend::open_as(url, options, FileStore::open).await
+    }
+
+    /// The same, with every change refused.
+    pub(super) async fn open_read_only(
+        url: &StoreUrl,
+        options: &StoreOptions,
+    ) -> Result<Backend, StoreError> {
+        let mut backend = Backend::open_as(url, options, FileStore::open_existing).await?;
+        backend.objects = Arc::new(ReadOnly::new(backend.objects));
+        backend.parts = None;
+        Ok(backend)
+    }
+
+    async fn open_as(
+        url: &StoreUrl,
+        options: &StoreOptions,
+        open_directory: fn(&FilePath, Env) -> io::Result<FileStore>,
+    ) -> Result<Backend, StoreError> {
         let name = url.to_string();
         match &url.0 {
             Location::Memory => Ok(Backend::of(Arc::new(InMemory::new()), Nature::Memory, name)),
             Location::File { directory } => {
                 let (directory, env) = (directory.clone(), options.env.clone());
-                let opened = tokio::task::spawn_blocking(move || FileStore::open(&directory, env))
+                let opened = tokio::task::spawn_blocking(move || open_directory(&directory, env))
                     .await
                     .map_err(|error| setup(&name, Cause::of(&error), AT_FOLDER))?;
                 match opened {

@@ -100,6 +100,20 @@ impl Store {
         Ok(Store::of(backend, options, metrics))
     }
 
+    /// Sets the store up for looking only: whatever would change something is refused, and nothing is made
+    /// that is not there, not even the directory of a file store.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`], and [`StoreError::Setup`] if the directory does not exist.
+    pub async fn open_read_only(
+        url: &StoreUrl,
+        options: StoreOptions,
+        metrics: StoreMetrics,
+    ) -> Result<Store, StoreError> {
+        let backend = Backend::open_read_only(url, &options).await?;
+        Ok(Store::of(backend, options, metrics))
+    }
+
     /// A store in this process's memory with the default settings, for tests.
     pub fn memory() -> Store {
         let objects = Arc::new(object_store::memory::InMemory::new());

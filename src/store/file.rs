@@ -88,9 +88,16 @@ impl FileStore {
     /// Opens the directory, making it and its parents if they are absent. Blocks.
     pub(super) fn open(directory: &FilePath, env: Env) -> io::Result<FileStore> {
         make_durable(directory)?;
+        let store = FileStore::open_existing(directory, env)?;
+        make_durable(&store.shared.staging)?;
+        store.shared.remove_leftovers()?;
+        Ok(store)
+    }
+
+    /// Opens a directory that must exist, and changes nothing in it. Blocks.
+    pub(super) fn open_existing(directory: &FilePath, env: Env) -> io::Result<FileStore> {
         let root = fs::canonicalize(directory)?;
         let staging = root.join(STAGING);
-        make_durable(&staging)?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             root,
@@ -98,7 +105,6 @@ impl FileStore {
             env,
             durable: Mutex::new(HashSet::new()),
         });
-        shared.remove_leftovers()?;
         Ok(FileStore { shared, inner })
     }
 }

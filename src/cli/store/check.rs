@@ -1,25 +1,17 @@
-//! `weir store`: the bucket itself.
+//! `weir store check`.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::CliError;
-use super::context::Context;
 use super::output::{OutputArgs, OutputFormat};
-use super::progress::Progress;
+use super::{CliError, Context, Progress};
 use crate::store::check::{CheckOptions, check};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Store {
-    /// Check that the store keeps what Weir needs of it, and report.
-    Check(Check),
-}
 
 /// Check that the store keeps what Weir needs of it, and report.
 ///
 /// Creates, reads, lists and deletes objects below `check/` in the store. A node makes the quick form of this
 /// check at every start and refuses a store that fails it.
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// Only what a node checks at its start.
     #[arg(long)]
     quick: bool,
@@ -28,8 +20,7 @@ pub(super) struct Check {
     output: OutputArgs,
 }
 
-pub(super) async fn run(command: &Store, context: &mut Context) -> Result<(), CliError> {
-    let Store::Check(command) = command;
+pub(super) async fn run(command: &Check, context: &mut Context) -> Result<(), CliError> {
     let store = context.open_store().await?;
     let options = if command.quick {
         CheckOptions::quick()
