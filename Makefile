@@ -12,7 +12,7 @@ ARGS ?=
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference fuzz lint bench clean
+.PHONY: help build setup test test-rust test-clients test-fast test-reference soak-faults fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ test-fast: build setup ## the same without the slow ones
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
+
+soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
+	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
 
 fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
 	seed=$$(date +%s); echo "WEIR_FUZZ_SEED=$$seed"; \

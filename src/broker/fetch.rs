@@ -96,8 +96,9 @@ pub enum FetchError {
 /// Room in memory for what a fetch reads. The caller gives it, and bounds with it what all its fetches
 /// together hold.
 pub trait ReadRoom: Send {
-    /// Waits until `bytes` may be read. Room reserved before is given back: what was read into it is gone.
-    fn reserve(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Waits until `bytes` may be read, or fewer, and says how many. Room reserved before is given back: what was
+    /// read into it is gone.
+    fn reserve(&mut self, bytes: usize) -> impl Future<Output = usize> + Send;
     /// Says that only `bytes` were found and are held.
     fn keep(&mut self, bytes: usize);
 }
@@ -106,7 +107,9 @@ pub trait ReadRoom: Send {
 pub struct Unbounded;
 
 impl ReadRoom for Unbounded {
-    async fn reserve(&mut self, _: usize) {}
+    async fn reserve(&mut self, bytes: usize) -> usize {
+        bytes
+    }
     fn keep(&mut self, _: usize) {}
 }
 
@@ -144,7 +147,12 @@ impl Broker {
         let mut is_fresh = false;
         let mut following = None;
         loop {
-            room.reserve(limits.max_bytes).await;
+            let granted = room.reserve(limits.max_bytes).await;
+            let limits = FetchLimits {
+                max_bytes: limits.max_bytes.min(granted),
+                min_bytes: limits.min_bytes.min(granted),
+                ..limits
+            };
             let answer = self.read_all(&state, proof, partitions, limits).await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
