@@ -79,10 +79,13 @@ pub mod ingest;
 pub mod invariants;
 pub mod kafka;
 pub mod manifest;
+mod mutants;
 pub mod net;
 pub mod node;
 pub mod segment;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod store;
 pub mod telemetry;

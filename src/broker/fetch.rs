@@ -138,7 +138,7 @@ impl Broker {
         self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
         let mut states = self.inner.manifest.subscribe();
-        let mut state = states.borrow_and_update().clone();
+        let mut state = states.see();
         let mut is_fresh = false;
         let mut following = None;
         loop {
@@ -159,13 +159,15 @@ impl Broker {
             let due = if at_once { Instant::now() } else { deadline };
             let mut fresh = pin!(self.fresh_by(due));
             loop {
+                // In this order, and not in one drawn by lot: a simulation repeats itself.
                 tokio::select! {
+                    biased;
                     changed = states.changed() => {
                         if changed.is_err() {
                             // The node is stopping: what was found is the answer.
                             return answer;
                         }
-                        state = states.borrow_and_update().clone();
+                        state = states.see();
                         if self.has_more(&state, partitions, &answer) {
                             break;
                         }

@@ -192,7 +192,7 @@ impl Blocks {
         }
         self.metrics.readahead.inc();
         let (blocks, pool) = (self.clone(), pool.clone());
-        tokio::spawn(async move {
+        self.store.options().env.spawn(async move {
             let load = blocks.load(key, &pool.loads);
             if pool.cache.try_get_with(key, load).await.is_err() {
                 // Who wants the block meets the error, if it lasts.

@@ -248,7 +248,7 @@ impl Ingest {
             done: None,
         });
         if let Some(this) = self.this.upgrade() {
-            tokio::spawn(async move {
+            self.env.spawn(async move {
                 let submission = this.upload(entries).await;
                 this.finish(number, submission);
             });

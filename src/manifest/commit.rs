@@ -185,7 +185,7 @@ impl Tail {
 
     /// Hands every submission the outcomes of its own ops.
     fn hand_out(&self, batch: Vec<Submission>, (seq, folded): (Seq, Folded)) {
-        let state: Arc<State> = self.published.borrow().clone();
+        let state: Arc<State> = self.published.latest();
         let mut outcomes = match folded {
             Folded::Outcomes(outcomes) => outcomes.into_iter(),
             Folded::Duplicate => {

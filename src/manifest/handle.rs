@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::published::States;
 use crate::state::State;
 use crate::state::op::{Op, Outcome};
 use crate::types::Seq;
@@ -81,7 +82,7 @@ pub(super) struct Question {
 
 pub(super) struct Shared {
     pub(super) mailbox: mpsc::Sender<Message>,
-    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) states: States,
     pub(super) nudged: Notify,
     pub(super) followers: AtomicUsize,
     pub(super) contended: AtomicBool,
@@ -92,12 +93,12 @@ pub(super) struct Shared {
 impl Manifest {
     /// The state as far as this node has folded the log.
     pub fn state(&self) -> Arc<State> {
-        self.shared.state.borrow().clone()
+        self.shared.states.latest()
     }
 
     /// The state, with a wake-up at each commit folded.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<State>> {
-        self.shared.state.clone()
+    pub fn subscribe(&self) -> States {
+        self.shared.states.clone()
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store

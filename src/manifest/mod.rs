@@ -39,6 +39,7 @@ mod log;
 mod metrics;
 mod object;
 mod open;
+mod published;
 mod snapshot;
 mod tail;
 
@@ -51,4 +52,5 @@ pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submissi
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
 pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};
