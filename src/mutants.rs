@@ -6,10 +6,11 @@
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only tests switch bugs on"))]
 pub(crate) enum Mutant {
     /// A commit whose answer was lost is taken for one that lost the race, and goes to the next seq.
     LostAnswerIsConflict,
+    /// While nobody knows what became of a commit, another one is tried at its seq.
+    UnsettledSeqReused,
     /// "Exists" is taken for our own commit of which the answer was lost.
     ExistsIsOurs,
     /// Waiters are told what the fold would say if the commit were won, before it is sent.
@@ -30,12 +31,14 @@ pub(crate) enum Mutant {
     OffsetsNotPatched,
     /// A fresh state is the one at hand.
     FreshWithoutProbe,
-    /// A probe counts as proof of the moment when its answer came.
-    ProofFromAnswer,
     /// A segment that could not be stored is committed.
     FailedUploadCommitted,
-    /// A snapshot does not hold the producers.
-    SnapshotWithoutProducers,
+    /// A probe that the store did not answer is taken for the end of the log.
+    FailedProbeIsEnd,
+    /// A fetch that finds nothing says so without asking what other nodes have committed.
+    EmptyWithoutAsking,
+    /// A snapshot is read without one of its fields.
+    SnapshotForgets,
 }
 
 /// Whether this bug is on.

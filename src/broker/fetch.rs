@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::{ReadError, ReadLimits};
+use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
 
@@ -139,7 +140,7 @@ impl Broker {
         let deadline = Instant::now() + limits.max_wait;
         let mut states = self.inner.manifest.subscribe();
         let mut state = states.see();
-        let mut is_fresh = false;
+        let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
         let mut following = None;
         loop {
             room.reserve(limits.max_bytes).await;

@@ -101,11 +101,8 @@ impl Env {
     }
 
     /// Starts a task of this node as one of a set.
-    pub fn spawn_in<T>(
-        &self,
-        set: &mut JoinSet<T>,
-        task: impl Future<Output = T> + Send + 'static,
-    ) where
+    pub fn spawn_in<T>(&self, set: &mut JoinSet<T>, task: impl Future<Output = T> + Send + 'static)
+    where
         T: Send + 'static,
     {
         match &self.hold {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::blocks::{BLOCK, Blocks};
+use crate::mutants::{self, Mutant};
 use crate::segment::{
     BATCH_HEADER_LEN, BatchError, BatchHeader, Limits, first_record_at_or_after, patch,
 };
@@ -267,7 +268,10 @@ impl<'a> Walk<'a> {
         batch
             .header
             .check_crc(copied)
-            .and_then(|()| patch(copied, batch.base, LEADER_EPOCH))
+            .and_then(|()| match mutants::on(Mutant::OffsetsNotPatched) {
+                true => Ok(()),
+                false => patch(copied, batch.base, LEADER_EPOCH),
+            })
             .map_err(|error| self.corrupt(batch.base, error))
     }
 

@@ -493,6 +493,7 @@ impl GroupHistory {
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = self.one_owner_per_generation();
         found.extend(self.stale_generations_are_fenced());
+        found.extend(self.generations_move_on());
         found.extend(self.offsets_are_linearizable());
         found
     }
@@ -541,6 +542,31 @@ impl GroupHistory {
             Some(self.violation(Invariant::OneOwnerPerGeneration, &what))
         });
         stale.collect()
+    }
+
+    /// I6: once the commit of a generation was found, none of an earlier one takes its place.
+    pub fn generations_move_on(&self) -> Vec<Violation> {
+        let generations: BTreeMap<(u32, Value), Generation> = self
+            .commits
+            .iter()
+            .map(|commit| ((commit.partition, commit.value), commit.generation))
+            .collect();
+        let found = self.found.iter().filter_map(|(partition, access)| {
+            let generation = generations.get(&(*partition, access.value?))?;
+            Some((*partition, *generation, access))
+        });
+        let found: Vec<_> = found.collect();
+        let back = found.iter().filter_map(|(partition, generation, access)| {
+            let newer = found.iter().find(|(other, newer, before)| {
+                other == partition && before.ended < access.begun && newer > generation
+            })?;
+            let what = format!(
+                "{} found a commit of generation {generation} on partition {partition}, where {} had found one of {}",
+                access.name, newer.2.name, newer.1
+            );
+            Some(self.violation(Invariant::OneOwnerPerGeneration, &what))
+        });
+        back.collect()
     }
 
     /// The committed offset of a partition is one register.

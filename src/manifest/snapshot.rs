@@ -47,7 +47,11 @@ impl Tail {
 
 async fn take(store: &Store, manifest: &Manifest, metrics: &ManifestMetrics, state: Arc<State>) {
     let seq = state.seq();
-    let encoded = store.options().env.compute(move || encode_snapshot(&state)).await;
+    let encoded = store
+        .options()
+        .env
+        .compute(move || encode_snapshot(&state))
+        .await;
     let object = match encoded {
         Ok(Ok(object)) => object,
         Ok(Err(error)) => return tracing::error!(%seq, %error, "the state does not fit a snapshot"),

@@ -104,7 +104,10 @@ impl Node {
         let (lease, stop) = (broker.clone(), stop_background.clone());
         env.spawn_in(&mut background, async move { lease.keep_lease(stop).await });
         let (groups, stop) = (broker.clone(), stop_background.clone());
-        env.spawn_in(&mut background, async move { groups.reap_groups(stop).await });
+        env.spawn_in(
+            &mut background,
+            async move { groups.reap_groups(stop).await },
+        );
         let _ends = [&stop_background, &stop_manifest].map(|stop| stop.clone().drop_guard());
         Ok(Node {
             broker,

@@ -29,6 +29,7 @@ pub(super) struct Settings {
     pub(super) inline_limit: ByteCount,
     pub(super) segment_size: ByteCount,
     pub(super) request_timeout: Duration,
+    pub(super) retry_deadline: Duration,
     pub(super) check_store: bool,
 }
 
@@ -43,6 +44,7 @@ impl Settings {
             inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
             segment_size: ByteCount(dice.one_of(&[5_000, 50_000])),
             request_timeout: millis(&[2_000, 10_000, 30_000], dice),
+            retry_deadline: millis(&[5_000, 180_000], dice),
             check_store: dice.chance(0.3),
         }
     }
@@ -158,6 +160,7 @@ impl Cluster {
         let url = "memory://".parse().unwrap();
         let mut options = NodeOptions::new(url, env.clone());
         options.store.request_timeout = settings.request_timeout;
+        options.store.retry.deadline = settings.retry_deadline;
         options.manifest.commit_interval = settings.commit_interval;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;

@@ -25,6 +25,8 @@ mod tests;
 mod verdict;
 mod world;
 
+use std::cell::RefCell;
+use std::sync::Once;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -49,8 +51,46 @@ struct Report {
     findings: Vec<Finding>,
 }
 
+thread_local! {
+    /// What panicked in the run of this thread, while there is one.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// From now on, what panics in a run is noted there instead of being printed.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let noted = PANICS.with_borrow_mut(|panics| {
+                let panics = panics.as_mut()?;
+                panics.push(panic.to_string());
+                Some(())
+            });
+            if noted.is_none() {
+                others(panic);
+            }
+        }));
+    });
+}
+
 /// Runs one seed.
 fn run(seed: u64) -> Report {
+    note_panics();
+    PANICS.set(Some(Vec::new()));
+    let mut report = std::panic::catch_unwind(|| run_to_the_end(seed)).unwrap_or(Report {
+        seed,
+        trace: Vec::new(),
+        findings: Vec::new(),
+    });
+    let panics = PANICS.take().unwrap_or_default();
+    report
+        .findings
+        .extend(panics.into_iter().map(Finding::Panicked));
+    report
+}
+
+fn run_to_the_end(seed: u64) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -93,14 +133,20 @@ async fn create_main(cluster: &Cluster) {
     let mut connection = Connection::new(cluster, "creator");
     let work = |broker| admins::create(broker, MAIN.to_owned(), PARTITIONS);
     let created = connection.call(RECOVERY, work).await;
-    assert!(matches!(created, Ok(Ok(Ok(())))), "{created:?}");
+    if !matches!(created, Ok(Ok(Ok(())))) {
+        let what = format!("a topic cannot be created though all is well: {created:?}");
+        cluster.world.found(Finding::Wrong(what));
+    }
 }
 
 /// Runs all actors until they end.
 async fn live(cluster: &Cluster, until: Instant) {
     let mut connection = Connection::new(cluster, "introducer");
     let topic = connection.call(RECOVERY, members::main_topic).await;
-    let topic = topic.ok().flatten().unwrap();
+    let Ok(Some(topic)) = topic else {
+        let what = "the topic that was just created is not there";
+        return cluster.world.found(Finding::Wrong(what.to_owned()));
+    };
     members::found(cluster, topic).await;
     let mut actors: Vec<(String, BoxFuture<'static, ()>)> = Vec::new();
     let mut add = |name: &str, actor: &dyn Fn(String) -> BoxFuture<'static, ()>| {
@@ -117,9 +163,7 @@ async fn live(cluster: &Cluster, until: Instant) {
         add(name, &|name| producers::plain(here(), name, until).boxed());
     }
     for name in ["follower-1", "follower-2"] {
-        add(name, &|name| {
-            readers::follower(here(), name, until).boxed()
-        });
+        add(name, &|name| readers::follower(here(), name, until).boxed());
     }
     add("asker", &|name| readers::asker(here(), name, until).boxed());
     for name in ["member-1", "member-2", "member-3"] {
@@ -141,6 +185,7 @@ async fn live(cluster: &Cluster, until: Instant) {
         })
         .collect::<futures::stream::FuturesUnordered<_>>();
     let world = &cluster.world;
+    world.history().group.name = members::GROUP.to_owned();
     let recovered = until + RECOVERY;
     let all = async {
         while let Some((name, ended)) = ended.next().await {

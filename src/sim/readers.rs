@@ -95,10 +95,7 @@ fn take(
 ) -> Vec<(i32, Offset)> {
     let ended = world.moment();
     // If anything was returned, an empty partition is empty as far as the node knew.
-    let nothing = fetched
-        .iter()
-        .flatten()
-        .all(|fetched| fetched.is_empty());
+    let nothing = fetched.iter().flatten().all(|fetched| fetched.is_empty());
     let mut next = Vec::new();
     for ((partition, offset), answer) in wanted.iter().zip(fetched) {
         let (found, end) = match answer {

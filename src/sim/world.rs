@@ -158,11 +158,6 @@ impl World {
         !self.history().findings.is_empty()
     }
 
-    /// The state of the log as it stands in the bucket.
-    pub(super) fn judged(&self) -> State {
-        lock(&self.inner.judge).state.clone()
-    }
-
     /// A commit came to stand in the log.
     pub(super) fn committed(&self, seq: Seq, object: &Bytes) {
         let mut judge = lock(&self.inner.judge);

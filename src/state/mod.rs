@@ -42,6 +42,7 @@ use op::{
     Rejected,
 };
 
+use crate::mutants::{self, Mutant};
 use crate::types::{
     GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId, TopicName,
     TopicPartition,
@@ -227,6 +228,7 @@ impl State {
             .authors
             .get(&author)
             .is_some_and(|known| known.counter >= counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
         {
             return false;
         }
@@ -524,6 +526,9 @@ impl State {
     /// Reads a state from [`State::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
+        if mutants::on(Mutant::SnapshotForgets) {
+            state.next_producer_id = ProducerId::default();
+        }
         state.names = state
             .topics
             .values()

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::codec::map;
 use super::op::{AppendEntry, AppendRejected, Appended};
 use super::producer::Producer;
+use crate::mutants::{self, Mutant};
 use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
 
 /// An object that holds record batches.
@@ -155,7 +156,10 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = end;
+        self.high_watermark = match mutants::on(Mutant::OffsetReused) {
+            true => Offset(end.0 - 1).max(base_offset.advance(1)),
+            false => end,
+        };
         self.bytes += ByteCount(entry.len.into());
         let start = base.saturating_add(entry.start);
         let last = self

@@ -277,6 +277,15 @@ fn i6_finds_two_owners_and_a_commit_of_a_generation_that_is_over() {
 }
 
 #[test]
+fn i6_finds_a_late_commit_of_a_generation_that_is_over() {
+    let mut late = group();
+    late.commits[0].begun = 2;
+    late.commits[0].outcome = Outcome::Unknown;
+    late.found = vec![(0, access(Some(71), 9, 10)), (0, access(Some(70), 11, 12))];
+    assert_eq!(of(late.violations()), [Invariant::OneOwnerPerGeneration]);
+}
+
+#[test]
 fn a_committed_offset_that_is_forgotten_is_found() {
     let mut forgotten = group();
     forgotten.found.push((0, access(Some(70), 11, 12)));

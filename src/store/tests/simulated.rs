@@ -272,7 +272,8 @@ impl ObjectStore for Link {
             let list = move |bucket: Arc<InMemory>| {
                 let prefix = prefix.clone();
                 async move {
-                    let found: Vec<Result<ObjectMeta>> = bucket.list(prefix.as_ref()).collect().await;
+                    let found: Vec<Result<ObjectMeta>> =
+                        bucket.list(prefix.as_ref()).collect().await;
                     found.into_iter().collect::<Result<Vec<ObjectMeta>>>()
                 }
             };
