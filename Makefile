@@ -11,7 +11,11 @@ ARGS ?=
 MINUTES ?= 10
 FROM ?=
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference soak lint bench clean
+# For how long to fuzz each target, and which: make fuzz TARGET=hostile_commits SECONDS=60
+SECONDS ?= 60
+TARGET ?= fuzz::tests::hostile
+
+.PHONY: help build setup test test-rust test-clients test-fast test-reference soak fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +44,11 @@ test-reference: ## the client tests against Apache Kafka's own server: that they
 soak: ## the simulator on new seeds for MINUTES minutes: see docs/simulator.md
 	WEIR_SIM_MINUTES=$(MINUTES) $(if $(FROM),WEIR_SIM_FROM=$(FROM)) cargo test --release --locked --lib \
 	    sim::tests::no_seed_breaks_an_invariant_for_as_long_as_asked -- --exact --ignored --nocapture
+
+fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
+	seed=$$(date +%s); echo "WEIR_FUZZ_SEED=$$seed"; \
+	    WEIR_FUZZ_SEED=$$seed WEIR_FUZZ_SECONDS=$(SECONDS) \
+	    cargo test --release --locked --lib $(TARGET) -- --nocapture --test-threads 2
 
 lint: ## format, clippy, licences and advisories, documentation: warnings are errors
 	tests/setup --lint

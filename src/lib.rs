@@ -16,16 +16,20 @@
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`client`] | the library: produce and consume with no server at all |
+//! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
+//! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
+//! | [`maintain`] | work beside the traffic: `fsck`, what takes how much space |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
 //! | [`invariants`] | what must always hold, I1 to I11: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
+//! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
 //! | [`config`], [`env`](mod@env), [`telemetry`] | settings; clocks and randomness; logs and metrics |
@@ -77,16 +81,20 @@ pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod ingest;
 pub mod invariants;
 pub mod kafka;
+pub mod maintain;
 pub mod manifest;
 mod mutants;
 pub mod net;
 pub mod node;
 pub mod segment;
 pub mod server;
+pub mod settings;
 #[cfg(test)]
 mod sim;
 pub mod state;

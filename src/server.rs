@@ -21,6 +21,7 @@ use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{self, GroupMetrics};
 use crate::kafka::{self, KafkaMetrics, KafkaOptions};
+use crate::maintain::MaintenanceOptions;
 use crate::manifest::Stopped;
 use crate::net::{BindError, Listener, ListenerOptions};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
@@ -81,6 +82,9 @@ impl Server {
         let http_listener = bind_http(&config).await?;
         let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
         options.check_store = true;
+        if config.maintenance.background_work {
+            options.maintenance = Some(MaintenanceOptions::from(&config.maintenance));
+        }
         let group_bounds = bounds(&options.broker.groups);
         let node = Node::open(options, &metrics).await?;
 

@@ -35,9 +35,11 @@ mod topics;
 mod tests;
 
 pub use cluster::{ClusterView, NodeView};
-pub use configs::{
+pub use configs::ConfigResource;
+// The front ends' only door down is this room.
+pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
-    ConfigResource, ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
+    ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
 };
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{

@@ -38,5 +38,15 @@ pub enum Unavailable {
     Store(String),
     /// This node is stopping, or can follow the log no further.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Stopped(Stopped),
+}
+
+impl From<Stopped> for Unavailable {
+    fn from(stopped: Stopped) -> Unavailable {
+        match stopped {
+            // The node goes on. As after any answer that did not come in time, the client cannot know either.
+            Stopped::OutcomeUnknown => Unavailable::TimedOut,
+            stopped => Unavailable::Stopped(stopped),
+        }
+    }
 }

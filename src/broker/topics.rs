@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::configs::{ClusterSettings, initial_configs};
 use super::{Broker, ConfigError, Session, Unavailable};
+use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
@@ -206,7 +206,7 @@ impl Broker {
                  replicates"
             )));
         }
-        let configs = initial_configs(&new.configs, state.configs())?;
+        let configs = initial(&new.configs, state.configs())?;
         Ok(CreateTopic {
             id: TopicId(self.inner.env.random_uuid()),
             name,

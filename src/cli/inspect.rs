@@ -32,7 +32,7 @@ pub(super) struct Inspect {
 
 pub(super) async fn run(command: &Inspect, context: &mut Context) -> Result<(), CliError> {
     let path = path_of(&command.object)?;
-    let store = context.open_store().await?;
+    let store = context.look_at_store().await?;
     let value = inspect(&store, &path).await?;
     context.output.json(&value)?;
     context.output.flush()

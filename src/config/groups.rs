@@ -100,3 +100,33 @@ settings! {
         shutdown_grace: Duration = "10s",
     }
 }
+
+settings! {
+    #[title = "Background work"]
+    /// What nodes do about old data: expire, compact, delete.
+    pub struct MaintenanceConfig {
+        /// Whether this node does background work: retention, compaction, deletion. `off` on a node leaves it to the
+        /// others; if it is off on all, nothing is ever deleted.
+        background_work: bool = "on",
+        /// How often the node looks whether there is any. Looking asks the store nothing.
+        maintenance_interval: Duration = "10s",
+        /// How long an object stays in the store after the last record in it was deleted or compacted elsewhere. Longer
+        /// than any read of it takes.
+        deletion_grace: Duration = "15min",
+        /// How often segments that nothing refers to are looked for: one listing of the bucket.
+        sweep_interval: Duration = "1h",
+        /// How old a segment must be that is taken for an orphan. From then on it is refused, so an upload and its commit
+        /// must not take longer.
+        sweep_age: Duration = "3h",
+        /// How long a compacted slice becomes, if the partition has as much. A topic's `segment.bytes` makes it shorter.
+        compaction_target: ByteCount = "256MiB",
+        /// Messages younger than that are not compacted: consumers have them in the cache.
+        compaction_min_age: Duration = "1min",
+        /// Messages older than that are compacted even if there are few, unless they are about to expire.
+        compaction_max_wait: Duration = "30min",
+        /// While the cluster has more slices than that, compaction waits for nothing.
+        compaction_state_slices: u32 = "65536",
+        /// How many bytes a second this node reads, and writes, for compaction. 0 is without bound.
+        compaction_bandwidth: ByteCount = "64MiB",
+    }
+}

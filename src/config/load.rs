@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    ConfigError, Group, ListenAddress, ListenConfig, LogConfig, NodeConfig, Protocol, Setting,
-    StoreConfig,
+    ConfigError, Group, ListenAddress, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
+    Protocol, Setting, StoreConfig,
 };
 use crate::types::ByteCount;
 
@@ -92,6 +92,7 @@ fn all_settings() -> impl Iterator<Item = &'static Setting> {
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ]
     .into_iter()
@@ -206,6 +207,8 @@ pub struct ServeConfig {
     pub listen: ListenConfig,
     /// How the node writes, reads and lives.
     pub node: NodeConfig,
+    /// What it does about old data.
+    pub maintenance: MaintenanceConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -228,10 +231,12 @@ impl ServeConfig {
             store: sources.load()?,
             listen: sources.load()?,
             node: sources.load()?,
+            maintenance: sources.load()?,
             log: sources.load()?,
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
+        check_maintenance(&config.maintenance, sources)?;
         check_listen(&config.listen, sources)?;
         Ok(config)
     }
@@ -331,6 +336,70 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
             "upload_parallelism",
             format!("{} is not from 1 to 64", node.upload_parallelism),
         ));
+    }
+    Ok(())
+}
+
+/// Longer than any read of an object that a node began before it knew that the object is dead.
+const LEAST_GRACE: Duration = Duration::from_secs(60);
+
+/// Longer than an upload is tried (`store_retry_deadline`, three minutes) and the commit behind it.
+const LEAST_SWEEP_AGE: Duration = Duration::from_secs(5 * 60);
+
+fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<(), ConfigError> {
+    let second = Duration::from_secs(1);
+    let durations = [
+        (
+            "maintenance_interval",
+            config.maintenance_interval,
+            second / 10,
+            HOUR,
+        ),
+        (
+            "deletion_grace",
+            config.deletion_grace,
+            LEAST_GRACE,
+            30 * 24 * HOUR,
+        ),
+        (
+            "sweep_interval",
+            config.sweep_interval,
+            10 * second,
+            30 * 24 * HOUR,
+        ),
+        (
+            "sweep_age",
+            config.sweep_age,
+            LEAST_SWEEP_AGE,
+            30 * 24 * HOUR,
+        ),
+        (
+            "compaction_min_age",
+            config.compaction_min_age,
+            Duration::ZERO,
+            24 * HOUR,
+        ),
+        (
+            "compaction_max_wait",
+            config.compaction_max_wait,
+            second,
+            30 * 24 * HOUR,
+        ),
+    ];
+    for (key, found, least, most) in durations {
+        within(sources, key, found, least, most)?;
+    }
+    let target = config.compaction_target;
+    at_least(sources, "compaction_target", target, ByteCount::mib(1))?;
+    at_most(sources, "compaction_target", target, ByteCount::mib(1024))?;
+    if config.compaction_bandwidth.0 > 0 {
+        let bandwidth = config.compaction_bandwidth;
+        at_least(
+            sources,
+            "compaction_bandwidth",
+            bandwidth,
+            ByteCount::kib(64),
+        )?;
     }
     Ok(())
 }

@@ -221,6 +221,11 @@ impl Ingest {
         Ok(waiting)
     }
 
+    /// Whether more than half of the buffer is taken: producers come faster than the store.
+    pub fn is_filling(&self) -> bool {
+        self.room.available_permits() < self.options.buffer.as_usize() / 2
+    }
+
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         // Nothing in a critical section panics half-way through a change.
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)

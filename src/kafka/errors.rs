@@ -56,7 +56,9 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
         ProduceError::TooLarge { .. } => Code::MessageTooLarge,
         ProduceError::Corrupt(_) => Code::CorruptMessage,
         // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
-        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::UnsupportedFormat(_)
+        | ProduceError::InvalidRecord(_)
+        | ProduceError::WithoutKey { .. } => Code::InvalidRecord,
         ProduceError::InvalidTimestamp(_) => Code::InvalidTimestamp,
         ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,

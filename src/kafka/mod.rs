@@ -36,6 +36,8 @@
 mod codec;
 mod connection;
 mod errors;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod guard;
 mod handlers;
 mod metrics;
@@ -108,6 +110,16 @@ async fn converse<R, W>(
         let about = client.describe();
         tracing::warn!(peer, client = about, %why, "closed a Kafka connection");
     }
+}
+
+/// A made-up body, out of the guard's table, for [`crate::fuzz`].
+#[cfg(test)]
+pub(crate) fn made_up(
+    api: kafka_protocol::messages::ApiKey,
+    version: i16,
+    choices: &[u8],
+) -> Vec<u8> {
+    guard::tests::Maker::make(api, version, choices).out
 }
 
 #[cfg(test)]

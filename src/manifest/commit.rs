@@ -7,6 +7,7 @@ use super::handle::{Committed, Stopped, Submission};
 use super::log::{self, LogError};
 use super::object::{EncodedCommit, LoggedCommit};
 use super::tail::Tail;
+use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Folded, State};
@@ -60,11 +61,13 @@ impl Tail {
             self.hand_out(std::mem::take(&mut batch), (seq, guess));
         }
         let folded = match self.settle(&commit, &encoded).await {
-            Ok(folded) => folded,
+            Ok(Some(folded)) => folded,
+            Ok(None) => {
+                refuse(batch, &Stopped::OutcomeUnknown);
+                return self.start_over().await;
+            }
             Err(stopped) => {
-                batch
-                    .into_iter()
-                    .for_each(|submission| (submission.done)(Err(stopped.clone())));
+                refuse(batch, &stopped);
                 return Err(stopped);
             }
         };
@@ -106,29 +109,35 @@ impl Tail {
         (commit, data.freeze())
     }
 
-    /// Brings the commit into the log and folds it, however many seqs, attempts and readings that takes.
+    /// Brings the commit into the log and folds it, however many seqs, attempts and readings that takes. `None` if the
+    /// log was truncated beyond where it was tried: then nobody can tell any more what became of it.
     async fn settle(
         &mut self,
         commit: &Commit,
         encoded: &EncodedCommit,
-    ) -> Result<(Seq, Folded), Stopped> {
+    ) -> Result<Option<(Seq, Folded)>, Stopped> {
         let mut failures = 0;
         let mut lost = 0u32;
+        // Of the first attempt at this seq: any of them may be the one that is applied, and from then on others may
+        // stand behind it.
+        let mut sent = self.moment();
         loop {
             let seq = self.state.seq().next();
             let path = ObjectPath::commit(seq);
-            let sent = Instant::now();
             let created = self
                 .store
                 .create(&path, encoded.object.clone(), RequestKind::CommitPut)
                 .await;
             match created {
                 Ok(Created::Created) => {
+                    if self.is_left_behind_for_sure().await {
+                        return Ok(None);
+                    }
                     self.note_race(lost);
-                    return Ok((seq, self.fold_own(seq, commit, encoded, sent)));
+                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
                 }
                 Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
-                    return Ok((seq, self.fold_own(seq, commit, encoded, sent)));
+                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
                 }
                 Ok(Created::Exists) => {}
                 Ok(Created::Unknown(cause)) => {
@@ -137,10 +146,14 @@ impl Tail {
                 }
                 Err(error) => self.pause_after(&error, &mut failures, "commit").await,
             }
-            match self.read_settled(seq, commit.id).await? {
+            let stands = self.read_settled(seq, commit.id).await;
+            if self.is_left_behind_for_sure().await {
+                return Ok(None);
+            }
+            match stands? {
                 Stands::Ours => {
                     self.note_race(lost);
-                    return Ok((seq, self.fold_own(seq, commit, encoded, sent)));
+                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
                 }
                 Stands::Nothing if mutants::on(Mutant::UnsettledSeqReused) => {
                     let id = self.next_id();
@@ -159,6 +172,7 @@ impl Tail {
                         let (commit, encoded) = encoded.changed(commit, forget_producers);
                         return Box::pin(self.settle(&commit, &encoded)).await;
                     }
+                    sent = self.moment();
                 }
             }
         }
@@ -192,9 +206,9 @@ impl Tail {
         seq: Seq,
         commit: &Commit,
         encoded: &EncodedCommit,
-        sent: Instant,
+        sent: Moment,
     ) -> Folded {
-        self.proven = self.proven.max(sent);
+        self.note_proof(sent);
         let logged = LoggedCommit {
             seq,
             commit: commit.clone(),
@@ -212,10 +226,7 @@ impl Tail {
             Folded::Outcomes(outcomes) => outcomes.into_iter(),
             Folded::Duplicate => {
                 tracing::error!(%seq, "a commit of this run had been folded before");
-                batch
-                    .into_iter()
-                    .for_each(|submission| (submission.done)(Err(Stopped::Stopping)));
-                return;
+                return refuse(batch, &Stopped::OutcomeUnknown);
             }
         };
         for submission in batch {
@@ -253,6 +264,13 @@ impl Tail {
         let pause = self.store.options().retry.pause(*failures, &self.env);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells all that nothing can be said of their ops.
+fn refuse(batch: Vec<Submission>, why: &Stopped) {
+    for submission in batch {
+        (submission.done)(Err(why.clone()));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::state::group::{
     Sync,
 };
 use crate::state::op::*;
-use crate::state::{Folded, State};
+use crate::state::{Folded, Job, ObjectRef, SliceIndex, State};
 use crate::types::{
     CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
@@ -203,21 +203,87 @@ fn ops() -> Vec<Op> {
     ops
 }
 
-fn commit() -> Commit {
+/// The ops of background jobs, with every field set.
+fn background_ops() -> Vec<Op> {
+    let partition = TopicPartition {
+        topic: TopicId(uuid(1)),
+        partition: PartitionIndex(0),
+    };
+    let incarnation = Incarnation(uuid(3));
+    let job = |job| Op::ClaimJob {
+        job,
+        incarnation,
+        lease_millis: 60_000,
+    };
+    let output = CompactedSlice {
+        end: Offset(4),
+        segment: SegmentId(uuid(10)),
+        start: 40,
+        len: 30,
+        max_timestamp: Timestamp(1_700_000_000_123),
+        index: SliceIndex { start: 70, len: 12 },
+    };
+    vec![
+        Op::ReplaceSlices(ReplaceSlices {
+            partition,
+            layout: 0,
+            base: Offset(0),
+            end: Offset(4),
+            outputs: vec![output],
+            cleaned: Some(Cleaned {
+                to: Offset(4),
+                as_of: Seq(2),
+            }),
+        }),
+        Op::ExpireRecords {
+            partition,
+            before: Offset(5),
+            as_of: Seq(2),
+        },
+        Op::RaiseLogBoundary { to: Seq(0) },
+        Op::LogTruncated { to: Seq(0) },
+        Op::RaiseSweepBoundary {
+            before: Timestamp(1_000_000),
+        },
+        Op::ObjectsDeleted {
+            objects: vec![
+                ObjectRef::Commit(Seq(1)),
+                ObjectRef::Segment(SegmentId(uuid(11))),
+            ],
+        },
+        job(Job::Compaction(partition)),
+        job(Job::Deletion),
+        job(Job::Truncation),
+        job(Job::Sweep),
+        Op::ReleaseJob {
+            job: Job::Sweep,
+            incarnation,
+        },
+        Op::SnapshotTaken {
+            seq: Seq(1),
+            bytes: 2,
+        },
+    ]
+}
+
+fn commit(counter: u64, ops: Vec<Op>) -> Commit {
     Commit {
         id: CommitId {
             incarnation: Incarnation(uuid(3)),
-            counter: 1,
+            counter,
         },
         time: Timestamp(1_700_000_000_000),
-        ops: ops(),
+        ops,
     }
 }
 
-fn state() -> State {
+/// The state after the commits.
+fn folded(commits: &[Commit]) -> State {
     let mut state = State::new();
-    let folded = state.apply(Seq(1), &commit(), 100);
-    assert!(matches!(folded, Folded::Outcomes(_)));
+    for commit in commits {
+        let folded = state.apply(state.seq().next(), commit, 100);
+        assert!(matches!(folded, Folded::Outcomes(_)));
+    }
     state
 }
 
@@ -234,25 +300,41 @@ fn fixture(name: &str, present: &Bytes) -> Bytes {
 
 #[test]
 fn a_commit_of_version_1_is_read_and_written_for_ever() {
-    let present = EncodedCommit::new(&commit(), Bytes::from_static(DATA))
-        .unwrap()
-        .object;
-    let stored = fixture("commit.1.every-op", &present);
-    let read = LoggedCommit::decode("fixture", Seq(1), &stored, stored.len() as u64).unwrap();
-    assert_eq!(read.commit, commit());
-    let start = usize::try_from(read.data_start).unwrap();
-    assert_eq!(&stored[start..start + DATA.len()], DATA);
-    assert_eq!(stored, present);
+    for (name, commit) in [
+        ("commit.1.every-op", commit(1, ops())),
+        ("commit.1.background-ops", commit(2, background_ops())),
+    ] {
+        let present = EncodedCommit::new(&commit, Bytes::from_static(DATA))
+            .unwrap()
+            .object;
+        let stored = fixture(name, &present);
+        let read = LoggedCommit::decode(name, Seq(1), &stored, stored.len() as u64).unwrap();
+        assert_eq!(read.commit, commit);
+        let start = usize::try_from(read.data_start).unwrap();
+        assert_eq!(&stored[start..start + DATA.len()], DATA);
+        assert_eq!(stored, present);
+    }
+}
+
+/// Version 1 knew nothing of compaction and deletion.
+#[test]
+fn a_snapshot_of_version_1_is_read_for_ever() {
+    let stored = fixture("snapshot.1.every-op", &Bytes::new());
+    let read = decode_snapshot("fixture", Seq(1), &stored).unwrap();
+    let present = folded(&[commit(1, ops())]);
+    assert!(read.topics().eq(present.topics()));
+    assert!(read.groups().eq(present.groups()));
+    assert!(read.nodes().eq(present.nodes()));
+    assert!(read.live_objects().eq(present.live_objects()));
+    assert_eq!(read.last_snapshot(), present.last_snapshot());
 }
 
 #[test]
-fn a_snapshot_of_version_1_is_read_and_written_for_ever() {
-    let present = encode_snapshot(&state()).unwrap();
-    let stored = fixture("snapshot.1.every-op", &present);
-    assert_eq!(
-        decode_snapshot("fixture", Seq(1), &stored).unwrap(),
-        state()
-    );
+fn a_snapshot_of_version_2_is_read_and_written_for_ever() {
+    let state = folded(&[commit(1, ops()), commit(2, background_ops())]);
+    let present = encode_snapshot(&state).unwrap();
+    let stored = fixture("snapshot.2.every-op", &present);
+    assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
     assert_eq!(stored, present);
 }
 

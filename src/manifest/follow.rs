@@ -34,20 +34,24 @@ impl Tail {
         let mut found = 0u64;
         let mut failures = 0;
         loop {
-            let sent = Instant::now();
+            let sent = self.moment();
             match self.read_window(window).await {
-                Ok(read) => {
+                Ok(Some(read)) => {
                     found += read;
                     failures = 0;
                     if read < window {
-                        self.proven = self.proven.max(sent);
+                        self.note_proof(sent);
                         break;
                     }
                     window = (window * 2).min(MAX_WINDOW);
                 }
+                Ok(None) => {
+                    self.start_over().await?;
+                    window = MAX_WINDOW;
+                }
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(_)) if mutants::on(Mutant::FailedProbeIsEnd) => {
-                    self.proven = self.proven.max(sent);
+                    self.note_proof(sent);
                     break;
                 }
                 Err(LogError::Store(error)) => {
@@ -56,7 +60,7 @@ impl Tail {
                     self.asking.retain(|question| !question.reply.is_closed());
                     if !self.is_asked(Instant::now()) {
                         // Only the timer wanted to know; let it ask again.
-                        self.looked = sent;
+                        self.looked = sent.at;
                         break;
                     }
                     window = 1;
@@ -84,16 +88,17 @@ impl Tail {
         let mut failures = 0;
         let mut window = 2;
         loop {
-            let sent = Instant::now();
+            let sent = self.moment();
             match self.read_window(window).await {
-                Ok(read) if read == window => {
+                Ok(Some(read)) if read == window => {
                     failures = 0;
                     window = (window * 4).min(MAX_WINDOW);
                 }
-                Ok(_) => {
-                    self.proven = sent;
+                Ok(Some(_)) => {
+                    self.note_proof(sent);
                     return Ok(());
                 }
+                Ok(None) => self.start_over().await?,
                 Err(LogError::Object(error)) => return Err(error.into()),
                 Err(LogError::Store(error)) if !error.is_retriable() || failures > 8 => {
                     return Err(error.into());
@@ -106,8 +111,9 @@ impl Tail {
         }
     }
 
-    /// Reads the next `window` commits at once and folds those that are there; returns how many.
-    async fn read_window(&mut self, window: u64) -> Result<u64, LogError> {
+    /// Reads the next `window` commits at once and folds those that are there; returns how many. `None` if the log was
+    /// truncated beyond the next one: then nothing that was read can be believed, and nothing is folded.
+    async fn read_window(&mut self, window: u64) -> Result<Option<u64>, LogError> {
         let first = self.state.seq().0 + 1;
         let (store, limit) = (self.store.clone(), self.read_limit());
         let mut reads = futures::stream::iter(first..first + window)
@@ -116,14 +122,28 @@ impl Tail {
                 async move { log::read(&store, Seq(seq), limit, RequestKind::CommitProbe).await }
             })
             .buffered(usize::try_from(window).unwrap_or(1));
-        let mut found = 0;
+        let mut found = Vec::new();
+        let mut ended = Ok(());
         while let Some(read) = reads.next().await {
-            let Some(logged) = read? else { break };
-            self.fold(&logged);
-            self.metrics.followed.inc();
-            found += 1;
+            match read {
+                Ok(Some(logged)) => found.push(logged),
+                Ok(None) => break,
+                Err(error) => {
+                    ended = Err(error);
+                    break;
+                }
+            }
         }
-        Ok(found)
+        drop(reads);
+        if self.is_left_behind().await? {
+            return Ok(None);
+        }
+        // What came before a failure is folded all the same.
+        for logged in &found {
+            self.fold(logged);
+            self.metrics.followed.inc();
+        }
+        ended.map(|()| Some(found.len() as u64))
     }
 
     /// Logs a failure of the store and waits before the next attempt, longer with each.

@@ -1,13 +1,15 @@
 //! What everybody else holds of the manifest.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::published::States;
+use super::truncated::Proof;
 use crate::mutants::{self, Mutant};
 use crate::state::State;
 use crate::state::op::{Op, Outcome};
@@ -24,8 +26,7 @@ pub struct Committed {
     pub outcomes: Vec<Outcome>,
 }
 
-/// The manifest takes no ops and gives no fresh state any more. Ops handed in before may or may not be in the
-/// log.
+/// Why the manifest does not tell what became of ops, or gives no fresh state. They may or may not be in the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
     /// The node is stopping.
@@ -34,6 +35,10 @@ pub enum Stopped {
     /// The log contains something that this node cannot fold.
     #[error("this node cannot follow the log any further: {0}")]
     Halted(Arc<str>),
+    /// The node was away for so long that the log was truncated where the commit was tried. It goes on with the newest
+    /// state, but what became of these ops it cannot tell: they took effect before it was away, or not at all.
+    #[error("this node was away for too long to know what became of the request; try again")]
+    OutcomeUnknown,
     /// The ops do not fit in a commit.
     #[error("the request needs {size} bytes of a commit; the most is {limit}")]
     TooLarge {
@@ -89,6 +94,8 @@ pub(super) struct Shared {
     pub(super) contended: AtomicBool,
     pub(super) source: OnceLock<Arc<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
+    /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
+    pub(super) proven: AtomicU64,
 }
 
 impl Manifest {
@@ -100,6 +107,14 @@ impl Manifest {
     /// The state, with a wake-up at each commit folded.
     pub fn subscribe(&self) -> States {
         self.shared.states.clone()
+    }
+
+    /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed
+    /// out while the proof holds.
+    pub fn proof(&self) -> Proof {
+        Proof(Duration::from_millis(
+            self.shared.proven.load(Ordering::Acquire),
+        ))
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store

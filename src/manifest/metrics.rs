@@ -26,6 +26,8 @@ pub struct ManifestMetrics {
     pub lag: Gauge,
     /// Snapshots that this node stored.
     pub snapshots: Counter,
+    /// How often this node had to start over from a snapshot, because the log was truncated while it was away.
+    pub started_over: Counter,
 }
 
 impl Default for ManifestMetrics {
@@ -40,6 +42,7 @@ impl Default for ManifestMetrics {
             seq: Gauge::default(),
             lag: Gauge::default(),
             snapshots: Counter::default(),
+            started_over: Counter::default(),
         }
     }
 }
@@ -94,6 +97,11 @@ impl ManifestMetrics {
             "snapshots",
             "Snapshots that this node stored",
             m.snapshots.clone(),
+        );
+        r.register(
+            "restarts_from_snapshot",
+            "How often the log had been truncated while this node was away, so that it started over",
+            m.started_over.clone(),
         );
         m
     }

@@ -20,8 +20,14 @@
 //! [`Manifest::fresh`] answers with a state that contains every commit that was acknowledged anywhere
 //! before the call. The proof of that is one request that was *sent* after the call and showed the tail: a
 //! probe of the next seq that found nothing, or a create there that succeeded. One probe serves all
-//! who wait, and who has time ([`Manifest::fresh_by`]) costs a probe only if no proof came by itself. While anybody holds a [`Following`] guard the task also probes on a shared timer. With no guard and
-//! no caller it asks the store nothing.
+//! who wait, and who has time ([`Manifest::fresh_by`]) costs a probe only if no proof came by itself. While anybody
+//! holds a [`Following`] guard the task also probes on a shared timer. With no guard and no caller it asks the store
+//! nothing.
+//!
+//! # A log that gets shorter
+//!
+//! Old commits are deleted, and what is deleted leaves its name free: to a node that slept meanwhile, the log seems to
+//! end where it does not. `truncated.rs` says what keeps such a node from believing it.
 //!
 //! # When the process dies, when a future is dropped, when the store is away
 //!
@@ -42,15 +48,19 @@ mod open;
 mod published;
 mod snapshot;
 mod tail;
+mod truncated;
 
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truncation_tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
 pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};
+pub use truncated::Proof;

@@ -1,7 +1,7 @@
 //! Starting: which cluster this is, and its state from the newest snapshot and the log after it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
 use super::published::publish;
 use super::tail::{Tail, WriteThrough};
+use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::State;
 use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
@@ -94,6 +95,10 @@ pub async fn open(
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let cluster = open_cluster(&store, &env).await?;
+    let began = Moment {
+        at: Instant::now(),
+        boot: env.boot(),
+    };
     let state = newest_snapshot(&store).await?;
     let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
@@ -105,6 +110,7 @@ pub async fn open(
         contended: AtomicBool::new(false),
         source: OnceLock::new(),
         stopped: OnceLock::new(),
+        proven: AtomicU64::new(0),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -124,7 +130,9 @@ pub async fn open(
         manifest: manifest.clone(),
         waiting: VecDeque::new(),
         asking: Vec::new(),
-        proven: Instant::now(),
+        // Not shown yet: reading to the end will.
+        proven: began,
+        trusted: began.boot,
         looked: Instant::now(),
         last_commit: None,
         rest,
@@ -132,6 +140,7 @@ pub async fn open(
         snapshots: Arc::new(Semaphore::new(1)),
     };
     tail.read_to_the_end().await?;
+    tail.publish_proof();
     Ok((manifest, tail, cluster))
 }
 
@@ -159,7 +168,11 @@ async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
     }
 }
 
-fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+/// Reads the content of `cluster.json`.
+///
+/// # Errors
+/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
+pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
     let cluster: Cluster =
         serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
     if cluster.layout_version > LAYOUT_VERSION {
@@ -170,7 +183,7 @@ fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
 }
 
 /// The state in the newest snapshot, or the empty state.
-async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
+pub(super) async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
     loop {
         let Some(seq) = newest_snapshot_seq(store).await? else {
             return Ok(State::new());

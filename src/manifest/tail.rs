@@ -14,6 +14,7 @@ use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
 use super::published::Publisher;
+use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Folded, State};
 use crate::store::Store;
@@ -42,7 +43,10 @@ pub struct Tail {
     /// Those who wait for a fresh state.
     pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
-    pub(super) proven: Instant,
+    pub(super) proven: Moment,
+    /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
+    /// newest. See `truncated.rs`.
+    pub(super) trusted: Duration,
     /// When the follower last looked, whether or not the store answered.
     pub(super) looked: Instant,
     /// When the last commit was begun.
@@ -156,12 +160,12 @@ impl Tail {
         let begun = self
             .last_commit
             .map(|begun| begun + self.options.commit_interval);
-        begun.unwrap_or(self.proven)
+        begun.unwrap_or(self.proven.at)
     }
 
     /// When the follower looks again.
     fn probe_due(&self) -> Instant {
-        self.proven.max(self.looked) + self.rest
+        self.proven.at.max(self.looked) + self.rest
     }
 
     /// Whether somebody needs a proof that has not come by itself.
@@ -173,13 +177,14 @@ impl Tail {
         self.manifest.shared.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// Answers those who asked before the moment of the last proof.
+    /// Makes the last proof known, and answers those who asked before it.
     fn answer_fresh(&mut self) {
+        self.publish_proof();
         if self.asking.is_empty() {
             return;
         }
         let state = self.published.latest();
-        let proven = self.proven;
+        let proven = self.proven.at;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)

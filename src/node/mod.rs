@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::broker::{Broker, BrokerParts};
 use crate::fetch::{Blocks, Reader, split};
 use crate::ingest::Ingest;
+use crate::maintain::{Maintenance, MaintenanceParts};
 use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough};
 use crate::state::ObjectRef;
 use crate::store::Store;
@@ -89,6 +90,18 @@ impl Node {
             metrics.ingest.clone(),
             segments_into(&blocks),
         );
+        let maintenance = options.maintenance.map(|maintenance| {
+            let foreground = ingest.clone();
+            Maintenance::new(MaintenanceParts {
+                store: store.clone(),
+                manifest: manifest.clone(),
+                env: env.clone(),
+                incarnation,
+                options: maintenance,
+                metrics: metrics.maintenance.clone(),
+                busy: Arc::new(move || foreground.is_filling()),
+            })
+        });
         let broker = Broker::new(BrokerParts {
             manifest,
             ingest,
@@ -108,6 +121,10 @@ impl Node {
             &mut background,
             async move { groups.reap_groups(stop).await },
         );
+        if let Some(maintenance) = maintenance {
+            let stop = stop_background.clone();
+            env.spawn_in(&mut background, async move { maintenance.run(stop).await });
+        }
         let _ends = [&stop_background, &stop_manifest].map(|stop| stop.clone().drop_guard());
         Ok(Node {
             broker,

@@ -7,6 +7,7 @@ use crate::config::{NodeConfig, StoreConfig};
 use crate::env::Env;
 use crate::fetch::CacheOptions;
 use crate::ingest::IngestOptions;
+use crate::maintain::MaintenanceOptions;
 use crate::manifest::ManifestOptions;
 use crate::store::{InvalidStoreUrl, StoreOptions, StoreUrl};
 
@@ -35,6 +36,8 @@ pub struct NodeOptions {
     pub cache: CacheOptions,
     /// How operations behave.
     pub broker: BrokerSettings,
+    /// How background work behaves; `None` leaves it to other nodes.
+    pub maintenance: Option<MaintenanceOptions>,
     /// Whether the store is checked at start.
     pub check_store: bool,
 }
@@ -63,6 +66,7 @@ impl NodeOptions {
             ingest: IngestOptions::default(),
             cache: CacheOptions::default(),
             broker: BrokerSettings::default(),
+            maintenance: None,
             check_store: false,
         }
     }

@@ -13,6 +13,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::group::{GroupAction, GroupError, GroupReply};
+use super::job::{Claim, Job};
+use super::partition::{ObjectRef, SliceIndex};
 use crate::types::{
     CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq,
     Timestamp, TopicId, TopicName, TopicPartition,
@@ -150,6 +152,153 @@ pub enum Op {
         #[n(1)]
         bytes: u64,
     },
+    /// Put compacted slices in the place of the slices of a part of a partition.
+    #[n(14)]
+    ReplaceSlices(#[n(0)] ReplaceSlices),
+    /// Raise a partition's log start because its settings say so: by time or by size.
+    #[n(15)]
+    ExpireRecords {
+        /// The partition.
+        #[n(0)]
+        partition: TopicPartition,
+        /// The first offset to keep.
+        #[n(1)]
+        before: Offset,
+        /// The seq of the state whose settings the node went by. Refused if they were altered since.
+        #[n(2)]
+        as_of: Seq,
+    },
+    /// Allow the log up to `to` to be deleted.
+    #[n(16)]
+    RaiseLogBoundary {
+        /// The last commit that may be deleted.
+        #[n(0)]
+        to: Seq,
+    },
+    /// The commits up to `to` are deleted, but for those in which a slice lies or that are dead.
+    #[n(17)]
+    LogTruncated {
+        /// The last commit.
+        #[n(0)]
+        to: Seq,
+    },
+    /// From now on refuse segments that were minted before `before`.
+    #[n(18)]
+    RaiseSweepBoundary {
+        /// The time.
+        #[n(0)]
+        before: Timestamp,
+    },
+    /// These dead objects are deleted from the bucket.
+    #[n(19)]
+    ObjectsDeleted {
+        /// The objects.
+        #[n(0)]
+        objects: Vec<ObjectRef>,
+    },
+    /// Claim a background job, or prolong the claim.
+    #[n(20)]
+    ClaimJob {
+        /// The job.
+        #[n(0)]
+        job: Job,
+        /// The run of the node that will do it.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The length of the claim in milliseconds.
+        #[n(2)]
+        lease_millis: u64,
+    },
+    /// Give a claimed job back.
+    #[n(21)]
+    ReleaseJob {
+        /// The job.
+        #[n(0)]
+        job: Job,
+        /// The run of the node that held it.
+        #[n(1)]
+        incarnation: Incarnation,
+    },
+}
+
+/// Put compacted slices in the place of the slices that cover the offsets from `base` to `end`.
+///
+/// Accepted only if those are still the slices that the node read: the partition's layout is what it was, and `base` and
+/// `end` are boundaries of slices in it. Slices come and go at the two ends of a partition, and nothing but a replacement
+/// changes those between; each raises [`Partition::layout`](super::Partition::layout).
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct ReplaceSlices {
+    /// The partition.
+    #[n(0)]
+    pub partition: TopicPartition,
+    /// The partition's layout in the state from which the node took its inputs.
+    #[n(1)]
+    pub layout: u64,
+    /// The base offset of the first slice replaced.
+    #[n(2)]
+    pub base: Offset,
+    /// The end of the last slice replaced.
+    #[n(3)]
+    pub end: Offset,
+    /// What takes their place, in order: the first begins at `base`, each of the others where the one before ends, and
+    /// the last ends at `end`.
+    #[n(4)]
+    pub outputs: Vec<CompactedSlice>,
+    /// Set if records that later ones supersede were left out (`cleanup.policy=compact`).
+    #[n(5)]
+    pub cleaned: Option<Cleaned>,
+}
+
+impl ReplaceSlices {
+    /// Whether the outputs lie end to end from `base` to `end`, at places that an object can have.
+    pub(super) fn outputs_fit(&self) -> bool {
+        let mut next = self.base;
+        let in_order = self.outputs.iter().all(|output| {
+            let begins_before = next < output.end;
+            next = output.end;
+            let ends = output.start.checked_add(output.len);
+            let index_ends = output.index.start.checked_add(output.index.len.into());
+            begins_before && ends.is_some() && index_ends.is_some()
+        });
+        in_order && next == self.end && !self.outputs.is_empty()
+    }
+}
+
+/// A slice of a compacted segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct CompactedSlice {
+    /// The offset after the last that it stands for.
+    #[n(0)]
+    pub end: Offset,
+    /// The segment.
+    #[n(1)]
+    pub segment: SegmentId,
+    /// The position of its first byte.
+    #[n(2)]
+    pub start: u64,
+    /// Its length in bytes.
+    #[n(3)]
+    pub len: u64,
+    /// The largest timestamp of its records.
+    #[n(4)]
+    pub max_timestamp: Timestamp,
+    /// Where its index is.
+    #[n(5)]
+    pub index: SliceIndex,
+}
+
+/// What a compaction of the log did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Cleaned {
+    /// Up to here, each key has at most one record.
+    #[n(0)]
+    pub to: Offset,
+    /// The seq of the state whose settings the node went by. Refused if they were altered since.
+    #[n(1)]
+    pub as_of: Seq,
 }
 
 /// Append batches to one partition, in order. Each entry has its own outcome.
@@ -296,6 +445,15 @@ pub enum AppendRejected {
     /// The topic has no such partition.
     #[error("there is no partition {0}")]
     UnknownPartition(TopicPartition),
+    /// The segment with its bytes is too old, or was deleted: the batch is to be stored again.
+    #[error("segment {0} is too old to be referred to; send the records again")]
+    StaleSegment(SegmentId),
+    /// The offsets of the partition are used up.
+    #[error("{0} has no offsets left")]
+    OffsetsExhausted(TopicPartition),
+    /// The batch has no records, no bytes, or lies where nothing can.
+    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
+    Impossible(TopicPartition),
     /// The producer's epoch is older than one seen before.
     #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
     FencedProducer {
@@ -378,4 +536,63 @@ pub enum Rejected {
     /// The group refused.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// Another run has the job.
+    #[error("{job:?} is held by run {} until {}", held.incarnation, held.until)]
+    JobHeld {
+        /// The job.
+        job: Job,
+        /// Who has it.
+        held: Claim,
+    },
+    /// The slices that were to be replaced are not there any more as they were read.
+    #[error("the slices of {partition} from {base} to {end} are not those that were read")]
+    SlicesChanged {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where they were to begin.
+        base: Offset,
+        /// Where they were to end.
+        end: Offset,
+    },
+    /// The slices that were to take the place of others do not fit there.
+    #[error("the compacted slices of {partition} do not cover the offsets from {base} to {end}")]
+    InvalidReplacement {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where they should begin.
+        base: Offset,
+        /// Where they should end.
+        end: Offset,
+    },
+    /// A segment is too old, or was deleted: what was stored in it is to be stored again.
+    #[error("segment {0} is too old to be referred to")]
+    StaleSegment(SegmentId),
+    /// The settings by which a node went were altered meanwhile.
+    #[error("the settings for {partition} were altered at {altered}, after {as_of}")]
+    ConfigsAltered {
+        /// The partition.
+        partition: TopicPartition,
+        /// The seq of the state that the node went by.
+        as_of: Seq,
+        /// The seq of the alteration.
+        altered: Seq,
+    },
+    /// The log cannot be truncated that far (yet).
+    #[error(
+        "the log cannot be truncated to {to}: no snapshot beyond {limit} is known for long enough"
+    )]
+    TooYoung {
+        /// How far was asked.
+        to: Seq,
+        /// How far it may be.
+        limit: Seq,
+    },
+    /// The sweep boundary cannot lie in the future.
+    #[error("the sweep boundary {before} is not before {now}")]
+    SweepBoundary {
+        /// What was asked for.
+        before: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
 }

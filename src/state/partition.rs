@@ -5,7 +5,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::codec::map;
-use super::op::{AppendEntry, AppendRejected, Appended};
+use super::objects::Objects;
+use super::op::{AppendEntry, AppendRejected, Appended, Rejected, ReplaceSlices};
 use super::producer::Producer;
 use crate::mutants::{self, Mutant};
 use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
@@ -86,6 +87,14 @@ pub struct Partition {
     /// Idempotent producers by id.
     #[cbor(n(4), with = "map")]
     producers: OrdMap<ProducerId, Producer>,
+    /// Raised by each replacement of slices.
+    #[n(5)]
+    #[cbor(default)]
+    layout: u64,
+    /// Up to here, each key has at most one record.
+    #[n(6)]
+    #[cbor(default)]
+    cleaned_to: Offset,
 }
 
 impl Partition {
@@ -102,6 +111,17 @@ impl Partition {
     /// The bytes of all slices.
     pub fn bytes(&self) -> ByteCount {
         self.bytes
+    }
+
+    /// The version of what lies between the ends of the partition: raised by each replacement of slices, left
+    /// alone by what comes at the end and goes at the start.
+    pub fn layout(&self) -> u64 {
+        self.layout
+    }
+
+    /// Up to here the log is compacted: each key has at most one record below.
+    pub fn cleaned_to(&self) -> Offset {
+        self.cleaned_to
     }
 
     /// How many slices there are.
@@ -136,10 +156,20 @@ impl Partition {
         base: u64,
         entry: &AppendEntry,
         now: Timestamp,
+        objects: &mut Objects,
     ) -> Result<Appended, AppendRejected> {
         let log_start = self.log_start;
         let base_offset = self.high_watermark;
-        let end = base_offset.advance(entry.records.into());
+        let end = base_offset
+            .checked_advance(entry.records.into())
+            .ok_or(AppendRejected::OffsetsExhausted(this))?;
+        // No node asks for it. Folded, the first would be two slices at one offset, the others one that no reader
+        // can compute with.
+        let start = base.checked_add(entry.start);
+        let placed = start.filter(|start| start.checked_add(entry.len.into()).is_some());
+        let (Some(start), 1.., 1..) = (placed, entry.records, entry.len) else {
+            return Err(AppendRejected::Impossible(this));
+        };
         if let Some(batch) = entry.producer {
             let known = self.producers.get(&batch.id);
             match Producer::judge(known, this, &batch, entry.records)? {
@@ -161,7 +191,6 @@ impl Partition {
             false => end,
         };
         self.bytes += ByteCount(entry.len.into());
-        let start = base.saturating_add(entry.start);
         let last = self
             .slices
             .get_prev_mut(&base_offset)
@@ -183,6 +212,7 @@ impl Partition {
                     index: None,
                 };
                 self.slices.insert(base_offset, slice);
+                objects.acquire(object);
             }
         }
         Ok(Appended {
@@ -194,15 +224,107 @@ impl Partition {
 
     /// Raises the log start to `before` and drops the slices wholly below it. A slice that reaches over it
     /// stays whole: the batch in which the log starts must be readable.
-    pub(super) fn delete_before(&mut self, before: Offset) {
+    pub(super) fn delete_before(&mut self, before: Offset, now: Timestamp, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
         while let Some((base, slice)) = self.slices.get_min().copied() {
             if slice.end > self.log_start {
                 break;
             }
-            self.slices.remove(&base);
-            self.bytes = self.bytes - ByteCount(slice.len);
+            self.remove(base, &slice, now, objects);
         }
+    }
+
+    /// Lets go of all slices: the partition is deleted.
+    pub(super) fn release_all(&self, now: Timestamp, objects: &mut Objects) {
+        for slice in self.slices.values() {
+            objects.release(slice.object, now);
+        }
+    }
+
+    /// Counts all slices in `objects`, which was derived from nothing yet.
+    pub(super) fn acquire_all(&self, objects: &mut Objects) {
+        for slice in self.slices.values() {
+            objects.acquire(slice.object);
+        }
+    }
+
+    /// Puts compacted slices in the place of others, if those are still what the node read.
+    pub(super) fn replace(
+        &mut self,
+        replace: &ReplaceSlices,
+        now: Timestamp,
+        objects: &mut Objects,
+    ) -> Result<(), Rejected> {
+        let ReplaceSlices {
+            partition,
+            base,
+            end,
+            ..
+        } = *replace;
+        let inputs: Vec<(Offset, Slice)> = self
+            .slices
+            .range(base..end)
+            .map(|(base, slice)| (*base, *slice))
+            .collect();
+        let covers = self.layout == replace.layout
+            && inputs.first().is_some_and(|(first, _)| *first == base)
+            && inputs.last().is_some_and(|(_, last)| last.end == end);
+        if !covers {
+            return Err(Rejected::SlicesChanged {
+                partition,
+                base,
+                end,
+            });
+        }
+        if !replace.outputs_fit() {
+            return Err(Rejected::InvalidReplacement {
+                partition,
+                base,
+                end,
+            });
+        }
+        if let Some(stale) = replace
+            .outputs
+            .iter()
+            .map(|output| output.segment)
+            .find(|segment| !objects.admits(*segment))
+        {
+            return Err(Rejected::StaleSegment(stale));
+        }
+        let appended_at = inputs.iter().map(|(_, slice)| slice.appended_at).max();
+        // The new before the old: an object in both must not be taken for dead in between.
+        for output in &replace.outputs {
+            objects.acquire(ObjectRef::Segment(output.segment));
+        }
+        for (base, slice) in &inputs {
+            self.remove(*base, slice, now, objects);
+        }
+        let mut next = base;
+        for output in &replace.outputs {
+            let slice = Slice {
+                end: output.end,
+                object: ObjectRef::Segment(output.segment),
+                start: output.start,
+                len: output.len,
+                max_timestamp: output.max_timestamp,
+                appended_at: appended_at.unwrap_or(now),
+                index: Some(output.index),
+            };
+            self.bytes += ByteCount(slice.len);
+            self.slices.insert(next, slice);
+            next = output.end;
+        }
+        self.layout = self.layout.saturating_add(1);
+        if let Some(cleaned) = replace.cleaned {
+            self.cleaned_to = self.cleaned_to.max(cleaned.to.min(self.high_watermark));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, base: Offset, slice: &Slice, now: Timestamp, objects: &mut Objects) {
+        self.slices.remove(&base);
+        self.bytes = self.bytes - ByteCount(slice.len);
+        objects.release(slice.object, now);
     }
 
     /// Forgets producers that wrote nothing since `before`.
@@ -235,6 +357,21 @@ impl Partition {
         let first = self.slices.get_min().map(|(base, _)| *base);
         first.is_none_or(|base| base <= self.log_start)
             && next.unwrap_or(self.log_start) == self.high_watermark
+    }
+}
+
+#[cfg(test)]
+impl Partition {
+    /// A partition with these slices, for tests of who reads them.
+    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
+        let partition = Partition {
+            log_start,
+            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
+            slices: slices.into_iter().collect(),
+            ..Partition::default()
+        };
+        assert!(partition.is_dense());
+        partition
     }
 }
 

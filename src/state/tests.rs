@@ -1,9 +1,14 @@
+mod deletion;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::op::*;
 use super::*;
-use crate::types::{CommitId, PartitionIndex, ProducerEpoch, SegmentId};
+use crate::types::{
+    CommitId, Incarnation, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, SegmentId,
+    Seq, Timestamp, TopicId, TopicName, TopicPartition,
+};
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
 
@@ -275,6 +280,81 @@ fn only_the_newest_snapshots_are_kept_and_the_others_are_named() {
     assert_eq!(f.state.last_snapshot().unwrap().seq, Seq(6));
 }
 
+fn output(end: i64, segment: u128) -> CompactedSlice {
+    CompactedSlice {
+        end: Offset(end),
+        segment: SegmentId(Uuid::from_u128(segment)),
+        start: 40,
+        len: 100,
+        max_timestamp: Timestamp(5),
+        index: SliceIndex { start: 140, len: 9 },
+    }
+}
+
+fn object() -> impl Strategy<Value = ObjectRef> {
+    prop_oneof![
+        (0..40u64).prop_map(|n| ObjectRef::Commit(Seq(n))),
+        (1..9u128).prop_map(|n| ObjectRef::Segment(SegmentId(Uuid::from_u128(n)))),
+    ]
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    prop_oneof![
+        (0..3i32).prop_map(|n| Job::Compaction(partition(n))),
+        Just(Job::Deletion),
+        Just(Job::Truncation),
+        Just(Job::Sweep),
+    ]
+}
+
+#[test]
+fn an_append_that_no_node_asks_for_changes_nothing() {
+    let mut f = Folding::new();
+    assert_eq!(f.append(entry(0, 3, None)), Ok(0));
+    let before = f.state.partition(partition(0)).cloned();
+    let empty = AppendEntry {
+        len: 0,
+        ..entry(0, 1, None)
+    };
+    for impossible in [
+        empty,
+        entry(0, 0, None),
+        entry(0, 0, Some((1, 0, 0))),
+        entry(u64::MAX, 1, None),
+        entry(u64::MAX - 64, 1, None),
+        entry(u64::MAX - 64 - 99, 1, None),
+    ] {
+        let outcome = f.append(impossible);
+        assert_eq!(outcome, Err(AppendRejected::Impossible(partition(0))));
+    }
+    assert_eq!(f.state.partition(partition(0)).cloned(), before);
+}
+
+/// Sums of lengths that a commit merely claims.
+#[test]
+fn replacements_of_any_length_are_counted_without_overflow() {
+    let mut f = Folding::new();
+    assert_eq!(f.append(entry(0, 3, None)), Ok(0));
+    assert_eq!(f.append(entry(0, 3, None)), Ok(3));
+    let huge = |end, segment| CompactedSlice {
+        start: 0,
+        len: u64::MAX,
+        ..output(end, segment)
+    };
+    let replace = ReplaceSlices {
+        partition: partition(0),
+        layout: 0,
+        base: Offset(0),
+        end: Offset(6),
+        outputs: vec![huge(3, 1), huge(6, 2)],
+        cleaned: None,
+    };
+    assert_eq!(f.apply(Op::ReplaceSlices(replace)), Ok(Applied::Done));
+    let found = f.state.partition(partition(0)).unwrap();
+    assert_eq!(found.bytes(), ByteCount(u64::MAX));
+    assert_eq!(State::from_bytes(&f.state.to_bytes()).unwrap(), f.state);
+}
+
 /// Any op, valid or not.
 fn any_op() -> impl Strategy<Value = Op> {
     let topic = || (1..4u128).prop_map(|n| TopicId(Uuid::from_u128(n)));
@@ -329,6 +409,25 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (any::<u64>(), any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
             seq: Seq(seq), bytes,
         }),
+        3 => (place(), 0..3u64, 0..6i64, 0..9i64, proptest::collection::vec((0..9i64, 1..9u128), 0..3))
+            .prop_map(|(partition, layout, base, end, outputs)| Op::ReplaceSlices(ReplaceSlices {
+                partition, layout, base: Offset(base), end: Offset(end),
+                outputs: outputs.into_iter().map(|(end, n)| output(end, n)).collect(),
+                cleaned: (layout == 1).then_some(Cleaned { to: Offset(end), as_of: Seq(99) }),
+            })),
+        1 => (place(), -1..9i64, 0..50u64).prop_map(|(partition, before, as_of)| Op::ExpireRecords {
+            partition, before: Offset(before), as_of: Seq(as_of),
+        }),
+        1 => (0..40u64).prop_map(|to| Op::RaiseLogBoundary { to: Seq(to) }),
+        1 => (0..40u64).prop_map(|to| Op::LogTruncated { to: Seq(to) }),
+        1 => (-9..2000i64).prop_map(|t| Op::RaiseSweepBoundary { before: Timestamp(t) }),
+        1 => proptest::collection::vec(object(), 0..5).prop_map(|objects| Op::ObjectsDeleted { objects }),
+        1 => (job(), 0..3u128, 0..99u64).prop_map(|(job, n, lease_millis)| Op::ClaimJob {
+            job, incarnation: Incarnation(Uuid::from_u128(n)), lease_millis,
+        }),
+        1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
+            job, incarnation: Incarnation(Uuid::from_u128(n)),
+        }),
     ]
 }
 
@@ -373,6 +472,11 @@ proptest! {
         for (_, partition) in whole.topics().flat_map(Topic::partitions) {
             prop_assert!(partition.is_dense());
         }
+        // What was counted on the way is what is there, and nothing is both alive and dead.
+        let counted = State::from_bytes(&whole.to_bytes()).unwrap();
+        prop_assert!(whole.live_objects().eq(counted.live_objects()));
+        prop_assert!(whole.dead_objects().all(|(object, _)| !whole.is_live(object)));
+        prop_assert!(whole.log_truncated() <= whole.log_boundary());
     }
 
     /// An op that is refused leaves everything as it was but the seq, the time and the author's mark.

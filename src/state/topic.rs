@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::codec::{Shared, vector};
 use super::partition::Partition;
-use crate::types::{PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition};
+use crate::types::{PartitionIndex, Seq, Timestamp, TopicId, TopicName, TopicPartition};
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
@@ -25,6 +25,10 @@ pub struct Topic {
     pub(super) configs: BTreeMap<String, String>,
     #[cbor(n(4), with = "vector")]
     partitions: Vector<Shared<Partition>>,
+    /// When its settings were altered last.
+    #[n(5)]
+    #[cbor(default)]
+    pub(super) configs_altered: Seq,
 }
 
 impl Topic {
@@ -41,6 +45,7 @@ impl Topic {
             created_at: now,
             configs,
             partitions: Vector::new(),
+            configs_altered: Seq::ZERO,
         };
         topic.grow(partitions);
         topic
@@ -96,8 +101,10 @@ impl Topic {
     }
 
     pub(super) fn grow(&mut self, total: i32) {
+        // One for all until they are written to: an op of a few bytes may ask for very many.
+        let empty: Shared<Partition> = Shared::default();
         while self.partition_count() < total {
-            self.partitions.push_back(Shared::default());
+            self.partitions.push_back(empty.clone());
         }
     }
 }

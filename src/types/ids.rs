@@ -6,6 +6,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Timestamp;
+
 /// Declares a newtype over an integer that is ordered, hashable, and encodes as the bare integer.
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -127,6 +129,21 @@ uuid_id! {
     SegmentId
 }
 
+impl SegmentId {
+    /// When it was minted, by the wall clock of its node; the epoch if it is not a UUID v7.
+    pub fn minted(self) -> Timestamp {
+        let (seconds, nanos) = match self.0.get_version() {
+            Some(uuid::Version::SortRand) => self.0.get_timestamp().map(|time| time.to_unix()),
+            _ => None,
+        }
+        .unwrap_or_default();
+        let millis = seconds
+            .saturating_mul(1000)
+            .saturating_add(u64::from(nanos) / 1_000_000);
+        Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+}
+
 /// The identity of a commit: which run of which node made it, and how many it had made before.
 /// Two commits with one id are the same commit.
 #[derive(
@@ -160,6 +177,14 @@ pub struct TopicPartition {
     /// The partition's index in it.
     #[n(1)]
     pub partition: PartitionIndex,
+}
+
+impl TopicPartition {
+    /// Its key for [`bid`](super::bid): the same at every node.
+    pub fn key(self) -> u64 {
+        let (high, low) = self.topic.0.as_u64_pair();
+        high ^ low.rotate_left(32) ^ u64::from(self.partition.0.unsigned_abs())
+    }
 }
 
 impl fmt::Display for TopicPartition {

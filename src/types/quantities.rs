@@ -36,6 +36,14 @@ impl Offset {
         Offset(self.0.saturating_add_unsigned(records))
     }
 
+    /// The offset `records` further on, if there is one.
+    pub const fn checked_advance(self, records: u64) -> Option<Offset> {
+        match self.0.checked_add_unsigned(records) {
+            Some(offset) => Some(Offset(offset)),
+            None => None,
+        }
+    }
+
     /// How many records lie from `earlier` (inclusive) to here (exclusive); 0 if `earlier` is not
     /// earlier.
     pub const fn since(self, earlier: Offset) -> u64 {
@@ -139,14 +147,15 @@ impl ByteCount {
 
 impl Add for ByteCount {
     type Output = ByteCount;
+    /// Saturates at the largest number.
     fn add(self, other: ByteCount) -> ByteCount {
-        ByteCount(self.0 + other.0)
+        ByteCount(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for ByteCount {
     fn add_assign(&mut self, other: ByteCount) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 

@@ -1,0 +1,151 @@
+//! The log truncated under a node that slept.
+//!
+//! A commit that is deleted leaves its name free. So to a node that did not see the commit, the end of the log seems to
+//! be where it is not: a probe finds nothing there, and a create succeeds. Even a commit that is found may be one that
+//! another such node put there. All three answers are wrong in one way: the log has gone on.
+//!
+//! The rule that keeps them harmless: no commit is deleted before the boundary that allows it is stored, and no
+//! boundary is stored before a snapshot beyond it has been known for
+//! [`TRUNCATION_AGE`](crate::state::TRUNCATION_AGE). So a node that has *proof* not older than
+//! [`TAIL_PROOF_LIFE`] that nothing stood at the next seq can trust any answer about it; and one whose proof is older
+//! when the answer comes asks for a boundary at or beyond that seq before it believes anything. Is there one, the node
+//! forgets its state and starts over from the newest snapshot. What it was just committing was then created too late to
+//! be seen by anybody, or long ago, before it slept: its waiters are told that the outcome is unknown.
+//!
+//! The age of a proof counts by the boot-time clock: a machine that is suspended does not stop it.
+//!
+//! The records in a commit are read by its name as well, by a state that may be old. A name in it that was deleted may be
+//! taken, too; so who reads by a state checks [`Proof`] when the bytes have come, and reads again by a newer state if it is
+//! too old. A proof that came during the read does not count: it is of another state.
+
+use std::sync::atomic::Ordering;
+
+use tokio::time::{Duration, Instant};
+
+use super::handle::Stopped;
+use super::open::{OpenError, newest_snapshot};
+use super::tail::Tail;
+use crate::env::Env;
+use crate::state::TAIL_PROOF_LIFE;
+use crate::store::{ObjectPath, ObjectPrefix, StoreError};
+
+/// The moment at which a request was sent, by the clock for waiting and by the one that counts suspension.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    pub(super) boot: Duration,
+}
+
+/// When it was last shown, by the boot-time clock, that a state is the newest. See [`Manifest::proof`](super::Manifest::proof).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof(pub(super) Duration);
+
+impl Proof {
+    /// The proof of a state that was asked for at this moment ([`Manifest::fresh`](super::Manifest::fresh)).
+    pub fn begun_now(env: &Env) -> Proof {
+        Proof(env.boot())
+    }
+
+    /// Whether what was read by a state of this proof may be handed out now.
+    pub fn holds(self, env: &Env) -> bool {
+        env.boot().saturating_sub(self.0) <= TAIL_PROOF_LIFE
+    }
+}
+
+impl Tail {
+    /// This moment.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            at: Instant::now(),
+            boot: self.env.boot(),
+        }
+    }
+
+    /// A request sent at that moment showed that nothing stood at the next seq.
+    pub(super) fn note_proof(&mut self, sent: Moment) {
+        if self.proven.at < sent.at {
+            self.proven = sent;
+        }
+        self.trusted = self.trusted.max(sent.boot);
+    }
+
+    /// Lets readers know how old the proof of the published state is. After the state is published, never before: who
+    /// reads the proof and then takes the state must not get an older state than the proof is of.
+    pub(super) fn publish_proof(&self) {
+        let millis = u64::try_from(self.proven.boot.as_millis()).unwrap_or(u64::MAX);
+        self.manifest
+            .shared
+            .proven
+            .fetch_max(millis, Ordering::Release);
+    }
+
+    /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated
+    /// beyond it while this node knew nothing of the log's end. Asks the store only if the last proof is old.
+    pub(super) async fn is_left_behind(&mut self) -> Result<bool, StoreError> {
+        if self.env.boot().saturating_sub(self.trusted) <= TAIL_PROOF_LIFE {
+            return Ok(false);
+        }
+        let here = ObjectPath::boundary(self.state.seq());
+        let beyond = self
+            .store
+            .list(ObjectPrefix::Boundaries, Some(&here), 1)
+            .await?;
+        Ok(!beyond.is_empty())
+    }
+
+    /// The same, asking for as long as it takes to know.
+    pub(super) async fn is_left_behind_for_sure(&mut self) -> bool {
+        let mut failures = 0;
+        loop {
+            match self.is_left_behind().await {
+                Ok(behind) => return behind,
+                Err(error) => {
+                    self.pause_after(&error, &mut failures, "look for a truncation of the log")
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Forgets the state for that of the newest snapshot, from which on the log is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::Halted`] if there is no snapshot beyond this node's state, which a truncated log must have.
+    pub(super) async fn start_over(&mut self) -> Result<(), Stopped> {
+        let mut failures = 0;
+        let before = self.state.seq();
+        loop {
+            let listed = self.moment();
+            match newest_snapshot(&self.store).await {
+                Ok(state) if before < state.seq() => {
+                    tracing::warn!(
+                        seq = %before, snapshot = %state.seq(),
+                        "the log was truncated while this node was away; starting over from a snapshot"
+                    );
+                    self.metrics.started_over.inc();
+                    self.state = state;
+                    self.trusted = listed.boot;
+                    self.published.send(self.state.clone());
+                    return Ok(());
+                }
+                Ok(state) => {
+                    let reason = format!(
+                        "the log is truncated beyond seq {before}, but the newest snapshot is of seq {}",
+                        state.seq()
+                    );
+                    tracing::error!("{reason}");
+                    return Err(Stopped::Halted(reason.into()));
+                }
+                Err(OpenError::Store(error)) => {
+                    self.pause_after(&error, &mut failures, "read the newest snapshot")
+                        .await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot start over from a snapshot");
+                    return Err(Stopped::Halted(error.to_string().into()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A node that sleeps while the log is truncated, and everything that it may be about to believe when it wakes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::*;
+use crate::env::Env;
+use crate::state::op::{Applied, CreateTopic, Op};
+use crate::state::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
+use crate::store::{Created, ObjectPath, RequestKind, Store};
+use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
+
+/// A node's manifest with its task running until the guard is dropped.
+struct Running {
+    manifest: Manifest,
+    metrics: ManifestMetrics,
+    _stop: DropGuard,
+}
+
+async fn start(store: &Store, seed: u64) -> Running {
+    let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
+    let incarnation = Incarnation(env.random_uuid());
+    let metrics = ManifestMetrics::default();
+    let options = ManifestOptions {
+        snapshot_every: 4,
+        ..ManifestOptions::default()
+    };
+    let write_through: WriteThrough = Arc::new(|_, _| {});
+    let opened = open(
+        store.clone(),
+        env,
+        options,
+        metrics.clone(),
+        write_through,
+        incarnation,
+    );
+    let (manifest, tail, _) = opened.await.unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(tail.run(stop.clone()));
+    Running {
+        manifest,
+        metrics,
+        _stop: stop.drop_guard(),
+    }
+}
+
+fn create_topic(name: &str) -> Op {
+    Op::CreateTopic(CreateTopic {
+        id: TopicId(Uuid::from_u128(crc32c::crc32c(name.as_bytes()).into())),
+        name: TopicName::new(name).unwrap(),
+        partitions: 1,
+        configs: Default::default(),
+    })
+}
+
+impl Running {
+    async fn create(&self, name: &str) -> Result<Committed, Stopped> {
+        self.manifest.commit(vec![create_topic(name)]).await
+    }
+
+    /// Commits enough for a snapshot, waits until it is of age, and deletes the log behind it.
+    async fn truncate(&self, store: &Store) -> Seq {
+        for n in 0..9 {
+            self.create(&format!("filler-{n}")).await.unwrap();
+        }
+        tokio::time::sleep(TRUNCATION_AGE + Duration::from_secs(1)).await;
+        // Time in the fold goes on with a commit.
+        let state = self.create("later").await.unwrap().state;
+        let to = state.log_boundary_limit();
+        assert!(Seq(4) <= to, "no snapshot was taken: {to}");
+        let raised = self.manifest.commit_one(Op::RaiseLogBoundary { to });
+        assert_eq!(raised.await.unwrap(), Ok(Applied::Done));
+        let boundary = ObjectPath::boundary(to);
+        let created = store.create(&boundary, Bytes::from_static(b"-"), RequestKind::CommitPut);
+        assert!(matches!(created.await.unwrap(), Created::Created));
+        let log = (1..=to.0).map(|seq| ObjectPath::commit(Seq(seq))).collect();
+        store.delete(log).await.unwrap();
+        to
+    }
+
+    fn names(&self) -> usize {
+        self.manifest.state().topics().count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_slept_does_not_take_a_free_name_for_the_end_of_the_log() {
+    let store = Store::memory();
+    let (awake, sleeper) = (start(&store, 1).await, start(&store, 2).await);
+    awake.truncate(&store).await;
+    assert_eq!(sleeper.names(), 0);
+    let state = sleeper.manifest.fresh().await.unwrap();
+    assert_eq!(state.to_bytes(), awake.manifest.state().to_bytes());
+    assert_eq!(sleeper.metrics.started_over.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_created_at_a_name_that_was_deleted_is_not_acknowledged() {
+    let store = Store::memory();
+    let (awake, sleeper) = (start(&store, 1).await, start(&store, 2).await);
+    awake.truncate(&store).await;
+    let told = sleeper.create("late").await;
+    assert_eq!(told.unwrap_err(), Stopped::OutcomeUnknown);
+    assert_eq!(sleeper.metrics.started_over.get(), 1);
+    // It goes on with the present state, and what it is asked again is done once.
+    sleeper.create("late").await.unwrap();
+    let state = awake.manifest.fresh().await.unwrap();
+    assert!(state.topic_by_name("late").is_some());
+    assert_eq!(state.to_bytes(), sleeper.manifest.state().to_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_another_sleeper_left_at_a_deleted_name_is_not_folded() {
+    let store = Store::memory();
+    let (awake, first) = (start(&store, 1).await, start(&store, 2).await);
+    let second = start(&store, 3).await;
+    awake.truncate(&store).await;
+    first.create("late").await.unwrap_err();
+    assert!(
+        store
+            .head(&ObjectPath::commit(Seq(1)), RequestKind::CommitGet)
+            .await
+            .is_ok(),
+        "the name was free, so the first left a commit there"
+    );
+    let state = second.manifest.fresh().await.unwrap();
+    assert!(state.topic_by_name("late").is_none());
+    assert_eq!(state.to_bytes(), awake.manifest.state().to_bytes());
+    // The same for one that loses the race against it.
+    let third = start(&store, 4).await;
+    third.create("late").await.unwrap();
+    assert!(third.manifest.state().topic_by_name("filler-1").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_is_young_costs_no_question_about_truncation() {
+    let store = Store::memory();
+    let node = start(&store, 1).await;
+    for n in 0..3 {
+        tokio::time::sleep(TAIL_PROOF_LIFE - Duration::from_secs(1)).await;
+        node.create(&format!("t-{n}")).await.unwrap();
+        node.manifest.fresh().await.unwrap();
+    }
+    let lists = || store.metrics().requests(RequestKind::List);
+    let before = lists();
+    node.create("again").await.unwrap();
+    assert_eq!(lists(), before);
+    tokio::time::sleep(TAIL_PROOF_LIFE + Duration::from_secs(1)).await;
+    node.create("old").await.unwrap();
+    assert_eq!(lists(), before + 1);
+}

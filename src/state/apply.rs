@@ -1,0 +1,459 @@
+//! The fold: what each op does to the state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::group::{GroupAction, GroupReply};
+use super::op::{
+    self, Append, AppendRejected, AppendSource, Applied, Commit, CreateTopic, Op, Outcome,
+    RegisterNode, Rejected, ReplaceSlices,
+};
+use super::{
+    Author, Claim, Folded, Group, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
+};
+use crate::mutants::{self, Mutant};
+use crate::types::{
+    ByteCount, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId,
+    TopicPartition,
+};
+
+/// How many authors of commits are remembered for the duplicate guard. A commit can only come twice from
+/// an author that is still trying to settle it, so the least recent are safe to forget.
+const MAX_AUTHORS: usize = 1024;
+
+/// How many snapshots are kept: one to start from, and others for a node that is just reading one when
+/// the next is taken.
+const KEPT_SNAPSHOTS: usize = 4;
+
+impl State {
+    /// Folds `commit`, which stands at `seq`; the bytes of its inline appends begin at `data_start` of its
+    /// object.
+    ///
+    /// # Panics
+    ///
+    /// If `seq` is not the one after the last: folding out of order would be silent divergence, and only a
+    /// bug of the caller can ask for it.
+    pub fn apply(&mut self, seq: Seq, commit: &Commit, data_start: u64) -> Folded {
+        assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
+        self.seq = seq;
+        if !self.is_first_time(seq, commit) {
+            return Folded::Duplicate;
+        }
+        self.time = self.time.max(commit.time);
+        self.hear_from(commit.id.incarnation);
+        let outcomes = commit
+            .ops
+            .iter()
+            .map(|op| self.apply_op(op, data_start))
+            .collect();
+        Folded::Outcomes(outcomes)
+    }
+
+    /// The duplicate guard: notes the commit's author and counter; false if it was folded before.
+    fn is_first_time(&mut self, seq: Seq, commit: &Commit) -> bool {
+        let author = commit.id.incarnation;
+        let counter = commit.id.counter;
+        if self
+            .authors
+            .get(&author)
+            .is_some_and(|known| known.counter >= counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
+        {
+            return false;
+        }
+        self.authors.insert(author, Author { counter, seq });
+        if self.authors.len() > MAX_AUTHORS {
+            let oldest = self.authors.iter().min_by_key(|(_, author)| author.seq);
+            if let Some(oldest) = oldest.map(|(incarnation, _)| *incarnation) {
+                self.authors.remove(&oldest);
+            }
+        }
+        true
+    }
+
+    fn hear_from(&mut self, incarnation: Incarnation) {
+        let now = self.time;
+        if let Some(id) = self.node_of(incarnation)
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            node.make_mut().heard_from(now);
+        }
+    }
+
+    fn apply_op(&mut self, op: &Op, data_start: u64) -> Outcome {
+        match op {
+            Op::Append(append) => Ok(Applied::Appended(self.append(append, data_start))),
+            Op::CreateTopic(create) => self.create_topic(create),
+            Op::DeleteTopic { topic } => self.delete_topic(*topic),
+            Op::CreatePartitions { topic, total } => self.create_partitions(*topic, *total),
+            Op::AlterConfigs { topic, edits } => self.alter_configs(*topic, edits),
+            Op::DeleteRecords { partition, before } => self.delete_records(*partition, *before),
+            Op::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
+            Op::ExpireProducers { before } => self.expire_producers(*before),
+            Op::RegisterNode(register) => self.register_node(register),
+            Op::RenewLease {
+                node,
+                incarnation,
+                lease_millis,
+            } => {
+                let now = self.time;
+                self.registered_mut(*node, *incarnation)?
+                    .set_lease(*lease_millis, now);
+                Ok(Applied::Done)
+            }
+            Op::RetireNode { node, incarnation } => {
+                self.registered_mut(*node, *incarnation)?;
+                self.remove_node(*node);
+                Ok(Applied::Done)
+            }
+            Op::ExpireNode { node, incarnation } => self.expire_node(*node, *incarnation),
+            Op::SnapshotTaken { seq, bytes } => Ok(self.snapshot_taken(*seq, *bytes)),
+            Op::ReplaceSlices(replace) => self.replace_slices(replace),
+            Op::ExpireRecords {
+                partition,
+                before,
+                as_of,
+            } => {
+                self.check_configs(*partition, *as_of)?;
+                self.delete_records(*partition, Some(*before))
+            }
+            Op::RaiseLogBoundary { to } => self.raise_log_boundary(*to),
+            Op::LogTruncated { to } => {
+                let to = (*to).min(self.truncation.boundary);
+                self.truncation.truncated = self.truncation.truncated.max(to);
+                Ok(Applied::Done)
+            }
+            Op::RaiseSweepBoundary { before } => self.raise_sweep_boundary(*before),
+            Op::ObjectsDeleted { objects } => {
+                objects
+                    .iter()
+                    .for_each(|object| self.objects.note_deleted(*object));
+                Ok(Applied::Done)
+            }
+            Op::ClaimJob {
+                job,
+                incarnation,
+                lease_millis,
+            } => {
+                let now = self.time;
+                let claim = Claim {
+                    incarnation: *incarnation,
+                    until: now.after(Duration::from_millis(*lease_millis)),
+                };
+                let claimed = self.claims.claim(*job, claim, now);
+                claimed.map_err(|held| Rejected::JobHeld { job: *job, held })?;
+                Ok(Applied::Done)
+            }
+            Op::ReleaseJob { job, incarnation } => {
+                self.claims.release(*job, *incarnation);
+                Ok(Applied::Done)
+            }
+            Op::Group { group, action } => self.change_group(group, action).map(Applied::Group),
+        }
+    }
+
+    fn append(
+        &mut self,
+        append: &Append,
+        data_start: u64,
+    ) -> Vec<Result<op::Appended, AppendRejected>> {
+        let now = self.time;
+        let this = append.partition;
+        let (object, base) = match append.source {
+            AppendSource::Inline => (ObjectRef::Commit(self.seq), data_start),
+            AppendSource::Segment(segment) if !self.objects.admits(segment) => {
+                return vec![Err(AppendRejected::StaleSegment(segment)); append.entries.len()];
+            }
+            AppendSource::Segment(segment) => (ObjectRef::Segment(segment), 0),
+        };
+        let Some(topic) = self.topics.get_mut(&this.topic) else {
+            return vec![Err(AppendRejected::UnknownTopic(this.topic)); append.entries.len()];
+        };
+        let Some(partition) = topic.make_mut().partition_mut(this.partition) else {
+            return vec![Err(AppendRejected::UnknownPartition(this)); append.entries.len()];
+        };
+        let (objects, totals) = (&mut self.objects, &mut self.totals);
+        let judge = |entry| {
+            let appended = partition.append(this, object, base, entry, now, objects)?;
+            if !appended.duplicate {
+                totals.appended += ByteCount(entry.len.into());
+            }
+            Ok(appended)
+        };
+        append.entries.iter().map(judge).collect()
+    }
+
+    fn create_topic(&mut self, create: &CreateTopic) -> Outcome {
+        if self.names.contains_key(&create.name) || self.topics.contains_key(&create.id) {
+            return Err(Rejected::TopicExists(create.name.clone()));
+        }
+        if !(1..=MAX_PARTITIONS).contains(&create.partitions) {
+            return Err(Rejected::InvalidPartitions(create.partitions));
+        }
+        let CreateTopic {
+            id,
+            name,
+            partitions,
+            configs,
+        } = create.clone();
+        self.names.insert(name.clone(), id);
+        let topic = Topic::new(id, name, partitions, configs, self.time);
+        self.topics.insert(id, Shared::new(topic));
+        Ok(Applied::Done)
+    }
+
+    fn delete_topic(&mut self, id: TopicId) -> Outcome {
+        let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
+        self.names.remove(topic.name());
+        for (_, partition) in topic.partitions() {
+            partition.release_all(self.time, &mut self.objects);
+        }
+        self.for_each_group(|group| group.topic_deleted(id));
+        Ok(Applied::Done)
+    }
+
+    fn create_partitions(&mut self, id: TopicId, total: i32) -> Outcome {
+        let topic = self.topic_mut(id)?;
+        let current = topic.partition_count();
+        if total <= current {
+            return Err(Rejected::PartitionsNotMore {
+                current,
+                requested: total,
+            });
+        }
+        if total > MAX_PARTITIONS {
+            return Err(Rejected::InvalidPartitions(total));
+        }
+        topic.grow(total);
+        Ok(Applied::Done)
+    }
+
+    fn alter_configs(
+        &mut self,
+        topic: Option<TopicId>,
+        edits: &BTreeMap<String, Option<String>>,
+    ) -> Outcome {
+        let seq = self.seq;
+        let configs = match topic {
+            Some(id) => {
+                let topic = self.topic_mut(id)?;
+                topic.configs_altered = seq;
+                &mut topic.configs
+            }
+            None => {
+                self.configs_altered = seq;
+                &mut self.configs
+            }
+        };
+        for (name, value) in edits {
+            match value {
+                Some(value) => configs.insert(name.clone(), value.clone()),
+                None => configs.remove(name),
+            };
+        }
+        Ok(Applied::Done)
+    }
+
+    fn delete_records(&mut self, this: TopicPartition, before: Option<Offset>) -> Outcome {
+        let unknown = Rejected::UnknownPartition(this);
+        let topic = self.topics.get_mut(&this.topic).ok_or(unknown.clone())?;
+        let partition = topic
+            .make_mut()
+            .partition_mut(this.partition)
+            .ok_or(unknown)?;
+        let high_watermark = partition.high_watermark();
+        let before = before.unwrap_or(high_watermark);
+        if before < Offset::ZERO || before > high_watermark {
+            return Err(Rejected::OffsetOutOfRange {
+                partition: this,
+                offset: before,
+                log_start: partition.log_start(),
+                high_watermark,
+            });
+        }
+        partition.delete_before(before, self.time, &mut self.objects);
+        Ok(Applied::RecordsDeleted(partition.log_start()))
+    }
+
+    fn replace_slices(&mut self, replace: &ReplaceSlices) -> Outcome {
+        let this = replace.partition;
+        if let Some(cleaned) = replace.cleaned {
+            self.check_configs(this, cleaned.as_of)?;
+        }
+        let unknown = Rejected::UnknownPartition(this);
+        let topic = self.topics.get_mut(&this.topic).ok_or(unknown.clone())?;
+        let partition = topic
+            .make_mut()
+            .partition_mut(this.partition)
+            .ok_or(unknown)?;
+        partition.replace(replace, self.time, &mut self.objects)?;
+        let bytes = replace.outputs.iter().map(|output| output.len);
+        self.totals.compacted += ByteCount(bytes.fold(0, u64::saturating_add));
+        Ok(Applied::Done)
+    }
+
+    /// Refuses what was decided by settings that were altered after `as_of`.
+    fn check_configs(&self, partition: TopicPartition, as_of: Seq) -> Result<(), Rejected> {
+        let topic = self
+            .topic(partition.topic)
+            .ok_or(Rejected::UnknownPartition(partition))?;
+        let altered = self.configs_altered(topic);
+        if as_of < altered {
+            return Err(Rejected::ConfigsAltered {
+                partition,
+                as_of,
+                altered,
+            });
+        }
+        Ok(())
+    }
+
+    fn raise_log_boundary(&mut self, to: Seq) -> Outcome {
+        let limit = self.log_boundary_limit();
+        if to > limit {
+            return Err(Rejected::TooYoung { to, limit });
+        }
+        self.truncation.boundary = self.truncation.boundary.max(to);
+        Ok(Applied::Done)
+    }
+
+    fn raise_sweep_boundary(&mut self, before: Timestamp) -> Outcome {
+        let now = self.time;
+        if before > now {
+            return Err(Rejected::SweepBoundary { before, now });
+        }
+        self.objects.raise_sweep_boundary(before);
+        Ok(Applied::Done)
+    }
+
+    fn allocate_producer_ids(&mut self, count: u32) -> Outcome {
+        let first = self.next_producer_id;
+        self.next_producer_id = ProducerId(first.0.saturating_add(count.into()));
+        Ok(Applied::ProducerIds(first))
+    }
+
+    fn expire_producers(&mut self, before: Timestamp) -> Outcome {
+        let stale: Vec<TopicPartition> = self
+            .topics()
+            .flat_map(Topic::partitions)
+            .filter(|(_, partition)| partition.has_producers_older_than(before))
+            .map(|(id, _)| id)
+            .collect();
+        for id in stale {
+            if let Ok(topic) = self.topic_mut(id.topic)
+                && let Some(partition) = topic.partition_mut(id.partition)
+            {
+                partition.expire_producers(before);
+            }
+        }
+        Ok(Applied::Done)
+    }
+
+    fn register_node(&mut self, register: &RegisterNode) -> Outcome {
+        let lapsed: Vec<NodeId> = self
+            .nodes()
+            .filter(|(_, n)| n.lease_until() < self.time)
+            .map(|(id, _)| id)
+            .collect();
+        let id = self.node_of(register.incarnation);
+        for node in lapsed.into_iter().filter(|node| Some(*node) != id) {
+            self.remove_node(node);
+        }
+        let lowest_free = || (0..).map(NodeId).find(|id| !self.nodes.contains_key(id));
+        let id = id.or_else(lowest_free).unwrap_or_default();
+        self.nodes
+            .insert(id, Shared::new(Node::new(register, self.time)));
+        Ok(Applied::NodeRegistered(id))
+    }
+
+    fn expire_node(&mut self, id: NodeId, incarnation: Incarnation) -> Outcome {
+        let now = self.time;
+        let until = self.registered_mut(id, incarnation)?.lease_until();
+        if now <= until {
+            return Err(Rejected::LeaseHolds {
+                node: id,
+                until,
+                now,
+            });
+        }
+        self.remove_node(id);
+        Ok(Applied::Done)
+    }
+
+    /// Removes a node; its group members must be vouched for by another before their session time-out.
+    fn remove_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.remove(&id) {
+            self.claims.release_all(node.incarnation());
+        }
+        let now = self.time;
+        self.for_each_group(|group| group.node_gone(id, now));
+    }
+
+    fn snapshot_taken(&mut self, seq: Seq, bytes: u64) -> Applied {
+        if self.snapshots.iter().all(|known| known.seq < seq) && seq <= self.seq {
+            self.snapshots.push(Snapshot { seq, bytes });
+            self.truncation.note_snapshot(seq, self.time);
+        }
+        let superfluous = self.snapshots.len().saturating_sub(KEPT_SNAPSHOTS);
+        let retired = self.snapshots.drain(..superfluous).map(|old| old.seq);
+        Applied::SnapshotsRetired(retired.collect())
+    }
+
+    fn change_group(&mut self, id: &GroupId, action: &GroupAction) -> Result<GroupReply, Rejected> {
+        let now = self.time;
+        let mut group = self.groups.get(id).cloned().unwrap_or_default();
+        let reply = group.make_mut().apply(action, now)?;
+        for topic in action
+            .topics()
+            .filter(|topic| !self.topics.contains_key(topic))
+        {
+            group.make_mut().topic_deleted(topic);
+        }
+        if let Some(node) = action
+            .voucher()
+            .filter(|node| !self.nodes.contains_key(node))
+        {
+            group.make_mut().node_gone(node, now);
+        }
+        self.put_group(id, group);
+        Ok(reply)
+    }
+
+    /// Changes every group by itself; forgets those of which nothing is left.
+    fn for_each_group(&mut self, change: impl Fn(&mut Group)) {
+        for (id, mut group) in self.groups.clone() {
+            change(group.make_mut());
+            self.put_group(&id, group);
+        }
+    }
+
+    fn put_group(&mut self, id: &GroupId, group: Shared<Group>) {
+        if group.is_vacant() {
+            self.groups.remove(id);
+        } else {
+            self.groups.insert(id.clone(), group);
+        }
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejected> {
+        self.topics
+            .get_mut(&id)
+            .map(Shared::make_mut)
+            .ok_or(Rejected::UnknownTopic(id))
+    }
+
+    fn registered_mut(
+        &mut self,
+        id: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<&mut Node, Rejected> {
+        self.nodes
+            .get_mut(&id)
+            .filter(|node| node.incarnation() == incarnation)
+            .map(Shared::make_mut)
+            .ok_or(Rejected::UnknownNode {
+                node: id,
+                incarnation,
+            })
+    }
+}

@@ -1,0 +1,116 @@
+//! Which objects hold records, and which held some once: what deleting goes by.
+//!
+//! An object is *live* while a slice lies in it. When the last one goes (deleted, expired, replaced) it is *dead*
+//! from that moment of the fold's time: no new reader will ask for it, but one with an older state still may, so it is
+//! deleted only when it has been dead for a while. Once dead, an object never lives again: the fold refuses whatever
+//! refers to it. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until the
+//! sweep boundary has passed the time of its minting: from then on its age alone is refused.
+
+use imbl::OrdMap;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::codec::map;
+use super::partition::ObjectRef;
+use crate::types::{SegmentId, Timestamp};
+
+/// The objects that hold records or held some.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub(super) struct Objects {
+    #[cbor(n(0), with = "map")]
+    dead: OrdMap<ObjectRef, Dead>,
+    /// Segments minted before are refused. Only ever raised.
+    #[n(1)]
+    sweep_boundary: Timestamp,
+    /// How many slices lie in each. Derived from the partitions.
+    #[cbor(skip)]
+    #[serde(skip)]
+    live: OrdMap<ObjectRef, u32>,
+}
+
+/// An object in which no slice lies any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Dead {
+    /// Since when, in the fold's time.
+    #[n(0)]
+    pub since: Timestamp,
+    /// Whether it is deleted from the bucket.
+    #[n(1)]
+    pub deleted: bool,
+}
+
+impl Objects {
+    pub(super) fn live(&self) -> &OrdMap<ObjectRef, u32> {
+        &self.live
+    }
+
+    pub(super) fn dead(&self) -> &OrdMap<ObjectRef, Dead> {
+        &self.dead
+    }
+
+    pub(super) fn sweep_boundary(&self) -> Timestamp {
+        self.sweep_boundary
+    }
+
+    /// Whether an op may place slices in this segment.
+    pub(super) fn admits(&self, segment: SegmentId) -> bool {
+        segment.minted() >= self.sweep_boundary
+            && !self.dead.contains_key(&ObjectRef::Segment(segment))
+    }
+
+    /// Counts a slice in `object`.
+    pub(super) fn acquire(&mut self, object: ObjectRef) {
+        *self.live.entry(object).or_default() += 1;
+    }
+
+    /// Discounts a slice in `object`, which is dead if it was the last one.
+    pub(super) fn release(&mut self, object: ObjectRef, now: Timestamp) {
+        let Some(slices) = self.live.get_mut(&object) else {
+            return;
+        };
+        *slices = slices.saturating_sub(1);
+        if *slices == 0 {
+            self.live.remove(&object);
+            let dead = Dead {
+                since: now,
+                deleted: false,
+            };
+            self.dead.insert(object, dead);
+        }
+    }
+
+    /// Notes that a dead object is deleted. What is not dead, or not known, is left as it is.
+    pub(super) fn note_deleted(&mut self, object: ObjectRef) {
+        let Some(dead) = self.dead.get_mut(&object) else {
+            return;
+        };
+        dead.deleted = true;
+        if self.is_past(object) {
+            self.dead.remove(&object);
+        }
+    }
+
+    /// Raises the sweep boundary; forgets the deleted segments that it has passed.
+    pub(super) fn raise_sweep_boundary(&mut self, before: Timestamp) {
+        self.sweep_boundary = self.sweep_boundary.max(before);
+        let deleted = self.dead.iter().filter(|(_, dead)| dead.deleted);
+        let past: Vec<ObjectRef> = deleted
+            .map(|(object, _)| *object)
+            .filter(|object| self.is_past(*object))
+            .collect();
+        for object in past {
+            self.dead.remove(&object);
+        }
+    }
+
+    /// Whether nothing can refer to `object` again, whatever is said of it here: only the commit itself ever refers
+    /// to the records in it, and a segment of before the sweep boundary is refused.
+    fn is_past(&self, object: ObjectRef) -> bool {
+        match object {
+            ObjectRef::Commit(_) => true,
+            ObjectRef::Segment(segment) => segment.minted() < self.sweep_boundary,
+        }
+    }
+}
