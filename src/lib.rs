@@ -67,6 +67,7 @@
 //!    [`Reader::read`](fetch::Reader::read) for batches from the offset on. The partition's slices say which
 //!    bytes of which objects those are; [`fetch::Blocks`] has them cached, or loads each block once for all who
 //!    wait.
+//!    Of a compacted slice an index tells where to begin.
 //! 3. Each batch is checked against its CRC, and [`segment::patch`] writes its real offset into the copy. Nothing
 //!    else of it is touched.
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have

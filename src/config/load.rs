@@ -340,8 +340,9 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Longer than any read of an object that a node began before it knew that the object is dead.
-const LEAST_GRACE: Duration = Duration::from_secs(60);
+/// Longer than a read that began by a state whose proof was five minutes old, and no older, takes
+/// (`state::TAIL_PROOF_LIFE`).
+const LEAST_GRACE: Duration = Duration::from_secs(360);
 
 /// Longer than an upload is tried (`store_retry_deadline`, three minutes) and the commit behind it.
 const LEAST_SWEEP_AGE: Duration = Duration::from_secs(5 * 60);

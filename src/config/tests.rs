@@ -273,7 +273,7 @@ fn the_page_of_settings_is_in_step_with_the_code() {
 
 #[test]
 fn what_would_delete_what_is_still_in_use_is_refused() {
-    assert!(serve_error(&[("deletion_grace", "59s")]).contains("deletion_grace"));
+    assert!(serve_error(&[("deletion_grace", "5m 59s")]).contains("deletion_grace"));
     assert!(serve_error(&[("sweep_age", "299s")]).contains("sweep_age"));
     assert!(serve_error(&[("background_work", "maybe")]).contains("on nor off"));
     let config = ServeConfig::load(&sources(&[("background_work", "off")], &[], "")).unwrap();

@@ -22,7 +22,7 @@ const MAX_PREFETCH: usize = 32;
 
 /// How far beyond the next fetch whoever reads old data in order is read ahead for: a few requests' worth, so that
 /// several are under way.
-const FAR: u64 = 8 << 20;
+const FAR: u64 = 4 << 20;
 
 /// How many compacted slices are read ahead in, which may be small at the end of a partition.
 const MAX_COMPACTED: usize = 8;

@@ -1,7 +1,8 @@
 //! Dead objects: those in which no slice lies any more.
 //!
-//! One goes when it has been dead for the grace period, by the fold's time and by this node's clock: nobody who knew it
-//! alive can still be reading it. A dead *commit* goes only once the log is truncated beyond it, for to delete it is to
+//! One goes when it has been dead for the grace period, by the fold's time, by this node's wall clock, and by how long this
+//! node has itself known of it ([`Manifest::known_for`](crate::manifest::Manifest::known_for)): nobody who knew it alive can
+//! still be reading it. A dead *commit* goes only once the log is truncated beyond it, for to delete it is to
 //! shorten the log; see `truncation.rs`. What is deleted is then struck off by an op. In between a crash costs nothing:
 //! to delete what is gone is no error.
 
@@ -84,13 +85,15 @@ fn deletable<'a>(
     now: Timestamp,
 ) -> impl Iterator<Item = (ObjectRef, Timestamp)> + 'a {
     let grace = m.options().deletion_grace;
+    let known = m.inner.manifest.known_for(grace, &m.inner.env);
     state.dead_objects().filter_map(move |(object, dead)| {
         let behind = match object {
             // Not the boundary: that may be raised and not stored yet.
             ObjectRef::Commit(seq) => seq <= state.log_truncated(),
             ObjectRef::Segment(_) => true,
         };
-        let due = !dead.deleted && behind && dead.since.after(grace) <= now;
+        let due =
+            !dead.deleted && behind && dead.since.after(grace) <= now && dead.seq <= known.seq;
         due.then_some((object, dead.since))
     })
 }

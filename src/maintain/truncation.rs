@@ -1,6 +1,7 @@
 //! The log behind the snapshots.
 //!
-//! 1. An op raises the boundary, as far as the fold allows.
+//! 1. An op raises the boundary, as far as the fold allows, and no further than to a snapshot that this node has itself
+//!    known for as long by its own clock: the fold goes by wall clocks, and one that is ahead must not shorten the wait.
 //! 2. The boundary object is created. From here on a node that slept can find out that the log went on without it.
 //! 3. Commits up to the boundary are deleted, but for those in which slices lie, and those that are dead: they have
 //!    readers still, and go by themselves when those are done.
@@ -19,7 +20,7 @@ use super::error::JobError;
 use crate::format::{ObjectBuilder, ObjectKind};
 use crate::segment::SegmentError;
 use crate::state::op::Op;
-use crate::state::{Job, ObjectRef, State};
+use crate::state::{Job, ObjectRef, State, TRUNCATION_AGE};
 use crate::store::{Created, ObjectPath, RequestKind, Store};
 use crate::types::Seq;
 
@@ -34,7 +35,7 @@ pub(super) fn is_due(m: &Maintenance, state: &State) -> Option<Duration> {
     if state.log_truncated() < state.log_boundary() {
         return Some(Duration::ZERO);
     }
-    let more = state.log_boundary_limit().0 - state.log_boundary().0;
+    let more = limit(m, state).0 - state.log_boundary().0;
     match more {
         0 => None,
         _ if more >= m.options().truncate_commits => Some(Duration::ZERO),
@@ -59,7 +60,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 
 async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobError> {
     if state.log_truncated() == state.log_boundary() {
-        let to = state.log_boundary_limit();
+        let to = limit(m, &state);
         if to <= state.log_boundary() {
             m.release(&[Job::Truncation]).await;
             return Ok(false);
@@ -90,6 +91,13 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
     }
     tracing::info!(%from, %to, deleted, "truncated the log");
     Ok(true)
+}
+
+/// How far the boundary may be raised: by the fold, and by what this node has known for long enough.
+fn limit(m: &Maintenance, state: &State) -> Seq {
+    let known = m.inner.manifest.known_for(TRUNCATION_AGE, &m.inner.env);
+    let limit = state.log_boundary_limit().min(known.snapshot);
+    limit.max(state.log_boundary())
 }
 
 /// Whether neither the state nor a reader needs the commit. Final, for only a commit itself ever refers to what is in it:

@@ -1,15 +1,17 @@
 //! What everybody else holds of the manifest.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::known::{Known, Marks};
 use super::published::States;
 use super::truncated::Proof;
+use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::State;
 use crate::state::op::{Op, Outcome};
@@ -96,6 +98,8 @@ pub(super) struct Shared {
     pub(super) stopped: OnceLock<Stopped>,
     /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
+    /// What this node has known for how long.
+    pub(super) marks: Mutex<Marks>,
 }
 
 impl Manifest {
@@ -115,6 +119,13 @@ impl Manifest {
         Proof(Duration::from_millis(
             self.shared.proven.load(Ordering::Acquire),
         ))
+    }
+
+    /// What this node has itself known for `age`, by the boot-time clock.
+    pub fn known_for(&self, age: Duration, env: &Env) -> Known {
+        let mut marks = self.shared.marks();
+        marks.note(env.boot(), &self.state());
+        marks.for_at_least(age, env.boot())
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
@@ -200,6 +211,13 @@ impl Manifest {
 
     fn why_stopped(&self) -> Stopped {
         self.stopped().unwrap_or(Stopped::Stopping)
+    }
+}
+
+impl Shared {
+    pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
+        // Nothing in a critical section panics half-way through a change.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

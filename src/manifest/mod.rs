@@ -41,6 +41,7 @@
 mod commit;
 mod follow;
 mod handle;
+mod known;
 mod log;
 mod metrics;
 mod object;
@@ -58,6 +59,7 @@ mod tests;
 mod truncation_tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
 pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};

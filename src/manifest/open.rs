@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -111,6 +111,7 @@ pub async fn open(
         source: OnceLock::new(),
         stopped: OnceLock::new(),
         proven: AtomicU64::new(0),
+        marks: Mutex::default(),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),

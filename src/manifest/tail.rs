@@ -208,6 +208,8 @@ impl Tail {
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
         self.published.send(self.state.clone());
+        let now = self.env.boot();
+        self.manifest.shared.marks().note(now, &self.state);
         folded
     }
 

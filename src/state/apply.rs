@@ -36,10 +36,12 @@ impl State {
     pub fn apply(&mut self, seq: Seq, commit: &Commit, data_start: u64) -> Folded {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
+        self.objects.at(seq, self.time);
         if !self.is_first_time(seq, commit) {
             return Folded::Duplicate;
         }
         self.time = self.time.max(commit.time);
+        self.objects.at(seq, self.time);
         self.hear_from(commit.id.incarnation);
         let outcomes = commit
             .ops
@@ -206,7 +208,7 @@ impl State {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
         for (_, partition) in topic.partitions() {
-            partition.release_all(self.time, &mut self.objects);
+            partition.release_all(&mut self.objects);
         }
         self.for_each_group(|group| group.topic_deleted(id));
         Ok(Applied::Done)
@@ -271,7 +273,7 @@ impl State {
                 high_watermark,
             });
         }
-        partition.delete_before(before, self.time, &mut self.objects);
+        partition.delete_before(before, &mut self.objects);
         Ok(Applied::RecordsDeleted(partition.log_start()))
     }
 
@@ -286,7 +288,7 @@ impl State {
             .make_mut()
             .partition_mut(this.partition)
             .ok_or(unknown)?;
-        partition.replace(replace, self.time, &mut self.objects)?;
+        partition.replace(replace, &mut self.objects)?;
         let bytes = replace.outputs.iter().map(|output| output.len);
         self.totals.compacted += ByteCount(bytes.fold(0, u64::saturating_add));
         Ok(Applied::Done)

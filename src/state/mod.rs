@@ -318,6 +318,7 @@ impl State {
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }
+        state.objects.at(state.seq, state.time);
         state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }

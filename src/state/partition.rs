@@ -224,20 +224,20 @@ impl Partition {
 
     /// Raises the log start to `before` and drops the slices wholly below it. A slice that reaches over it
     /// stays whole: the batch in which the log starts must be readable.
-    pub(super) fn delete_before(&mut self, before: Offset, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn delete_before(&mut self, before: Offset, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
         while let Some((base, slice)) = self.slices.get_min().copied() {
             if slice.end > self.log_start {
                 break;
             }
-            self.remove(base, &slice, now, objects);
+            self.remove(base, &slice, objects);
         }
     }
 
     /// Lets go of all slices: the partition is deleted.
-    pub(super) fn release_all(&self, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn release_all(&self, objects: &mut Objects) {
         for slice in self.slices.values() {
-            objects.release(slice.object, now);
+            objects.release(slice.object);
         }
     }
 
@@ -252,7 +252,6 @@ impl Partition {
     pub(super) fn replace(
         &mut self,
         replace: &ReplaceSlices,
-        now: Timestamp,
         objects: &mut Objects,
     ) -> Result<(), Rejected> {
         let ReplaceSlices {
@@ -297,7 +296,7 @@ impl Partition {
             objects.acquire(ObjectRef::Segment(output.segment));
         }
         for (base, slice) in &inputs {
-            self.remove(*base, slice, now, objects);
+            self.remove(*base, slice, objects);
         }
         let mut next = base;
         for output in &replace.outputs {
@@ -307,7 +306,7 @@ impl Partition {
                 start: output.start,
                 len: output.len,
                 max_timestamp: output.max_timestamp,
-                appended_at: appended_at.unwrap_or(now),
+                appended_at: appended_at.unwrap_or_default(),
                 index: Some(output.index),
             };
             self.bytes += ByteCount(slice.len);
@@ -321,10 +320,10 @@ impl Partition {
         Ok(())
     }
 
-    fn remove(&mut self, base: Offset, slice: &Slice, now: Timestamp, objects: &mut Objects) {
+    fn remove(&mut self, base: Offset, slice: &Slice, objects: &mut Objects) {
         self.slices.remove(&base);
         self.bytes = self.bytes - ByteCount(slice.len);
-        objects.release(slice.object, now);
+        objects.release(slice.object);
     }
 
     /// Forgets producers that wrote nothing since `before`.

@@ -104,7 +104,7 @@ mod tests {
     async fn a_store_opened_for_reading_shows_everything_and_changes_nothing() {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
         let open = |objects: Arc<dyn ObjectStore>| {
-            let backend = Backend::of(objects, Nature::Memory, "memory://".to_owned());
+            let backend = Backend::plain(objects, Nature::Memory, "memory://".to_owned());
             Store::of(backend, StoreOptions::default(), StoreMetrics::default())
         };
         let (first, second) = (ObjectPath::commit(Seq(1)), ObjectPath::commit(Seq(2)));

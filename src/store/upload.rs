@@ -165,9 +165,13 @@ impl Upload {
     }
 
     /// Gives the upload up; nothing of it stays in the store.
-    pub async fn abort(mut self) {
-        if let Some(target) = self.target.take() {
-            target.abort(std::mem::take(&mut self.sending)).await;
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`]: its parts may stay until the store's rules remove them.
+    pub async fn abort(mut self) -> Result<(), StoreError> {
+        match self.target.take() {
+            None => Ok(()),
+            Some(target) => target.abort(std::mem::take(&mut self.sending)).await,
         }
     }
 
@@ -198,7 +202,12 @@ impl Drop for Upload {
             return;
         };
         let sending = std::mem::take(&mut self.sending);
-        runtime.spawn(async move { target.abort(sending).await });
+        runtime.spawn(async move {
+            let path = target.path.clone();
+            if let Err(error) = target.abort(sending).await {
+                tracing::warn!(%path, %error, "an upload could not be aborted: its parts stay until the store's rules remove them");
+            }
+        });
     }
 }
 
@@ -264,31 +273,27 @@ impl Target {
         }
     }
 
-    async fn abort(self, mut sending: JoinSet<Result<(usize, Sent), StoreError>>) {
+    async fn abort(
+        self,
+        mut sending: JoinSet<Result<(usize, Sent), StoreError>>,
+    ) -> Result<(), StoreError> {
         let on_their_way = !sending.is_empty();
         sending.shutdown().await;
         let Some((parts, id)) = &self.multipart else {
-            return;
+            return Ok(());
         };
         // A part that a distant store was still taking in when the upload was aborted may stay; the next time it is gone.
         let distant = matches!(self.store.requests.backend.nature, Nature::Http(_));
         for _ in 0..if on_their_way && distant { ABORTS } else { 1 } {
             let abort = || parts.abort_multipart(&self.location, id);
-            match self
-                .store
-                .requests
-                .repeat(reading(&self.path, self.kind), abort)
-                .await
-            {
+            let asked = reading(&self.path, self.kind);
+            match self.store.requests.repeat(asked, abort).await {
                 Ok(()) => {}
-                Err(Ended::NotFound) => return,
-                Err(ended) => {
-                    let error = ending(ended, &self.path, self.kind);
-                    tracing::warn!(%error, "an upload could not be aborted: its parts stay until the store's rules remove them");
-                    return;
-                }
+                Err(Ended::NotFound) => break,
+                Err(ended) => return Err(ending(ended, &self.path, self.kind)),
             }
         }
+        Ok(())
     }
 }
 

@@ -247,12 +247,7 @@ async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_s
         a.produce("t", 0, 10).await;
         wait(Duration::from_secs(1)).await;
     }
-    let known: Vec<Seq> = a
-        .state()
-        .snapshots()
-        .iter()
-        .map(|known| known.seq)
-        .collect();
+    let known: Vec<Seq> = a.state().snapshots().map(|known| known.seq).collect();
     assert_eq!(known.len(), 4);
     let check = ObjectPath::check(a.env.random_uuid(), "race");
     let leftovers = [

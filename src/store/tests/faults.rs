@@ -472,7 +472,7 @@ async fn an_upload_that_fails_or_is_dropped_leaves_no_parts() {
         .upload(&ObjectPath::cluster(), 1, UPLOAD)
         .await
         .unwrap();
-    upload.abort().await;
+    upload.abort().await.unwrap();
     assert_eq!((faulty.uploads(), faulty.requests()), (0, 3));
 }
 

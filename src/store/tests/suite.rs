@@ -199,7 +199,7 @@ async fn an_upload_that_is_aborted_or_lacks_a_part_is_no_object() {
         let path = ObjectPath::segment(SegmentId(Uuid::from_u128(0x7a)));
         let mut upload = store.upload(&path, 2, UPLOAD).await.unwrap();
         upload.part(0, part(0, PART_LEN)).await.unwrap();
-        upload.abort().await;
+        upload.abort().await.unwrap();
         for wrong in [
             vec![(1, 10)],
             vec![(0, 10), (1, 10)],
