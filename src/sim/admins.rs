@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::cluster::{Cluster, Connection};
 use super::readers::latest;
@@ -81,7 +81,7 @@ pub(super) async fn topics(cluster: Cluster, name: String, until: Instant) {
                 });
             }
         }
-        sleep(connection.dice.time(20, 3_000)).await;
+        connection.rest(20, 3_000).await;
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connection = Connection::new(&cluster, &name);
     while Instant::now() < until {
-        sleep(connection.dice.time(5_000, 60_000)).await;
+        connection.rest(5_000, 60_000).await;
         let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
         let end = connection
             .call(PATIENCE, move |broker| {

@@ -13,7 +13,7 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let nodes = cluster.settings.nodes;
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
     // How often something happens differs from run to run.
-    let pace = dice.one_of(&[2_000, 6_000, 20_000]);
+    let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
     while Instant::now() < until {
         sleep(dice.time(100, pace)).await;
         let node = dice.index(nodes);
@@ -27,8 +27,13 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                 }
             }
             3..6 => {
-                let minutes = dice.chance(0.1);
-                let rest = dice.time(20, if minutes { 240_000 } else { 20_000 });
+                let minutes = dice.chance(if cluster.settings.long { 0.5 } else { 0.1 });
+                let most = if cluster.settings.long {
+                    1_200_000
+                } else {
+                    240_000
+                };
+                let rest = dice.time(20, if minutes { most } else { 20_000 });
                 if let Some(process) = cluster.process(node)
                     && !process.is_paused()
                 {

@@ -15,8 +15,10 @@ use super::world::{Finding, World, digest};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
 use crate::invariants::history::StateSeen;
+use crate::maintain::MaintenanceOptions;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
+use crate::store::{Store, StoreOptions};
 use crate::types::ByteCount;
 
 /// How this run's nodes are set.
@@ -31,21 +33,55 @@ pub(super) struct Settings {
     pub(super) request_timeout: Duration,
     pub(super) retry_deadline: Duration,
     pub(super) check_store: bool,
+    /// Whether it goes on for so long that the log is truncated under nodes that sleep.
+    pub(super) long: bool,
+    /// How much slower clients are than at their fastest.
+    pub(super) pace: u64,
+    pub(super) maintenance: Option<MaintenanceOptions>,
+}
+
+/// Background work that finds something to do within minutes.
+fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
+    let seconds = Duration::from_secs;
+    let mut options = MaintenanceOptions {
+        interval: seconds(dice.number(1, 6)),
+        claim: seconds(20),
+        // Longer than what is read by an old state may be handed out.
+        deletion_grace: seconds(360),
+        sweep_interval: seconds(30),
+        sweep_age: seconds(30),
+        truncate_commits: dice.number(5, 50),
+        truncate_wait: seconds(60),
+        ..MaintenanceOptions::default()
+    };
+    let compaction = &mut options.compaction;
+    compaction.target = ByteCount::kib(dice.one_of(&[8, 64]));
+    compaction.job = ByteCount(compaction.target.0 * 4);
+    compaction.min_age = seconds(5);
+    compaction.max_wait = seconds(60);
+    compaction.max_slices = 16;
+    compaction.state_slices = 20;
+    options
 }
 
 impl Settings {
     pub(super) fn draw(dice: &mut Dice) -> Settings {
         let millis = |choices: &[u64], dice: &mut Dice| Duration::from_millis(dice.one_of(choices));
+        let long = dice.chance(0.25);
+        let follow: &[u64] = if long { &[200, 1_000] } else { &[10, 50] };
         Settings {
             nodes: dice.number(2, 5) as usize,
             commit_interval: millis(&[0, 5, 100], dice),
-            follow_interval: millis(&[10, 50], dice),
+            follow_interval: millis(follow, dice),
             snapshot_every: dice.one_of(&[8, 32, 256]),
             inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
             segment_size: ByteCount(dice.one_of(&[5_000, 50_000])),
             request_timeout: millis(&[2_000, 10_000, 30_000], dice),
             retry_deadline: millis(&[5_000, 180_000], dice),
             check_store: dice.chance(0.3),
+            long,
+            pace: if long { 15 } else { 1 },
+            maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
         }
     }
 }
@@ -167,6 +203,7 @@ impl Cluster {
         options.ingest.inline_limit = settings.inline_limit;
         options.ingest.segment_size = settings.segment_size;
         options.check_store = settings.check_store;
+        options.maintenance = settings.maintenance.clone();
         options
     }
 
@@ -198,6 +235,19 @@ impl Cluster {
         if let Some(slot) = self.slots().get_mut(&node) {
             slot.broker = None;
         }
+    }
+
+    /// The store as somebody sees it who is no node.
+    pub(super) fn store(&self, who: &str) -> Store {
+        let random = self.world.dice(who).into_random();
+        let machine = Machine {
+            origin: self.world.origin(),
+            skew_millis: 0,
+            up: Duration::ZERO,
+        };
+        let env = Env::new(Arc::new(machine), random);
+        let wire = Wire::new(&self.world, &self.sky, usize::MAX, 0);
+        self.bucket.behind(Arc::new(wire), StoreOptions::new(env))
     }
 
     /// Kills a node; false if it is dead already.
@@ -257,6 +307,12 @@ impl Connection {
             node: None,
             presence: None,
         }
+    }
+
+    /// Does nothing for a while, for as long as it suits the pace of the run.
+    pub(super) async fn rest(&mut self, low: u64, high: u64) {
+        let pace = self.cluster.settings.pace;
+        sleep(self.dice.time(low * pace, high * pace)).await;
     }
 
     /// Drops the connection; the next call goes to any node.

@@ -112,12 +112,13 @@ async fn simulate(world: &World) {
     let mut dice = world.dice("settings");
     let settings = Settings::draw(&mut dice);
     world.note(format_args!("seed {}: {settings:?}", world.seed()));
-    let nodes = settings.nodes;
+    let (nodes, long) = (settings.nodes, settings.long);
     let cluster = Cluster::new(world, settings);
     (0..nodes).for_each(|node| cluster.start(node));
     verdict::all_up(&cluster).await;
     create_main(&cluster).await;
-    let until = Instant::now() + Duration::from_secs(dice.number(30, 120));
+    let (least, most) = if long { (1_500, 2_700) } else { (30, 120) };
+    let until = Instant::now() + Duration::from_secs(dice.number(least, most));
     live(&cluster, until).await;
     if timeout(RECOVERY, verdict::all_up(&cluster)).await.is_err() {
         world.found(Finding::Stuck("a node does not come up".to_owned()));
@@ -166,9 +167,11 @@ async fn live(cluster: &Cluster, until: Instant) {
         add(name, &|name| readers::follower(here(), name, until).boxed());
     }
     add("asker", &|name| readers::asker(here(), name, until).boxed());
+    // Members have their nodes follow the log all the time; a long run would be nothing else.
+    let members_until = until.min(Instant::now() + Duration::from_secs(180));
     for name in ["member-1", "member-2", "member-3"] {
         add(name, &|name| {
-            members::member(here(), name, topic, until).boxed()
+            members::member(here(), name, topic, members_until).boxed()
         });
     }
     for name in ["topics-1", "topics-2"] {

@@ -203,10 +203,10 @@ impl Network for Wire {
     }
 
     fn written(&self, name: &str, body: &Bytes) {
-        if let Ok(path) = name.parse::<ObjectPath>()
-            && let ObjectKind::Commit(seq) = path.kind()
-        {
-            self.world.committed(seq, body);
+        match name.parse::<ObjectPath>().map(|path| path.kind()) {
+            Ok(ObjectKind::Commit(seq)) => self.world.committed(seq, body),
+            Ok(ObjectKind::Boundary(seq)) => self.world.bounded(seq),
+            _ => {}
         }
     }
 

@@ -152,7 +152,7 @@ pub(super) async fn idempotent(cluster: Cluster, name: String, until: Instant) {
                 sleep(connection.dice.time(20, 500)).await;
             }
         }
-        sleep(connection.dice.time(5, 3_000)).await;
+        connection.rest(5, 3_000).await;
     }
 }
 
@@ -243,6 +243,6 @@ pub(super) async fn plain(cluster: Cluster, name: String, until: Instant) {
             }
             Err(lost) => world.note(format_args!("{name}: {lost:?}")),
         }
-        sleep(connection.dice.time(5, 3_000)).await;
+        connection.rest(5, 3_000).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::batches::records;
 use super::cluster::{Cluster, Connection};
@@ -81,7 +81,7 @@ pub(super) async fn follower(cluster: Cluster, name: String, until: Instant) {
             }
             Err(lost) => world.note(format_args!("{name}: {lost:?}")),
         }
-        sleep(connection.dice.time(1, 1_500)).await;
+        connection.rest(1, 1_500).await;
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn asker(cluster: Cluster, name: String, until: Instant) {
             let span = (begun, ended);
             enter(&world, &name, partition, span, Vec::new(), Some(end));
         }
-        sleep(connection.dice.time(5, 1_000)).await;
+        connection.rest(5, 1_000).await;
     }
 }
 

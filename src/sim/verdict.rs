@@ -12,9 +12,9 @@ use super::world::{Finding, History, World, digest};
 use super::{MAIN, PARTITIONS};
 use crate::broker::{Broker, OffsetSpec};
 use crate::invariants::history::{Append, StateSeen, Value, states_are_equal};
+use crate::maintain::fsck::{FsckOptions, Severity, fsck};
 use crate::types::Offset;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const BYTES: usize = 1 << 20;
 
 /// A partition as one node shows it.
@@ -65,7 +65,26 @@ pub(super) async fn judge(cluster: &Cluster) {
         partition_history.high_watermark = shown.high_watermark;
         partition_history.log = shown.log;
     }
+    audit(cluster).await;
     hold(world);
+}
+
+/// Has the bucket checked as a person would have it checked, every byte.
+async fn audit(cluster: &Cluster) {
+    let world = &cluster.world;
+    let store = cluster.store("auditor");
+    let now = store.options().env.now();
+    let report = match fsck(&store, FsckOptions { deep: true, now }, &()).await {
+        Ok(report) => report,
+        Err(error) => return world.found(Finding::Stuck(format!("fsck: {error}"))),
+    };
+    world.note(format_args!("{:?}", report.checked));
+    for finding in report.findings {
+        match finding.severity {
+            Severity::Error => world.found(Finding::Wrong(format!("fsck: {finding:?}"))),
+            _ => world.note(format_args!("fsck: {finding:?}")),
+        }
+    }
 }
 
 /// Holds the history against the invariants.
@@ -164,5 +183,4 @@ pub(super) async fn all_up(cluster: &Cluster) {
             sleep(connection.dice.time(50, 500)).await;
         }
     }
-    let _ = PATIENCE;
 }

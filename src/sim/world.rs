@@ -77,6 +77,8 @@ struct Inner {
 struct Judge {
     state: State,
     commits: BTreeMap<CommitId, Seq>,
+    /// The log may be deleted up to here.
+    boundary: Seq,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -158,12 +160,23 @@ impl World {
         !self.history().findings.is_empty()
     }
 
+    /// A boundary of the log was stored.
+    pub(super) fn bounded(&self, seq: Seq) {
+        let mut judge = lock(&self.inner.judge);
+        judge.boundary = judge.boundary.max(seq);
+    }
+
     /// A commit came to stand in the log.
     pub(super) fn committed(&self, seq: Seq, object: &Bytes) {
         let mut judge = lock(&self.inner.judge);
         let due = judge.state.seq().next();
         if seq != due {
+            let behind = seq <= judge.boundary;
             drop(judge);
+            if behind {
+                // A sleeper put it where one was deleted. The boundary tells that it is worth nothing.
+                return self.note(format_args!("{seq} is put once more behind the boundary"));
+            }
             let what = format!("a commit was created at {seq} when {due} was the next");
             return self.found(Finding::Wrong(what));
         }
