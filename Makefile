@@ -43,6 +43,7 @@ test-reference: ## the client tests against Apache Kafka's own server: that they
 
 soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
+
 soak: ## the simulator on new seeds for MINUTES minutes: see docs/simulator.md
 	WEIR_SIM_MINUTES=$(MINUTES) $(if $(FROM),WEIR_SIM_FROM=$(FROM)) cargo test --release --locked --lib \
 	    sim::tests::no_seed_breaks_an_invariant_for_as_long_as_asked -- --exact --ignored --nocapture
