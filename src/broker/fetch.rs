@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::{ReadError, ReadLimits};
 use crate::manifest::Proof;
+use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
 
@@ -143,8 +144,8 @@ impl Broker {
         let deadline = Instant::now() + limits.max_wait;
         let mut states = self.inner.manifest.subscribe();
         let mut proof = self.inner.manifest.proof();
-        let mut state = states.borrow_and_update().clone();
-        let mut is_fresh = false;
+        let mut state = states.see();
+        let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
         let mut following = None;
         loop {
             let granted = room.reserve(limits.max_bytes).await;
@@ -170,14 +171,16 @@ impl Broker {
             let asked = Proof::begun_now(&self.inner.env);
             let mut fresh = pin!(self.fresh_by(due));
             loop {
+                // In this order, and not in one drawn by lot: a simulation repeats itself.
                 tokio::select! {
+                    biased;
                     changed = states.changed() => {
                         if changed.is_err() {
                             // The node is stopping: what was found is the answer.
                             return answer;
                         }
                         proof = self.inner.manifest.proof();
-                        state = states.borrow_and_update().clone();
+                        state = states.see();
                         if self.has_more(&state, partitions, &answer) {
                             break;
                         }

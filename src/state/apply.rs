@@ -11,6 +11,7 @@ use super::op::{
 use super::{
     Author, Claim, Folded, Group, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
 };
+use crate::mutants::{self, Mutant};
 use crate::types::{
     ByteCount, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId,
     TopicPartition,
@@ -58,6 +59,7 @@ impl State {
             .authors
             .get(&author)
             .is_some_and(|known| known.counter >= counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
         {
             return false;
         }

@@ -49,6 +49,7 @@ use objects::Objects;
 use op::Outcome;
 use truncation::Truncation;
 
+use crate::mutants::{self, Mutant};
 use crate::types::{
     ByteCount, GroupId, Incarnation, NodeId, ProducerId, Seq, Timestamp, TopicId, TopicName,
     TopicPartition,
@@ -320,6 +321,9 @@ impl State {
     /// Reads a state from [`State::to_bytes`]. Bytes of a state that the fold cannot come to are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
+        if mutants::on(Mutant::SnapshotForgets) {
+            state.next_producer_id = ProducerId::default();
+        }
         state.names = state
             .topics
             .values()

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -168,7 +168,15 @@ impl ObjectStore for Faulty {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst)) {
+            Fault::None => self.inner.delete_stream(locations),
+            Fault::Hangs => futures::stream::pending().boxed(),
+            Fault::AnswerLost => {
+                let deleted = self.inner.delete_stream(locations);
+                deleted.map(|_| Err(slow_down())).boxed()
+            }
+            _ => locations.map(|_| Err(slow_down())).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
