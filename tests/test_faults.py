@@ -24,9 +24,9 @@ SECONDS = float(os.environ.get("WEIR_FAULTS_SECONDS") or 24)
 PARTITIONS = 6
 MEMORY = 512  # MiB
 # Seconds after the end of faults, at most, until every partition is written and read again. A member of a group
-# that was cut off may have to be expired first.
-WRITES_BACK = 12
-READS_BACK = GROUP_SESSION + 12
+# that was cut off may have to be expired first, and the machine may be busy.
+WRITES_BACK = 15
+READS_BACK = GROUP_SESSION + 20
 
 
 def judge(name, row):
@@ -155,7 +155,7 @@ def outage(store, gone, back, make_node, drivers, names, seconds):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_a_store_that_is_gone_for_a_minute_loses_and_doubles_nothing(
     make_node, stores, drivers, names, tmp_path, logs, shown,
 ):

@@ -129,7 +129,7 @@ class Cluster:
 def fsck(url, env):
     done = subprocess.run(
         [binary(), "fsck", "--store", url, "--deep"], env={**os.environ, **env}, capture_output=True, text=True,
-        timeout=120,
+        timeout=240,
     )
     return "" if done.returncode == 0 else f"exit {done.returncode}\n{done.stdout}{done.stderr}"
 
