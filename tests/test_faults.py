@@ -1,7 +1,8 @@
 """Real nodes, real clients, real faults: counted, and nothing that was acknowledged may be missing.
 
 The schedule of faults comes from a seed, which is printed: WEIR_FAULTS_SEED repeats it. WEIR_FAULTS_SECONDS
-makes the storms longer than in CI: `make soak-faults SECONDS=3600`; WEIR_FAULTS_REPORT is a file that the counts are added to.
+makes the storms longer than in CI (`make soak-faults SECONDS=3600`), WEIR_FAULTS_OUTAGE the outage.
+WEIR_FAULTS_REPORT is a file that the counts are added to.
 """
 import concurrent.futures
 import os
