@@ -7,7 +7,7 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 /// The rules of a protocol, all of them or all but some.
 ///
-/// `R` is an enum of at most 32 rules without fields.
+/// A model lists its own with [`rules!`], at most 32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     off: u32,
@@ -17,23 +17,110 @@ impl Rules {
     /// All rules hold.
     pub(crate) const ALL: Rules = Rules { off: 0 };
 
-    /// These rules, given by their numbers, with one less.
-    pub(crate) const fn without(self, rule: u32) -> Rules {
+    /// All but these hold.
+    pub(crate) fn without<R: Copy + Into<u32>>(rules: &[R]) -> Rules {
+        let bits = rules.iter().map(|rule| 1 << (*rule).into());
         Rules {
-            off: self.off | 1 << rule,
+            off: bits.fold(0, |off, bit: u32| off | bit),
         }
     }
 
-    pub(crate) const fn holds(self, rule: u32) -> bool {
-        self.off & 1 << rule == 0
+    pub(crate) fn holds(self, rule: impl Into<u32>) -> bool {
+        self.off & 1 << rule.into() == 0
     }
+}
+
+/// An enum of the rules of a model.
+macro_rules! rules {
+    ($($(#[$says:meta])+ $rule:ident,)+) => {
+        /// What keeps it safe. Each is switched off by a test.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Rule {
+            $($(#[$says])+ $rule,)+
+        }
+
+        impl Rule {
+            const ALL: &'static [Rule] = &[$(Rule::$rule,)+];
+        }
+
+        impl From<Rule> for u32 {
+            fn from(rule: Rule) -> u32 {
+                rule as u32
+            }
+        }
+    };
+}
+pub(crate) use rules;
+
+/// What breaks without a rule.
+#[derive(Debug)]
+pub(crate) struct Needed<M, R: 'static> {
+    /// The rule, with those that keep its absence from showing.
+    pub(crate) without: &'static [R],
+    /// The size at which it shows.
+    pub(crate) at: fn(Rules) -> M,
+    /// The property that does not hold then.
+    pub(crate) breaks: &'static str,
+}
+
+/// Takes each rule away and looks for the shortest way in which that breaks the property.
+///
+/// # Panics
+///
+/// If a rule is not in the list, or its absence breaks nothing or something else.
+pub(crate) fn assert_each_is_needed<M, R>(all: &[R], needed: &[Needed<M, R>])
+where
+    M: Model + Send + Sync + Clone + 'static,
+    M::State: Hash + Send + Sync + Clone + PartialEq + Debug + 'static,
+    M::Action: Clone + PartialEq + Debug,
+    R: Copy + Into<u32> + PartialEq + Debug,
+{
+    for rule in all {
+        let is_listed = needed.iter().any(|needed| needed.without[0] == *rule);
+        assert!(is_listed, "no test without {rule:?}");
+    }
+    for Needed {
+        without,
+        at,
+        breaks,
+    } in needed
+    {
+        let Some(broken) = counterexample(at(Rules::without(without))) else {
+            panic!("nothing breaks without {without:?}");
+        };
+        assert_eq!(
+            broken.property, *breaks,
+            "without {without:?}: {}",
+            broken.trace
+        );
+        show(&format!("without {without:?} {}", broken.trace));
+    }
+}
+
+/// Visits every state; asserts that there are as many as were counted when the size was chosen, so that a change that
+/// makes the model do nothing is noticed.
+#[track_caller]
+pub(crate) fn assert_holds<M>(model: M, states: usize)
+where
+    M: Model + Send + Sync + Clone + 'static,
+    M::State: Hash + Send + Sync + Clone + PartialEq + Debug + 'static,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let explored = exhaust(model);
+    let Explored { states: all, depth } = explored;
+    show(&format!("{all} states, at most {depth} steps"));
+    assert!(all >= states, "{explored:?}");
+}
+
+#[expect(clippy::print_stdout, reason = "cargo test shows it only if asked to")]
+fn show(text: &str) {
+    println!("{text}");
 }
 
 /// How a model was explored to its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Explored {
     pub(crate) states: usize,
-    #[allow(dead_code, reason = "shown when a test fails")]
     pub(crate) depth: usize,
 }
 
@@ -71,7 +158,7 @@ where
     }
     Explored {
         states: checker.unique_state_count(),
-        depth: checker.max_depth(),
+        depth: checker.max_depth() - 1,
     }
 }
 
@@ -86,43 +173,59 @@ pub(crate) struct Counterexample {
 /// Looks for the shortest way to break a property.
 pub(crate) fn counterexample<M>(model: M) -> Option<Counterexample>
 where
+    M: Model + Send + Sync + Clone + 'static,
+    M::State: Hash + Send + Sync + Clone + PartialEq + Debug + 'static,
+    M::Action: Clone + PartialEq + Debug,
+{
+    // The checker goes on for a while after it found one, and tells of the last: so it is asked for ever shorter ones.
+    let mut shortest: Option<Counterexample> = None;
+    loop {
+        let most = shortest.as_ref().map(|broken| broken.steps);
+        match search(model.clone(), most) {
+            Some(shorter) => shortest = Some(shorter),
+            None => return shortest,
+        }
+    }
+}
+
+/// Looks for a way that is shorter than `below`.
+fn search<M>(model: M, below: Option<usize>) -> Option<Counterexample>
+where
     M: Model + Send + Sync + 'static,
     M::State: Hash + Send + Sync + Clone + PartialEq + Debug + 'static,
     M::Action: Clone + PartialEq + Debug,
 {
     let properties = model.properties();
-    // One thread: then the search is in order of length, and the same each time.
-    let checker = model
-        .checker()
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let mut found: Vec<Counterexample> = Vec::new();
-    for (property, path) in checker.discoveries() {
-        let is_failure = properties
-            .iter()
-            .any(|known| known.name == property && known.expectation == Expectation::Always);
-        if !is_failure {
-            continue;
-        }
+    // One thread: then it finds the same each time.
+    let mut checker = model.checker().finish_when(HasDiscoveries::AnyFailures);
+    if let Some(below) = below {
+        // It counts states, the first with them, and leaves out those at this depth.
+        checker = checker.target_max_depth(below + 1);
+    }
+    let checker = checker.spawn_bfs().join();
+    let is_failure = |name: &str| {
+        let mut properties = properties.iter();
+        properties.any(|known| known.name == name && known.expectation == Expectation::Always)
+    };
+    let discoveries = checker.discoveries().into_iter();
+    let failures = discoveries.filter(|(property, _)| is_failure(property));
+    let found = failures.map(|(property, path)| {
         let end = format!("{:?}", path.last_state());
         let actions = path.into_actions();
         let mut trace = format!("not always: {property}\n");
-        for (number, action) in actions.iter().enumerate() {
+        for (number, action) in (1..).zip(&actions) {
             let _ = writeln!(
                 trace,
-                "{:3}. {}",
-                number + 1,
+                "{number:3}. {}",
                 checker.model().format_action(action)
             );
         }
         let _ = writeln!(trace, "     {end}");
-        found.push(Counterexample {
+        Counterexample {
             property,
             trace,
             steps: actions.len(),
-        });
-    }
-    found.sort_by_key(|broken| (broken.steps, broken.property));
-    found.into_iter().next()
+        }
+    });
+    found.min_by_key(|broken| (broken.steps, broken.property))
 }
