@@ -16,20 +16,27 @@
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`client`] | the library: produce and consume with no server at all |
+//! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`node`] | a node without front ends: everything below, wired and running |
+//! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
+//! | [`maintain`] | work beside the traffic: `fsck`, what takes how much space |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
 //! | [`invariants`] | what must always hold, I1 to I11: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
+//! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
 //! | [`config`], [`env`](mod@env), [`telemetry`] | settings; clocks and randomness; logs and metrics |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
+//!
+//! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
+//! the very bottom, has the deliberate bugs that show that it finds bugs.
 //!
 //! # One produce
 //!
@@ -60,6 +67,7 @@
 //!    [`Reader::read`](fetch::Reader::read) for batches from the offset on. The partition's slices say which
 //!    bytes of which objects those are; [`fetch::Blocks`] has them cached, or loads each block once for all who
 //!    wait.
+//!    Of a compacted slice an index tells where to begin.
 //! 3. Each batch is checked against its CRC, and [`segment::patch`] writes its real offset into the copy. Nothing
 //!    else of it is touched.
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have
@@ -74,15 +82,22 @@ pub mod config;
 pub mod env;
 pub mod fetch;
 pub mod format;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod ingest;
 pub mod invariants;
 pub mod kafka;
+pub mod maintain;
 pub mod manifest;
+mod mutants;
 pub mod net;
 pub mod node;
 pub mod segment;
 pub mod server;
+pub mod settings;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod store;
 pub mod telemetry;

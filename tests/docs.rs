@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use weir::env::Env;
 use weir::kafka::KafkaMetrics;
+use weir::maintain::fsck::{Kind, Severity};
 use weir::node::{NodeMetrics, NodeOptions};
 use weir::telemetry::Telemetry;
 
@@ -144,6 +145,36 @@ fn every_metric_that_operations_names_exists() {
     }
 }
 
+/// Flags of single commands, which are no settings.
+const OF_COMMANDS: &[&str] = &["--deep", "--output"];
+
+#[test]
+fn every_finding_of_fsck_is_in_the_table_with_its_severity_and_no_other() {
+    let page = read("docs/operations.md");
+    let section = page.split("## Checking a bucket").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| {
+            let (id, rest) = line.split_once("` | ")?;
+            Some((id, rest.split(" | ").next()?))
+        })
+        .collect();
+    let known: Vec<(&str, &str)> = Kind::ALL
+        .iter()
+        .map(|kind| {
+            let severity = match kind.severity() {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            };
+            (kind.id(), severity)
+        })
+        .collect();
+    assert_eq!(rows, known);
+}
+
 #[test]
 fn every_setting_that_the_documentation_names_exists() {
     let settings = read("docs/settings.md");
@@ -151,7 +182,11 @@ fn every_setting_that_the_documentation_names_exists() {
         let text = read(page);
         for word in text.split('`').flat_map(|code| code.split([' ', '\n'])) {
             // Not of a table's rule, and not of another program.
-            if word.starts_with("--") && word.len() > 2 && word.as_bytes()[2].is_ascii_lowercase() {
+            if word.starts_with("--")
+                && !OF_COMMANDS.contains(&word)
+                && word.len() > 2
+                && word.as_bytes()[2].is_ascii_lowercase()
+            {
                 assert!(
                     settings.contains(&format!("`{word}`")),
                     "{page} names {word}, which is no setting"

@@ -3,16 +3,19 @@ import json
 import os
 import re
 import subprocess
+import urllib.request
 
 import pytest
 
 from harness.traffic import read_all
 from local.node import binary
+from local.stores import signed_put
 
 
 @pytest.fixture
 def weir(place):
-    """Runs `weir ...` on the store and gives what it prints; `fails` is the exit code that it must have."""
+    """Runs `weir ...` on the store and gives what it prints; `fails` is the exit code that it must have.
+    Of a command that fails it gives what it says to stderr, but of one that finds something wrong (3) the report."""
 
     def run(*arguments, text=None, fails=0):
         done = subprocess.run(
@@ -20,7 +23,7 @@ def weir(place):
             timeout=60, env={**os.environ, **place.env, "WEIR_STORE": place.url},
         )
         assert done.returncode == fails, f"weir {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
-        return done.stderr if fails else done.stdout
+        return done.stderr if fails in (1, 2) else done.stdout
 
     def listed(*arguments):
         return json.loads(run(*arguments, "--output", "json"))
@@ -141,6 +144,54 @@ def test_every_kind_of_object_is_shown_as_json(weir, place):
     content[len(content) // 2] ^= 0x40
     damaged.write_bytes(content)
     assert commit.name.split(".")[0].lstrip("0") in weir("inspect", str(commit), fails=1)
+
+
+def test_a_bucket_is_checked_while_a_node_runs_on_it_and_what_is_damaged_is_told(weir, node, place):
+    weir("topic", "create", "kept", "--partitions", "1")
+    weir("produce", "kept", text="inside a commit\n")
+    large = "".join(f"{number} " + "x" * 100_000 + "\n" for number in range(20))
+    weir("produce", "kept", text=large)
+    assert "nothing is wrong" in weir("fsck")
+    healthy = weir.json("fsck", "--deep")
+    assert healthy["sound"] and not healthy["findings"], healthy
+    assert healthy["checked"]["segments"] >= 1
+    usage = weir.json("store", "usage")
+    assert sum(reason["bytes"] for reason in usage["reasons"]) == usage["bytes"]
+    (topic,) = [topic for topic in usage["topics"] if topic["topic"] == "kept"]
+    assert topic["in_segments"] >= len(large) and topic["in_commits"] > 0
+    assert re.search(r"\bkept\b", weir("store", "usage"))
+    (described,) = weir.json("topic", "describe", "kept")
+    (partition,) = described["partitions"]
+    assert partition["segments"] >= 1 and partition["commits"] == 1 and partition["oldest"]
+
+    commit = f"manifest/log/{healthy['log_end'] - 1:020}.commit"
+    empty(place, commit)
+    found = json.loads(weir("fsck", "--output", "json", fails=3))
+    assert not found["sound"]
+    assert ("wrong-length", commit) in [(finding["kind"], finding["object"]) for finding in found["findings"]]
+    report = weir("fsck", fails=3)
+    assert commit in report and "weir inspect" in report and "something is wrong" in report
+
+
+def empty(place, name):
+    """Takes the content of an object away."""
+    if place.store.name == "file":
+        (place.store.directory / place.url.rpartition("/")[2] / name).write_bytes(b"")
+        return
+    path = place.url.removeprefix("s3://") + "/" + name
+    request = signed_put(place.store.endpoint, path, place.store.access, place.store.secret, "us-east-1")
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+@FILE
+def test_looking_at_a_place_that_does_not_exist_makes_nothing(weir, tmp_path):
+    absent = tmp_path / "absent"
+    for command in (["fsck"], ["store", "usage"], ["inspect", "1"]):
+        assert "error:" in weir(*command, "--store", f"file://{absent}", fails=1)
+    assert not absent.exists()
+    absent.mkdir()
+    assert "no-cluster" in weir("fsck", "--store", f"file://{absent}", fails=3)
+    assert not list(absent.iterdir())
 
 
 @FILE

@@ -20,7 +20,7 @@ _loader = importlib.machinery.SourceFileLoader(
 )
 _script = importlib.util.module_from_spec(importlib.util.spec_from_loader("create_bucket", _loader))
 _loader.exec_module(_script)
-create_bucket = _script.create_bucket
+create_bucket, signed_put = _script.create_bucket, _script.signed_put
 
 
 def answers(url):

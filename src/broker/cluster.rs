@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::{Broker, Session, Unavailable};
-use crate::types::{NodeId, TopicPartition};
+use crate::types::{NodeId, TopicPartition, bid};
 
 /// A live node, as one front end's clients may connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,7 @@ impl ClusterView {
     /// The node that clients should use for `partition`: any node would do, this spreads them evenly,
     /// and all nodes agree. When a node comes or goes, only its own partitions move.
     pub fn leader(&self, partition: TopicPartition) -> &NodeView {
-        let (high, low) = partition.topic.0.as_u64_pair();
-        self.choose(high ^ low.rotate_left(32) ^ u64::from(partition.partition.0.unsigned_abs()))
+        self.choose(partition.key())
     }
 
     /// The node that clients should use for the group (or other coordinated thing) named `key`.
@@ -49,20 +48,12 @@ impl ClusterView {
 
     /// Rendezvous hashing: every node bids, the highest bid has it.
     fn choose(&self, key: u64) -> &NodeView {
-        let bid = |node: &&NodeView| (mixed(key ^ mixed(node.id.0.unsigned_abs().into())), node.id);
+        let offer = |node: &&NodeView| (bid(key, node.id.0.unsigned_abs().into()), node.id);
         self.nodes
             .iter()
-            .max_by_key(bid)
+            .max_by_key(offer)
             .expect("the node that answers is among them")
     }
-}
-
-/// The finaliser of SplitMix64: every bit of the input changes half of the output's.
-fn mixed(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 impl Broker {

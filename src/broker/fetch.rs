@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::{ReadError, ReadLimits};
+use crate::manifest::Proof;
+use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
 
@@ -95,8 +97,9 @@ pub enum FetchError {
 /// Room in memory for what a fetch reads. The caller gives it, and bounds with it what all its fetches
 /// together hold.
 pub trait ReadRoom: Send {
-    /// Waits until `bytes` may be read. Room reserved before is given back: what was read into it is gone.
-    fn reserve(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Waits until `bytes` may be read, or fewer, and says how many. Room reserved before is given back: what was
+    /// read into it is gone.
+    fn reserve(&mut self, bytes: usize) -> impl Future<Output = usize> + Send;
     /// Says that only `bytes` were found and are held.
     fn keep(&mut self, bytes: usize);
 }
@@ -105,7 +108,9 @@ pub trait ReadRoom: Send {
 pub struct Unbounded;
 
 impl ReadRoom for Unbounded {
-    async fn reserve(&mut self, _: usize) {}
+    async fn reserve(&mut self, bytes: usize) -> usize {
+        bytes
+    }
     fn keep(&mut self, _: usize) {}
 }
 
@@ -138,12 +143,18 @@ impl Broker {
         self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
         let mut states = self.inner.manifest.subscribe();
-        let mut state = states.borrow_and_update().clone();
-        let mut is_fresh = false;
+        let mut proof = self.inner.manifest.proof();
+        let mut state = states.see();
+        let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
         let mut following = None;
         loop {
-            room.reserve(limits.max_bytes).await;
-            let answer = self.read_all(&state, partitions, limits).await;
+            let granted = room.reserve(limits.max_bytes).await;
+            let limits = FetchLimits {
+                max_bytes: limits.max_bytes.min(granted),
+                min_bytes: limits.min_bytes.min(granted),
+                ..limits
+            };
+            let answer = self.read_all(&state, proof, partitions, limits).await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
@@ -157,15 +168,19 @@ impl Broker {
             // as that is ruled out; who waits for more needs to know when the time is over.
             let at_once = failed || bytes >= limits.min_bytes;
             let due = if at_once { Instant::now() } else { deadline };
+            let asked = Proof::begun_now(&self.inner.env);
             let mut fresh = pin!(self.fresh_by(due));
             loop {
+                // In this order, and not in one drawn by lot: a simulation repeats itself.
                 tokio::select! {
+                    biased;
                     changed = states.changed() => {
                         if changed.is_err() {
                             // The node is stopping: what was found is the answer.
                             return answer;
                         }
-                        state = states.borrow_and_update().clone();
+                        proof = self.inner.manifest.proof();
+                        state = states.see();
                         if self.has_more(&state, partitions, &answer) {
                             break;
                         }
@@ -180,6 +195,7 @@ impl Broker {
                                     .collect();
                             }
                         };
+                        proof = asked;
                         is_fresh = true;
                         if self.has_more(&state, partitions, &answer) {
                             break;
@@ -217,6 +233,7 @@ impl Broker {
     async fn read_all(
         &self,
         state: &Arc<State>,
+        proof: Proof,
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
@@ -229,7 +246,7 @@ impl Broker {
                 max_bytes: wanted.max_bytes.min(left),
                 at_least_one: empty,
             };
-            let read = self.read_one(state.clone(), wanted, limits);
+            let read = self.read_one(state.clone(), proof, wanted, limits);
             let read = match tokio::time::timeout(self.inner.settings.request_timeout, read).await {
                 Ok(read) => read,
                 Err(_) => Err(Unavailable::TimedOut.into()),
@@ -246,14 +263,14 @@ impl Broker {
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
     /// as much again, which the next fetch will want.
     fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
-        for times in 1..=2 {
+        for further in [false, true] {
             let mut left = limits.max_bytes;
             for wanted in partitions {
                 let bytes = wanted.max_bytes.min(left);
                 left -= bytes;
-                if let Ok((_, partition)) = find(state, wanted) {
+                if let Ok((id, partition)) = find(state, wanted) {
                     let reader = &self.inner.reader;
-                    reader.read_ahead(state, partition, wanted.offset, bytes * times);
+                    reader.read_ahead(state, id, partition, wanted.offset, bytes, further);
                 }
             }
         }
@@ -262,6 +279,7 @@ impl Broker {
     async fn read_one(
         &self,
         mut state: Arc<State>,
+        mut proof: Proof,
         wanted: &FetchPartition,
         limits: ReadLimits,
     ) -> Result<FetchedPartition, FetchError> {
@@ -272,31 +290,40 @@ impl Broker {
                 .inner
                 .reader
                 .read(&state, id, partition, wanted.offset, limits);
-            match read.await {
-                Ok(records) => {
+            let read = read.await;
+            // By an old state, whatever was read may have been deleted, and its name taken by something else.
+            let outdated = !proof.holds(&self.inner.env);
+            match read {
+                Ok(records) if !outdated => {
                     return Ok(FetchedPartition {
-                        records: if records.is_empty() {
-                            Vec::new()
-                        } else {
-                            vec![records]
-                        },
+                        records,
                         high_watermark: partition.high_watermark(),
                         last_stable: partition.high_watermark(),
                         log_start: partition.log_start(),
                     });
                 }
-                Err(error) if error.is_missing_object() && attempts < MISSING_RETRIES => {
+                Err(error)
+                    if !outdated && !(error.is_missing_object() && attempts < MISSING_RETRIES) =>
+                {
+                    return Err(read_error(error));
+                }
+                _ if attempts == MISSING_RETRIES => return Err(Unavailable::TimedOut.into()),
+                _ => {
                     attempts += 1;
+                    proof = Proof::begun_now(&self.inner.env);
                     state = self.fresh().await?;
                 }
-                Err(error @ ReadError::Corrupt { .. }) => {
-                    tracing::error!(%error, "stored records cannot be read");
-                    return Err(FetchError::Corrupt(error.to_string()));
-                }
-                Err(error) => return Err(Unavailable::Store(error.to_string()).into()),
             }
         }
     }
+}
+
+fn read_error(error: ReadError) -> FetchError {
+    if error.is_corrupt() {
+        tracing::error!(%error, "stored records cannot be read");
+        return FetchError::Corrupt(error.to_string());
+    }
+    Unavailable::Store(error.to_string()).into()
 }
 
 /// The partition, if the offset is in it.

@@ -1,7 +1,7 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
 use super::{Broker, Session, TopicRef, Unavailable};
-use crate::fetch::ReadError;
+use crate::manifest::Proof;
 use crate::state::op::{Applied, Op, Rejected};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
@@ -87,6 +87,7 @@ impl Broker {
         self.authorize(session);
         // Without transactions the last stable offset is the high watermark.
         let _ = read_committed;
+        let proof = Proof::begun_now(&self.inner.env);
         let state = match self.fresh().await {
             Ok(state) => state,
             Err(error) => return vec![Err(error.into()); partitions.len()],
@@ -95,6 +96,8 @@ impl Broker {
         for (topic, index, epoch, spec) in partitions {
             let found = self.find_offset(&state, topic, *index, *epoch, *spec);
             let found = tokio::time::timeout(self.inner.settings.request_timeout, found).await;
+            // What was read by a state that has grown old may not be what the state meant.
+            let found = found.ok().filter(|_| proof.holds(&self.inner.env));
             answer.push(found.unwrap_or(Err(Unavailable::TimedOut.into())));
         }
         answer
@@ -139,9 +142,7 @@ impl Broker {
                 offset: found.map(|(offset, _)| offset),
                 timestamp: found.map(|(_, timestamp)| timestamp),
             }),
-            Err(error @ ReadError::Corrupt { .. }) => {
-                Err(ListOffsetsError::Corrupt(error.to_string()))
-            }
+            Err(error) if error.is_corrupt() => Err(ListOffsetsError::Corrupt(error.to_string())),
             Err(error) => Err(Unavailable::Store(error.to_string()).into()),
         }
     }

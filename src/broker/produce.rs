@@ -5,16 +5,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Broker, Session, TopicRef, TopicSettings, Unavailable};
+use super::{Broker, Compression, Session, TopicRef, TopicSettings, Unavailable};
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
 use crate::segment::{
-    BatchError, Fault, Limits, ProduceRules, ValidBatch, set_log_append_time, set_max_timestamp,
-    validate,
+    BatchError, Codec, Fault, Limits, ProduceRules, ValidBatch, recompress, records_without_key,
+    set_log_append_time, set_max_timestamp, validate,
 };
+use crate::state::State;
 use crate::state::op::{AppendRejected, ProducerBatch};
-use crate::state::{State, Topic};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
 
 /// The records for one partition.
 #[derive(Clone, Debug)]
@@ -65,8 +65,18 @@ pub enum ProduceError {
     /// The batch is in a format before v2.
     #[error("{0}")]
     UnsupportedFormat(String),
-    /// The batch is whole but breaks a rule (several batches, a control batch, counts that differ, no key
-    /// for a compacted topic ...).
+    /// The topic is compacted, and records of the batch have no key.
+    #[error(
+        "topic {topic} is compacted, and records of the batch have no key: {}",
+        named(records)
+    )]
+    WithoutKey {
+        /// The topic.
+        topic: String,
+        /// Their indexes in the batch; the first of them, if they are very many.
+        records: Vec<i32>,
+    },
+    /// The batch is whole but breaks a rule (several batches, a control batch, counts that differ ...).
     #[error("{0}")]
     InvalidRecord(String),
     /// A record's timestamp is too far from now (`message.timestamp.before/after.max.ms`).
@@ -85,6 +95,9 @@ pub enum ProduceError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
+
+/// How many records without a key are named one by one.
+const MOST_NAMED: usize = 1000;
 
 /// How much a produced batch may decompress to: many times what a broker accepts, far less than a bomb.
 const MAX_UNCOMPRESSED: usize = 256 << 20;
@@ -137,10 +150,13 @@ impl Broker {
         let mut results = Vec::with_capacity(partitions.len());
         let mut batches = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let checked = self.check(&state, partition);
-            results.push(checked.map(|(batch, log_append_time)| {
-                batches.push(batch);
-                log_append_time
+            let stored = match self.check(&state, partition) {
+                Ok(checked) => self.compressed(checked).await,
+                Err(error) => Err(error),
+            };
+            results.push(stored.map(|checked| {
+                batches.push(checked.batch);
+                checked.log_append_time
             }));
         }
         let appends = self.inner.ingest.append(batches).await;
@@ -159,11 +175,7 @@ impl Broker {
     }
 
     /// Checks one partition's batch, and makes it what is to be stored.
-    fn check(
-        &self,
-        state: &State,
-        wanted: ProducePartition,
-    ) -> Result<(Batch, Option<Timestamp>), ProduceError> {
+    fn check(&self, state: &State, wanted: ProducePartition) -> Result<Checked, ProduceError> {
         let ProducePartition {
             topic: name,
             partition: index,
@@ -188,14 +200,13 @@ impl Broker {
             },
             allow_transactional: false,
         };
-        let valid = validate(&records, rules).map_err(|error| refusal(topic, &error))?;
-        if settings.cleanup.compact
-            && let Some(record) = valid.facts.first_without_key
-        {
-            return Err(ProduceError::InvalidRecord(format!(
-                "record {record} has no key, and topic {} is compacted",
-                topic.name()
-            )));
+        let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), &error))?;
+        if settings.cleanup.compact && valid.facts.first_without_key.is_some() {
+            let found = records_without_key(&records, MOST_NAMED, rules.limits);
+            return Err(ProduceError::WithoutKey {
+                topic: topic.name().to_string(),
+                records: found.map_err(|error| refusal(topic.name(), &error))?,
+            });
         }
         let now = self.inner.env.now();
         let (records, max_timestamp, log_append_time) = if settings.log_append_time {
@@ -230,8 +241,53 @@ impl Broker {
                 base_sequence: header.base_sequence,
             }),
         };
-        Ok((batch, log_append_time))
+        let compression = codec_of(settings.compression)
+            // Kafka leaves a batch that is in the right codec as it is, whatever its level.
+            .filter(|(codec, _)| header.attributes.codec() != Ok(*codec));
+        Ok(Checked {
+            batch,
+            log_append_time,
+            topic: topic.name().clone(),
+            compression,
+            max_batch_bytes: rules.max_batch_bytes,
+        })
     }
+
+    /// Puts the records of a batch in the codec of its topic, on a thread where that holds nobody up.
+    async fn compressed(&self, mut checked: Checked) -> Result<Checked, ProduceError> {
+        let Some((codec, level)) = checked.compression else {
+            return Ok(checked);
+        };
+        let (bytes, most) = (checked.batch.bytes.clone(), checked.max_batch_bytes);
+        let work = move || recompress(&bytes, codec, level, most);
+        let done = self.inner.env.compute(work).await;
+        // It fails only when the node stops.
+        let done = done.map_err(|_| Unavailable::Stopped(Stopped::Stopping))?;
+        checked.batch.bytes = done.map_err(|error| refusal(&checked.topic, &error))?;
+        Ok(checked)
+    }
+}
+
+/// A batch that is to be stored.
+struct Checked {
+    batch: Batch,
+    log_append_time: Option<Timestamp>,
+    topic: TopicName,
+    /// The codec and its level that it is to be put in first.
+    compression: Option<(Codec, Option<i32>)>,
+    max_batch_bytes: usize,
+}
+
+/// The codec and its level that `compression.type` asks for, if it is not the producer's choice.
+fn codec_of(compression: Compression) -> Option<(Codec, Option<i32>)> {
+    Some(match compression {
+        Compression::Producer => return None,
+        Compression::None => (Codec::None, None),
+        Compression::Gzip(level) => (Codec::Gzip, level.and_then(|n| i32::try_from(n).ok())),
+        Compression::Snappy => (Codec::Snappy, None),
+        Compression::Lz4(level) => (Codec::Lz4, Some(level)),
+        Compression::Zstd(level) => (Codec::Zstd, Some(level)),
+    })
 }
 
 /// Batches on their way into the log, or refused. See [`Broker::begin_produce`].
@@ -278,6 +334,15 @@ impl Admitted {
     }
 }
 
+/// Records by their indexes, a few of them, for people.
+fn named(records: &[i32]) -> String {
+    let mut named: Vec<String> = records.iter().take(3).map(ToString::to_string).collect();
+    if records.len() > named.len() {
+        named.push("…".to_owned());
+    }
+    named.join(", ")
+}
+
 fn refuse_all(why: Unavailable, count: usize) -> Vec<Result<Admitted, ProduceError>> {
     (0..count).map(|_| Err(why.clone().into())).collect()
 }
@@ -315,8 +380,8 @@ fn check_timestamps(
     Ok(())
 }
 
-fn refusal(topic: &Topic, error: &BatchError) -> ProduceError {
-    let text = format!("topic {}: {error}", topic.name());
+fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
+    let text = format!("topic {topic}: {error}");
     match error.fault() {
         Fault::Corrupt => ProduceError::Corrupt(text),
         Fault::Invalid => ProduceError::InvalidRecord(text),
@@ -344,7 +409,7 @@ fn append_error(error: AppendError) -> ProduceError {
             AppendRejected::StaleSegment(_) => {
                 ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
             }
-            AppendRejected::OffsetsExhausted(_) => {
+            AppendRejected::OffsetsExhausted(_) | AppendRejected::Impossible(_) => {
                 ProduceError::InvalidRecord(rejected.to_string())
             }
         },

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::configs::TopicSettings;
 use super::topics::TopicRef;
 use super::{Broker, Unavailable};
+use crate::settings::TopicSettings;
 use crate::state::{State, Topic};
 use crate::types::{PartitionIndex, TopicId};
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
-use crate::store::{RequestKind, Store, StoreUrl};
+use crate::store::{Created, ObjectPath, RequestKind, Store, StoreUrl};
 use crate::types::{ByteCount, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -37,6 +37,81 @@ async fn topic(node: &Node, name: &str, partitions: i32) {
         .await
         .unwrap();
     assert!(created[0].is_ok(), "{created:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_partitions_than_the_node_allows() {
+    let node = node(&Store::memory(), 1, |o| o.broker.max_partitions = 10).await;
+    let new = |name: &str, partitions| NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        ..NewTopic::default()
+    };
+    let broker = node.broker();
+    let create = async |topics| broker.create_topics(&session(), topics, false).await;
+    let created = create(vec![new("a", 4), new("b", 5), new("c", 2), new("d", 1)]).await;
+    let created: Vec<_> = created.unwrap().iter().map(Result::is_ok).collect();
+    assert_eq!(created, [true, true, false, true], "what fits is created");
+    let refused = create(vec![new("e", 1)]).await.unwrap().remove(0);
+    assert!(
+        matches!(refused, Err(TopicError::TooMany(_))),
+        "{refused:?}"
+    );
+    let more = |total| MorePartitions {
+        topic: "a".to_owned(),
+        total,
+        assignment: None,
+    };
+    let grow = async |total| {
+        let session = session();
+        let grown = broker.create_partitions(&session, vec![more(total)], false);
+        grown.await.unwrap().remove(0)
+    };
+    assert!(matches!(grow(5).await, Err(TopicError::TooMany(_))));
+    // Who asks for a topic that might be created is told that there is none.
+    let wanted = [TopicRef::Name("e".to_owned())];
+    let described = broker
+        .describe_topics(&session(), &wanted, true)
+        .await
+        .unwrap();
+    assert!(
+        matches!(described[0], Err(TopicError::UnknownName(_))),
+        "{described:?}"
+    );
+    // A topic less makes room, also after a restart from the log alone.
+    let gone = [TopicRef::Name("b".to_owned())];
+    broker.delete_topics(&session(), &gone).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    assert_eq!(broker.manifest().state().partition_count(), 5);
+    assert!(grow(9).await.is_ok());
+    assert!(create(vec![new("e", 1)]).await.unwrap()[0].is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_creates_a_bounded_number_of_topics() {
+    let node = node(&Store::memory(), 1, |_| {}).await;
+    let names = |count| (0..count).map(|n| format!("topic-{n}"));
+    let new = |name| NewTopic {
+        name,
+        ..NewTopic::default()
+    };
+    let topics = names(MAX_CREATED + 1).map(new).collect();
+    let created = node.broker().create_topics(&session(), topics, false).await;
+    let refused = |one: &Result<_, _>| matches!(one, Err(TopicError::TooMany(_)));
+    assert!(created.unwrap().iter().all(refused));
+    let wanted: Vec<_> = names(MAX_CREATED + 1).map(TopicRef::Name).collect();
+    let described = node
+        .broker()
+        .describe_topics(&session(), &wanted, true)
+        .await;
+    assert!(described.unwrap().iter().all(Result::is_err));
+    let described = node
+        .broker()
+        .describe_topics(&session(), &wanted[1..], true)
+        .await;
+    assert!(described.unwrap().iter().all(Result::is_ok));
+    assert_eq!(node.broker().manifest().state().topic_count(), MAX_CREATED);
 }
 
 /// A batch of records with these values, one millisecond apart from `time` on.
@@ -397,4 +472,46 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     tokio::time::sleep(Duration::from_secs(300)).await;
     let again = b.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(again.nodes.len(), 2, "{again:?}");
+}
+
+/// A deleted commit leaves its name free, and a writer that slept may have taken it: a node with an old state must not
+/// take those bytes for its own.
+#[tokio::test(start_paused = true)]
+async fn what_an_old_state_says_of_records_is_not_believed() {
+    // Too long to come with the ops when another node's commit is followed.
+    let (truth, lies) = ("truth".repeat(40_000), "false".repeat(40_000));
+    let written = async |value: &str| {
+        let store = Store::memory();
+        let a = node(&store, 1, |_| {}).await;
+        topic(&a, "t", 1).await;
+        produce(&a, "t", batch(&[value], 0, None)).await.unwrap();
+        let commit = ObjectPath::commit(a.manifest().state().seq());
+        (store, a, commit)
+    };
+    let (elsewhere, _other, place) = written(&lies).await;
+    let (store, a, commit) = written(&truth).await;
+    assert_eq!(place, commit);
+    let garbage = elsewhere
+        .get(&commit, RequestKind::CommitGet)
+        .await
+        .unwrap();
+    let b = node(&store, 2, |_| {}).await;
+    let state = b.manifest().fresh().await.unwrap();
+    assert_eq!(state.seq(), a.manifest().state().seq());
+
+    let everything = (TopicRef::Name("t".to_owned()), PartitionIndex(0), None);
+    let deleted = a.broker().delete_records(&session(), &[everything]).await;
+    assert!(deleted[0].is_ok(), "{deleted:?}");
+    tokio::time::sleep(Duration::from_secs(20 * 60)).await;
+    store.delete(vec![commit.clone()]).await.unwrap();
+    let kind = RequestKind::CommitPut;
+    let created = store.create(&commit, garbage, kind).await.unwrap();
+    assert!(matches!(created, Created::Created));
+
+    let answer = b.broker().fetch(&session(), &[from("t", 0)], AT_ONCE).await;
+    assert!(
+        matches!(answer[..], [Err(FetchError::OffsetOutOfRange { .. })]),
+        "{} bytes",
+        answer[0].as_ref().map_or(0, FetchedPartition::len)
+    );
 }

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::config::ClientConfig;
 use crate::env::Env;
 use crate::node::NodeOptions;
-use crate::store::{Store, StoreMetrics, StoreUrl};
+use crate::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 
 /// What a command works with.
 pub(super) struct Context {
@@ -36,15 +36,33 @@ impl Context {
         flushed.map(|()| done)
     }
 
-    /// Opens the store alone, for what looks at objects and not at the cluster. A person waits for the
-    /// answer, so a request that fails is not repeated for as long as a node would.
+    /// Opens the store alone, for the check that writes to it. A person waits for the answer, so a request that
+    /// fails is not repeated for as long as a node would.
     pub(super) async fn open_store(&self) -> Result<Store, CliError> {
-        let settings = &self.config.store;
-        let url: StoreUrl = settings.store.parse()?;
-        let options = NodeOptions::from_config(settings, &self.config.node, self.env.clone())?;
-        let mut options = options.store;
+        let (url, mut options) = self.store_options()?;
         options.retry.deadline = options.retry.deadline.min(LOOKING);
         Ok(Store::open(&url, options, StoreMetrics::default()).await?)
+    }
+
+    /// Opens the store alone for what looks at one object and not at the cluster. Nothing can be changed through it,
+    /// and nothing is made that is not there.
+    pub(super) async fn look_at_store(&self) -> Result<Store, CliError> {
+        let (url, mut options) = self.store_options()?;
+        options.retry.deadline = options.retry.deadline.min(LOOKING);
+        Ok(Store::open_read_only(&url, options, StoreMetrics::default()).await?)
+    }
+
+    /// The same for what walks through all of it, which may take hours: requests are repeated for as long as a node
+    /// would.
+    pub(super) async fn walk_through_store(&self) -> Result<Store, CliError> {
+        let (url, options) = self.store_options()?;
+        Ok(Store::open_read_only(&url, options, StoreMetrics::default()).await?)
+    }
+
+    fn store_options(&self) -> Result<(StoreUrl, StoreOptions), CliError> {
+        let settings = &self.config.store;
+        let options = NodeOptions::from_config(settings, &self.config.node, self.env.clone())?;
+        Ok((options.url, options.store))
     }
 
     /// The wall time, for judging what is alive and reading "15min ago".

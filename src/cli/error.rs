@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable};
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::maintain::usage::UsageError;
 use crate::node::NodeError;
 use crate::store::{InvalidStoreUrl, StoreError};
 
@@ -25,6 +26,11 @@ pub(super) enum CliError {
         message: String,
         /// What to do next.
         hint: Option<String>,
+    },
+    /// It did what it was asked, and what it looked at is not as it should be.
+    Unsound {
+        /// What is wrong, on one line.
+        message: String,
     },
     /// The reader of stdout went away, which is its right.
     BrokenPipe,
@@ -53,7 +59,7 @@ impl CliError {
             CliError::Failed { hint, .. } | CliError::Usage { hint, .. } => {
                 *hint = Some(advice.into());
             }
-            CliError::BrokenPipe => {}
+            CliError::Unsound { .. } | CliError::BrokenPipe => {}
         }
         self
     }
@@ -63,6 +69,7 @@ impl CliError {
         let (code, message, hint) = match self {
             CliError::Failed { message, hint } => (1, message, hint),
             CliError::Usage { message, hint } => (2, message, hint),
+            CliError::Unsound { message } => (3, message, &None),
             CliError::BrokenPipe => return ExitCode::SUCCESS,
         };
         let one_line = |text: &str| text.trim_end().replace('\n', "; ");
@@ -147,6 +154,20 @@ impl From<StoreError> for CliError {
             failed.hint(NO_STORE)
         } else {
             failed
+        }
+    }
+}
+
+impl From<UsageError> for CliError {
+    fn from(error: UsageError) -> CliError {
+        match error {
+            UsageError::Store(error) => error.into(),
+            UsageError::NoCluster(_) => {
+                CliError::failed(error.to_string()).hint("check the URL and its prefix")
+            }
+            UsageError::Broken { .. } => {
+                CliError::failed(error.to_string()).hint("`weir fsck` says what is wrong")
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{Group, ListenConfig, LogConfig, NodeConfig, Setting, StoreConfig};
+use crate::config::{
+    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, Setting, StoreConfig,
+};
 
 /// The settings that every command has flags for: where the store is, and logging.
 #[derive(Clone, Debug, Default)]
@@ -25,11 +27,15 @@ fn serve_settings() -> impl Iterator<Item = (&'static str, &'static Setting)> {
         .iter()
         .map(|s| (ListenConfig::TITLE, s));
     let node = NodeConfig::SETTINGS.iter().map(|s| (NodeConfig::TITLE, s));
+    let maintenance = MaintenanceConfig::SETTINGS
+        .iter()
+        .map(|s| (MaintenanceConfig::TITLE, s));
     let store = StoreConfig::SETTINGS
         .iter()
         .map(|s| (StoreConfig::TITLE, s));
     listen
         .chain(node)
+        .chain(maintenance)
         .chain(store.filter(|(_, s)| s.key != "store"))
 }
 

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::context::Context;
 use super::text::shown;
-use crate::format::Object;
+use crate::format::{Object, ObjectHeader};
 use crate::manifest::{LoggedCommit, decode_snapshot};
-use crate::segment::{Batches, SegmentIndex};
+use crate::segment::{Batches, CompactedDirectory, SegmentIndex};
 use crate::store::{ObjectKind, ObjectPath, RequestKind, Store};
 use crate::types::{SegmentId, Seq};
 
@@ -32,7 +32,7 @@ pub(super) struct Inspect {
 
 pub(super) async fn run(command: &Inspect, context: &mut Context) -> Result<(), CliError> {
     let path = path_of(&command.object)?;
-    let store = context.open_store().await?;
+    let store = context.look_at_store().await?;
     let value = inspect(&store, &path).await?;
     context.output.json(&value)?;
     context.output.flush()
@@ -98,6 +98,10 @@ fn snapshot(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
 }
 
 fn segment(name: &str, bytes: &Bytes) -> Result<Value, String> {
+    let header = ObjectHeader::parse(name, bytes).map_err(|error| error.to_string())?;
+    if header.kind() == crate::format::ObjectKind::Compacted {
+        return compacted(name, bytes);
+    }
     let (index, parts) = SegmentIndex::decode(name, bytes).map_err(|error| error.to_string())?;
     let mut slices = Vec::new();
     for (slice, part) in index.slices.iter().zip(&parts) {
@@ -126,6 +130,28 @@ fn segment(name: &str, bytes: &Bytes) -> Result<Value, String> {
         }));
     }
     Ok(json!({ "id": index.id, "slices": slices }))
+}
+
+/// Of a compacted segment each slice, without its batches: there are too many.
+fn compacted(name: &str, bytes: &Bytes) -> Result<Value, String> {
+    let (directory, _) =
+        CompactedDirectory::decode(name, bytes).map_err(|error| error.to_string())?;
+    let slices = directory.slices.iter().map(|slice| {
+        json!({
+            "topic": slice.partition.topic,
+            "partition": slice.partition.partition,
+            "first_offset": slice.offsets.start,
+            "end_offset": slice.offsets.end,
+            "start": slice.range.start,
+            "end": slice.range.end,
+            "index_start": slice.index.start,
+            "index_end": slice.index.end,
+            "batches": slice.batches,
+            "records": slice.records,
+            "max_timestamp": shown(slice.max_timestamp),
+        })
+    });
+    Ok(json!({ "id": directory.id, "compacted": true, "slices": slices.collect::<Vec<_>>() }))
 }
 
 #[cfg(test)]

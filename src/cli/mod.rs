@@ -5,8 +5,8 @@
 //! open the bucket themselves as a short-lived node, so they work whether or not a node is running.
 //!
 //! Errors are one line `error: ...` on stderr and often one `hint: ...` with what to do next. The exit
-//! code is 0 if the command did what it was asked, 1 if it failed, 2 if it was asked wrongly. A reader of
-//! stdout that goes away (`weir consume ... | head`) ends the command quietly and with 0.
+//! code is 0 if the command did what it was asked, 1 if it failed, 2 if it was asked wrongly, 3 if `fsck` found
+//! that something is wrong with the bucket. A reader of stdout that goes away (`weir consume ... | head`) ends the command quietly and with 0.
 //!
 //! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
 //! done: each change is one commit.
@@ -15,6 +15,7 @@ mod consume;
 mod context;
 mod error;
 mod flags;
+mod fsck;
 mod group;
 mod inspect;
 mod json_record;
@@ -55,6 +56,8 @@ Examples:
   weir group describe billing
   weir store check --store s3://bucket/weir
       Does this bucket keep what Weir needs of it?
+  weir fsck --store s3://bucket/weir
+      Is everything in it there, whole and consistent?
 
 Settings are flags, environment variables (WEIR_STORE, ...) or keys of a TOML file
 (--config), in this order; `weir settings` lists them all.";
@@ -109,9 +112,11 @@ enum Command {
     /// Nodes: list those that are alive.
     #[command(subcommand)]
     Node(node::Node),
-    /// The store: check that it keeps what Weir needs.
+    /// The store: check that it keeps what Weir needs, show what takes how much space.
     #[command(subcommand)]
     Store(store::Store),
+    /// Check that everything in the bucket is there, whole and consistent. Changes nothing.
+    Fsck(fsck::Fsck),
     /// Show an object of the bucket as JSON.
     Inspect(inspect::Inspect),
     /// Show all settings, the values in force and where they come from.
@@ -189,6 +194,7 @@ async fn run_client(command: Command, context: &mut Context) -> Result<(), CliEr
         Command::Group(command) => group::run(&command, context).await,
         Command::Node(command) => node::run(&command, context).await,
         Command::Store(command) => store::run(&command, context).await,
+        Command::Fsck(command) => fsck::run(&command, context).await,
         Command::Inspect(command) => inspect::run(&command, context).await,
         Command::Serve(_) | Command::Settings(_) => Ok(()),
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::output::{Output, OutputArgs, OutputFormat};
 use super::{CliError, FileFlag, Sources};
 use crate::config::{
-    Group, ListenConfig, LogConfig, NodeConfig, Setting, Source, StoreConfig, settings_page,
+    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, Setting, Source, StoreConfig,
+    settings_page,
 };
 
 /// Show all settings of a node, the values in force and where they come from.
@@ -43,10 +44,11 @@ pub(super) fn run(
         output.text(&settings_page())?;
         return output.flush();
     }
-    let groups: [&[Setting]; 4] = [
+    let groups: [&[Setting]; 5] = [
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ];
     let rows: Vec<Row> = groups

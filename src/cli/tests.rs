@@ -54,11 +54,14 @@ fn serve_has_a_flag_for_every_setting() {
 }
 
 fn flags_of_all_settings() -> Vec<&'static str> {
-    use crate::config::{Group, ListenConfig, LogConfig, NodeConfig, StoreConfig};
+    use crate::config::{
+        Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig,
+    };
     [
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ]
     .into_iter()
@@ -180,6 +183,9 @@ fn command_lines_that_people_write_are_understood() {
         "weir group delete g",
         "weir node list --all",
         "weir store check --quick --store memory://",
+        "weir store usage --output json",
+        "weir fsck",
+        "weir fsck --deep --output json --store memory://",
         "weir inspect 12",
         "weir settings --output json --config weir.toml",
     ] {

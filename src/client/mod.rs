@@ -48,6 +48,8 @@
 mod assignment;
 mod consumer;
 mod error;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod membership;
 mod partitioner;
 mod producer;

@@ -301,11 +301,11 @@ impl Consumer {
     ) -> Result<(), ClientError> {
         for batch in Batches::new(run) {
             let batch = batch.map_err(|source| ClientError::Batch { partition, source })?;
-            let end = batch.header.base_offset.0 + i64::from(batch.header.last_offset_delta) + 1;
+            let end = batch.header.next_offset();
             let Some(position) = self.positions.get_mut(&partition) else {
                 return Ok(());
             };
-            if end <= position.next.0 {
+            if end <= position.next {
                 continue;
             }
             if !batch.header.attributes.is_control() {
@@ -313,7 +313,7 @@ impl Consumer {
                 let from = position.next.max(asked);
                 self.batches.push_back((partition, from, batch.slice(run)));
             }
-            position.next = Offset(end);
+            position.next = end;
         }
         if let Some(at) = self.order.iter().position(|p| *p == partition) {
             self.order.remove(at);
@@ -358,7 +358,7 @@ impl Consumer {
         let base = records.header().base_offset;
         for record in records {
             let record = record.map_err(failed)?;
-            let offset = Offset(base.0 + i64::from(record.offset_delta));
+            let offset = base.advance(u64::try_from(record.offset_delta).unwrap_or(0));
             if offset < from || position.stop.is_some_and(|stop| offset >= stop) {
                 continue;
             }

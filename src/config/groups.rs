@@ -19,8 +19,12 @@ settings! {
         /// How long one attempt of a request to the store may take, from sending it to the last byte of the
         /// answer.
         store_request_timeout: Duration = "30s",
+        /// How long one attempt of a request about the log may take, with two seconds more for each MiB. Clients
+        /// wait for these, and they can be made again without harm. If one takes longer, the next has twice the
+        /// time, but never more than `store_request_timeout`.
+        store_log_timeout: Duration = "5s",
         /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
-        /// grow up to ten seconds.
+        /// grow up to three seconds.
         store_retry_deadline: Duration = "3min",
         /// How many requests to the store may be under way at once. A quarter is kept for the manifest.
         store_max_requests: u32 = "64",
@@ -55,6 +59,9 @@ settings! {
         /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
         /// given up when it lapses.
         node_lease: Duration = "5s",
+        /// How many partitions all topics together may have. Requests for more are refused by this node; those
+        /// that exist stay. Every node holds all of them in memory.
+        max_partitions: u32 = "200000",
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",
@@ -85,10 +92,13 @@ settings! {
         /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`. Needed when a
         /// front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
-        /// How many connections of clients may be open. More are closed at once.
+        /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
+        /// files of the process has no room for as many.
         max_connections: u32 = "8192",
         /// How many of them from one address.
         max_connections_per_ip: u32 = "8192",
+        /// How many connections to the HTTP front end may be open. More are closed at once.
+        max_http_connections: u32 = "64",
         /// How long a connection may say nothing before it is closed.
         idle_timeout: Duration = "10min",
         /// The largest request. A larger one closes its connection.
@@ -98,5 +108,35 @@ settings! {
         request_memory: ByteCount = "256MiB",
         /// How long a node that is told to stop goes on answering what it has begun.
         shutdown_grace: Duration = "10s",
+    }
+}
+
+settings! {
+    #[title = "Background work"]
+    /// What nodes do about old data: expire, compact, delete.
+    pub struct MaintenanceConfig {
+        /// Whether this node does background work: retention, compaction, deletion. `off` on a node leaves it to the
+        /// others; if it is off on all, nothing is ever deleted.
+        background_work: bool = "on",
+        /// How often the node looks whether there is any. Looking asks the store nothing.
+        maintenance_interval: Duration = "10s",
+        /// How long an object stays in the store after the last record in it was deleted or compacted elsewhere. Longer
+        /// than any read of it takes.
+        deletion_grace: Duration = "15min",
+        /// How often segments that nothing refers to are looked for: one listing of the bucket.
+        sweep_interval: Duration = "1h",
+        /// How old a segment must be that is taken for an orphan. From then on it is refused, so an upload and its commit
+        /// must not take longer.
+        sweep_age: Duration = "3h",
+        /// How long a compacted slice becomes, if the partition has as much. A topic's `segment.bytes` makes it shorter.
+        compaction_target: ByteCount = "256MiB",
+        /// Messages younger than that are not compacted: consumers have them in the cache.
+        compaction_min_age: Duration = "1min",
+        /// Messages older than that are compacted even if there are few, unless they are about to expire.
+        compaction_max_wait: Duration = "30min",
+        /// While the cluster has more slices than that, compaction waits for nothing.
+        compaction_state_slices: u32 = "65536",
+        /// How many bytes a second this node reads, and writes, for compaction. 0 is without bound.
+        compaction_bandwidth: ByteCount = "64MiB",
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    ConfigError, Group, ListenAddress, ListenConfig, LogConfig, NodeConfig, Protocol, Setting,
-    StoreConfig,
+    ConfigError, Group, ListenAddress, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
+    Protocol, Setting, StoreConfig,
 };
 use crate::types::ByteCount;
 
@@ -92,6 +92,7 @@ fn all_settings() -> impl Iterator<Item = &'static Setting> {
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ]
     .into_iter()
@@ -206,6 +207,8 @@ pub struct ServeConfig {
     pub listen: ListenConfig,
     /// How the node writes, reads and lives.
     pub node: NodeConfig,
+    /// What it does about old data.
+    pub maintenance: MaintenanceConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -228,10 +231,12 @@ impl ServeConfig {
             store: sources.load()?,
             listen: sources.load()?,
             node: sources.load()?,
+            maintenance: sources.load()?,
             log: sources.load()?,
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
+        check_maintenance(&config.maintenance, sources)?;
         check_listen(&config.listen, sources)?;
         Ok(config)
     }
@@ -256,6 +261,7 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     let positive = [
         ("store_connect_timeout", store.store_connect_timeout),
         ("store_request_timeout", store.store_request_timeout),
+        ("store_log_timeout", store.store_log_timeout),
         ("store_retry_deadline", store.store_retry_deadline),
     ];
     for (key, duration) in positive {
@@ -326,11 +332,80 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
             ));
         }
     }
+    if node.max_partitions == 0 {
+        let reason = "0 would leave no room for a topic".to_owned();
+        return Err(sources.conflict("max_partitions", reason));
+    }
     if !(1..=64).contains(&node.upload_parallelism) {
         return Err(sources.conflict(
             "upload_parallelism",
             format!("{} is not from 1 to 64", node.upload_parallelism),
         ));
+    }
+    Ok(())
+}
+
+/// Longer than a read that began by a state whose proof was five minutes old, and no older, takes
+/// (`state::TAIL_PROOF_LIFE`).
+const LEAST_GRACE: Duration = Duration::from_secs(360);
+
+/// Longer than an upload is tried (`store_retry_deadline`, three minutes) and the commit behind it.
+const LEAST_SWEEP_AGE: Duration = Duration::from_secs(5 * 60);
+
+fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<(), ConfigError> {
+    let second = Duration::from_secs(1);
+    let durations = [
+        (
+            "maintenance_interval",
+            config.maintenance_interval,
+            second / 10,
+            HOUR,
+        ),
+        (
+            "deletion_grace",
+            config.deletion_grace,
+            LEAST_GRACE,
+            30 * 24 * HOUR,
+        ),
+        (
+            "sweep_interval",
+            config.sweep_interval,
+            10 * second,
+            30 * 24 * HOUR,
+        ),
+        (
+            "sweep_age",
+            config.sweep_age,
+            LEAST_SWEEP_AGE,
+            30 * 24 * HOUR,
+        ),
+        (
+            "compaction_min_age",
+            config.compaction_min_age,
+            Duration::ZERO,
+            24 * HOUR,
+        ),
+        (
+            "compaction_max_wait",
+            config.compaction_max_wait,
+            second,
+            30 * 24 * HOUR,
+        ),
+    ];
+    for (key, found, least, most) in durations {
+        within(sources, key, found, least, most)?;
+    }
+    let target = config.compaction_target;
+    at_least(sources, "compaction_target", target, ByteCount::mib(1))?;
+    at_most(sources, "compaction_target", target, ByteCount::mib(1024))?;
+    if config.compaction_bandwidth.0 > 0 {
+        let bandwidth = config.compaction_bandwidth;
+        at_least(
+            sources,
+            "compaction_bandwidth",
+            bandwidth,
+            ByteCount::kib(64),
+        )?;
     }
     Ok(())
 }
@@ -360,6 +435,7 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
     for (key, number) in [
         ("max_connections", listen.max_connections),
         ("max_connections_per_ip", listen.max_connections_per_ip),
+        ("max_http_connections", listen.max_http_connections),
     ] {
         if number == 0 {
             return Err(sources.conflict(key, "0 would let nobody in".to_owned()));

@@ -24,7 +24,7 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use groups::{ListenConfig, LogConfig, NodeConfig, StoreConfig};
+pub use groups::{ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
 pub use load::{ClientConfig, ConfigFile, ServeConfig, Source, Sources};
 pub use page::settings_page;
 pub use setting::{Group, Setting, Value};

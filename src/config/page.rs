@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Group, ListenConfig, LogConfig, NodeConfig, StoreConfig};
+use super::{Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
 
 /// `docs/settings.md`, made from the settings themselves.
 pub fn settings_page() -> String {
@@ -21,6 +21,7 @@ pub fn settings_page() -> String {
     group::<StoreConfig>(&mut page);
     group::<ListenConfig>(&mut page);
     group::<NodeConfig>(&mut page);
+    group::<MaintenanceConfig>(&mut page);
     group::<LogConfig>(&mut page);
     page
 }

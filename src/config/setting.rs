@@ -52,6 +52,18 @@ impl Value for String {
     }
 }
 
+impl Value for bool {
+    const KIND: &'static str = "on|off";
+
+    fn read(text: &str) -> Result<bool, String> {
+        match text {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err("it is neither on nor off".to_owned()),
+        }
+    }
+}
+
 impl Value for u32 {
     const KIND: &'static str = "NUMBER";
 

@@ -253,6 +253,7 @@ fn no_two_settings_share_a_name() {
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
+        MaintenanceConfig::SETTINGS,
         LogConfig::SETTINGS,
     ];
     for setting in all.into_iter().flatten() {
@@ -268,4 +269,13 @@ fn the_page_of_settings_is_in_step_with_the_code() {
         page == settings_page(),
         "docs/settings.md is out of step; run: cargo run -- settings --markdown > docs/settings.md"
     );
+}
+
+#[test]
+fn what_would_delete_what_is_still_in_use_is_refused() {
+    assert!(serve_error(&[("deletion_grace", "5m 59s")]).contains("deletion_grace"));
+    assert!(serve_error(&[("sweep_age", "299s")]).contains("sweep_age"));
+    assert!(serve_error(&[("background_work", "maybe")]).contains("on nor off"));
+    let config = ServeConfig::load(&sources(&[("background_work", "off")], &[], "")).unwrap();
+    assert!(!config.maintenance.background_work);
 }

@@ -1,29 +1,32 @@
-//! Blocks of objects, cached.
+//! Places of objects, loaded and cached.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::join_all;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
 
+use super::ahead::{Ahead, Reading, RunLoad, Soon};
+use super::error::LoadError;
 use super::metrics::FetchMetrics;
-use crate::state::ObjectRef;
+use super::places::{BLOCK, Key, Place};
+use crate::segment::{ChunkIndex, check_slice};
+use crate::state::{ObjectRef, Slice, SliceIndex};
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
-use crate::types::ByteCount;
-
-/// The length of a block in bytes; the last of an object may be shorter.
-pub const BLOCK: u64 = 1 << 20;
+use crate::types::{ByteCount, Offset, TopicPartition};
 
 /// How much is cached and how much is loaded at once.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
-    /// The bytes of both caches together.
+    /// The bytes of all caches together.
     pub size: ByteCount,
-    /// Loads of recent objects at once.
+    /// Blocks of recent objects that are loaded at once.
     pub tail_loads: usize,
-    /// Loads of old objects at once.
+    /// Blocks of old objects that are loaded at once.
     pub catch_up_loads: usize,
 }
 
@@ -37,61 +40,32 @@ impl Default for CacheOptions {
     }
 }
 
-/// Which block.
-type Key = (ObjectRef, u64);
+/// The indexes of compacted slices take this part of the memory: enough for some hundred slices of 256 MiB.
+const SHARE_OF_INDEXES: u64 = 16;
 
-/// The cache of blocks and the loads that fill it. Cheap to clone.
+/// The caches and the loads that fill them. Cheap to clone.
 #[derive(Clone)]
 pub struct Blocks {
     store: Store,
     metrics: FetchMetrics,
     tail: Pool,
     catch_up: Pool,
+    indexes: Cache<Key, Arc<ChunkIndex>>,
 }
 
 /// A cache with a bound on the loads that fill it at once.
 #[derive(Clone)]
 struct Pool {
     cache: Cache<Key, Bytes>,
+    /// A permit for each block of memory that loads take.
     loads: Arc<Semaphore>,
+    most_permits: u32,
     ahead: Ahead,
 }
 
-/// The blocks that were loaded ahead of their reader and not read yet. Bounded to half of the cache, for all
-/// readers together: more would push each other out before anybody reads them.
-#[derive(Clone)]
-struct Ahead {
-    unread: Arc<Mutex<HashSet<Key>>>,
-    most: usize,
-}
-
-impl Ahead {
-    fn unread(&self) -> MutexGuard<'_, HashSet<Key>> {
-        // Nothing in a critical section panics half-way through a change.
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the block may be loaded ahead; if so it counts until it is read or evicted.
-    fn begin(&self, key: Key) -> bool {
-        let mut unread = self.unread();
-        unread.len() < self.most && unread.insert(key)
-    }
-
-    fn end(&self, key: &Key) {
-        self.unread().remove(key);
-    }
-}
-
-/// The least number of blocks that may be loaded ahead.
-const LEAST_AHEAD: usize = 8;
-
 impl Pool {
     fn new(size: u64, loads: usize) -> Pool {
-        let blocks = usize::try_from(size / BLOCK / 2).unwrap_or(usize::MAX);
-        let ahead = Ahead {
-            unread: Arc::default(),
-            most: blocks.max(LEAST_AHEAD),
-        };
+        let ahead = Ahead::new(size);
         let evicted = ahead.clone();
         let cache = Cache::builder()
             // The default policy admits by frequency and would turn away what was just written.
@@ -100,9 +74,11 @@ impl Pool {
             .max_capacity(size)
             .eviction_listener(move |key: Arc<Key>, _, _| evicted.end(&key))
             .build();
+        let most_permits = u32::try_from(loads.max(1)).unwrap_or(u32::MAX);
         Pool {
             cache,
-            loads: Arc::new(Semaphore::new(loads)),
+            loads: Arc::new(Semaphore::new(most_permits as usize)),
+            most_permits,
             ahead,
         }
     }
@@ -137,33 +113,42 @@ pub fn split(parts: &[Bytes]) -> Vec<Bytes> {
 impl Blocks {
     /// An empty cache over `store`.
     pub fn new(store: Store, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
-        let catch_up = options.size.0 / 2;
-        let tail = options.size.0 - catch_up;
+        let indexes = options.size.0 / SHARE_OF_INDEXES;
+        let catch_up = options.size.0 / 2 - indexes;
+        let tail = options.size.0 - catch_up - indexes;
         Blocks {
             store,
             metrics,
-            tail: Pool::new(tail, options.tail_loads.max(1)),
-            catch_up: Pool::new(catch_up, options.catch_up_loads.max(1)),
+            tail: Pool::new(tail, options.tail_loads),
+            catch_up: Pool::new(catch_up, options.catch_up_loads),
+            indexes: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
+                .weigher(|_: &Key, index: &Arc<ChunkIndex>| {
+                    u32::try_from(index.memory()).unwrap_or(u32::MAX)
+                })
+                .max_capacity(indexes)
+                .build(),
         }
+    }
+
+    fn pool(&self, recent: bool) -> &Pool {
+        if recent { &self.tail } else { &self.catch_up }
     }
 
     /// Puts a whole object that was just written or followed in the cache, as the blocks of [`split`]. Returns
     /// when readers find it.
     pub async fn put(&self, object: ObjectRef, blocks: Vec<Bytes>) {
         for (index, block) in (0..).zip(blocks) {
-            self.tail.cache.insert((object, index), block).await;
+            let key = Place::block(object, index, true).key();
+            self.tail.cache.insert(key, block).await;
         }
         self.note_size();
     }
 
-    /// The block of `object` with this index. `recent` says which pool and cache a load goes to.
-    pub(super) async fn get(
-        &self,
-        object: ObjectRef,
-        index: u64,
-        recent: bool,
-    ) -> Result<Bytes, Arc<StoreError>> {
-        let key = (object, index);
+    /// The bytes of `place`. Of `next`, which the same reader will read right after it, what lies behind it and is
+    /// not there comes with the same request.
+    pub(super) async fn get(&self, place: Place, next: &[Place]) -> Result<Bytes, LoadError> {
+        let key = place.key();
         for pool in [&self.tail, &self.catch_up] {
             if let Some(block) = pool.cache.get(&key).await {
                 pool.ahead.end(&key);
@@ -172,47 +157,167 @@ impl Blocks {
             }
         }
         self.metrics.misses.inc();
-        let pool = if recent { &self.tail } else { &self.catch_up };
-        let block = pool
-            .cache
-            .try_get_with(key, self.load(key, &pool.loads))
-            .await;
-        pool.ahead.end(&key);
+        let pool = self.pool(place.recent);
+        let mut run = vec![place];
+        let is_new = pool.ahead.note(&place);
+        let _reading = Reading::new(&pool.ahead, key);
+        for place in next.iter().take_while(|_| is_new) {
+            let follows = run.last().is_some_and(|last| last.comes_with(place));
+            if !follows || self.is_cached(place) || !pool.ahead.note(place) {
+                break;
+            }
+            run.push(*place);
+        }
+        // What was loaded ahead may be on its way.
+        let coming = match run.len() {
+            1 => pool.ahead.load_of(&key),
+            _ => Some((self.start(run), 0)),
+        };
+        let block = match coming {
+            None => pool.cache.try_get_with(key, self.load_one(place)).await,
+            Some((load, number)) => {
+                let part = self.part_of(load, number, place);
+                pool.cache.try_get_with(key, part).await
+            }
+        };
         self.note_size();
-        block
+        block.map_err(Arc::unwrap_or_clone)
     }
 
-    /// Loads a block that will be wanted, in the background, unless it is there or enough is loaded ahead.
-    pub(super) fn prefetch(&self, object: ObjectRef, index: u64, recent: bool) {
-        let key = (object, index);
-        let pool = if recent { &self.tail } else { &self.catch_up };
-        let cached = self.tail.cache.contains_key(&key) || self.catch_up.cache.contains_key(&key);
-        if cached || !pool.ahead.begin(key) {
-            return;
+    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead.
+    pub(super) fn prefetch(&self, places: impl IntoIterator<Item = Place>, soon: Soon) {
+        let mut run: Vec<Place> = Vec::new();
+        for place in places {
+            if self.is_cached(&place) || !self.pool(place.recent).ahead.begin(&place, soon) {
+                continue;
+            }
+            self.metrics.readahead.inc();
+            if run.last().is_some_and(|last| !last.comes_with(&place)) {
+                drop(self.start(std::mem::take(&mut run)));
+            }
+            run.push(place);
         }
-        self.metrics.readahead.inc();
-        let (blocks, pool) = (self.clone(), pool.clone());
-        tokio::spawn(async move {
-            let load = blocks.load(key, &pool.loads);
-            if pool.cache.try_get_with(key, load).await.is_err() {
-                // Who wants the block meets the error, if it lasts.
-                pool.ahead.end(&key);
+        if !run.is_empty() {
+            drop(self.start(run));
+        }
+    }
+
+    /// Begins the load of places that follow one another; in the background it goes on to its end.
+    fn start(&self, run: Vec<Place>) -> RunLoad {
+        let load = self.load_run(run.clone());
+        if let Some(first) = run.first() {
+            self.pool(first.recent).ahead.is_coming(&run, &load);
+        }
+        self.spawn(self.clone().fill(run, load.clone()));
+        load
+    }
+
+    /// Starts a task that loads something.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.store.options().env.spawn(task);
+    }
+
+    /// Puts what a run brings in the cache.
+    async fn fill(self, run: Vec<Place>, load: RunLoad) {
+        let each = run.iter().enumerate().map(|(number, place)| {
+            let (pool, load) = (self.pool(place.recent), load.clone());
+            let (blocks, key) = (&self, place.key());
+            async move {
+                let part = blocks.part_of(load, number, *place);
+                if pool.cache.try_get_with(key, part).await.is_err() {
+                    // Who wants it meets the error, if it lasts.
+                    pool.ahead.end(&key);
+                }
             }
         });
+        join_all(each).await;
     }
 
-    async fn load(&self, (object, index): Key, loads: &Semaphore) -> Result<Bytes, StoreError> {
-        let _permit = loads.acquire().await;
+    fn is_cached(&self, place: &Place) -> bool {
+        let key = place.key();
+        self.tail.cache.contains_key(&key) || self.catch_up.cache.contains_key(&key)
+    }
+
+    /// The load of places that follow one another.
+    fn load_run(&self, run: Vec<Place>) -> RunLoad {
+        let blocks = self.clone();
+        let load = async move {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                return Ok(Arc::default());
+            };
+            let range = first.start..last.start + last.len;
+            let mut bytes = blocks.load(first.object, range, first.recent).await?;
+            if run.len() == 1 {
+                return Ok(Arc::from([bytes]));
+            }
+            let cut = run.iter().map(|place| {
+                let len = usize::try_from(place.len).unwrap_or(usize::MAX);
+                // Memory of its own, so that what the cache counts is what it holds.
+                Bytes::copy_from_slice(&bytes.split_to(len.min(bytes.len())))
+            });
+            Ok(cut.collect())
+        };
+        load.boxed().shared()
+    }
+
+    async fn part_of(
+        &self,
+        load: RunLoad,
+        number: usize,
+        place: Place,
+    ) -> Result<Bytes, LoadError> {
+        let part = load.await?.get(number).cloned().unwrap_or_default();
+        checked(&place, part)
+    }
+
+    async fn load_one(&self, place: Place) -> Result<Bytes, LoadError> {
+        let range = place.start..place.start + place.len;
+        checked(&place, self.load(place.object, range, place.recent).await?)
+    }
+
+    async fn load(
+        &self,
+        object: ObjectRef,
+        range: Range<u64>,
+        recent: bool,
+    ) -> Result<Bytes, StoreError> {
+        let pool = self.pool(recent);
+        let blocks = (range.end - range.start).div_ceil(BLOCK);
+        let permits = u32::try_from(blocks)
+            .unwrap_or(u32::MAX)
+            .min(pool.most_permits);
+        let _permits = pool.loads.acquire_many(permits).await;
         let (path, kind) = match object {
             ObjectRef::Commit(seq) => (ObjectPath::commit(seq), RequestKind::CommitGet),
             ObjectRef::Segment(id) => (ObjectPath::segment(id), RequestKind::SegmentGet),
         };
-        let start = index * BLOCK;
-        let (bytes, _) = self
-            .store
-            .get_range(&path, start..start + BLOCK, kind)
-            .await?;
+        let (bytes, _) = self.store.get_range(&path, range, kind).await?;
         Ok(bytes)
+    }
+
+    /// The index of a compacted slice of `partition` that begins with the offset `base`.
+    pub(super) async fn index(
+        &self,
+        partition: TopicPartition,
+        base: Offset,
+        slice: &Slice,
+        at: SliceIndex,
+        recent: bool,
+    ) -> Result<Arc<ChunkIndex>, LoadError> {
+        let load = async {
+            let range = at.start..at.start + u64::from(at.len);
+            let bytes = self.load(slice.object, range, recent).await?;
+            let name = name_of(slice.object);
+            let index = ChunkIndex::decode(&name, &bytes).map_err(LoadError::Damaged)?;
+            let range = slice.start..slice.start + slice.len;
+            index
+                .expect(&name, partition, &(base..slice.end), &range)
+                .map_err(LoadError::Damaged)?;
+            Ok(Arc::new(index))
+        };
+        let key = (slice.object, at.start);
+        let index = self.indexes.try_get_with(key, load).await;
+        index.map_err(Arc::unwrap_or_clone)
     }
 
     /// Counts what a reader was given.
@@ -222,9 +327,26 @@ impl Blocks {
     }
 
     fn note_size(&self) {
-        let size = self.tail.cache.weighted_size() + self.catch_up.cache.weighted_size();
+        let size = self.tail.cache.weighted_size()
+            + self.catch_up.cache.weighted_size()
+            + self.indexes.weighted_size();
         self.metrics
             .cached
             .set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+}
+
+fn checked(place: &Place, bytes: Bytes) -> Result<Bytes, LoadError> {
+    if let Some(crc) = place.crc {
+        let range = place.start..place.start + place.len;
+        check_slice(&name_of(place.object), &range, crc, &bytes).map_err(LoadError::Damaged)?;
+    }
+    Ok(bytes)
+}
+
+fn name_of(object: ObjectRef) -> String {
+    match object {
+        ObjectRef::Commit(seq) => ObjectPath::commit(seq).to_string(),
+        ObjectRef::Segment(id) => ObjectPath::segment(id).to_string(),
     }
 }

@@ -1,56 +1,34 @@
 //! From an offset to record batches.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::blocks::{BLOCK, Blocks};
-use crate::segment::{
-    BATCH_HEADER_LEN, BatchError, BatchHeader, Limits, first_record_at_or_after, patch,
-};
-use crate::state::{ObjectRef, Partition, Slice, State};
-use crate::store::StoreError;
+use super::ahead::Soon;
+use super::blocks::Blocks;
+use super::compacted::Compacted;
+use super::error::ReadError;
+use super::places::{BLOCK, Place};
+use super::walk::Walk;
+use crate::segment::{Limits, first_record_at_or_after};
+use crate::state::{Partition, Slice, State};
 use crate::types::{Offset, Timestamp, TopicPartition};
-
-/// The leader epoch of every batch: leaders do not change, for there are none.
-const LEADER_EPOCH: i32 = 0;
 
 /// How long ago a slice of the tail was appended at most.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// How many blocks one read asks for ahead of their turn.
+/// How many places one read asks for ahead of their turn.
 const MAX_PREFETCH: usize = 32;
+
+/// How far beyond the next fetch whoever reads old data in order is read ahead for: a few requests' worth, so that
+/// several are under way.
+const FAR: u64 = 4 << 20;
+
+/// How many compacted slices are read ahead in, which may be small at the end of a partition.
+const MAX_COMPACTED: usize = 8;
 
 /// The most bytes that one batch may decompress to when it is opened.
 const MAX_UNCOMPRESSED: usize = 256 << 20;
-
-/// Why records could not be read.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The store failed. Not found means that the reader's state is old: refresh it and ask again.
-    #[error(transparent)]
-    Store(#[from] Arc<StoreError>),
-    /// The bytes are not what the state says.
-    #[error("{partition} at offset {offset}, in {object:?}: {source}")]
-    Corrupt {
-        /// The partition.
-        partition: TopicPartition,
-        /// The offset at which reading failed.
-        offset: Offset,
-        /// The object.
-        object: ObjectRef,
-        /// What is wrong.
-        source: BatchError,
-    },
-}
-
-impl ReadError {
-    /// Whether an object was not there: the state is to be refreshed.
-    pub fn is_missing_object(&self) -> bool {
-        matches!(self, ReadError::Store(error) if error.is_not_found())
-    }
-}
 
 /// How much to read.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +37,42 @@ pub struct ReadLimits {
     pub max_bytes: usize,
     /// Whether the first batch is returned even if it is larger than `max_bytes` (KIP-74).
     pub at_least_one: bool,
+}
+
+/// What was found: whole batches, as pieces that follow one another.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// Batches that had to be copied, the last piece so far.
+    copied: BytesMut,
+    records: u64,
+}
+
+impl Found {
+    /// Whether a batch of that size is too much, after `more` bytes that are about to be added.
+    pub(super) fn is_full_for(&self, size: usize, more: usize, limits: ReadLimits) -> bool {
+        let before = self.bytes + more;
+        before + size > limits.max_bytes && !(before == 0 && limits.at_least_one)
+    }
+
+    /// How much may be added.
+    pub(super) fn room(&self, limits: ReadLimits) -> u64 {
+        limits.max_bytes.saturating_sub(self.bytes) as u64
+    }
+
+    pub(super) fn push(&mut self, piece: Bytes, records: u64) {
+        self.seal();
+        self.bytes += piece.len();
+        self.records += records;
+        self.pieces.push(piece);
+    }
+
+    fn seal(&mut self) {
+        if !self.copied.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.copied).freeze());
+        }
+    }
 }
 
 /// Reads record batches. Cheap to clone.
@@ -73,8 +87,8 @@ impl Reader {
         Reader { blocks }
     }
 
-    /// Whole batches of `partition`, from the one that holds `offset` on, with their real offsets. Empty at the
-    /// high watermark.
+    /// Whole batches of `partition`, from the one that holds `offset` on or the first after it, with their real offsets,
+    /// as pieces that follow one another. Empty at the high watermark.
     pub async fn read(
         &self,
         state: &State,
@@ -82,33 +96,37 @@ impl Reader {
         partition: &Partition,
         offset: Offset,
         limits: ReadLimits,
-    ) -> Result<Bytes, ReadError> {
+    ) -> Result<Vec<Bytes>, ReadError> {
         // Objects may be many and small: the next are loaded while one is read.
         let mut ahead = wanted_blocks(state, partition, offset, limits.max_bytes);
-        for (object, index, recent) in ahead.by_ref().take(MAX_PREFETCH) {
-            self.blocks.prefetch(object, index, recent);
-        }
-        let mut records = BytesMut::new();
-        let mut count = 0;
+        self.blocks
+            .prefetch(ahead.by_ref().take(MAX_PREFETCH), Soon::Next);
+        let mut found = Found::default();
         'slices: for (base, slice) in partition.slices_from(offset) {
-            if let Some((object, index, recent)) = ahead.next() {
-                self.blocks.prefetch(object, index, recent);
+            self.blocks.prefetch(ahead.next(), Soon::Next);
+            let recent = is_recent(state, slice);
+            if let Some(compacted) = Compacted::of(&self.blocks, id, base, slice, recent) {
+                if compacted.read(offset, limits, &mut found).await? {
+                    break 'slices;
+                }
+                continue;
             }
-            let mut walk = Walk::new(self, state, id, base, slice);
+            let mut walk = Walk::new(&self.blocks, id, base, slice, recent);
             while let Some(batch) = walk.next().await? {
                 if batch.end <= offset {
                     continue;
                 }
-                let over = records.len() + batch.header.size > limits.max_bytes;
-                if over && !(records.is_empty() && limits.at_least_one) {
+                if found.is_full_for(batch.header.size, 0, limits) {
                     break 'slices;
                 }
-                walk.copy(&batch, &mut records).await?;
-                count += batch.end.since(batch.base);
+                walk.copy(&batch, &mut found.copied).await?;
+                found.bytes += batch.header.size;
+                found.records += batch.end.since(batch.base);
             }
         }
-        self.blocks.note_read(count, records.len());
-        Ok(records.freeze())
+        found.seal();
+        self.blocks.note_read(found.records, found.bytes);
+        Ok(found.pieces)
     }
 
     /// The first record, in offset order, whose timestamp is not before `target`, and its timestamp.
@@ -122,45 +140,100 @@ impl Reader {
         let log_start = partition.log_start();
         let slices = partition.slices_from(log_start);
         for (base, slice) in slices.filter(|(_, slice)| slice.max_timestamp >= target) {
-            let mut walk = Walk::new(self, state, id, base, slice);
+            let recent = is_recent(state, slice);
+            if let Some(compacted) = Compacted::of(&self.blocks, id, base, slice, recent) {
+                let found = compacted.find_by_time(log_start, target).await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                continue;
+            }
+            let mut walk = Walk::new(&self.blocks, id, base, slice, recent);
             while let Some(batch) = walk.next().await? {
                 if batch.end <= log_start || batch.header.max_timestamp < target {
                     continue;
                 }
                 let mut bytes = BytesMut::new();
                 walk.copy(&batch, &mut bytes).await?;
-                let from = i32::try_from(log_start.since(batch.base)).unwrap_or(i32::MAX);
-                let limits = Limits {
-                    max_uncompressed: MAX_UNCOMPRESSED,
-                };
-                let found = first_record_at_or_after(&bytes.freeze(), target, from, limits);
-                if let Some((delta, timestamp)) = found.map_err(|e| walk.corrupt(batch.base, e))? {
-                    let delta = u64::try_from(delta).unwrap_or(0);
-                    return Ok(Some((batch.base.advance(delta), timestamp)));
+                let found = record_by_time(&bytes, batch.base, log_start, target);
+                if let Some(found) = found.map_err(|e| walk.corrupt(batch.base, e))? {
+                    return Ok(Some(found));
                 }
             }
         }
         Ok(None)
     }
 
-    /// Asks for the blocks that a read of `bytes` from `offset` will want, so that they are loaded side by side.
-    /// A reader at the tail finds all of them cached.
-    pub fn read_ahead(&self, state: &State, partition: &Partition, offset: Offset, bytes: usize) {
+    /// Asks for what a read of `bytes` from `offset` will want, so that it is loaded side by side; and if `further`, for
+    /// what the reads after it will want. A reader at the tail finds all of it cached.
+    pub fn read_ahead(
+        &self,
+        state: &State,
+        id: TopicPartition,
+        partition: &Partition,
+        offset: Offset,
+        bytes: usize,
+        further: bool,
+    ) {
+        let bytes = if further {
+            bytes.saturating_mul(2)
+        } else {
+            bytes
+        };
         let blocks = wanted_blocks(state, partition, offset, bytes);
-        for (object, index, recent) in blocks.take(MAX_PREFETCH) {
-            self.blocks.prefetch(object, index, recent);
+        self.blocks.prefetch(blocks.take(MAX_PREFETCH), Soon::Next);
+        let slices = partition.slices_from(offset).take(MAX_COMPACTED);
+        let slices: Vec<_> = slices
+            .take_while(|(_, slice)| slice.index.is_some())
+            .map(|(base, slice)| (base, *slice, is_recent(state, slice)))
+            .collect();
+        if slices.is_empty() {
+            return;
         }
+        // Where the offset is in a compacted slice is in its index, which may have to be loaded.
+        let blocks = self.blocks.clone();
+        self.blocks.spawn(async move {
+            let mut soon = bytes as u64;
+            let mut far = if further { soon + FAR } else { soon };
+            for (base, slice, recent) in slices {
+                if let Some(compacted) = Compacted::of(&blocks, id, base, &slice, recent) {
+                    let left = compacted.read_ahead(offset, soon, far).await;
+                    (soon, far) = (soon.saturating_sub(left), far.saturating_sub(left));
+                }
+                if far == 0 {
+                    break;
+                }
+            }
+        });
     }
 }
 
-/// The blocks that a read of `bytes` from `offset` wants, in order, and whether they are recent. Each is named
-/// once for all the slices in a row that lie in it.
+/// The first record of a batch that begins at `base`, from `log_start` on, whose timestamp is not before `target`.
+pub(super) fn record_by_time(
+    batch: &[u8],
+    base: Offset,
+    log_start: Offset,
+    target: Timestamp,
+) -> Result<Option<(Offset, Timestamp)>, crate::segment::BatchError> {
+    let from = i32::try_from(log_start.since(base)).unwrap_or(i32::MAX);
+    let limits = Limits {
+        max_uncompressed: MAX_UNCOMPRESSED,
+    };
+    let found = first_record_at_or_after(batch, target, from, limits)?;
+    Ok(found.map(|(delta, timestamp)| {
+        let delta = u64::try_from(delta).unwrap_or(0);
+        (base.advance(delta), timestamp)
+    }))
+}
+
+/// The blocks that a read of `bytes` from `offset` wants, in order. Each is named once for all the slices in a row that
+/// lie in it. Compacted slices have chunks instead, which their index tells.
 fn wanted_blocks(
     state: &State,
     partition: &Partition,
     offset: Offset,
     bytes: usize,
-) -> impl Iterator<Item = (ObjectRef, u64, bool)> {
+) -> impl Iterator<Item = Place> {
     let mut before = 0;
     let mut last = None;
     partition
@@ -170,143 +243,16 @@ fn wanted_blocks(
             before += slice.len;
             wanted
         })
+        .filter(|(_, slice)| slice.index.is_none())
         .flat_map(move |(_, slice)| {
             let recent = is_recent(state, slice);
             let end = (slice.start + slice.len).div_ceil(BLOCK);
-            (slice.start / BLOCK..end).map(move |index| (slice.object, index, recent))
+            (slice.start / BLOCK..end).map(move |index| Place::block(slice.object, index, recent))
         })
-        .filter(move |(object, index, _)| {
-            last.replace((*object, *index)) != Some((*object, *index))
-        })
+        .filter(move |place| last.replace(place.key()) != Some(place.key()))
 }
 
 /// Whether a slice is of the tail: then its loads must not wait for those of readers who catch up.
 fn is_recent(state: &State, slice: &Slice) -> bool {
     slice.appended_at.after(RECENT) >= state.time()
-}
-
-/// A walk over the batches of one slice.
-struct Walk<'a> {
-    reader: &'a Reader,
-    id: TopicPartition,
-    slice: &'a Slice,
-    recent: bool,
-    /// The position in the object and the offset of the next batch.
-    at: u64,
-    next: Offset,
-    /// The block last read, since most batches lie in the same as the one before.
-    block: Option<(u64, Bytes)>,
-}
-
-/// A batch of a slice.
-struct FoundBatch {
-    header: BatchHeader,
-    at: u64,
-    base: Offset,
-    end: Offset,
-}
-
-impl<'a> Walk<'a> {
-    fn new(
-        reader: &'a Reader,
-        state: &State,
-        id: TopicPartition,
-        base: Offset,
-        slice: &'a Slice,
-    ) -> Walk<'a> {
-        let recent = is_recent(state, slice);
-        Walk {
-            reader,
-            id,
-            slice,
-            recent,
-            at: slice.start,
-            next: base,
-            block: None,
-        }
-    }
-
-    /// The next batch's header, or `None` behind the last.
-    async fn next(&mut self) -> Result<Option<FoundBatch>, ReadError> {
-        let left = self.slice.start + self.slice.len - self.at;
-        if left == 0 {
-            return Ok(None);
-        }
-        let (at, base) = (self.at, self.next);
-        let mut head = BytesMut::with_capacity(BATCH_HEADER_LEN);
-        self.append(at, (BATCH_HEADER_LEN as u64).min(left), &mut head)
-            .await?;
-        let header = BatchHeader::parse(&head).map_err(|e| self.corrupt(base, e))?;
-        let size = header.size as u64;
-        if size > left {
-            let found = usize::try_from(left).unwrap_or(usize::MAX);
-            let error = BatchError::Truncated {
-                needed: header.size,
-                found,
-            };
-            return Err(self.corrupt(base, error));
-        }
-        let end = base.advance(u64::try_from(header.last_offset_delta).unwrap_or(0) + 1);
-        self.at += size;
-        self.next = end;
-        Ok(Some(FoundBatch {
-            header,
-            at,
-            base,
-            end,
-        }))
-    }
-
-    /// Appends the batch to `records`, checked and with its real offset.
-    async fn copy(&mut self, batch: &FoundBatch, records: &mut BytesMut) -> Result<(), ReadError> {
-        let start = records.len();
-        records.reserve(batch.header.size);
-        self.append(batch.at, batch.header.size as u64, records)
-            .await?;
-        let copied = records.get_mut(start..).unwrap_or_default();
-        batch
-            .header
-            .check_crc(copied)
-            .and_then(|()| patch(copied, batch.base, LEADER_EPOCH))
-            .map_err(|error| self.corrupt(batch.base, error))
-    }
-
-    /// Appends `len` bytes of the object from `at` to `bytes`.
-    async fn append(&mut self, at: u64, len: u64, bytes: &mut BytesMut) -> Result<(), ReadError> {
-        let end = at + len;
-        let mut at = at;
-        while at < end {
-            let index = at / BLOCK;
-            let block = match &self.block {
-                Some((known, block)) if *known == index => block,
-                _ => {
-                    let blocks = &self.reader.blocks;
-                    let block = blocks.get(self.slice.object, index, self.recent).await?;
-                    &self.block.insert((index, block)).1
-                }
-            };
-            let from = (at % BLOCK) as usize;
-            let to = (end - index * BLOCK).min(BLOCK) as usize;
-            let Some(part) = block
-                .get(from..to.min(block.len()))
-                .filter(|part| !part.is_empty())
-            else {
-                // The object ends before the slice does.
-                let (needed, found) = (to, block.len());
-                return Err(self.corrupt(self.next, BatchError::Truncated { needed, found }));
-            };
-            bytes.extend_from_slice(part);
-            at += part.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn corrupt(&self, offset: Offset, source: BatchError) -> ReadError {
-        ReadError::Corrupt {
-            partition: self.id,
-            offset,
-            object: self.slice.object,
-            source,
-        }
-    }
 }

@@ -1,3 +1,5 @@
+mod compacted;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};

@@ -50,14 +50,24 @@ impl ObjectBuilder {
         self.data_len
     }
 
-    /// The object as parts that follow one another: header and head in one, then the data as it was
-    /// pushed, then the tail. Only head and tail are copied.
+    /// Appends `len` bytes whose checksum is `crc` to the data section, without having them: for who writes the data
+    /// elsewhere and needs the header in the end, from [`ObjectBuilder::frame`].
+    pub fn note(&mut self, crc: u32, len: usize) {
+        self.data_len += len as u64;
+        self.data_crc = crc32c::crc32c_combine(self.data_crc, crc, len);
+    }
+
+    /// The header of an object with an empty head, this data and `tail`.
     ///
     /// Fails when a section is longer than its maximum.
-    pub fn finish(self, head: &[u8], tail: &[u8]) -> Result<Vec<Bytes>, FormatError> {
+    pub fn frame(&self, tail: &[u8]) -> Result<[u8; HEADER_LEN as usize], FormatError> {
+        Ok(self.header(&[], tail)?.encode())
+    }
+
+    fn header(&self, head: &[u8], tail: &[u8]) -> Result<ObjectHeader, FormatError> {
         let object = format!("a new {}", self.kind);
         check_length(&object, Section::Data, self.data_len, MAX_DATA_LEN)?;
-        let header = ObjectHeader {
+        Ok(ObjectHeader {
             kind: self.kind,
             version: self.kind.newest_version(),
             head_len: short_length(&object, Section::Head, head, MAX_HEAD_LEN)?,
@@ -66,7 +76,15 @@ impl ObjectBuilder {
             tail_crc: crc32c::crc32c(tail),
             data_len: self.data_len,
             data_crc: self.data_crc,
-        };
+        })
+    }
+
+    /// The object as parts that follow one another: header and head in one, then the data as it was
+    /// pushed, then the tail. Only head and tail are copied.
+    ///
+    /// Fails when a section is longer than its maximum.
+    pub fn finish(self, head: &[u8], tail: &[u8]) -> Result<Vec<Bytes>, FormatError> {
+        let header = self.header(head, tail)?;
         let mut first = BytesMut::with_capacity(HEADER_LEN as usize + head.len());
         first.extend_from_slice(&header.encode());
         first.extend_from_slice(head);

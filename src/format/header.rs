@@ -31,15 +31,18 @@ pub enum ObjectKind {
     Segment,
     /// The mark that the manifest is truncated up to a seq.
     Boundary,
+    /// A segment of few partitions whose batches carry their real offsets, with a sparse index for each slice.
+    Compacted,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [ObjectKind; 4] = [
+    pub const ALL: [ObjectKind; 5] = [
         ObjectKind::Commit,
         ObjectKind::Snapshot,
         ObjectKind::Segment,
         ObjectKind::Boundary,
+        ObjectKind::Compacted,
     ];
 
     /// The number of the kind in the header.
@@ -49,6 +52,7 @@ impl ObjectKind {
             ObjectKind::Snapshot => 2,
             ObjectKind::Segment => 3,
             ObjectKind::Boundary => 4,
+            ObjectKind::Compacted => 5,
         }
     }
 
@@ -64,7 +68,10 @@ impl ObjectKind {
     pub const fn newest_version(self) -> u16 {
         match self {
             ObjectKind::Snapshot => 2,
-            ObjectKind::Commit | ObjectKind::Segment | ObjectKind::Boundary => 1,
+            ObjectKind::Commit
+            | ObjectKind::Segment
+            | ObjectKind::Boundary
+            | ObjectKind::Compacted => 1,
         }
     }
 }
@@ -76,6 +83,7 @@ impl fmt::Display for ObjectKind {
             ObjectKind::Snapshot => "snapshot",
             ObjectKind::Segment => "segment",
             ObjectKind::Boundary => "boundary",
+            ObjectKind::Compacted => "compacted segment",
         })
     }
 }
@@ -243,6 +251,11 @@ impl ObjectHeader {
         let data = self.data_range();
         let within = in_data.start <= in_data.end && in_data.end <= self.data_len;
         within.then(|| data.start + in_data.start..data.start + in_data.end)
+    }
+
+    /// The CRC32C that the data section must have, for whoever reads it in pieces.
+    pub fn data_crc(&self) -> u32 {
+        self.data_crc
     }
 
     /// Checks the bytes of the whole data section.

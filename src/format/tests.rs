@@ -25,7 +25,7 @@ fn with_header(object: &[u8], at: usize, bytes: &[u8]) -> Bytes {
 }
 
 /// One object of each kind as version 1 was written. These files never change.
-const VERSION_1: [(ObjectKind, &[u8]); 4] = [
+const VERSION_1: [(ObjectKind, &[u8]); 5] = [
     (
         ObjectKind::Commit,
         include_bytes!("../../tests/fixtures/formats/commit.1"),
@@ -42,6 +42,10 @@ const VERSION_1: [(ObjectKind, &[u8]); 4] = [
         ObjectKind::Boundary,
         include_bytes!("../../tests/fixtures/formats/boundary.1"),
     ),
+    (
+        ObjectKind::Compacted,
+        include_bytes!("../../tests/fixtures/formats/compacted.1"),
+    ),
 ];
 
 #[test]
@@ -50,7 +54,7 @@ fn version_1_of_every_kind_is_read_for_ever() {
         let found = Object::decode_as("fixture", kind, &Bytes::from_static(fixture)).unwrap();
         assert_eq!((found.header.kind(), found.header.version()), (kind, 1));
         assert_eq!(found.header.object_len(), fixture.len() as u64);
-        if kind != ObjectKind::Segment {
+        if !matches!(kind, ObjectKind::Segment | ObjectKind::Compacted) {
             assert_eq!(found.head, format!("the head of a {kind}"));
             assert_eq!(found.data, format!("the data of a {kind}"));
             assert_eq!(found.tail, "");

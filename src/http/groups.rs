@@ -87,8 +87,8 @@ impl GroupMetrics {
                     && let Some(found) = topic.partition(partition.partition)
                 {
                     let from = committed.offset.max(found.log_start());
-                    *by_topic.entry(topic.name().as_str()).or_default() +=
-                        found.high_watermark().since(from);
+                    let lag = by_topic.entry(topic.name().as_str()).or_default();
+                    *lag = lag.saturating_add(found.high_watermark().since(from));
                 }
             }
             for (topic, lag) in by_topic {

@@ -7,8 +7,8 @@
 //! It never reads a store, never changes anything and never judges twice: whoever needs an invariant checked calls
 //! the predicate here, and nobody spells it again elsewhere.
 
-mod at_rest;
-mod history;
+pub mod at_rest;
+pub mod history;
 
 use std::fmt;
 

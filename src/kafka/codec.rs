@@ -155,7 +155,7 @@ pub(crate) fn finish(frame: &mut BytesMut, more: usize) -> Result<(), String> {
 }
 
 /// Runs an expression with `$R` standing for the request type of an API.
-#[cfg(test)]
+#[cfg(any(test, doc, feature = "fuzzing"))]
 macro_rules! with_request_type {
     ($api:expr, $R:ident => $body:expr, else $other:expr) => {
         $crate::kafka::codec::with_request_type!(@ $api, $R, $body, $other,
@@ -184,7 +184,7 @@ macro_rules! with_request_type {
         }
     };
 }
-#[cfg(test)]
+#[cfg(any(test, doc, feature = "fuzzing"))]
 pub(crate) use with_request_type;
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub(crate) enum Refused {
 /// Other requests than Produce are small and full of small things; a Produce is large and nearly all of it
 /// is records, which the decoded form only refers to.
 pub(crate) fn memory_limit(key: i16, size: usize) -> usize {
-    const ALLOWANCE: usize = 4096;
+    const ALLOWANCE: usize = 16 << 10;
     let (times, most) = if key == ApiKey::Produce as i16 {
         (2, 1 << 20)
     } else {
@@ -175,9 +175,11 @@ pub(crate) fn check_header(header_version: i16, frame: &[u8]) -> Result<usize, R
     Ok(walk.at)
 }
 
-/// What a decoded value takes in memory: the codec's `StrBytes` and `Bytes` are four words, its vectors
-/// and maps three, and a map's entry is less than this.
-const TAG_MEMORY: usize = 96;
+/// What an unknown tagged field takes in memory: the codec keeps it in a map, whose nodes are at least half full ...
+const TAG_MEMORY: usize = 104;
+
+/// ... but for the first of a struct, which has a node for eleven to itself.
+const TAGS_MEMORY: usize = 416;
 
 struct Walk<'a> {
     body: &'a [u8],
@@ -243,6 +245,7 @@ impl Walk<'_> {
     /// The tagged fields at the end of a struct (KIP-482).
     fn tags(&mut self, known: &[Field]) -> Result<(), Refused> {
         let count = self.varint()?;
+        let mut unknown = false;
         for _ in 0..count {
             let at = self.at;
             let tag = self.varint()?;
@@ -263,7 +266,12 @@ impl Walk<'_> {
                 .find(|field| field.tag == Some(tag) && field.versions.contains(self.version));
             match field {
                 Some(field) => self.field(&field.kind, field.nullable)?,
-                None => self.at = end,
+                None => {
+                    if !std::mem::replace(&mut unknown, true) {
+                        self.remember(TAGS_MEMORY)?;
+                    }
+                    self.at = end;
+                }
             }
             if self.at != end {
                 return Err(Refused::Tag { at, tag });

@@ -36,6 +36,8 @@
 mod codec;
 mod connection;
 mod errors;
+#[cfg(any(test, doc, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod guard;
 mod handlers;
 mod metrics;
@@ -90,7 +92,6 @@ async fn converse<R, W>(
     R: tokio::io::AsyncRead + Unpin,
     W: tokio::io::AsyncWrite + Unpin,
 {
-    let _presence = shared.broker.client_arrived();
     let client = service::Client::new(peer);
     let service = KafkaService::new(Arc::clone(&shared), client.clone());
     let limits = shared.options.connection();
@@ -108,6 +109,16 @@ async fn converse<R, W>(
         let about = client.describe();
         tracing::warn!(peer, client = about, %why, "closed a Kafka connection");
     }
+}
+
+/// A made-up body, out of the guard's table, for [`crate::fuzz`].
+#[cfg(test)]
+pub(crate) fn made_up(
+    api: kafka_protocol::messages::ApiKey,
+    version: i16,
+    choices: &[u8],
+) -> Vec<u8> {
+    guard::tests::Maker::make(api, version, choices).out
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ use super::*;
 mod data;
 mod everything;
 mod groups;
+mod hostile;
 mod limits;
+mod policies;
 mod topics;
 
 /// The wall time at which tests begin.

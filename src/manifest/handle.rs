@@ -1,12 +1,18 @@
 //! What everybody else holds of the manifest.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::known::{Known, Marks};
+use super::published::States;
+use super::truncated::Proof;
+use crate::env::Env;
+use crate::mutants::{self, Mutant};
 use crate::state::State;
 use crate::state::op::{Op, Outcome};
 use crate::types::Seq;
@@ -84,23 +90,42 @@ pub(super) struct Question {
 
 pub(super) struct Shared {
     pub(super) mailbox: mpsc::Sender<Message>,
-    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) states: States,
     pub(super) nudged: Notify,
     pub(super) followers: AtomicUsize,
     pub(super) contended: AtomicBool,
     pub(super) source: OnceLock<Arc<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
+    /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
+    pub(super) proven: AtomicU64,
+    /// What this node has known for how long.
+    pub(super) marks: Mutex<Marks>,
 }
 
 impl Manifest {
     /// The state as far as this node has folded the log.
     pub fn state(&self) -> Arc<State> {
-        self.shared.state.borrow().clone()
+        self.shared.states.latest()
     }
 
     /// The state, with a wake-up at each commit folded.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<State>> {
-        self.shared.state.clone()
+    pub fn subscribe(&self) -> States {
+        self.shared.states.clone()
+    }
+
+    /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed
+    /// out while the proof holds.
+    pub fn proof(&self) -> Proof {
+        Proof(Duration::from_millis(
+            self.shared.proven.load(Ordering::Acquire),
+        ))
+    }
+
+    /// What this node has itself known for `age`, by the boot-time clock.
+    pub fn known_for(&self, age: Duration, env: &Env) -> Known {
+        let mut marks = self.shared.marks();
+        marks.note(env.boot(), &self.state());
+        marks.for_at_least(age, env.boot())
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
@@ -112,6 +137,9 @@ impl Manifest {
     /// The same for a caller who has time until `due`: a commit of this node, or a probe for somebody else or
     /// for the timer, may show the tail meanwhile, and then this costs no request of its own.
     pub async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Stopped> {
+        if mutants::on(Mutant::FreshWithoutProbe) {
+            return Ok(self.state());
+        }
         let (reply, state) = oneshot::channel();
         let since = Instant::now();
         self.send(Message::Fresh(Question { since, due, reply }))
@@ -183,6 +211,13 @@ impl Manifest {
 
     fn why_stopped(&self) -> Stopped {
         self.stopped().unwrap_or(Stopped::Stopping)
+    }
+}
+
+impl Shared {
+    pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
+        // Nothing in a critical section panics half-way through a change.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

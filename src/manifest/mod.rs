@@ -41,10 +41,12 @@
 mod commit;
 mod follow;
 mod handle;
+mod known;
 mod log;
 mod metrics;
 mod object;
 mod open;
+mod published;
 mod snapshot;
 mod tail;
 mod truncated;
@@ -57,7 +59,10 @@ mod tests;
 mod truncation_tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open};
+pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
+pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};
+pub use truncated::Proof;

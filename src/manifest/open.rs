@@ -1,18 +1,20 @@
 //! Starting: which cluster this is, and its state from the newest snapshot and the log after it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::handle::{Manifest, Shared, Stopped};
 use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
+use super::published::publish;
 use super::tail::{Tail, WriteThrough};
+use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::State;
 use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
@@ -93,18 +95,23 @@ pub async fn open(
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let cluster = open_cluster(&store, &env).await?;
-    let trusted = env.boot();
+    let began = Moment {
+        at: Instant::now(),
+        boot: env.boot(),
+    };
     let state = newest_snapshot(&store).await?;
-    let (published, receiver) = watch::channel(Arc::new(state.clone()));
+    let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
         mailbox: sender,
-        state: receiver,
+        states,
         nudged: Notify::new(),
         followers: AtomicUsize::new(0),
         contended: AtomicBool::new(false),
         source: OnceLock::new(),
         stopped: OnceLock::new(),
+        proven: AtomicU64::new(0),
+        marks: Mutex::default(),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -124,8 +131,9 @@ pub async fn open(
         manifest: manifest.clone(),
         waiting: VecDeque::new(),
         asking: Vec::new(),
-        proven: Instant::now(),
-        trusted,
+        // Not shown yet: reading to the end will.
+        proven: began,
+        trusted: began.boot,
         looked: Instant::now(),
         last_commit: None,
         rest,
@@ -133,6 +141,7 @@ pub async fn open(
         snapshots: Arc::new(Semaphore::new(1)),
     };
     tail.read_to_the_end().await?;
+    tail.publish_proof();
     Ok((manifest, tail, cluster))
 }
 
@@ -160,7 +169,11 @@ async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
     }
 }
 
-fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
+/// Reads the content of `cluster.json`.
+///
+/// # Errors
+/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
+pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
     let cluster: Cluster =
         serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
     if cluster.layout_version > LAYOUT_VERSION {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,8 @@ use super::handle::{Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
+use super::published::Publisher;
+use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Folded, State};
 use crate::store::Store;
@@ -33,7 +35,7 @@ pub struct Tail {
     /// How many commits this run has made.
     pub(super) counter: u64,
     pub(super) state: State,
-    pub(super) published: watch::Sender<Arc<State>>,
+    pub(super) published: Publisher,
     pub(super) mailbox: mpsc::Receiver<Message>,
     pub(super) manifest: Manifest,
     /// Handed in, not yet in a commit.
@@ -41,7 +43,7 @@ pub struct Tail {
     /// Those who wait for a fresh state.
     pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
-    pub(super) proven: Instant,
+    pub(super) proven: Moment,
     /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
     /// newest. See `truncated.rs`.
     pub(super) trusted: Duration,
@@ -139,7 +141,9 @@ impl Tail {
                 None => std::future::pending().await,
             }
         };
+        // In this order, and not in one drawn by lot: a simulation repeats itself.
         tokio::select! {
+            biased;
             message = self.mailbox.recv() => {
                 if let Some(message) = message {
                     self.take(message);
@@ -156,12 +160,12 @@ impl Tail {
         let begun = self
             .last_commit
             .map(|begun| begun + self.options.commit_interval);
-        begun.unwrap_or(self.proven)
+        begun.unwrap_or(self.proven.at)
     }
 
     /// When the follower looks again.
     fn probe_due(&self) -> Instant {
-        self.proven.max(self.looked) + self.rest
+        self.proven.at.max(self.looked) + self.rest
     }
 
     /// Whether somebody needs a proof that has not come by itself.
@@ -173,13 +177,14 @@ impl Tail {
         self.manifest.shared.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// Answers those who asked before the moment of the last proof.
+    /// Makes the last proof known, and answers those who asked before it.
     fn answer_fresh(&mut self) {
+        self.publish_proof();
         if self.asking.is_empty() {
             return;
         }
-        let state = self.published.borrow().clone();
-        let proven = self.proven;
+        let state = self.published.latest();
+        let proven = self.proven.at;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)
@@ -202,7 +207,9 @@ impl Tail {
         self.metrics
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
-        self.published.send_replace(Arc::new(self.state.clone()));
+        self.published.send(self.state.clone());
+        let now = self.env.boot();
+        self.manifest.shared.marks().note(now, &self.state);
         folded
     }
 

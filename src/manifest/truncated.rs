@@ -13,14 +13,19 @@
 //! be seen by anybody, or long ago, before it slept: its waiters are told that the outcome is unknown.
 //!
 //! The age of a proof counts by the boot-time clock: a machine that is suspended does not stop it.
+//!
+//! The records in a commit are read by its name as well, by a state that may be old. A name in it that was deleted may be
+//! taken, too; so who reads by a state checks [`Proof`] when the bytes have come, and reads again by a newer state if it is
+//! too old. A proof that came during the read does not count: it is of another state.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Duration, Instant};
 
 use super::handle::Stopped;
 use super::open::{OpenError, newest_snapshot};
 use super::tail::Tail;
+use crate::env::Env;
 use crate::state::TAIL_PROOF_LIFE;
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 
@@ -29,6 +34,22 @@ use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 pub(super) struct Moment {
     pub(super) at: Instant,
     pub(super) boot: Duration,
+}
+
+/// When it was last shown, by the boot-time clock, that a state is the newest. See [`Manifest::proof`](super::Manifest::proof).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof(pub(super) Duration);
+
+impl Proof {
+    /// The proof of a state that was asked for at this moment ([`Manifest::fresh`](super::Manifest::fresh)).
+    pub fn begun_now(env: &Env) -> Proof {
+        Proof(env.boot())
+    }
+
+    /// Whether what was read by a state of this proof may be handed out now.
+    pub fn holds(self, env: &Env) -> bool {
+        env.boot().saturating_sub(self.0) <= TAIL_PROOF_LIFE
+    }
 }
 
 impl Tail {
@@ -42,8 +63,20 @@ impl Tail {
 
     /// A request sent at that moment showed that nothing stood at the next seq.
     pub(super) fn note_proof(&mut self, sent: Moment) {
-        self.proven = self.proven.max(sent.at);
+        if self.proven.at < sent.at {
+            self.proven = sent;
+        }
         self.trusted = self.trusted.max(sent.boot);
+    }
+
+    /// Lets readers know how old the proof of the published state is. After the state is published, never before: who
+    /// reads the proof and then takes the state must not get an older state than the proof is of.
+    pub(super) fn publish_proof(&self) {
+        let millis = u64::try_from(self.proven.boot.as_millis()).unwrap_or(u64::MAX);
+        self.manifest
+            .shared
+            .proven
+            .fetch_max(millis, Ordering::Release);
     }
 
     /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated
@@ -93,7 +126,7 @@ impl Tail {
                     self.metrics.started_over.inc();
                     self.state = state;
                     self.trusted = listed.boot;
-                    self.published.send_replace(Arc::new(self.state.clone()));
+                    self.published.send(self.state.clone());
                     return Ok(());
                 }
                 Ok(state) => {

@@ -4,6 +4,7 @@ use prometheus_client::registry::Registry;
 
 use crate::fetch::FetchMetrics;
 use crate::ingest::IngestMetrics;
+use crate::maintain::MaintenanceMetrics;
 use crate::manifest::ManifestMetrics;
 use crate::store::StoreMetrics;
 
@@ -14,6 +15,7 @@ pub struct NodeMetrics {
     pub(super) manifest: ManifestMetrics,
     pub(super) ingest: IngestMetrics,
     pub(super) fetch: FetchMetrics,
+    pub(super) maintenance: MaintenanceMetrics,
 }
 
 impl NodeMetrics {
@@ -24,6 +26,12 @@ impl NodeMetrics {
             manifest: ManifestMetrics::register(registry),
             ingest: IngestMetrics::register(registry),
             fetch: FetchMetrics::register(registry),
+            maintenance: MaintenanceMetrics::register(registry),
         }
+    }
+
+    /// Those of background work.
+    pub fn maintenance(&self) -> &MaintenanceMetrics {
+        &self.maintenance
     }
 }

@@ -7,6 +7,7 @@ use crate::config::{NodeConfig, StoreConfig};
 use crate::env::Env;
 use crate::fetch::CacheOptions;
 use crate::ingest::IngestOptions;
+use crate::maintain::MaintenanceOptions;
 use crate::manifest::ManifestOptions;
 use crate::store::{InvalidStoreUrl, StoreOptions, StoreUrl};
 
@@ -35,6 +36,8 @@ pub struct NodeOptions {
     pub cache: CacheOptions,
     /// How operations behave.
     pub broker: BrokerSettings,
+    /// How background work behaves; `None` leaves it to other nodes.
+    pub maintenance: Option<MaintenanceOptions>,
     /// Whether the store is checked at start.
     pub check_store: bool,
 }
@@ -63,6 +66,7 @@ impl NodeOptions {
             ingest: IngestOptions::default(),
             cache: CacheOptions::default(),
             broker: BrokerSettings::default(),
+            maintenance: None,
             check_store: false,
         }
     }
@@ -80,6 +84,7 @@ impl NodeOptions {
         let mut options = NodeOptions::new(store.store.parse()?, env);
         options.store.connect_timeout = store.store_connect_timeout;
         options.store.request_timeout = store.store_request_timeout;
+        options.store.log_timeout = store.store_log_timeout;
         options.store.retry.deadline = store.store_retry_deadline;
         options.store.max_requests = as_usize(store.store_max_requests);
         if let Some(interval) = node.commit_interval {
@@ -96,6 +101,7 @@ impl NodeOptions {
         };
         options.cache.size = node.cache;
         options.broker.node_lease = node.node_lease;
+        options.broker.max_partitions = node.max_partitions.into();
         Ok(options)
     }
 }

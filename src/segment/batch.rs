@@ -198,6 +198,21 @@ impl BatchHeader {
             .advance(u64::try_from(self.last_offset_delta).unwrap_or(0) + 1)
     }
 
+    /// Checks that a batch which carries its real offset lies within `offsets`.
+    pub fn check_offsets(&self, offsets: &Range<Offset>) -> Result<(), BatchError> {
+        let (found, end) = (self.base_offset, self.next_offset());
+        if found >= offsets.start && end <= offsets.end && self.last_offset_delta >= 0 {
+            return Ok(());
+        }
+        let (least, most) = (offsets.start, offsets.end);
+        Err(BatchError::Misplaced {
+            found,
+            end,
+            least,
+            most,
+        })
+    }
+
     /// The sequence of the last record, or -1 without a base sequence. Sequences wrap to 0 after
     /// `i32::MAX`.
     pub fn last_sequence(&self) -> i32 {

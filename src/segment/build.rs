@@ -192,7 +192,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), BuildError> 
 }
 
 /// Writes a zigzag varint. One of 32 bits and one of 64 bits look the same.
-fn put_varlong(out: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut rest = (value << 1).cast_unsigned() ^ (value >> 63).cast_unsigned();
     while rest >= 0x80 {
         out.push((rest & 0x7f) as u8 | 0x80);

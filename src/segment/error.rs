@@ -86,6 +86,18 @@ pub enum BatchError {
         /// The base offset in the batch.
         found: Offset,
     },
+    /// A stored batch with a real offset that is not in its place.
+    #[error("a batch at offset {found} up to {end}, where {least} to {most} are expected")]
+    Misplaced {
+        /// The base offset in the batch.
+        found: Offset,
+        /// The offset after its last record.
+        end: Offset,
+        /// The least that its base offset may be.
+        least: Offset,
+        /// The most that its end may be.
+        most: Offset,
+    },
     /// The record count is not positive, or not what the offsets say.
     #[error("{record_count} records with a last offset delta of {last_offset_delta}")]
     BadCount {
@@ -124,6 +136,14 @@ pub enum BatchError {
         /// The codec.
         codec: Codec,
         /// What the decompressor says.
+        reason: String,
+    },
+    /// The codec fails to compress the records.
+    #[error("the records cannot be compressed with {codec}: {reason}")]
+    Compress {
+        /// The codec.
+        codec: Codec,
+        /// What the compressor says.
         reason: String,
     },
     /// The records decompress to more than is allowed.
@@ -192,7 +212,8 @@ impl BatchError {
         match self {
             BatchError::Truncated { .. }
             | BatchError::BadLength { .. }
-            | BatchError::Checksum { .. } => Fault::Corrupt,
+            | BatchError::Checksum { .. }
+            | BatchError::Misplaced { .. } => Fault::Corrupt,
             BatchError::UnsupportedMagic { .. } => Fault::UnsupportedFormat,
             BatchError::UnknownCodec { .. } => Fault::UnsupportedCodec,
             BatchError::TooLarge { .. } | BatchError::Bomb { .. } => Fault::TooLarge,
@@ -206,6 +227,7 @@ impl BatchError {
             | BatchError::DeleteHorizon
             | BatchError::BadProducer { .. }
             | BatchError::Decompress { .. }
+            | BatchError::Compress { .. }
             | BatchError::Record { .. }
             | BatchError::LeftOver { .. } => Fault::Invalid,
         }

@@ -5,10 +5,14 @@
 //! * [`validate()`]: everything a broker must know of a produced record set before it takes it.
 //! * [`decode_records`], [`first_record_at_or_after`], [`BatchBuilder`]: the records inside.
 //! * [`patch`], [`set_log_append_time`], [`set_max_timestamp`]: what a broker writes into a batch.
+//! * [`retain_records`]: a batch without some of its records, as compaction of the log leaves it; [`recompress()`]: one in
+//!   another codec.
 //! * [`SegmentBuilder`], [`SegmentIndex`]: the segment object, batches of many partitions.
+//! * [`CompactedBuilder`], [`ChunkIndex`], [`CompactedDirectory`]: the compacted segment, old batches of few partitions
+//!   with their real offsets, written as a stream and found through a sparse index.
 //!
-//! What it never does: I/O, async, clocks, randomness; and it never re-encodes a batch: what the
-//! producer compressed is stored and served as it came.
+//! What it never does: I/O, async, clocks, randomness; and it never re-encodes a batch (what the producer compressed is
+//! stored and served as it came) but where a topic asks for that: `compression.type`, `cleanup.policy=compact`.
 //!
 //! Invariants:
 //!
@@ -16,6 +20,8 @@
 //!   by the input, decompressed bytes by the caller's [`Limits`].
 //! * A batch that [`validate()`] accepted holds exactly `record_count` records with the offset deltas
 //!   `0..record_count`, so that offsets stay dense (I2).
+//! * In a compacted segment the CRC of a chunk covers the base offsets too, which that of a batch does not; only batches
+//!   whose own CRC holds get in, and their offsets ascend within those that the slice stands for.
 //! * The range that [`SegmentBuilder::push`] returns is the slice's place in the finished object, and
 //!   its batches carry their own CRC32C (I4): whoever reads a slice needs neither header nor index.
 //!
@@ -24,10 +30,14 @@
 
 mod batch;
 mod build;
+mod chunks;
 mod codec;
+mod compacted;
 mod error;
 mod object;
+mod recompress;
 mod records;
+mod retain;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -38,9 +48,18 @@ pub use batch::{
     set_log_append_time, set_max_timestamp,
 };
 pub use build::{BatchBuilder, BuildError};
+pub use chunks::{Chunk, ChunkIndex};
 pub use codec::Codec;
+pub use compacted::{
+    CHUNK_LEN, CompactedBuilder, CompactedDirectory, CompactedSlice, Finished, LEADER_EPOCH, Part,
+    check_batches,
+};
 pub use error::{BatchError, Fault, RecordFault};
 pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice, slice_crc};
-pub use records::{Record, RecordHeader, Records, decode_records, first_record_at_or_after};
+pub use recompress::recompress;
+pub use records::{
+    Record, RecordHeader, Records, decode_records, first_record_at_or_after, records_without_key,
+};
+pub use retain::{KeyedRecord, Retained, for_each_key, retain_records};
 pub use validate::{ProduceRules, RecordFacts, ValidBatch, validate};
 pub use walk::Limits;

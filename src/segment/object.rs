@@ -39,6 +39,24 @@ pub enum SegmentError {
         /// What is wrong.
         source: BatchError,
     },
+    /// What is pushed does not belong there.
+    #[error("segment {segment}: {reason}")]
+    Misplaced {
+        /// The segment.
+        segment: SegmentId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A batch of a compacted segment is damaged, or not where the slice says.
+    #[error("{object}, partition {partition}: {source}")]
+    BadBatch {
+        /// The object.
+        object: String,
+        /// The slice's partition.
+        partition: TopicPartition,
+        /// What is wrong.
+        source: BatchError,
+    },
     /// The index cannot be read or does not describe the data.
     #[error("{object}: bad segment index: {reason}")]
     BadIndex {

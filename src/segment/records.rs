@@ -52,27 +52,7 @@ pub struct Records {
 /// must keep to: a batch from which compaction took records is fine.
 pub fn decode_records(batch: &Bytes, limits: Limits) -> Result<Records, BatchError> {
     let header = BatchHeader::parse(batch)?;
-    let codec = header.attributes.codec()?;
-    let compressed = records_of(batch, &header)?;
-    let bytes = match Decompressor::new(codec, compressed)? {
-        None => batch.slice_ref(compressed),
-        Some(reader) => {
-            let limit = limits.max_uncompressed;
-            let mut records = Vec::new();
-            // One byte more than allowed is enough to tell a bomb.
-            reader
-                .take((limit as u64).saturating_add(1))
-                .read_to_end(&mut records)
-                .map_err(|e| BatchError::Decompress {
-                    codec,
-                    reason: e.to_string(),
-                })?;
-            if records.len() > limit {
-                return Err(BatchError::Bomb { codec, limit });
-            }
-            Bytes::from(records)
-        }
-    };
+    let bytes = decompressed(batch, &header, limits)?;
     Ok(Records {
         header,
         bytes,
@@ -80,6 +60,33 @@ pub fn decode_records(batch: &Bytes, limits: Limits) -> Result<Records, BatchErr
         index: 0,
         last_delta: None,
     })
+}
+
+/// The records of `batch`, whose header is `header`, as they are before compression.
+pub(super) fn decompressed(
+    batch: &Bytes,
+    header: &BatchHeader,
+    limits: Limits,
+) -> Result<Bytes, BatchError> {
+    let codec = header.attributes.codec()?;
+    let compressed = records_of(batch, header)?;
+    let Some(reader) = Decompressor::new(codec, compressed)? else {
+        return Ok(batch.slice_ref(compressed));
+    };
+    let limit = limits.max_uncompressed;
+    let mut records = Vec::new();
+    // One byte more than allowed is enough to tell a bomb.
+    reader
+        .take((limit as u64).saturating_add(1))
+        .read_to_end(&mut records)
+        .map_err(|e| BatchError::Decompress {
+            codec,
+            reason: e.to_string(),
+        })?;
+    if records.len() > limit {
+        return Err(BatchError::Bomb { codec, limit });
+    }
+    Ok(Bytes::from(records))
 }
 
 impl Records {
@@ -175,6 +182,24 @@ pub fn first_record_at_or_after(
             found = Some((seen.offset_delta, timestamp));
         }
         Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+/// The indexes of the records of `batch` that have no key, of which at most `most` are named: what a compacted topic refuses
+/// it for.
+pub fn records_without_key(
+    batch: &[u8],
+    most: usize,
+    limits: Limits,
+) -> Result<Vec<i32>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut found = Vec::new();
+    walk(batch, &header, limits, |seen| {
+        if !seen.has_key {
+            found.push(seen.index);
+        }
+        Ok(found.len() < most)
     })?;
     Ok(found)
 }

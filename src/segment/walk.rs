@@ -152,7 +152,11 @@ impl Source for StreamSource<'_> {
 
 /// The fields of a record, as they are on the wire.
 pub(super) struct RawRecord<C> {
+    /// Where its attributes are: behind its length.
+    pub(super) body_at: u64,
     pub(super) timestamp_delta: i64,
+    /// Where what follows the time stamp delta begins.
+    pub(super) rest_at: u64,
     pub(super) offset_delta: i32,
     pub(super) key: Option<C>,
     pub(super) value: Option<C>,
@@ -206,6 +210,7 @@ pub(super) fn read_record<S: Source>(
     };
     body.source.byte()?.ok_or(RecordFault::Truncated)?; // attributes: none are defined
     let timestamp_delta = varlong(body.source)?;
+    let rest_at = body.source.position();
     let offset_delta = varint(body.source)?;
     let key = body.nullable("key length")?;
     let value = body.nullable("value length")?;
@@ -230,7 +235,9 @@ pub(super) fn read_record<S: Source>(
         return Err(RecordFault::LengthMismatch { declared, taken }.into());
     }
     Ok(RawRecord {
+        body_at: body.start,
         timestamp_delta,
+        rest_at,
         offset_delta,
         key,
         value,

@@ -11,6 +11,7 @@ use super::op::{
 use super::{
     Author, Claim, Folded, Group, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
 };
+use crate::mutants::{self, Mutant};
 use crate::types::{
     ByteCount, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId,
     TopicPartition,
@@ -35,10 +36,12 @@ impl State {
     pub fn apply(&mut self, seq: Seq, commit: &Commit, data_start: u64) -> Folded {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
+        self.objects.at(seq, self.time);
         if !self.is_first_time(seq, commit) {
             return Folded::Duplicate;
         }
         self.time = self.time.max(commit.time);
+        self.objects.at(seq, self.time);
         self.hear_from(commit.id.incarnation);
         let outcomes = commit
             .ops
@@ -56,6 +59,7 @@ impl State {
             .authors
             .get(&author)
             .is_some_and(|known| known.counter >= counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
         {
             return false;
         }
@@ -196,6 +200,7 @@ impl State {
         } = create.clone();
         self.names.insert(name.clone(), id);
         let topic = Topic::new(id, name, partitions, configs, self.time);
+        self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
     }
@@ -203,8 +208,9 @@ impl State {
     fn delete_topic(&mut self, id: TopicId) -> Outcome {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
+        self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         for (_, partition) in topic.partitions() {
-            partition.release_all(self.time, &mut self.objects);
+            partition.release_all(&mut self.objects);
         }
         self.for_each_group(|group| group.topic_deleted(id));
         Ok(Applied::Done)
@@ -223,6 +229,7 @@ impl State {
             return Err(Rejected::InvalidPartitions(total));
         }
         topic.grow(total);
+        self.partitions += u64::from(total.abs_diff(current));
         Ok(Applied::Done)
     }
 
@@ -269,7 +276,7 @@ impl State {
                 high_watermark,
             });
         }
-        partition.delete_before(before, self.time, &mut self.objects);
+        partition.delete_before(before, &mut self.objects);
         Ok(Applied::RecordsDeleted(partition.log_start()))
     }
 
@@ -284,7 +291,7 @@ impl State {
             .make_mut()
             .partition_mut(this.partition)
             .ok_or(unknown)?;
-        partition.replace(replace, self.time, &mut self.objects)?;
+        partition.replace(replace, &mut self.objects)?;
         let bytes = replace.outputs.iter().map(|output| output.len);
         self.totals.compacted += ByteCount(bytes.fold(0, u64::saturating_add));
         Ok(Applied::Done)

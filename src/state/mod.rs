@@ -12,6 +12,7 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod check;
 mod codec;
 pub mod group;
 mod job;
@@ -48,6 +49,7 @@ use objects::Objects;
 use op::Outcome;
 use truncation::Truncation;
 
+use crate::mutants::{self, Mutant};
 use crate::types::{
     ByteCount, GroupId, Incarnation, NodeId, ProducerId, Seq, Timestamp, TopicId, TopicName,
     TopicPartition,
@@ -99,6 +101,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// How many partitions all topics have. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    partitions: u64,
 }
 
 /// A stored snapshot.
@@ -177,6 +183,16 @@ impl State {
         self.names.values().filter_map(|id| self.topic(*id))
     }
 
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions all topics have.
+    pub fn partition_count(&self) -> u64 {
+        self.partitions
+    }
+
     /// A partition, if there is such.
     pub fn partition(&self, partition: TopicPartition) -> Option<&Partition> {
         self.topic(partition.topic)?.partition(partition.partition)
@@ -212,6 +228,11 @@ impl State {
     /// The newest snapshot that is known to be stored.
     pub fn last_snapshot(&self) -> Option<Snapshot> {
         self.snapshots.last().copied()
+    }
+
+    /// The snapshots that are known to be stored, oldest first.
+    pub fn snapshots(&self) -> impl Iterator<Item = Snapshot> {
+        self.snapshots.iter().copied()
     }
 
     /// When the settings that hold for a topic, its own or the cluster's, were altered last.
@@ -297,17 +318,24 @@ impl State {
         })
     }
 
-    /// Reads a state from [`State::to_bytes`].
+    /// Reads a state from [`State::to_bytes`]. Bytes of a state that the fold cannot come to are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
+        if mutants::on(Mutant::SnapshotForgets) {
+            state.next_producer_id = ProducerId::default();
+        }
         state.names = state
             .topics
             .values()
             .map(|topic| (topic.name().clone(), topic.id()))
             .collect();
+        let counts = state.topics.values().map(|topic| topic.partition_count());
+        state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }
+        state.objects.at(state.seq, state.time);
+        state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }
 }

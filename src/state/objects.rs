@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::codec::map;
 use super::partition::ObjectRef;
-use crate::types::{SegmentId, Timestamp};
+use crate::types::{SegmentId, Seq, Timestamp};
 
 /// The objects that hold records or held some.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
@@ -27,6 +27,10 @@ pub(super) struct Objects {
     #[cbor(skip)]
     #[serde(skip)]
     live: OrdMap<ObjectRef, u32>,
+    /// The commit that is being folded, and the time in the fold.
+    #[cbor(skip)]
+    #[serde(skip)]
+    now: (Seq, Timestamp),
 }
 
 /// An object in which no slice lies any more.
@@ -39,6 +43,9 @@ pub struct Dead {
     /// Whether it is deleted from the bucket.
     #[n(1)]
     pub deleted: bool,
+    /// The commit that let go of its last slice.
+    #[n(2)]
+    pub seq: Seq,
 }
 
 impl Objects {
@@ -54,6 +61,11 @@ impl Objects {
         self.sweep_boundary
     }
 
+    /// Says which commit is being folded, at which time in the fold.
+    pub(super) fn at(&mut self, seq: Seq, time: Timestamp) {
+        self.now = (seq, time);
+    }
+
     /// Whether an op may place slices in this segment.
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
         segment.minted() >= self.sweep_boundary
@@ -66,16 +78,18 @@ impl Objects {
     }
 
     /// Discounts a slice in `object`, which is dead if it was the last one.
-    pub(super) fn release(&mut self, object: ObjectRef, now: Timestamp) {
+    pub(super) fn release(&mut self, object: ObjectRef) {
         let Some(slices) = self.live.get_mut(&object) else {
             return;
         };
         *slices = slices.saturating_sub(1);
         if *slices == 0 {
             self.live.remove(&object);
+            let (seq, since) = self.now;
             let dead = Dead {
-                since: now,
+                since,
                 deleted: false,
+                seq,
             };
             self.dead.insert(object, dead);
         }

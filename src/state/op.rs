@@ -451,6 +451,9 @@ pub enum AppendRejected {
     /// The offsets of the partition are used up.
     #[error("{0} has no offsets left")]
     OffsetsExhausted(TopicPartition),
+    /// The batch has no records, no bytes, or lies where nothing can.
+    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
+    Impossible(TopicPartition),
     /// The producer's epoch is older than one seen before.
     #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
     FencedProducer {

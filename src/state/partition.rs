@@ -8,6 +8,7 @@ use super::codec::map;
 use super::objects::Objects;
 use super::op::{AppendEntry, AppendRejected, Appended, Rejected, ReplaceSlices};
 use super::producer::Producer;
+use crate::mutants::{self, Mutant};
 use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
 
 /// An object that holds record batches.
@@ -162,6 +163,13 @@ impl Partition {
         let end = base_offset
             .checked_advance(entry.records.into())
             .ok_or(AppendRejected::OffsetsExhausted(this))?;
+        // No node asks for it. Folded, the first would be two slices at one offset, the others one that no reader
+        // can compute with.
+        let start = base.checked_add(entry.start);
+        let placed = start.filter(|start| start.checked_add(entry.len.into()).is_some());
+        let (Some(start), 1.., 1..) = (placed, entry.records, entry.len) else {
+            return Err(AppendRejected::Impossible(this));
+        };
         if let Some(batch) = entry.producer {
             let known = self.producers.get(&batch.id);
             match Producer::judge(known, this, &batch, entry.records)? {
@@ -178,9 +186,11 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = end;
+        self.high_watermark = match mutants::on(Mutant::OffsetReused) {
+            true => Offset(end.0 - 1).max(base_offset.advance(1)),
+            false => end,
+        };
         self.bytes += ByteCount(entry.len.into());
-        let start = base.saturating_add(entry.start);
         let last = self
             .slices
             .get_prev_mut(&base_offset)
@@ -214,20 +224,20 @@ impl Partition {
 
     /// Raises the log start to `before` and drops the slices wholly below it. A slice that reaches over it
     /// stays whole: the batch in which the log starts must be readable.
-    pub(super) fn delete_before(&mut self, before: Offset, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn delete_before(&mut self, before: Offset, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
         while let Some((base, slice)) = self.slices.get_min().copied() {
             if slice.end > self.log_start {
                 break;
             }
-            self.remove(base, &slice, now, objects);
+            self.remove(base, &slice, objects);
         }
     }
 
     /// Lets go of all slices: the partition is deleted.
-    pub(super) fn release_all(&self, now: Timestamp, objects: &mut Objects) {
+    pub(super) fn release_all(&self, objects: &mut Objects) {
         for slice in self.slices.values() {
-            objects.release(slice.object, now);
+            objects.release(slice.object);
         }
     }
 
@@ -242,7 +252,6 @@ impl Partition {
     pub(super) fn replace(
         &mut self,
         replace: &ReplaceSlices,
-        now: Timestamp,
         objects: &mut Objects,
     ) -> Result<(), Rejected> {
         let ReplaceSlices {
@@ -287,7 +296,7 @@ impl Partition {
             objects.acquire(ObjectRef::Segment(output.segment));
         }
         for (base, slice) in &inputs {
-            self.remove(*base, slice, now, objects);
+            self.remove(*base, slice, objects);
         }
         let mut next = base;
         for output in &replace.outputs {
@@ -297,24 +306,24 @@ impl Partition {
                 start: output.start,
                 len: output.len,
                 max_timestamp: output.max_timestamp,
-                appended_at: appended_at.unwrap_or(now),
+                appended_at: appended_at.unwrap_or_default(),
                 index: Some(output.index),
             };
             self.bytes += ByteCount(slice.len);
             self.slices.insert(next, slice);
             next = output.end;
         }
-        self.layout += 1;
+        self.layout = self.layout.saturating_add(1);
         if let Some(cleaned) = replace.cleaned {
             self.cleaned_to = self.cleaned_to.max(cleaned.to.min(self.high_watermark));
         }
         Ok(())
     }
 
-    fn remove(&mut self, base: Offset, slice: &Slice, now: Timestamp, objects: &mut Objects) {
+    fn remove(&mut self, base: Offset, slice: &Slice, objects: &mut Objects) {
         self.slices.remove(&base);
         self.bytes = self.bytes - ByteCount(slice.len);
-        objects.release(slice.object, now);
+        objects.release(slice.object);
     }
 
     /// Forgets producers that wrote nothing since `before`.
@@ -347,6 +356,21 @@ impl Partition {
         let first = self.slices.get_min().map(|(base, _)| *base);
         first.is_none_or(|base| base <= self.log_start)
             && next.unwrap_or(self.log_start) == self.high_watermark
+    }
+}
+
+#[cfg(test)]
+impl Partition {
+    /// A partition with these slices, for tests of who reads them.
+    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
+        let partition = Partition {
+            log_start,
+            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
+            slices: slices.into_iter().collect(),
+            ..Partition::default()
+        };
+        assert!(partition.is_dense());
+        partition
     }
 }
 

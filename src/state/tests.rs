@@ -307,6 +307,54 @@ fn job() -> impl Strategy<Value = Job> {
     ]
 }
 
+#[test]
+fn an_append_that_no_node_asks_for_changes_nothing() {
+    let mut f = Folding::new();
+    assert_eq!(f.append(entry(0, 3, None)), Ok(0));
+    let before = f.state.partition(partition(0)).cloned();
+    let empty = AppendEntry {
+        len: 0,
+        ..entry(0, 1, None)
+    };
+    for impossible in [
+        empty,
+        entry(0, 0, None),
+        entry(0, 0, Some((1, 0, 0))),
+        entry(u64::MAX, 1, None),
+        entry(u64::MAX - 64, 1, None),
+        entry(u64::MAX - 64 - 99, 1, None),
+    ] {
+        let outcome = f.append(impossible);
+        assert_eq!(outcome, Err(AppendRejected::Impossible(partition(0))));
+    }
+    assert_eq!(f.state.partition(partition(0)).cloned(), before);
+}
+
+/// Sums of lengths that a commit merely claims.
+#[test]
+fn replacements_of_any_length_are_counted_without_overflow() {
+    let mut f = Folding::new();
+    assert_eq!(f.append(entry(0, 3, None)), Ok(0));
+    assert_eq!(f.append(entry(0, 3, None)), Ok(3));
+    let huge = |end, segment| CompactedSlice {
+        start: 0,
+        len: u64::MAX,
+        ..output(end, segment)
+    };
+    let replace = ReplaceSlices {
+        partition: partition(0),
+        layout: 0,
+        base: Offset(0),
+        end: Offset(6),
+        outputs: vec![huge(3, 1), huge(6, 2)],
+        cleaned: None,
+    };
+    assert_eq!(f.apply(Op::ReplaceSlices(replace)), Ok(Applied::Done));
+    let found = f.state.partition(partition(0)).unwrap();
+    assert_eq!(found.bytes(), ByteCount(u64::MAX));
+    assert_eq!(State::from_bytes(&f.state.to_bytes()).unwrap(), f.state);
+}
+
 /// Any op, valid or not.
 fn any_op() -> impl Strategy<Value = Op> {
     let topic = || (1..4u128).prop_map(|n| TopicId(Uuid::from_u128(n)));

@@ -101,8 +101,10 @@ impl Topic {
     }
 
     pub(super) fn grow(&mut self, total: i32) {
+        // One for all until they are written to: an op of a few bytes may ask for very many.
+        let empty: Shared<Partition> = Shared::default();
         while self.partition_count() < total {
-            self.partitions.push_back(Shared::default());
+            self.partitions.push_back(empty.clone());
         }
     }
 }

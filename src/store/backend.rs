@@ -1,26 +1,34 @@
 //! Which store a URL means, and how it is set up.
 
 use std::fmt;
+use std::io;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use crate::env::Env;
 
 use super::aws::{self, Aws};
 use super::error::{Cause, StoreError};
 use super::failure::Verdict;
 use super::file::FileStore;
 use super::options::StoreOptions;
+use super::read_only::ReadOnly;
 use super::url::{Cloud, Location, StoreUrl};
 use super::wire::TracingConnector;
 
 /// A store of some kind, before retries, bounds and metrics.
 pub(super) struct Backend {
     pub(super) objects: Arc<dyn ObjectStore>,
+    /// The same store's uploads in parts, if it has them.
+    pub(super) parts: Option<Arc<dyn MultipartStore>>,
     pub(super) nature: Nature,
     /// Comes before every path.
     pub(super) prefix: Path,
@@ -66,12 +74,32 @@ impl Backend {
         url: &StoreUrl,
         options: &StoreOptions,
     ) -> Result<Backend, StoreError> {
+        Backend::open_as(url, options, FileStore::open).await
+    }
+
+    /// The same, with every change refused.
+    pub(super) async fn open_read_only(
+        url: &StoreUrl,
+        options: &StoreOptions,
+    ) -> Result<Backend, StoreError> {
+        let mut backend = Backend::open_as(url, options, FileStore::open_existing).await?;
+        backend.objects = Arc::new(ReadOnly::new(backend.objects));
+        // An upload in parts would go past it.
+        backend.parts = None;
+        Ok(backend)
+    }
+
+    async fn open_as(
+        url: &StoreUrl,
+        options: &StoreOptions,
+        open_directory: fn(&FilePath, Env) -> io::Result<FileStore>,
+    ) -> Result<Backend, StoreError> {
         let name = url.to_string();
         match &url.0 {
             Location::Memory => Ok(Backend::of(Arc::new(InMemory::new()), Nature::Memory, name)),
             Location::File { directory } => {
                 let (directory, env) = (directory.clone(), options.env.clone());
-                let opened = tokio::task::spawn_blocking(move || FileStore::open(&directory, env))
+                let opened = tokio::task::spawn_blocking(move || open_directory(&directory, env))
                     .await
                     .map_err(|error| setup(&name, Cause::of(&error), AT_FOLDER))?;
                 match opened {
@@ -84,41 +112,53 @@ impl Backend {
                 bucket,
                 prefix,
             } => {
-                let objects: Arc<dyn ObjectStore> = match cloud {
-                    Cloud::S3 => s3(&name, bucket, options).await?,
-                    Cloud::Gcs => Arc::new(
-                        GoogleCloudStorageBuilder::from_env()
+                let nature = Nature::Http(*cloud);
+                let backend = match cloud {
+                    Cloud::S3 => Backend::of(s3(&name, bucket, options).await?, nature, name),
+                    Cloud::Gcs => {
+                        let built = GoogleCloudStorageBuilder::from_env()
                             .with_bucket_name(bucket)
                             .with_client_options(client(options))
                             .with_retry(never())
                             .with_http_connector(TracingConnector)
-                            .build()
-                            .map_err(|error| setup(&name, Cause::of(&error), AT_STORE))?,
-                    ),
-                    Cloud::Azure => Arc::new(
-                        MicrosoftAzureBuilder::from_env()
+                            .build();
+                        let store = built.map_err(|e| setup(&name, Cause::of(&e), AT_STORE))?;
+                        Backend::of(Arc::new(store), nature, name)
+                    }
+                    Cloud::Azure => {
+                        let built = MicrosoftAzureBuilder::from_env()
                             .with_container_name(bucket)
                             .with_client_options(client(options))
                             .with_retry(never())
                             .with_http_connector(TracingConnector)
-                            .build()
-                            .map_err(|error| setup(&name, Cause::of(&error), AT_STORE))?,
-                    ),
+                            .build();
+                        let store = built.map_err(|e| setup(&name, Cause::of(&e), AT_STORE))?;
+                        Backend::of(Arc::new(store), nature, name)
+                    }
                 };
                 let prefix = Path::from(prefix.as_str());
-                Ok(Backend {
-                    objects,
-                    nature: Nature::Http(*cloud),
-                    prefix,
-                    name,
-                })
+                Ok(Backend { prefix, ..backend })
             }
         }
     }
 
-    pub(super) fn of(objects: Arc<dyn ObjectStore>, nature: Nature, name: String) -> Backend {
+    /// A store that takes objects in parts as well.
+    pub(super) fn of<S: ObjectStore + MultipartStore>(
+        store: Arc<S>,
+        nature: Nature,
+        name: String,
+    ) -> Backend {
+        Backend {
+            parts: Some(Arc::clone(&store) as Arc<dyn MultipartStore>),
+            ..Backend::plain(store, nature, name)
+        }
+    }
+
+    /// A store that takes only whole objects.
+    pub(super) fn plain(objects: Arc<dyn ObjectStore>, nature: Nature, name: String) -> Backend {
         Backend {
             objects,
+            parts: None,
             nature,
             prefix: Path::default(),
             name,
@@ -126,11 +166,7 @@ impl Backend {
     }
 }
 
-async fn s3(
-    name: &str,
-    bucket: &str,
-    options: &StoreOptions,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+async fn s3(name: &str, bucket: &str, options: &StoreOptions) -> Result<Arc<AmazonS3>, StoreError> {
     let aws = aws::resolve(&options.env)
         .await
         .map_err(|wrong| setup(name, wrong.cause, wrong.advice))?;
@@ -150,7 +186,7 @@ pub(super) fn s3_at(
     bucket: &str,
     aws: Aws,
     options: &StoreOptions,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<Arc<AmazonS3>, StoreError> {
     let plain_http = aws
         .endpoint
         .as_deref()

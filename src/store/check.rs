@@ -5,6 +5,7 @@
 //! back, listed and deleted under `check/{run}/`, and removed at the end. A check that is abandoned leaves
 //! objects there, which harm nothing; a full check removes those older than a day.
 
+mod parts;
 mod report;
 
 use std::time::Duration;
@@ -166,6 +167,13 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
             "delete",
             "Deleted data would come back, or storage would never be freed",
             within(patience, checker.deleting()).await,
+        );
+    }
+    if readable && options.thorough {
+        add(
+            "upload in parts",
+            "Old data could not be compacted, and the state would grow for ever",
+            within(patience, checker.upload_in_parts()).await,
         );
     }
     // What is left over costs a few bytes.

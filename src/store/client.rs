@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -99,20 +100,45 @@ impl Store {
         Ok(Store::of(backend, options, metrics))
     }
 
+    /// Sets the store up for looking only: whatever would change something is refused, and nothing is made
+    /// that is not there, not even the directory of a file store.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`], and [`StoreError::Setup`] if the directory does not exist.
+    pub async fn open_read_only(
+        url: &StoreUrl,
+        options: StoreOptions,
+        metrics: StoreMetrics,
+    ) -> Result<Store, StoreError> {
+        let backend = Backend::open_read_only(url, &options).await?;
+        Ok(Store::of(backend, options, metrics))
+    }
+
     /// A store in this process's memory with the default settings, for tests.
     pub fn memory() -> Store {
         let objects = Arc::new(object_store::memory::InMemory::new());
-        Store::from_object_store(objects, StoreOptions::default(), StoreMetrics::default())
+        Store::from_multipart_store(objects, StoreOptions::default(), StoreMetrics::default())
     }
 
     /// Any implementation, taken as a store without a clock of its own: for simulation and faults.
+    #[doc(hidden)]
+    pub fn from_multipart_store<S: ObjectStore + MultipartStore>(
+        objects: Arc<S>,
+        options: StoreOptions,
+        metrics: StoreMetrics,
+    ) -> Store {
+        let backend = Backend::of(objects, Nature::Memory, "memory://".to_owned());
+        Store::of(backend, options, metrics)
+    }
+
+    /// The same for one that takes only whole objects: an upload in parts is gathered and put as one.
     #[doc(hidden)]
     pub fn from_object_store(
         objects: Arc<dyn ObjectStore>,
         options: StoreOptions,
         metrics: StoreMetrics,
     ) -> Store {
-        let backend = Backend::of(objects, Nature::Memory, "memory://".to_owned());
+        let backend = Backend::plain(objects, Nature::Memory, "memory://".to_owned());
         Store::of(backend, options, metrics)
     }
 
@@ -168,6 +194,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let options = PutOptions::from(PutMode::Create);
@@ -224,6 +251,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let put = || {
@@ -272,8 +300,12 @@ impl Store {
         range: Range<u64>,
         kind: RequestKind,
     ) -> Result<(Bytes, u64), StoreError> {
-        let (asked, limit) = (reading(path, kind), self.options().max_object.0);
+        let limit = self.options().max_object.0;
         self.check_range(path, &range)?;
+        let asked = Asked {
+            expected: range.end - range.start,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let get = || self.read_range(&location, range.clone());
         match self.requests.repeat(asked, get).await {
@@ -296,7 +328,10 @@ impl Store {
     ) -> Result<Option<(Bytes, u64)>, StoreError> {
         let range = 0..limit;
         self.check_range(path, &range)?;
-        let asked = reading(path, kind);
+        let asked = Asked {
+            expected: limit,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let began = Instant::now();
         let patience = self.options().request_timeout;
@@ -451,6 +486,7 @@ pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
         kind,
         subject: path,
         sent: 0,
+        expected: 0,
     }
 }
 

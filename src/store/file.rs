@@ -15,6 +15,9 @@
 //! known to be on the disk, and a reader who meets one syncs the directory itself before it returns the
 //! bytes. Nobody ever sees a half-written object, since names lead only to complete, synced files.
 //!
+//! A large object comes in parts, which are written to their places in one staging file, in any order, and synced;
+//! the end renames it. Its name is unique, so a rename does as well as a link.
+//!
 //! What a crash leaves in `.staging` has no effect; what is older than an hour is removed at the next
 //! start, after a sync of the directories.
 
@@ -22,7 +25,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,17 +34,21 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
+use uuid::Uuid;
 
 use crate::env::Env;
 use crate::types::Timestamp;
 
 use super::error::Cause;
 use super::failure::{Judged, Verdict, judge_io};
+use super::upload::PART_LEN;
 
 const STORE: &str = "file";
 const STAGING: &str = ".staging";
@@ -81,9 +88,16 @@ impl FileStore {
     /// Opens the directory, making it and its parents if they are absent. Blocks.
     pub(super) fn open(directory: &FilePath, env: Env) -> io::Result<FileStore> {
         make_durable(directory)?;
+        let store = FileStore::open_existing(directory, env)?;
+        make_durable(&store.shared.staging)?;
+        store.shared.remove_leftovers()?;
+        Ok(store)
+    }
+
+    /// Opens a directory that must exist, and changes nothing in it. Blocks.
+    pub(super) fn open_existing(directory: &FilePath, env: Env) -> io::Result<FileStore> {
         let root = fs::canonicalize(directory)?;
         let staging = root.join(STAGING);
-        make_durable(&staging)?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             root,
@@ -91,7 +105,6 @@ impl FileStore {
             env,
             durable: Mutex::new(HashSet::new()),
         });
-        shared.remove_leftovers()?;
         Ok(FileStore { shared, inner })
     }
 }
@@ -242,6 +255,83 @@ fn sync_tree(directory: &FilePath) -> io::Result<()> {
     Ok(())
 }
 
+impl Shared {
+    /// Makes the file that parts are written to.
+    fn begin_parts(&self) -> Result<MultipartId> {
+        let id = self.env.random_uuid().hyphenated().to_string();
+        let path = self.staging.join(&id);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| failed(&error, &path, false))?;
+        Ok(id)
+    }
+
+    fn staged_parts(&self, path: &Path, id: &MultipartId) -> Result<PathBuf> {
+        // The id comes back from our own caller, and is still no way out of the folder.
+        let id = Uuid::try_parse(id).map_err(|error| object_store::Error::NotFound {
+            path: path.to_string(),
+            source: Box::new(error),
+        })?;
+        Ok(self.staging.join(id.hyphenated().to_string()))
+    }
+
+    fn complete_parts(&self, target: &FilePath, staged: &FilePath, parts: &[PartId]) -> Result<()> {
+        let before = |error: io::Error| no_upload(error, target);
+        let lengths = parts.iter().map(|part| part.content_id.parse::<u64>().ok());
+        let expected: Option<u64> = lengths.sum();
+        let file = File::open(staged).map_err(before)?;
+        let found = file.metadata().map_err(before)?.len();
+        if expected != Some(found) {
+            let error = io::Error::other(format!(
+                "the parts make {expected:?} bytes, and {found} are there"
+            ));
+            return Err(failed(&error, target, false));
+        }
+        file.sync_all().map_err(before)?;
+        let directory = target.parent().unwrap_or(&self.root);
+        self.prepare(directory).map_err(before)?;
+        fs::rename(staged, target).map_err(before)?;
+        sync_directory(directory).map_err(|error| failed(&error, target, true))
+    }
+}
+
+/// Writes a part to its place. All parts but the last are [`PART_LEN`] long, so the place follows from the number.
+fn write_part(
+    target: &FilePath,
+    staged: &FilePath,
+    number: usize,
+    data: &PutPayload,
+) -> Result<PartId> {
+    let before = |error: io::Error| no_upload(error, target);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(staged)
+        .map_err(before)?;
+    let mut at = number as u64 * PART_LEN as u64;
+    for piece in data {
+        file.write_all_at(piece, at).map_err(before)?;
+        at += piece.len() as u64;
+    }
+    // Part by part, so that the end has little left to sync and other writers are not held up by it.
+    file.sync_data().map_err(before)?;
+    Ok(PartId {
+        content_id: data.content_length().to_string(),
+    })
+}
+
+/// A failed step of an upload before the object is visible. Without its file there is no upload any more.
+fn no_upload(error: io::Error, target: &FilePath) -> object_store::Error {
+    if error.kind() == ErrorKind::NotFound {
+        return object_store::Error::NotFound {
+            path: target.display().to_string(),
+            source: Box::new(error),
+        };
+    }
+    failed(&error, target, false)
+}
+
 /// A file in `.staging`, removed when it is dropped.
 struct Staged {
     path: PathBuf,
@@ -383,6 +473,49 @@ fn unsupported(operation: &str) -> object_store::Error {
     object_store::Error::NotImplemented {
         operation: operation.to_owned(),
         implementer: STORE.to_owned(),
+    }
+}
+
+#[async_trait]
+impl MultipartStore for FileStore {
+    async fn create_multipart(&self, _path: &Path) -> Result<MultipartId> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.begin_parts()).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        let target = self.inner.path_to_filesystem(path)?;
+        let staged = self.shared.staged_parts(path, id)?;
+        blocking(move || write_part(&target, &staged, part_idx, &data)).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let target = self.inner.path_to_filesystem(path)?;
+        let staged = self.shared.staged_parts(path, id)?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.complete_parts(&target, &staged, &parts)).await?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+            extensions: Default::default(),
+        })
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        let target = self.inner.path_to_filesystem(path)?;
+        let staged = self.shared.staged_parts(path, id)?;
+        blocking(move || fs::remove_file(&staged).map_err(|error| no_upload(error, &target))).await
     }
 }
 

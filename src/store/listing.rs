@@ -27,6 +27,19 @@ pub struct ObjectMeta {
     pub last_modified: Timestamp,
 }
 
+/// Whatever lies under the store's URL, Weir's or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name, relative to the prefix of the store's URL.
+    pub name: String,
+    /// The same, if Weir gives such names.
+    pub path: Option<ObjectPath>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub last_modified: Timestamp,
+}
+
 /// The largest number of names in one bulk delete or one page of a listing.
 const PAGE: usize = 1000;
 
@@ -55,6 +68,7 @@ impl Store {
             kind: RequestKind::List,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let folder = self.under_prefix(&name);
         let folder = (!folder.as_ref().is_empty()).then_some(&folder);
@@ -91,6 +105,57 @@ impl Store {
         }
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Shows everything that lies under the store's URL, also what is not Weir's: for fsck. Stores that list
+    /// names in order show the log before the segments, so that what a commit seen here refers to is seen too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
+    pub async fn survey(&self, mut seen: impl FnMut(Listed)) -> Result<(), StoreError> {
+        let asked = Asked {
+            kind: RequestKind::List,
+            subject: &"all objects",
+            sent: 0,
+            expected: 0,
+        };
+        let folder = self.under_prefix("");
+        let folder = (!folder.as_ref().is_empty()).then_some(&folder);
+        let paged = self.requests.backend.nature.lists_in_pages();
+        let mut after: Option<Path> = None;
+        loop {
+            let list = || async {
+                if paged {
+                    return self.page(folder, after.as_ref()).await;
+                }
+                self.listed(folder, None).try_collect().await
+            };
+            let page: Vec<object_store::ObjectMeta> = self
+                .requests
+                .repeat(asked, list)
+                .await
+                .map_err(|ended| listing(ended, asked))?;
+            let last = page.last().map(|meta| meta.location.clone());
+            let is_last = !paged || page.len() < PAGE || last <= after;
+            page.iter()
+                .filter_map(|meta| self.shown(meta))
+                .for_each(&mut seen);
+            if is_last {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    fn shown(&self, meta: &object_store::ObjectMeta) -> Option<Listed> {
+        let rest = meta.location.prefix_match(&self.requests.backend.prefix)?;
+        let relative: Path = rest.collect();
+        Some(Listed {
+            path: relative.as_ref().parse().ok(),
+            name: relative.into(),
+            size: meta.size,
+            last_modified: Timestamp(meta.last_modified.timestamp_millis()),
+        })
     }
 
     fn listed(
@@ -139,12 +204,11 @@ impl Store {
 
     /// The object under Weir's own name for it, if it has one.
     fn known(&self, meta: &object_store::ObjectMeta) -> Option<ObjectMeta> {
-        let rest = meta.location.prefix_match(&self.requests.backend.prefix)?;
-        let relative: Path = rest.collect();
+        let shown = self.shown(meta)?;
         Some(ObjectMeta {
-            path: relative.as_ref().parse().ok()?,
-            size: meta.size,
-            last_modified: Timestamp(meta.last_modified.timestamp_millis()),
+            path: shown.path?,
+            size: shown.size,
+            last_modified: shown.last_modified,
         })
     }
 
@@ -189,6 +253,7 @@ impl Store {
             kind: RequestKind::Delete,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let left = Mutex::new(left);
         let delete = || async {

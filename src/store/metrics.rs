@@ -30,6 +30,10 @@ pub enum RequestKind {
     SegmentPut,
     /// Reading a segment or a block of it.
     SegmentGet,
+    /// Uploading a compacted segment: its parts, and what begins and ends the upload.
+    CompactedPut,
+    /// Reading what is to be compacted.
+    CompactedGet,
     /// Creating or reading `cluster.json`.
     Cluster,
     /// Listing: only at start-up and by fsck.
@@ -42,7 +46,7 @@ pub enum RequestKind {
 
 impl RequestKind {
     /// Every kind.
-    pub const ALL: [RequestKind; 13] = [
+    pub const ALL: [RequestKind; 15] = [
         RequestKind::CommitPut,
         RequestKind::CommitGet,
         RequestKind::CommitProbe,
@@ -52,6 +56,8 @@ impl RequestKind {
         RequestKind::BoundaryGet,
         RequestKind::SegmentPut,
         RequestKind::SegmentGet,
+        RequestKind::CompactedPut,
+        RequestKind::CompactedGet,
         RequestKind::Cluster,
         RequestKind::List,
         RequestKind::Delete,
@@ -70,6 +76,8 @@ impl RequestKind {
             RequestKind::BoundaryGet => "boundary_get",
             RequestKind::SegmentPut => "segment_put",
             RequestKind::SegmentGet => "segment_get",
+            RequestKind::CompactedPut => "compacted_put",
+            RequestKind::CompactedGet => "compacted_get",
             RequestKind::Cluster => "cluster",
             RequestKind::List => "list",
             RequestKind::Delete => "delete",
@@ -90,6 +98,8 @@ impl RequestKind {
             | RequestKind::SnapshotGet
             | RequestKind::SegmentPut
             | RequestKind::SegmentGet
+            | RequestKind::CompactedPut
+            | RequestKind::CompactedGet
             | RequestKind::List
             | RequestKind::Delete
             | RequestKind::Check => false,

@@ -21,6 +21,11 @@
 //! that is overloaded (503) or gone is [`StoreError::Unavailable`], never fatal. What only a person can
 //! change (rights, a missing bucket, a wrong clock) is [`StoreError::Refused`] at once, with what to do.
 //!
+//! # Large objects
+//! [`Store::upload`] writes an object of a unique name in parts of [`PART_LEN`], a few at once. Each part is repeated like
+//! a put; an answer to the end of an upload that was lost is settled by the object's length. What is abandoned is
+//! aborted, so that no parts stay; only a crash leaves some, which the store's own rules remove.
+//!
 //! # Cancellation
 //! Every future may be dropped at any time. A dropped create or put is an unknown outcome: over HTTP the
 //! request may have been applied, and in the file store it goes on to its end in the background. Permits and
@@ -51,19 +56,24 @@ mod listing;
 mod metrics;
 mod options;
 mod paths;
+mod read_only;
+mod upload;
 mod url;
 mod wire;
 
 pub use client::{Created, PutBody, Store};
 pub use clock::ClockDifference;
 pub use error::{Cause, StoreError};
-pub use listing::ObjectMeta;
+pub use listing::{Listed, ObjectMeta};
 pub use metrics::{Outcome, RequestKind, StoreMetrics};
 pub use options::{RetryPolicy, StoreOptions};
 pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject};
+pub use upload::{PART_LEN, Upload};
 pub use url::{InvalidStoreUrl, StoreUrl};
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) use tests::faults::{Fault, Faulty};
+#[cfg(test)]
+pub(crate) use tests::simulated;

@@ -6,7 +6,7 @@
 //! | commit | `manifest/log/{seq:020}.commit` | once, create-if-absent; dense |
 //! | snapshot | `manifest/snapshot/{seq:020}.snapshot` | by any node, always the same bytes |
 //! | boundary | `manifest/boundary/{seq:020}` | once, create-if-absent |
-//! | segment | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
+//! | segment, compacted or not | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
 //! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
 //!
 //! Names are relative to the prefix of the store's URL. Numbers are padded to twenty digits so that

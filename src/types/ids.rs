@@ -179,6 +179,14 @@ pub struct TopicPartition {
     pub partition: PartitionIndex,
 }
 
+impl TopicPartition {
+    /// Its key for [`bid`](super::bid): the same at every node.
+    pub fn key(self) -> u64 {
+        let (high, low) = self.topic.0.as_u64_pair();
+        high ^ low.rotate_left(32) ^ u64::from(self.partition.0.unsigned_abs())
+    }
+}
+
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.topic, self.partition)

@@ -7,6 +7,7 @@
 mod ids;
 mod names;
 mod quantities;
+mod rendezvous;
 
 pub use ids::{
     CommitId, Generation, Incarnation, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
@@ -14,3 +15,4 @@ pub use ids::{
 };
 pub use names::{GroupId, InvalidName, MemberId, TopicName};
 pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};
+pub use rendezvous::bid;

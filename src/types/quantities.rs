@@ -147,14 +147,15 @@ impl ByteCount {
 
 impl Add for ByteCount {
     type Output = ByteCount;
+    /// Saturates at the largest number.
     fn add(self, other: ByteCount) -> ByteCount {
-        ByteCount(self.0 + other.0)
+        ByteCount(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for ByteCount {
     fn add_assign(&mut self, other: ByteCount) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 

@@ -1,6 +1,6 @@
 //! `weir topic describe`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::text::shown;
 use super::{CliError, Context, Output};
 use crate::broker::{ConfigResource, ConfigSource, TopicRef, Unavailable};
 use crate::client::Client;
-use crate::state::State;
+use crate::state::{ObjectRef, Partition, Slice, State};
 use crate::types::ByteCount;
 
 /// Show topics in full: their partitions and settings.
@@ -44,6 +44,14 @@ struct PartitionRow {
     high_watermark: i64,
     bytes: u64,
     slices: usize,
+    /// In how many segments its records are, and in how many commits.
+    segments: usize,
+    commits: usize,
+    /// How many of the bytes are compacted.
+    compacted_bytes: u64,
+    /// When the oldest of its records were appended, and the newest.
+    oldest: Option<String>,
+    newest: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -122,16 +130,33 @@ async fn describe(
         partitions: topic
             .into_iter()
             .flat_map(|t| t.partitions())
-            .map(|(id, partition)| PartitionRow {
-                partition: id.partition.0,
-                log_start: partition.log_start().0,
-                high_watermark: partition.high_watermark().0,
-                bytes: partition.bytes().0,
-                slices: partition.slice_count(),
-            })
+            .map(|(id, partition)| row(id.partition.0, partition))
             .collect(),
         settings,
     })
+}
+
+fn row(index: i32, partition: &Partition) -> PartitionRow {
+    let slices: Vec<&Slice> = partition
+        .slices_from(partition.log_start())
+        .map(|(_, slice)| slice)
+        .collect();
+    let objects: BTreeSet<ObjectRef> = slices.iter().map(|slice| slice.object).collect();
+    let is_segment = |object: &&ObjectRef| matches!(object, ObjectRef::Segment(_));
+    let segments = objects.iter().filter(is_segment).count();
+    let compacted = slices.iter().filter(|slice| slice.index.is_some());
+    PartitionRow {
+        partition: index,
+        log_start: partition.log_start().0,
+        high_watermark: partition.high_watermark().0,
+        bytes: partition.bytes().0,
+        slices: slices.len(),
+        segments,
+        commits: objects.len() - segments,
+        compacted_bytes: compacted.map(|slice| slice.len).sum(),
+        oldest: slices.first().map(|slice| shown(slice.appended_at)),
+        newest: slices.last().map(|slice| shown(slice.appended_at)),
+    }
 }
 
 fn write(description: &Description, output: &mut Output) -> Result<(), CliError> {
@@ -147,11 +172,26 @@ fn write(description: &Description, output: &mut Output) -> Result<(), CliError>
                 row.log_start.to_string(),
                 row.high_watermark.to_string(),
                 ByteCount(row.bytes).to_string(),
+                ByteCount(row.compacted_bytes).to_string(),
+                row.segments.to_string(),
+                row.commits.to_string(),
                 row.slices.to_string(),
+                row.oldest.clone().unwrap_or_else(|| "-".to_owned()),
             ]
         })
         .collect();
-    output.table(&["PARTITION", "FROM", "TO", "SIZE", "SLICES"], &rows)?;
+    let heading = [
+        "PARTITION",
+        "FROM",
+        "TO",
+        "SIZE",
+        "COMPACTED",
+        "SEGMENTS",
+        "COMMITS",
+        "SLICES",
+        "OLDEST",
+    ];
+    output.table(&heading, &rows)?;
     if description.settings.is_empty() {
         return Ok(());
     }

@@ -366,6 +366,35 @@ fn what_is_charged_covers_what_the_codec_makes() {
     );
 }
 
+/// The budget of a node counts what the guard says. What the allocator says must not be more.
+#[test]
+fn no_request_takes_more_memory_than_it_is_charged_for() {
+    /// An allocator is asked for as many bytes as a type has, and rounds up.
+    const SLACK: u64 = 512;
+    for (api, version) in every_version() {
+        runner(40)
+            .run(&choices(), |choices| {
+                let body = Bytes::from(Maker::make(api, version, &choices).out);
+                let charged = check(api, version, &body).unwrap().memory as u64;
+                let mut left = body.clone();
+                let taken = with_request_type!(api, R => {
+                    use kafka_protocol::protocol::Decodable;
+                    let mut request = None;
+                    allocation_counter::measure(|| request = R::decode(&mut left, version).ok())
+                        .bytes_max
+                }, else panic!("not offered"));
+                prop_assert!(
+                    taken <= charged + SLACK,
+                    "{} taken, {} charged",
+                    taken,
+                    charged
+                );
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{api:?} version {version}: {error}"));
+    }
+}
+
 #[test]
 fn requests_that_would_blow_up_in_memory_are_refused() {
     // Unknown tagged fields are kept by the codec in a map, an entry for two bytes of the wire.

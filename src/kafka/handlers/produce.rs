@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{ProduceError, ProducePartition, Produced, TopicRef};
 use crate::types::PartitionIndex;
@@ -114,7 +117,11 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
             let answer = std::mem::take(place);
             *place = match outcome {
                 Ok(produced) => stored(answer, produced),
-                Err(error) => failed(context, answer, &errors::produce(&error, context.version)),
+                Err(error) => {
+                    let fault = errors::produce(&error, context.version);
+                    failed(context, answer, &fault)
+                        .with_record_errors(record_errors(context, &error))
+                }
             };
         }
     }
@@ -169,6 +176,26 @@ fn stored(answer: PartitionProduceResponse, produced: Produced) -> PartitionProd
         .with_base_offset(produced.base_offset.0)
         .with_log_append_time_ms(produced.log_append_time.map_or(-1, |time| time.0))
         .with_log_start_offset(produced.log_start.0)
+}
+
+/// What is wrong with single records: clients fail those, and say of the others that they were in bad company.
+fn record_errors(context: &Context, error: &ProduceError) -> Vec<BatchIndexAndErrorMessage> {
+    /// The first version with a place for it (KIP-467).
+    const SINCE: i16 = 8;
+    let ProduceError::WithoutKey { topic, records } = error else {
+        return Vec::new();
+    };
+    if context.version < SINCE {
+        return Vec::new();
+    }
+    let why = format!("topic {topic} is compacted, and the record has no key");
+    let why = StrBytes::from_string(why);
+    let error = |index: &i32| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(*index)
+            .with_batch_index_error_message(Some(why.clone()))
+    };
+    records.iter().map(error).collect()
 }
 
 fn failed(

@@ -57,7 +57,12 @@ fn fetch_request(topic: FetchTopic, offset: i64) -> FetchRequest {
         .with_topics(vec![topic.with_partitions(vec![partition])])
 }
 
-async fn fetch(client: &mut Client, version: i16, topic: &str, offset: i64) -> PartitionData {
+pub(super) async fn fetch(
+    client: &mut Client,
+    version: i16,
+    topic: &str,
+    offset: i64,
+) -> PartitionData {
     let topic = FetchTopic::default().with_topic(name(topic));
     let answer = client.call(version, fetch_request(topic, offset)).await;
     assert_eq!((answer.error_code, answer.session_id), (0, 0));

@@ -152,3 +152,37 @@ async fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
     fs::write(&file, "").unwrap();
     assert!(FileStore::open(&file.join("under"), Env::system()).is_err());
 }
+
+#[tokio::test]
+async fn an_upload_in_parts_leaves_nothing_in_staging_whether_it_ends_or_is_aborted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let id = store.create_multipart(&path()).await.unwrap();
+    assert_eq!(staged(&directory).len(), 1);
+    let path = path();
+    let last = store.put_part(&path, &id, 1, "end".into()).await.unwrap();
+    let first = vec![1; PART_LEN].into();
+    let first = store.put_part(&path, &id, 0, first).await.unwrap();
+    let missing = store
+        .complete_multipart(&path, &id, vec![first.clone()])
+        .await;
+    assert!(missing.is_err(), "a part is not in the list");
+    store
+        .complete_multipart(&path, &id, vec![first, last])
+        .await
+        .unwrap();
+    assert_eq!(staged(&directory), Vec::<PathBuf>::new());
+    let size = store.head(&path).await.unwrap().size;
+    assert_eq!(size, PART_LEN as u64 + 3);
+
+    let id = store.create_multipart(&path).await.unwrap();
+    store.abort_multipart(&path, &id).await.unwrap();
+    assert_eq!(staged(&directory), Vec::<PathBuf>::new());
+    for id in [id, "../cluster.json".to_owned()] {
+        let gone = store.put_part(&path, &id, 0, "x".into()).await.unwrap_err();
+        assert!(
+            matches!(gone, object_store::Error::NotFound { .. }),
+            "{gone:?}"
+        );
+    }
+}

@@ -1,25 +1,29 @@
 //! A store in memory that does what a test tells it to, and what the client makes of that.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::time::Instant;
 
 use crate::env::Env;
 use crate::store::{
-    Created, ObjectPath, Outcome, RequestKind, Store, StoreError, StoreMetrics, StoreOptions,
+    Created, ObjectPath, Outcome, PART_LEN, RequestKind, Store, StoreError, StoreMetrics,
+    StoreOptions,
 };
 use crate::types::{Seq, Timestamp};
 
@@ -50,6 +54,8 @@ pub(crate) struct Faulty {
     inner: InMemory,
     plan: Plan,
     requests: AtomicUsize,
+    /// Uploads that were begun and neither completed nor aborted.
+    uploads: Mutex<HashSet<MultipartId>>,
 }
 
 impl fmt::Debug for Faulty {
@@ -72,14 +78,19 @@ impl Faulty {
             inner: InMemory::new(),
             plan: Box::new(plan),
             requests: AtomicUsize::new(0),
+            uploads: Mutex::default(),
         });
         let options = StoreOptions::new(Env::simulated(7, Timestamp(1_700_000_000_000)));
-        let objects = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        let store = Store::from_object_store(objects, options, StoreMetrics::default());
+        let objects = Arc::clone(&faulty);
+        let store = Store::from_multipart_store(objects, options, StoreMetrics::default());
         (store, faulty)
     }
 
-    fn requests(&self) -> usize {
+    fn uploads(&self) -> usize {
+        self.uploads.lock().unwrap().len()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
@@ -157,7 +168,15 @@ impl ObjectStore for Faulty {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst)) {
+            Fault::None => self.inner.delete_stream(locations),
+            Fault::Hangs => futures::stream::pending().boxed(),
+            Fault::AnswerLost => {
+                let deleted = self.inner.delete_stream(locations);
+                deleted.map(|_| Err(slow_down())).boxed()
+            }
+            _ => locations.map(|_| Err(slow_down())).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -178,6 +197,67 @@ impl ObjectStore for Faulty {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// A store answers so when an upload was completed or aborted before.
+fn no_upload(path: &Path) -> Error {
+    Error::NotFound {
+        path: path.to_string(),
+        source: "no such upload".into(),
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Faulty {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        let fault = self.next(path).await?;
+        let id = self.inner.create_multipart(path).await?;
+        self.uploads.lock().unwrap().insert(id.clone());
+        answer(fault, id)
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        let fault = self.next(path).await?;
+        if !self.uploads.lock().unwrap().contains(id) {
+            return Err(no_upload(path));
+        }
+        answer(fault, self.inner.put_part(path, id, part_idx, data).await?)
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let fault = self.next(path).await?;
+        if !self.uploads.lock().unwrap().remove(id) {
+            return Err(no_upload(path));
+        }
+        answer(fault, self.inner.complete_multipart(path, id, parts).await?)
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        let fault = self.next(path).await?;
+        if !self.uploads.lock().unwrap().remove(id) {
+            return Err(no_upload(path));
+        }
+        answer(fault, self.inner.abort_multipart(path, id).await?)
+    }
+}
+
+fn answer<T>(fault: Fault, value: T) -> Result<T> {
+    if fault == Fault::AnswerLost {
+        Err(slow_down())
+    } else {
+        Ok(value)
     }
 }
 
@@ -216,6 +296,23 @@ async fn a_create_that_fails_or_hangs_is_unknown_and_was_tried_once() {
             .unwrap();
         assert!(matches!(created, Created::Unknown(_)), "{created:?}");
         assert_eq!(faulty.requests(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_about_the_log_that_got_lost_is_given_up_soon_and_an_upload_is_not() {
+    let (store, _) = Faulty::store(|n| if n < 3 { Fault::Hangs } else { Fault::None });
+    let path = commit();
+    // A store that is slow, and not just silent, gets twice the time at the second attempt.
+    for (kind, body, seconds) in [
+        (PUT, 10, 5),
+        (PUT, 3 << 20, 10 + 6),
+        (RequestKind::SegmentPut, 10, 30),
+    ] {
+        let began = Instant::now();
+        let created = store.create(&path, vec![0; body], kind).await.unwrap();
+        assert!(matches!(created, Created::Unknown(_)), "{created:?}");
+        assert_eq!(began.elapsed().as_secs(), seconds);
     }
 }
 
@@ -323,4 +420,118 @@ async fn hanging_segment_reads_leave_places_for_commits() {
         store.create(&commit(), vec![1], PUT).await,
         Ok(Created::Created)
     ));
+}
+
+const UPLOAD: RequestKind = RequestKind::CompactedPut;
+
+/// Uploads two parts: requests 0 (begin), 1 and 2 (parts), 3 (end), if nothing goes wrong.
+async fn upload(store: &Store) -> std::result::Result<(), StoreError> {
+    let path = ObjectPath::cluster();
+    let mut upload = store.upload(&path, 1, UPLOAD).await?;
+    upload.part(1, Bytes::from(vec![2; 10])).await?;
+    upload.part(0, Bytes::from(vec![1; PART_LEN])).await?;
+    upload.finish().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_step_of_an_upload_is_repeated_whatever_goes_wrong_with_it() {
+    for fault in [Fault::Fails, Fault::AnswerLost, Fault::Hangs] {
+        for step in 0..4 {
+            let (store, faulty) =
+                Faulty::store(move |n| if n == step { fault } else { Fault::None });
+            upload(&store).await.unwrap();
+            let whole = store.get(&ObjectPath::cluster(), GET).await.unwrap();
+            assert_eq!(whole.len(), PART_LEN + 10, "{fault:?} in step {step}");
+            assert_eq!((whole[0], whole[PART_LEN]), (1, 2));
+            // Only the upload whose beginning was never heard of stays, empty.
+            let left = usize::from(step == 0 && fault == Fault::AnswerLost);
+            assert_eq!(faulty.uploads(), left, "{fault:?} in step {step}");
+            assert_eq!(store.metrics().count(UPLOAD, Outcome::Retry), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_whose_end_is_never_answered_has_succeeded_if_the_object_is_there() {
+    // The request that ends it is applied and its answer lost; then everything but the last question fails.
+    let (store, _) = Faulty::store(|n| match n {
+        3 => Fault::AnswerLost,
+        4..10 => Fault::Hangs,
+        _ => Fault::None,
+    });
+    let began = Instant::now();
+    upload(&store).await.unwrap();
+    assert!(
+        began.elapsed() >= Duration::from_secs(170),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_fails_or_is_dropped_leaves_no_parts() {
+    // The second part is refused.
+    let (store, faulty) = Faulty::store(|n| if n == 2 { Fault::Denied } else { Fault::None });
+    let error = upload(&store).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(faulty.uploads(), 0);
+
+    // A part hangs, and nobody waits any more.
+    let (store, faulty) = Faulty::store(|n| if n == 2 { Fault::Hangs } else { Fault::None });
+    let waited = tokio::time::timeout(Duration::from_secs(5), upload(&store)).await;
+    assert!(waited.is_err());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(faulty.uploads(), 0);
+    assert!(
+        store
+            .get(&ObjectPath::cluster(), GET)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+
+    // The abort itself is repeated.
+    let (store, faulty) = Faulty::store(|n| if n == 1 { Fault::Fails } else { Fault::None });
+    let upload = store
+        .upload(&ObjectPath::cluster(), 1, UPLOAD)
+        .await
+        .unwrap();
+    upload.abort().await.unwrap();
+    assert_eq!((faulty.uploads(), faulty.requests()), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_parts_are_on_their_way_than_was_said() {
+    let (store, faulty) = Faulty::store(|n| if n == 0 { Fault::None } else { Fault::Hangs });
+    let mut upload = store
+        .upload(&ObjectPath::cluster(), 3, UPLOAD)
+        .await
+        .unwrap();
+    let mut taken = 0;
+    for number in 0..10 {
+        let part = upload.part(number, Bytes::from(vec![0; PART_LEN]));
+        if tokio::time::timeout(Duration::from_millis(10), part)
+            .await
+            .is_err()
+        {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!((taken, faulty.requests()), (3, 1 + 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_only_whole_objects_gets_an_upload_as_one() {
+    let objects = Arc::new(InMemory::new());
+    let options = StoreOptions::new(Env::simulated(7, Timestamp(1_700_000_000_000)));
+    let store = Store::from_object_store(objects, options, StoreMetrics::default());
+    upload(&store).await.unwrap();
+    let whole = store.get(&ObjectPath::cluster(), GET).await.unwrap();
+    assert_eq!(
+        (whole.len(), whole[0], whole[PART_LEN]),
+        (PART_LEN + 10, 1, 2)
+    );
+    assert_eq!(store.metrics().count(UPLOAD, Outcome::Ok), 1);
 }

@@ -23,6 +23,8 @@ use crate::types::Seq;
 #[derive(Clone, Copy)]
 enum Answer {
     Status(u16, &'static str),
+    /// Answers the head of an object of that length.
+    Length(u64),
     /// Reads the request and closes the connection.
     Close,
     /// Reads the request and never answers.
@@ -93,6 +95,10 @@ async fn converse(mut socket: TcpStream, answers: Vec<Answer>, heads: Arc<Mutex<
         let text = match answers[number.min(answers.len() - 1)] {
             Answer::Close => return,
             Answer::Hang => std::future::pending().await,
+            Answer::Length(length) => format!(
+                "HTTP/1.1 200 X\r\ncontent-length: {length}\r\netag: \"a\"\r\n\
+                 last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+            ),
             Answer::Short => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\netag: \"a\"\r\n\
                 last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhalf"
                 .to_owned(),
@@ -301,4 +307,93 @@ async fn the_clock_of_the_store_is_read_from_its_answers() {
         "{clock:?}"
     );
     assert!(clock.ahead_millis < 0);
+}
+
+const UPLOAD: RequestKind = RequestKind::CompactedPut;
+const BEGUN: Answer = Answer::Status(
+    200,
+    "<InitiateMultipartUploadResult><UploadId>the-upload</UploadId></InitiateMultipartUploadResult>",
+);
+const ENDED: Answer = Answer::Status(
+    200,
+    "<CompleteMultipartUploadResult><ETag>\"a\"</ETag></CompleteMultipartUploadResult>",
+);
+
+async fn upload(store: &Store) -> Result<(), StoreError> {
+    let mut upload = store.upload(&commit(), 2, UPLOAD).await?;
+    upload.part(0, Bytes::from_static(b"bytes")).await?;
+    upload.finish().await
+}
+
+/// The method and the rest of each request's first line.
+fn asked(server: &Server) -> Vec<String> {
+    let heads = server.heads();
+    let line = |head: &String| {
+        let line = head.lines().next().unwrap();
+        line.replace("/bucket/manifest/log/00000000000000000001.commit", "it")
+            .trim_end_matches(" http/1.1")
+            .to_owned()
+    };
+    heads.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn an_upload_is_begun_sent_and_ended_and_each_step_is_repeated() {
+    let slow = Answer::Status(503, "<Error><Code>SlowDown</Code></Error>");
+    let nothing = Answer::Status(200, "");
+    let late = Answer::Status(200, "<Error><Code>InternalError</Code></Error>");
+    let unknown = Answer::Status(404, "");
+    // The end is answered by 200 with an error in its body: it did not happen, as the head of the object tells.
+    let answers = vec![slow, BEGUN, Answer::Close, nothing, late, unknown, ENDED];
+    let server = Server::start(answers).await;
+    let store = server.store();
+    upload(&store).await.unwrap();
+    let part = "put it?partnumber=1&uploadid=the-upload";
+    let end = "post it?uploadid=the-upload";
+    let expected = [
+        "post it?uploads=",
+        "post it?uploads=",
+        part,
+        part,
+        end,
+        "head it",
+        end,
+    ];
+    assert_eq!(asked(&server), expected);
+    assert_eq!(store.metrics().count(UPLOAD, Outcome::Retry), 3);
+    assert_eq!(store.metrics().count(UPLOAD, Outcome::Ok), 3);
+}
+
+#[tokio::test]
+async fn an_upload_whose_last_answer_is_lost_is_settled_by_the_length_of_the_object() {
+    let nothing = Answer::Status(200, "");
+    let answers = vec![BEGUN, nothing, Answer::Close, Answer::Length(5)];
+    let server = Server::start(answers).await;
+    upload(&server.store()).await.unwrap();
+    assert_eq!(asked(&server).last().unwrap(), "head it");
+
+    // An object of another length is not ours, and the store knows no upload.
+    let gone = Answer::Status(404, "<Error><Code>NoSuchUpload</Code></Error>");
+    let answers = vec![BEGUN, nothing, gone, Answer::Length(4)];
+    let server = Server::start(answers).await;
+    let error = upload(&server.store()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("upload"), "{error}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_dropped_is_aborted_also_when_a_part_was_on_its_way() {
+    let none = Answer::Status(204, "");
+    let server = Server::start(vec![BEGUN, Answer::Hang, none, none]).await;
+    let store = server.store();
+    let late = Duration::from_millis(200);
+    assert!(tokio::time::timeout(late, upload(&store)).await.is_err());
+    let abort = "delete it?uploadid=the-upload";
+    for _ in 0..50 {
+        if asked(&server).len() == 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(asked(&server)[2..], [abort, abort]);
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::env::Env;
 use crate::store::{
-    Created, ObjectPath, ObjectPrefix, Outcome, PutBody, RequestKind, Store, StoreError,
+    Created, ObjectPath, ObjectPrefix, Outcome, PART_LEN, PutBody, RequestKind, Store, StoreError,
     StoreMetrics, StoreOptions,
 };
 use crate::types::{ByteCount, SegmentId, Seq};
@@ -155,6 +155,65 @@ async fn a_unique_name_may_be_written_again_with_the_same_bytes() {
             store.get(&path, RequestKind::SegmentGet).await.unwrap(),
             "bytes"
         );
+    })
+    .await;
+}
+
+const UPLOAD: RequestKind = RequestKind::CompactedPut;
+
+/// A part whose every byte tells its number and its place.
+fn part(number: u32, len: usize) -> Bytes {
+    let byte = |at: usize| (at / 4099) as u8 ^ number as u8;
+    (0..len).map(byte).collect()
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_of_any_order_is_one_object_and_not_seen_before_its_end() {
+    every_store(async |store: Store| {
+        let path = ObjectPath::segment(SegmentId(Uuid::from_u128(0x78)));
+        let mut upload = store.upload(&path, 2, UPLOAD).await.unwrap();
+        let parts = [part(0, PART_LEN), part(1, PART_LEN), part(2, 1000)];
+        for number in [2u32, 1, 0] {
+            let bytes = parts[number as usize].clone();
+            upload.part(number, bytes).await.unwrap();
+        }
+        assert!(store.head(&path, GET).await.unwrap_err().is_not_found());
+        assert_eq!(store.list(ObjectPrefix::All, None, 9).await.unwrap(), []);
+        upload.finish().await.unwrap();
+        let whole = store.get(&path, GET).await.unwrap();
+        assert!(whole == parts.concat(), "{} bytes", whole.len());
+        assert_eq!(store.metrics().sent(UPLOAD), whole.len() as u64);
+        // A lone, short part is the last one.
+        let path = ObjectPath::segment(SegmentId(Uuid::from_u128(0x79)));
+        let mut upload = store.upload(&path, 2, UPLOAD).await.unwrap();
+        upload.part(0, body("short")).await.unwrap();
+        upload.finish().await.unwrap();
+        assert_eq!(store.get(&path, GET).await.unwrap(), "short");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_aborted_or_lacks_a_part_is_no_object() {
+    every_store(async |store: Store| {
+        let path = ObjectPath::segment(SegmentId(Uuid::from_u128(0x7a)));
+        let mut upload = store.upload(&path, 2, UPLOAD).await.unwrap();
+        upload.part(0, part(0, PART_LEN)).await.unwrap();
+        upload.abort().await.unwrap();
+        for wrong in [
+            vec![(1, 10)],
+            vec![(0, 10), (1, 10)],
+            vec![(0, PART_LEN + 1)],
+            vec![],
+        ] {
+            let mut upload = store.upload(&path, 2, UPLOAD).await.unwrap();
+            for (number, len) in wrong {
+                upload.part(number, part(0, len)).await.unwrap();
+            }
+            let error = upload.finish().await.unwrap_err();
+            assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        }
+        assert!(store.head(&path, GET).await.unwrap_err().is_not_found());
     })
     .await;
 }

@@ -1,0 +1,163 @@
+//! The settings of topics, of the cluster and of nodes, described and changed. What they are is in
+//! [`settings`](crate::settings).
+//!
+//! A change is checked against the state and handed to the commit loop as values; the fold stores them
+//! unseen. Two clients that append to the same list at the same moment may overwrite each other, as
+//! in Kafka. A future dropped after the commit began leaves the change done.
+
+use std::collections::BTreeMap;
+
+use super::{Broker, Session, TopicError, Unavailable};
+use crate::settings::{
+    self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
+    describe_node, describe_topic,
+};
+use crate::state::State;
+use crate::state::op::{Op, Rejected};
+use crate::types::TopicName;
+
+/// Whose settings.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigResource {
+    /// A topic, by name.
+    Topic(String),
+    /// All nodes: dynamic cluster-wide defaults (Kafka's broker resource with an empty name).
+    Cluster,
+    /// The node that answers: its start-up settings, read-only, and the cluster's.
+    Node(i32),
+}
+
+impl Broker {
+    /// The settings of a resource, up to date: those named, or all. Of the cluster, those that were set.
+    pub async fn describe_configs(
+        &self,
+        session: &Session,
+        resource: &ConfigResource,
+        names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        self.configs_in(&state, resource, names)
+    }
+
+    /// The same of many resources at one moment, in their order. The store is asked once for all of them.
+    pub async fn describe_all_configs(
+        &self,
+        session: &Session,
+        asked: &[(ConfigResource, Option<Vec<String>>)],
+    ) -> Result<Vec<Result<Vec<ConfigEntry>, TopicError>>, Unavailable> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let all = asked.iter();
+        Ok(all
+            .map(|(resource, names)| self.configs_in(&state, resource, names.as_deref()))
+            .collect())
+    }
+
+    /// The settings of a topic as far as this node has followed, such as one that it has just created.
+    pub fn known_configs(
+        &self,
+        session: &Session,
+        topic: &TopicName,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        self.authorize(session);
+        let resource = ConfigResource::Topic(topic.to_string());
+        self.configs_in(&self.inner.manifest.state(), &resource, None)
+    }
+
+    fn configs_in(
+        &self,
+        state: &State,
+        resource: &ConfigResource,
+        names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        let cluster = state.configs();
+        match resource {
+            ConfigResource::Topic(name) => {
+                let topic = state
+                    .topic_by_name(name)
+                    .ok_or_else(|| TopicError::UnknownName(name.clone()))?;
+                Ok(describe_topic(topic.configs(), cluster, names))
+            }
+            ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
+            ConfigResource::Node(id) => {
+                let this = self.node_id().map(|node| node.0);
+                if this != Some(*id) {
+                    return Err(TopicError::InvalidRequest(match this {
+                        Some(this) => format!("this is node {this}; ask node {id} itself"),
+                        None => "this node has not registered yet".to_owned(),
+                    }));
+                }
+                let unknown = NodeProperties::default();
+                let properties = self.inner.properties.get().unwrap_or(&unknown);
+                Ok(describe_node(properties, cluster, names))
+            }
+        }
+    }
+
+    /// Changes the settings named and leaves the others (IncrementalAlterConfigs). All or none.
+    pub async fn alter_configs(
+        &self,
+        session: &Session,
+        resource: &ConfigResource,
+        edits: BTreeMap<String, ConfigEdit>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.edit_configs(session, resource, validate_only, |edited| {
+            settings::edits(edited, &edits)
+        })
+        .await
+    }
+
+    /// Replaces all settings of the resource (the older AlterConfigs): those not named return to defaults.
+    pub async fn replace_configs(
+        &self,
+        session: &Session,
+        resource: &ConfigResource,
+        configs: BTreeMap<String, Option<String>>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.edit_configs(session, resource, validate_only, |edited| {
+            settings::replacement(edited, &configs)
+        })
+        .await
+    }
+
+    async fn edit_configs(
+        &self,
+        session: &Session,
+        resource: &ConfigResource,
+        validate_only: bool,
+        plan: impl FnOnce(Edited<'_>) -> Result<Edits, ConfigError>,
+    ) -> Result<(), TopicError> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let cluster = state.configs();
+        let (topic, edits) = match resource {
+            ConfigResource::Topic(name) => {
+                let unknown = || TopicError::UnknownName(name.clone());
+                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
+                let edits = plan(Edited::Topic(topic.configs(), cluster))?;
+                (Some(topic.id()), edits)
+            }
+            ConfigResource::Cluster => (None, plan(Edited::Cluster(cluster))?),
+            ConfigResource::Node(_) => {
+                return Err(TopicError::InvalidRequest(
+                    "a single node's settings cannot be changed by clients: dynamic settings are the \
+                     cluster's (the broker resource without a name), the others are set where the node is \
+                     started"
+                        .to_owned(),
+                ));
+            }
+        };
+        if validate_only || edits.is_empty() {
+            return Ok(());
+        }
+        let committed = self.commit(vec![Op::AlterConfigs { topic, edits }]).await?;
+        match committed.outcomes.into_iter().next() {
+            Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
+            Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `weir store`: the bucket itself.
+
+mod check;
+mod usage;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::progress::{Progress, Steps};
+use super::{CliError, output};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Store {
+    /// Check that the store keeps what Weir needs of it, and report.
+    Check(check::Check),
+    /// Show what takes how much space in the store, and why.
+    Usage(usage::Usage),
+}
+
+pub(super) async fn run(command: &Store, context: &mut Context) -> Result<(), CliError> {
+    match command {
+        Store::Check(command) => check::run(command, context).await,
+        Store::Usage(command) => usage::run(command, context).await,
+    }
+}

@@ -1,0 +1,111 @@
+//! What lies in the bucket.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::Walk;
+use crate::store::{Listed, ObjectKind, StoreError};
+use crate::types::{SegmentId, Seq, Timestamp};
+
+/// How many names that are not Weir's are kept; the others are counted.
+const KEPT_FOREIGN: usize = 1000;
+
+/// Everything under a URL, by kind, with sizes in bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// How many objects there are.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// `cluster.json`.
+    pub cluster: Option<u64>,
+    /// Commits.
+    pub commits: BTreeMap<Seq, u64>,
+    /// Snapshots.
+    pub snapshots: BTreeMap<Seq, u64>,
+    /// Boundaries.
+    pub boundaries: BTreeMap<Seq, u64>,
+    /// Segments.
+    pub segments: BTreeMap<SegmentId, u64>,
+    /// What checks of the store left: name, size, and when it was written.
+    pub checks: Vec<(String, u64, Timestamp)>,
+    /// The first names that are not Weir's, with their sizes.
+    pub foreign: Vec<(String, u64)>,
+    /// How many of those there are.
+    pub foreign_objects: u64,
+    /// Their bytes.
+    pub foreign_bytes: u64,
+}
+
+impl Inventory {
+    /// Lists the bucket.
+    pub(in crate::maintain) async fn of(walk: &Walk<'_>) -> Result<Inventory, StoreError> {
+        let mut inventory = Inventory::default();
+        walk.store
+            .survey(|listed| {
+                inventory.add(listed);
+                walk.watch.advance(1);
+            })
+            .await?;
+        Ok(inventory)
+    }
+
+    fn add(&mut self, listed: Listed) {
+        self.objects += 1;
+        self.bytes += listed.size;
+        let size = listed.size;
+        match listed.path.map(|path| path.kind()) {
+            Some(ObjectKind::Cluster) => self.cluster = Some(size),
+            Some(ObjectKind::Commit(seq)) => drop(self.commits.insert(seq, size)),
+            Some(ObjectKind::Snapshot(seq)) => drop(self.snapshots.insert(seq, size)),
+            Some(ObjectKind::Boundary(seq)) => drop(self.boundaries.insert(seq, size)),
+            Some(ObjectKind::Segment(id)) => drop(self.segments.insert(id, size)),
+            Some(ObjectKind::Check { .. }) => {
+                self.checks.push((listed.name, size, listed.last_modified));
+            }
+            None => {
+                self.foreign_objects += 1;
+                self.foreign_bytes += size;
+                if self.foreign.len() < KEPT_FOREIGN {
+                    self.foreign.push((listed.name, size));
+                }
+            }
+        }
+    }
+
+    /// The last commit listed; 0 if there is none.
+    pub fn log_end(&self) -> Seq {
+        let last = self.commits.last_key_value();
+        last.map_or(Seq::ZERO, |(seq, _)| *seq)
+    }
+
+    /// The seqs after `after` and before the log's end at which no commit is.
+    pub fn gaps(&self, after: Seq) -> Vec<RangeInclusive<u64>> {
+        let mut gaps = Vec::new();
+        let mut due = after.0.saturating_add(1);
+        for (seq, _) in self.commits.range(Seq(due)..) {
+            if seq.0 > due {
+                gaps.push(due..=seq.0 - 1);
+            }
+            due = seq.0.saturating_add(1);
+        }
+        gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_what_lies_between_commits_that_exist() {
+        let mut inventory = Inventory::default();
+        assert!(inventory.gaps(Seq(0)).is_empty());
+        for seq in [2, 3, 7, u64::MAX] {
+            inventory.commits.insert(Seq(seq), 1);
+        }
+        assert_eq!(inventory.gaps(Seq(0)), [1..=1, 4..=6, 8..=u64::MAX - 1]);
+        assert_eq!(inventory.gaps(Seq(4)), [5..=6, 8..=u64::MAX - 1]);
+        assert_eq!(inventory.gaps(Seq(u64::MAX)), []);
+    }
+}

@@ -1,0 +1,120 @@
+//! Retention: what a topic's settings let go, by time and by size.
+//!
+//! The oldest slices of a partition go, one after the other, as long as each is due: its newest record is older than
+//! `retention.ms`, or without it the partition still has `retention.bytes`. The fold checks that nobody altered the
+//! settings meanwhile; apart from that, raising a log start twice does no harm, so this job needs no claim.
+
+use std::time::Duration;
+
+use super::desk::Maintenance;
+use super::error::JobError;
+use crate::settings::TopicSettings;
+use crate::state::op::{Applied, Op};
+use crate::state::{Partition, Slice, State};
+use crate::types::{Offset, Timestamp, TopicPartition};
+
+/// How many partitions are changed by one commit.
+const PER_COMMIT: usize = 1000;
+
+/// How long past its time a slice may stay, so that slices go together and an op is worth its place in the log. A
+/// twentieth of the retention is less, where that is short.
+const LATENESS: Duration = Duration::from_secs(300);
+
+/// A partition whose log start is to be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expired {
+    partition: TopicPartition,
+    before: Offset,
+    records: u64,
+    bytes: u64,
+}
+
+/// Whether anything has expired.
+pub(super) fn is_due(state: &State, now: Timestamp) -> bool {
+    expired(state, now).next().is_some()
+}
+
+/// Expires what is due. Returns whether there was anything.
+///
+/// # Errors
+///
+/// [`JobError::Stopped`]: the ops may have taken effect.
+pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
+    let state = m.state();
+    let due: Vec<Expired> = expired(&state, m.now()).collect();
+    for chunk in due.chunks(PER_COMMIT) {
+        let ops = chunk.iter().map(|expired| Op::ExpireRecords {
+            partition: expired.partition,
+            before: expired.before,
+            as_of: state.seq(),
+        });
+        let committed = m.commit(ops.collect()).await?;
+        let (mut partitions, mut records, mut bytes) = (0, 0, 0);
+        for (expired, outcome) in chunk.iter().zip(&committed.outcomes) {
+            match outcome {
+                Ok(Applied::RecordsDeleted(_)) => {
+                    partitions += 1;
+                    records += expired.records;
+                    bytes += expired.bytes;
+                }
+                // The settings were altered, or the partition is gone: look again.
+                other => tracing::debug!(partition = %expired.partition, ?other, "not expired"),
+            }
+        }
+        tracing::info!(partitions, records, bytes, "expired records");
+    }
+    Ok(!due.is_empty())
+}
+
+fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
+    let topics = state.topics().flat_map(move |topic| {
+        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        let kept = settings.cleanup.delete;
+        topic
+            .partitions()
+            .filter(move |_| kept)
+            .map(move |(id, partition)| (id, partition, settings.clone()))
+    });
+    topics.filter_map(move |(id, partition, settings)| {
+        let slices = cut(partition, &settings, now);
+        let last = slices.last()?;
+        Some(Expired {
+            partition: id,
+            before: last.end,
+            records: last.end.since(partition.log_start()),
+            bytes: slices.iter().map(|slice| slice.len).sum(),
+        })
+    })
+}
+
+/// The slices that go, oldest first.
+fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -> Vec<&'a Slice> {
+    let mut left = partition.bytes().0;
+    let mut late = false;
+    let mut gone = Vec::new();
+    for (_, slice) in partition.slices_from(partition.log_start()) {
+        let over = settings.retention_bytes;
+        let too_large = over.is_some_and(|most| left.saturating_sub(slice.len) >= most.0);
+        let too_old = settings.retention.is_some_and(|keep| {
+            // Once one is late, all that are due go with it.
+            let lateness = LATENESS.min(keep / 20);
+            let due = time_of(slice).after(keep);
+            late |= gone.is_empty() && due.after(lateness) < now;
+            late && due < now
+        });
+        if !too_large && !too_old {
+            break;
+        }
+        left -= slice.len;
+        gone.push(slice);
+    }
+    gone
+}
+
+/// What a slice's age counts from: its newest record, or if that has no timestamp, when it was appended.
+pub(super) fn time_of(slice: &Slice) -> Timestamp {
+    match slice.max_timestamp {
+        Timestamp::NONE => slice.appended_at,
+        timestamp => timestamp,
+    }
+}

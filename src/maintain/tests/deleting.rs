@@ -1,0 +1,299 @@
+use super::*;
+use crate::state::TRUNCATION_AGE;
+use crate::state::op::{AppendRejected, Applied};
+use crate::store::RequestKind;
+use crate::types::SegmentId;
+
+const GRACE: Duration = Duration::from_secs(15 * 60);
+
+async fn exists(store: &Store, object: ObjectRef) -> bool {
+    let path = deletion::path_of(object);
+    store.head(&path, RequestKind::SegmentGet).await.is_ok()
+}
+
+/// Appends until a snapshot is of age, and the log may be truncated up to it.
+async fn age(w: &Worker) {
+    w.topic("filler", 1, &[]).await;
+    for _ in 0..10 {
+        w.produce("filler", 0, 10).await;
+        wait(Duration::from_secs(1)).await;
+    }
+    wait(TRUNCATION_AGE + MINUTE).await;
+    w.produce("filler", 0, 10).await;
+    assert!(w.state().log_boundary_limit() > Seq(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_segment_goes_after_the_grace_period_and_a_live_one_stays() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let (old, new) = (
+        a.produce_segment("t", 0).await,
+        a.produce_segment("t", 0).await,
+    );
+    wait(HOUR).await;
+    a.delete_records("t", 0, 2).await;
+    wait(GRACE - Duration::from_millis(10)).await;
+    a.produce("t", 0, 10).await;
+    assert!(!deletion::run(&a.jobs).await.unwrap());
+    assert!(exists(&store, old).await);
+    wait(Duration::from_millis(20)).await;
+    assert!(deletion::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+    assert!(exists(&store, new).await);
+    assert!(a.state().death_of(old).unwrap().deleted);
+    assert!(!deletion::run(&a.jobs).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_runs_ahead_of_the_log_deletes_nothing_early() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let old = a.produce_segment("t", 0).await;
+    a.delete_records("t", 0, 2).await;
+    // Ten minutes of the grace have passed where the log is written; the other's clock is an hour ahead.
+    let b = worker(&store, 2).await;
+    let ahead = Maintenance::new(MaintenanceParts {
+        store: store.clone(),
+        manifest: b.node.manifest().clone(),
+        env: Env::simulated(3, START.after(HOUR)),
+        incarnation: Incarnation(b.env.random_uuid()),
+        options: MaintenanceOptions::default(),
+        metrics: MaintenanceMetrics::default(),
+        busy: Arc::new(|| false),
+    });
+    wait(10 * MINUTE).await;
+    assert!(!deletion::run(&ahead).await.unwrap());
+    assert!(exists(&store, old).await);
+    assert_eq!(
+        b.node.manifest().state().claim(crate::state::Job::Deletion),
+        None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    a.produce("t", 0, 10).await;
+    let commit = ObjectRef::Commit(a.state().seq());
+    a.delete_records("t", 0, 2).await;
+    age(&a).await;
+    wait(GRACE).await;
+    a.produce("filler", 0, 10).await;
+    assert!(!deletion::run(&a.jobs).await.unwrap());
+    assert!(exists(&store, commit).await);
+    let to = a.state().log_boundary_limit();
+    a.commit(Op::RaiseLogBoundary { to }).await.unwrap();
+    assert!(
+        !deletion::run(&a.jobs).await.unwrap(),
+        "no boundary is stored yet"
+    );
+    assert!(truncation::run(&a.jobs).await.unwrap());
+    assert!(exists(&store, commit).await, "it may have readers");
+    assert!(deletion::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, commit).await);
+    assert_eq!(a.state().death_of(commit), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_deleted_behind_a_snapshot_of_age_but_for_commits_with_records() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    a.produce("t", 0, 100).await;
+    let with_records = ObjectRef::Commit(a.state().seq());
+    for n in 0..10 {
+        a.set("t", "retention.ms", &format!("{}", 1_000_000_000 + n))
+            .await;
+    }
+    assert!(!truncation::run(&a.jobs).await.unwrap(), "too young");
+    wait(TRUNCATION_AGE + MINUTE).await;
+    a.produce("t", 0, 100).await;
+    assert!(truncation::run(&a.jobs).await.unwrap());
+    let state = a.state();
+    assert!(state.log_truncated() > Seq(5));
+    assert_eq!(state.log_truncated(), state.log_boundary());
+    let boundaries = names(&store, ObjectPrefix::Boundaries).await;
+    assert!(boundaries.contains(&ObjectPath::boundary(state.log_boundary())));
+    let log = names(&store, ObjectPrefix::Log).await;
+    let kept: Vec<ObjectPath> = log
+        .into_iter()
+        .filter(|path| *path <= ObjectPath::commit(state.log_truncated()))
+        .collect();
+    assert_eq!(kept, [deletion::path_of(with_records)]);
+    // Whoever starts now has the same state, and the records.
+    // A snapshot may still be on its way.
+    wait(Duration::from_secs(1)).await;
+    let b = worker(&store, 2).await;
+    let ours = a.node.manifest().fresh().await.unwrap();
+    assert_eq!(b.state().to_bytes(), ours.to_bytes());
+    assert_eq!(b.read("t", 0).await, [(0, 2), (2, 2)]);
+    assert!(!truncation::run(&a.jobs).await.unwrap());
+    assert_eq!(state.claim(crate::state::Job::Truncation), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boundary_that_was_raised_and_not_stored_is_stored_before_anything_is_deleted() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    age(&a).await;
+    let to = a.state().log_boundary_limit();
+    a.commit(Op::RaiseLogBoundary { to }).await.unwrap();
+    let b = worker(&store, 2).await;
+    assert!(truncation::run(&b.jobs).await.unwrap());
+    let boundaries = names(&store, ObjectPrefix::Boundaries).await;
+    assert_eq!(
+        boundaries.into_iter().collect::<Vec<_>>(),
+        [ObjectPath::boundary(to)]
+    );
+    assert_eq!(b.state().log_truncated(), to);
+}
+
+/// An object that looks like a segment that was uploaded at that time and never committed.
+async fn orphan(store: &Store, minted: Timestamp, n: u8) -> ObjectRef {
+    let millis = u64::try_from(minted.0).unwrap();
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &[n; 10]);
+    let id = SegmentId(id.into_uuid());
+    let path = ObjectPath::segment(id);
+    let put = store.put_unique(&path, vec![n; 10], RequestKind::SegmentPut);
+    put.await.unwrap();
+    ObjectRef::Segment(id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let age = a.jobs.options().sweep_age;
+    let live = a.produce_segment("t", 0).await;
+    let old = orphan(&store, a.env.now(), 1).await;
+    wait(age / 2).await;
+    let young = orphan(&store, a.env.now(), 2).await;
+    wait(age / 2 + MINUTE).await;
+    a.produce("t", 0, 10).await;
+    assert!(sweep::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+    assert!(exists(&store, young).await, "its commit may be on its way");
+    assert!(exists(&store, live).await);
+    let refer = |object| {
+        let ObjectRef::Segment(segment) = object else {
+            panic!("{object:?}");
+        };
+        Op::Append(crate::state::op::Append {
+            partition: a.partition("t", 0),
+            source: crate::state::op::AppendSource::Segment(segment),
+            entries: vec![crate::state::op::AppendEntry {
+                start: 40,
+                len: 100,
+                records: 1,
+                max_timestamp: START,
+                producer: None,
+            }],
+        })
+    };
+    let refused = a.commit(refer(old)).await.unwrap();
+    assert!(
+        matches!(&refused, Applied::Appended(entries)
+            if matches!(entries[..], [Err(AppendRejected::StaleSegment(_))])),
+        "{refused:?}"
+    );
+    let taken = a.commit(refer(young)).await.unwrap();
+    assert!(matches!(&taken, Applied::Appended(entries) if entries[0].is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_a_late_request_brings_back_is_swept_up() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let old = a.produce_segment("t", 0).await;
+    a.delete_records("t", 0, 2).await;
+    wait(HOUR).await;
+    a.produce("t", 0, 10).await;
+    assert!(deletion::run(&a.jobs).await.unwrap());
+    let path = deletion::path_of(old);
+    let put = store.put_unique(&path, vec![1; 10], RequestKind::SegmentPut);
+    put.await.unwrap();
+    wait(a.jobs.options().sweep_age).await;
+    assert!(sweep::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+    assert_eq!(a.state().death_of(old), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    age(&a).await;
+    assert!(truncation::run(&a.jobs).await.unwrap());
+    let garbage = ObjectPath::commit(Seq(1));
+    let put = store.put_unique(&garbage, vec![1; 10], RequestKind::CommitPut);
+    put.await.unwrap();
+    let before = names(&store, ObjectPrefix::Log).await;
+    assert!(sweep::run(&a.jobs).await.unwrap());
+    let after = names(&store, ObjectPrefix::Log).await;
+    let gone: Vec<&ObjectPath> = before.difference(&after).collect();
+    assert_eq!(gone, [&garbage]);
+    assert_nothing_is_missing(&store, &a.state()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_swept_up() {
+    let store = Store::memory();
+    // The store in memory tells the time by the machine's clock; in this test all that is in it is old.
+    let late = Env::simulated(1, Timestamp(4_000_000_000_000));
+    let a = worker_in(&store, late, |_| {}).await;
+    a.topic("t", 1, &[]).await;
+    for _ in 0..60 {
+        a.produce("t", 0, 10).await;
+        wait(Duration::from_secs(1)).await;
+    }
+    let known: Vec<Seq> = a.state().snapshots().map(|known| known.seq).collect();
+    assert_eq!(known.len(), 4);
+    let check = ObjectPath::check(a.env.random_uuid(), "race");
+    let leftovers = [
+        ObjectPath::snapshot(Seq(known[0].0 - 1)),
+        ObjectPath::boundary(Seq(3)),
+        check,
+    ];
+    // Between two that are kept: a node may be starting from it.
+    let between = ObjectPath::snapshot(Seq(known[1].0 + 1));
+    let newest = ObjectPath::boundary(Seq(5));
+    for path in leftovers.iter().chain([&between, &newest]) {
+        let put = store.put_unique(path, vec![1; 10], RequestKind::SnapshotPut);
+        put.await.unwrap();
+    }
+    assert!(sweep::run(&a.jobs).await.unwrap());
+    let left = names(&store, ObjectPrefix::All).await;
+    for path in &leftovers {
+        assert!(!left.contains(path), "{path}");
+    }
+    for path in [between, newest, ObjectPath::cluster()] {
+        assert!(left.contains(&path), "{path}");
+    }
+    for known in a.state().snapshots() {
+        assert!(left.contains(&ObjectPath::snapshot(known.seq)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_another_node_has_is_left_to_it() {
+    let store = Store::memory();
+    let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
+    a.topic("t", 1, &[]).await;
+    let old = a.produce_segment("t", 0).await;
+    a.delete_records("t", 0, 2).await;
+    wait(HOUR).await;
+    let job = crate::state::Job::Deletion;
+    b.commit(b.jobs.claiming(job)).await.unwrap();
+    assert!(!deletion::run(&a.jobs).await.unwrap());
+    assert!(exists(&store, old).await);
+    wait(2 * MINUTE).await;
+    assert!(deletion::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+}

@@ -1,0 +1,192 @@
+//! From a wish to change settings to the edits of an op.
+
+use std::collections::BTreeMap;
+
+use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
+use super::resolve::{Overrides, cluster_value, topic_value};
+use super::values::{check, items};
+use super::{ConfigEdit, ConfigError, ConfigType};
+
+/// What an op sets (`Some`) and returns to its default (`None`).
+pub type Edits = BTreeMap<String, Option<String>>;
+
+/// Whose settings are edited, with those that are set.
+#[derive(Clone, Copy, Debug)]
+pub enum Edited<'a> {
+    /// A topic's, in a cluster with these.
+    Topic(&'a Overrides, &'a Overrides),
+    /// The cluster's.
+    Cluster(&'a Overrides),
+}
+
+impl Edited<'_> {
+    fn definition(&self, name: &str) -> Result<&'static Definition, ConfigError> {
+        let (table, resource) = match self {
+            Edited::Topic(..) => (TOPIC, "topic"),
+            Edited::Cluster(_) => (CLUSTER, "cluster"),
+        };
+        find(table, name).ok_or_else(|| {
+            let name = name.chars().take(128).collect();
+            match self {
+                Edited::Cluster(_) if find(NODE, name_of(&name)).is_some() => {
+                    ConfigError::ReadOnly { name }
+                }
+                _ => ConfigError::Unknown { name, resource },
+            }
+        })
+    }
+
+    fn set(&self) -> &Overrides {
+        match self {
+            Edited::Topic(topic, _) => topic,
+            Edited::Cluster(cluster) => cluster,
+        }
+    }
+
+    fn in_force(&self, name: &str) -> Option<String> {
+        match self {
+            Edited::Topic(topic, cluster) => topic_value(name, topic, cluster),
+            Edited::Cluster(cluster) => cluster_value(name, cluster),
+        }
+    }
+}
+
+fn name_of(name: &String) -> &str {
+    name
+}
+
+/// Checks edits and turns them into those of an op: lists are written out. All or none.
+pub fn edits(
+    edited: Edited<'_>,
+    wanted: &BTreeMap<String, ConfigEdit>,
+) -> Result<Edits, ConfigError> {
+    let mut edits = Edits::new();
+    for (name, edit) in wanted {
+        let definition = edited.definition(name)?;
+        let value = match edit {
+            ConfigEdit::Delete => None,
+            ConfigEdit::Set(value) => Some(check(definition, value)?),
+            ConfigEdit::Append(value) | ConfigEdit::Subtract(value) => {
+                if definition.kind != ConfigType::List {
+                    return Err(ConfigError::Invalid {
+                        name: name.clone(),
+                        value: value.chars().take(64).collect(),
+                        reason: "only a list can be appended to and subtracted from".to_owned(),
+                    });
+                }
+                let current = edited.in_force(name).unwrap_or_default();
+                let list = match edit {
+                    ConfigEdit::Append(_) => appended(&current, value),
+                    _ => subtracted(&current, value),
+                };
+                Some(check(definition, &list)?)
+            }
+        };
+        edits.insert(name.clone(), value);
+    }
+    consistent(edited, &edits)?;
+    Ok(edits)
+}
+
+/// Checks a whole new set of settings and turns it into the edits that lead there from what is set now.
+pub fn replacement(
+    edited: Edited<'_>,
+    wanted: &BTreeMap<String, Option<String>>,
+) -> Result<Edits, ConfigError> {
+    let mut edits: Edits = edited
+        .set()
+        .keys()
+        .map(|name| (name.clone(), None))
+        .collect();
+    for (name, value) in wanted {
+        let definition = edited.definition(name)?;
+        let value = match value {
+            None => None,
+            Some(value) => Some(check(definition, value)?),
+        };
+        edits.insert(name.clone(), value);
+    }
+    consistent(edited, &edits)?;
+    Ok(edits)
+}
+
+/// Checks the settings of a topic to be created: what is stored with it.
+pub fn initial(
+    wanted: &BTreeMap<String, Option<String>>,
+    cluster: &Overrides,
+) -> Result<Overrides, ConfigError> {
+    let empty = Overrides::new();
+    let edited = Edited::Topic(&empty, cluster);
+    if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
+        edited.definition(name)?;
+        return Err(ConfigError::Invalid {
+            name: name.clone(),
+            value: "null".to_owned(),
+            reason: "a topic is created with values; leave the setting out for its default"
+                .to_owned(),
+        });
+    }
+    let edits = replacement(edited, wanted)?;
+    Ok(edits
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect())
+}
+
+fn appended(current: &str, more: &str) -> String {
+    let mut list = items(current);
+    for item in items(more) {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+    list.join(",")
+}
+
+fn subtracted(current: &str, less: &str) -> String {
+    let less = items(less);
+    let mut list = items(current);
+    list.retain(|item| !less.contains(item));
+    list.join(",")
+}
+
+/// Checks the rules between settings, as they will be in force after the edits.
+fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
+    let mut after = edited.set().clone();
+    for (name, value) in edits {
+        match value {
+            Some(value) => after.insert(name.clone(), value.clone()),
+            None => after.remove(name),
+        };
+    }
+    let (least, most, after) = match edited {
+        Edited::Topic(_, cluster) => (
+            "min.compaction.lag.ms",
+            "max.compaction.lag.ms",
+            Edited::Topic(&after, cluster),
+        ),
+        Edited::Cluster(_) => (
+            "log.cleaner.min.compaction.lag.ms",
+            "log.cleaner.max.compaction.lag.ms",
+            Edited::Cluster(&after),
+        ),
+    };
+    if !edits.contains_key(least) && !edits.contains_key(most) {
+        return Ok(());
+    }
+    let number = |name| {
+        after
+            .in_force(name)
+            .and_then(|text| text.parse::<i64>().ok())
+    };
+    if let (Some(low), Some(high)) = (number(least), number(most))
+        && low > high
+    {
+        return Err(ConfigError::Invalid {
+            name: least.to_owned(),
+            value: low.to_string(),
+            reason: format!("it is more than {most}, which is {high}"),
+        });
+    }
+    Ok(())
+}

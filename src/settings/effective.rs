@@ -1,0 +1,188 @@
+//! The settings as the rest of the broker uses them: read once, typed.
+
+use std::time::Duration;
+
+use super::resolve::{Overrides, cluster_value, topic_value};
+use super::values::items;
+use crate::types::ByteCount;
+
+/// The settings of a topic in force. Cheap to clone; keep it as long as neither the topic's nor the
+/// cluster's settings change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicSettings {
+    /// The largest record batch (`max.message.bytes`).
+    pub max_message_bytes: ByteCount,
+    /// Records carry the time of their append (`message.timestamp.type=LogAppendTime`).
+    pub log_append_time: bool,
+    /// How far a timestamp may be behind the clock; `None` is without bound.
+    pub timestamp_before_max: Option<Duration>,
+    /// How far a timestamp may be ahead of the clock; `None` is without bound.
+    pub timestamp_after_max: Option<Duration>,
+    /// What happens to old records (`cleanup.policy`).
+    pub cleanup: CleanupPolicy,
+    /// How long records are kept; `None` is for ever. Counts if `cleanup.delete`.
+    pub retention: Option<Duration>,
+    /// How large a partition may grow; `None` is without bound. Counts if `cleanup.delete`.
+    pub retention_bytes: Option<ByteCount>,
+    /// How long a compacted segment becomes at most (`segment.bytes`).
+    pub segment_bytes: ByteCount,
+    /// How much time one compacted segment covers at most where records expire (`segment.ms`).
+    pub segment_time: Duration,
+    /// How long tombstones are kept. This and those below count if `cleanup.compact`.
+    pub delete_retention: Duration,
+    /// How long a record stays uncompacted at least.
+    pub min_compaction_lag: Duration,
+    /// How long a record stays uncompacted at most; `None` is without bound.
+    pub max_compaction_lag: Option<Duration>,
+    /// Which part must be uncompacted before it is compacted again, 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// How batches are compressed at rest.
+    pub compression: Compression,
+}
+
+/// `cleanup.policy`. Neither of both keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old records are removed by time and size.
+    pub delete: bool,
+    /// The last record of each key is kept.
+    pub compact: bool,
+}
+
+/// `compression.type` with its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As the producer sent it.
+    Producer,
+    /// Not compressed.
+    None,
+    /// gzip; `None` is the codec's own default level.
+    Gzip(Option<u32>),
+    /// snappy.
+    Snappy,
+    /// lz4.
+    Lz4(i32),
+    /// zstd.
+    Zstd(i32),
+}
+
+impl TopicSettings {
+    /// The settings in force of a topic with these settings in a cluster with those. Values were checked
+    /// when they were set; one that cannot be read (of another version) counts as not set.
+    pub fn effective(topic: &Overrides, cluster: &Overrides) -> TopicSettings {
+        let read = Reader { topic, cluster };
+        let policies = read.text("cleanup.policy");
+        let policies = items(&policies);
+        TopicSettings {
+            max_message_bytes: ByteCount(
+                u64::try_from(read.number("max.message.bytes")).unwrap_or(0),
+            ),
+            log_append_time: read.text("message.timestamp.type") == "LogAppendTime",
+            timestamp_before_max: bounded(read.number("message.timestamp.before.max.ms")),
+            timestamp_after_max: bounded(read.number("message.timestamp.after.max.ms")),
+            cleanup: CleanupPolicy {
+                delete: policies.contains(&"delete"),
+                compact: policies.contains(&"compact"),
+            },
+            retention: bounded(read.number("retention.ms")),
+            retention_bytes: u64::try_from(read.number("retention.bytes"))
+                .ok()
+                .map(ByteCount),
+            segment_bytes: ByteCount(u64::try_from(read.number("segment.bytes")).unwrap_or(0)),
+            segment_time: millis(read.number("segment.ms")),
+            delete_retention: millis(read.number("delete.retention.ms")),
+            min_compaction_lag: millis(read.number("min.compaction.lag.ms")),
+            max_compaction_lag: bounded(read.number("max.compaction.lag.ms")),
+            min_cleanable_dirty_ratio: read.ratio("min.cleanable.dirty.ratio"),
+            compression: read.compression(),
+        }
+    }
+}
+
+/// Reads a topic's values; one that cannot be read is taken for not set.
+struct Reader<'a> {
+    topic: &'a Overrides,
+    cluster: &'a Overrides,
+}
+
+impl Reader<'_> {
+    /// The strongest value that `read` can make sense of. Every setting has a default that it can.
+    fn value<T>(&self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let empty = Overrides::new();
+        [
+            (self.topic, self.cluster),
+            (&empty, self.cluster),
+            (&empty, &empty),
+        ]
+        .into_iter()
+        .find_map(|(topic, cluster)| read(&topic_value(name, topic, cluster)?))
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.value(name, |text| Some(text.to_owned()))
+            .unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        self.value(name, |text| text.parse().ok())
+            .unwrap_or_default()
+    }
+
+    fn ratio(&self, name: &str) -> f64 {
+        self.value(name, |text| text.parse().ok())
+            .unwrap_or_default()
+    }
+
+    fn compression(&self) -> Compression {
+        let level = |name| i32::try_from(self.number(name)).unwrap_or(0);
+        match self.text("compression.type").as_str() {
+            "uncompressed" => Compression::None,
+            "gzip" => Compression::Gzip(u32::try_from(level("compression.gzip.level")).ok()),
+            "snappy" => Compression::Snappy,
+            "lz4" => Compression::Lz4(level("compression.lz4.level")),
+            "zstd" => Compression::Zstd(level("compression.zstd.level")),
+            _ => Compression::Producer,
+        }
+    }
+}
+
+/// Milliseconds; negative is zero.
+fn millis(number: i64) -> Duration {
+    Duration::from_millis(u64::try_from(number).unwrap_or(0))
+}
+
+/// Milliseconds where negative and the largest number mean "without bound".
+fn bounded(number: i64) -> Option<Duration> {
+    (0..i64::MAX).contains(&number).then(|| millis(number))
+}
+
+/// The settings of the cluster that are not defaults of topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// How many partitions a topic has that asks for no number (`num.partitions`).
+    pub num_partitions: i32,
+    /// The replication factor shown for topics (`default.replication.factor`); means nothing.
+    pub default_replication_factor: i16,
+    /// Whether asking for a topic creates it (`auto.create.topics.enable`).
+    pub auto_create_topics: bool,
+    /// How much memory a node uses to find the last record of each key (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer: ByteCount,
+}
+
+impl ClusterSettings {
+    /// The settings in force of a cluster with these settings.
+    pub fn effective(cluster: &Overrides) -> ClusterSettings {
+        let number = |name| cluster_value(name, cluster).and_then(|text| text.parse().ok());
+        ClusterSettings {
+            num_partitions: number("num.partitions").unwrap_or(1),
+            default_replication_factor: number("default.replication.factor")
+                .and_then(|n| i16::try_from(n).ok())
+                .unwrap_or(1),
+            auto_create_topics: cluster_value("auto.create.topics.enable", cluster)
+                .is_none_or(|text| text == "true"),
+            dedupe_buffer: cluster_value("log.cleaner.dedupe.buffer.size", cluster)
+                .and_then(|text| text.parse().ok())
+                .map_or(ByteCount::mib(128), ByteCount),
+        }
+    }
+}

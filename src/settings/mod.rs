@@ -1,0 +1,115 @@
+//! Settings of topics and of the cluster: their definitions, validation, description and change.
+//!
+//! Three tables (`definitions.rs`) hold every setting: those of topics, those of the cluster (which are
+//! also the defaults of the topics'), and what a node says of itself and nobody changes. What was set
+//! is in the state of the cluster, so all nodes agree. [`TopicSettings`] and [`ClusterSettings`] are what is in force,
+//! typed: what the write path and the background jobs go by.
+//!
+//! Everything here is a pure function of what was set: no I/O, no clock, and nothing to do after a crash. Values are
+//! checked before they are stored, and whoever reads one that it does not understand (of another version) goes by
+//! the default.
+
+mod definitions;
+mod edit;
+mod effective;
+mod node;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use edit::{Edited, Edits, edits, initial, replacement};
+pub use effective::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
+pub use node::{GroupBounds, Listener, NodeProperties};
+pub use resolve::{Overrides, describe_cluster, describe_node, describe_topic};
+
+/// Kafka's `ConfigType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are Kafka's and say it")]
+pub enum ConfigType {
+    Boolean,
+    String,
+    Int,
+    Short,
+    Long,
+    Double,
+    List,
+    Class,
+    Password,
+}
+
+/// Where a value comes from (Kafka's `ConfigSource`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// Set on the topic.
+    Topic,
+    /// Set for the cluster, dynamically.
+    Cluster,
+    /// From the node's flags, environment or file.
+    Static,
+    /// The default.
+    Default,
+}
+
+/// One setting with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Kafka's name of it.
+    pub name: &'static str,
+    /// The value in force; `None` for a secret.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: ConfigSource,
+    /// Cannot be changed by clients.
+    pub read_only: bool,
+    /// A secret.
+    pub sensitive: bool,
+    /// Its type.
+    pub kind: ConfigType,
+    /// What it means.
+    pub documentation: &'static str,
+    /// Names and values that it takes effect from, strongest first (Kafka's synonyms).
+    pub synonyms: Vec<(&'static str, Option<String>, ConfigSource)>,
+}
+
+/// A change of one setting (KIP-339).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigEdit {
+    /// Set it.
+    Set(String),
+    /// Back to the default.
+    Delete,
+    /// Add to a list.
+    Append(String),
+    /// Take from a list.
+    Subtract(String),
+}
+
+/// Why a setting was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is none of that name.
+    #[error("there is no setting '{name}' of a {resource}")]
+    Unknown {
+        /// The setting.
+        name: String,
+        /// `topic`, `cluster`.
+        resource: &'static str,
+    },
+    /// It does not take that value.
+    #[error("'{value}' is not a value of {name}: {reason}")]
+    Invalid {
+        /// The setting.
+        name: String,
+        /// The value, shortened.
+        value: String,
+        /// What it takes.
+        reason: String,
+    },
+    /// Clients cannot change it.
+    #[error("{name} cannot be changed while the node runs; it is set by the node's flags")]
+    ReadOnly {
+        /// The setting.
+        name: String,
+    },
+}

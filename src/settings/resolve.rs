@@ -1,0 +1,175 @@
+//! Which value is in force, and where it comes from.
+
+use std::collections::BTreeMap;
+
+use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
+use super::{ConfigEntry, ConfigSource, NodeProperties};
+
+/// Settings that were set, by name.
+pub type Overrides = BTreeMap<String, String>;
+
+/// The value of a topic setting in force; `None` if there is no setting of that name.
+pub(super) fn topic_value(name: &str, topic: &Overrides, cluster: &Overrides) -> Option<String> {
+    let definition = find(TOPIC, name)?;
+    synonyms(definition, Some(topic), cluster)
+        .into_iter()
+        .next()
+        .map(|found| found.value)
+}
+
+/// The value of a cluster setting in force; `None` if there is no setting of that name or it has no
+/// value.
+pub(super) fn cluster_value(name: &str, cluster: &Overrides) -> Option<String> {
+    let definition = find(CLUSTER, name)?;
+    synonyms(definition, None, cluster)
+        .into_iter()
+        .next()
+        .map(|found| found.value)
+}
+
+/// A value that a setting could take effect from.
+struct Found {
+    /// Whose value it is.
+    name: &'static str,
+    /// The value as it was set there.
+    written: String,
+    /// The value in the units of the setting that asks.
+    value: String,
+    source: ConfigSource,
+}
+
+/// Everything that `definition` could take its value from, strongest first.
+fn synonyms(
+    definition: &'static Definition,
+    topic: Option<&Overrides>,
+    cluster: &Overrides,
+) -> Vec<Found> {
+    let found = |name, written: &str, factor, source| {
+        Some(Found {
+            name,
+            written: written.to_owned(),
+            value: converted(written, factor)?,
+            source,
+        })
+    };
+    let own = match topic {
+        Some(topic) => (topic.get(definition.name), ConfigSource::Topic),
+        None => (cluster.get(definition.name), ConfigSource::Cluster),
+    };
+    let mut all: Vec<Found> = own
+        .0
+        .and_then(|value| found(definition.name, value, 1, own.1))
+        .into_iter()
+        .collect();
+    for fallback in definition.falls_back_to {
+        let set = cluster.get(fallback.name);
+        all.extend(
+            set.and_then(|v| found(fallback.name, v, fallback.factor, ConfigSource::Cluster)),
+        );
+    }
+    let mut default_found = false;
+    for fallback in definition.falls_back_to {
+        let default = find(CLUSTER, fallback.name).and_then(|d| d.default);
+        let default =
+            default.and_then(|v| found(fallback.name, v, fallback.factor, ConfigSource::Default));
+        default_found |= default.is_some();
+        all.extend(default);
+    }
+    if !default_found && let Some(default) = definition.default {
+        all.extend(found(definition.name, default, 1, ConfigSource::Default));
+    }
+    all
+}
+
+/// A value in the units of the setting that falls back to it. Negative values mean "without bound" in all
+/// units. `None` if it is no number.
+fn converted(value: &str, factor: i64) -> Option<String> {
+    if factor == 1 {
+        return Some(value.to_owned());
+    }
+    let number: i64 = value.parse().ok()?;
+    let number = if number < 0 {
+        -1
+    } else {
+        number.saturating_mul(factor)
+    };
+    Some(number.to_string())
+}
+
+fn wanted(definition: &Definition, names: Option<&[String]>) -> bool {
+    names.is_none_or(|names| names.iter().any(|name| name == definition.name))
+}
+
+fn entry(definition: &'static Definition, found: Vec<Found>) -> ConfigEntry {
+    let first = found.first();
+    ConfigEntry {
+        name: definition.name,
+        value: first.map(|f| f.value.clone()),
+        source: first.map_or(ConfigSource::Default, |f| f.source),
+        read_only: false,
+        sensitive: false,
+        kind: definition.kind,
+        documentation: definition.documentation,
+        synonyms: found
+            .into_iter()
+            .map(|f| (f.name, Some(f.written), f.source))
+            .collect(),
+    }
+}
+
+/// The settings of a topic: those named, or all.
+pub fn describe_topic(
+    topic: &Overrides,
+    cluster: &Overrides,
+    names: Option<&[String]>,
+) -> Vec<ConfigEntry> {
+    TOPIC
+        .iter()
+        .filter(|definition| wanted(definition, names))
+        .map(|definition| entry(definition, synonyms(definition, Some(topic), cluster)))
+        .collect()
+}
+
+/// The settings of the cluster that were set, as Kafka describes the broker resource without a name:
+/// those named, or all.
+pub fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) -> Vec<ConfigEntry> {
+    CLUSTER
+        .iter()
+        .filter(|definition| cluster.contains_key(definition.name) && wanted(definition, names))
+        .map(|definition| entry(definition, synonyms(definition, None, cluster)))
+        .collect()
+}
+
+/// The settings of a node: its own, read-only, and the cluster's; those named, or all. By name.
+pub fn describe_node(
+    properties: &NodeProperties,
+    cluster: &Overrides,
+    names: Option<&[String]>,
+) -> Vec<ConfigEntry> {
+    let own = NODE
+        .iter()
+        .filter(|definition| wanted(definition, names))
+        .map(|definition| {
+            let set = properties.get(definition.name);
+            let found = set.map(|value| (value, ConfigSource::Static)).or(definition
+                .default
+                .map(|value| (value, ConfigSource::Default)));
+            let found = found.map(|(value, source)| Found {
+                name: definition.name,
+                written: value.to_owned(),
+                value: value.to_owned(),
+                source,
+            });
+            ConfigEntry {
+                read_only: true,
+                ..entry(definition, found.into_iter().collect())
+            }
+        });
+    let shared = CLUSTER
+        .iter()
+        .filter(|definition| wanted(definition, names))
+        .map(|definition| entry(definition, synonyms(definition, None, cluster)));
+    let mut all: Vec<ConfigEntry> = own.chain(shared).collect();
+    all.sort_by_key(|entry| entry.name);
+    all
+}

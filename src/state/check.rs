@@ -1,0 +1,68 @@
+//! What a state must be to be gone on with. Whatever the fold comes to is such; a snapshot is read from a bucket, to
+//! which others may write, and one that is not such would make a node panic, or delete what is needed, much later.
+
+use super::{ObjectRef, Partition, State};
+use crate::types::{Offset, Seq};
+
+/// Further than any log goes: at a million commits a second it takes 146,000 years. What is added to a seq below it
+/// does not overflow.
+const LAST_SEQ: Seq = Seq(1 << 62);
+
+impl State {
+    /// Why this is no state that the fold can come to; nothing if it may be one.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.seq > LAST_SEQ {
+            return Err(format!("no log is as long as its seq, {}", self.seq));
+        }
+        let snapshots = self.snapshots.iter().map(|snapshot| snapshot.seq);
+        if !snapshots.clone().is_sorted_by(|a, b| a < b) || snapshots.max() > Some(self.seq) {
+            return Err("its snapshots are not in order".to_owned());
+        }
+        if self.truncation.truncated > self.truncation.boundary {
+            return Err("its log is truncated beyond the boundary".to_owned());
+        }
+        if let Some((object, _)) = self
+            .dead_objects()
+            .find(|(object, _)| self.is_live(*object))
+        {
+            return Err(format!("{object:?} is alive and dead"));
+        }
+        if self.names.len() != self.topics.len() {
+            return Err("two topics have one name".to_owned());
+        }
+        for (id, topic) in &self.topics {
+            if *id != topic.id() {
+                return Err(format!("topic {id} says that it is {}", topic.id()));
+            }
+            for (id, partition) in topic.partitions() {
+                if !partition.is_sound() {
+                    return Err(format!("the slices of partition {id} are not in order"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Partition {
+    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), and each slice lies
+    /// somewhere.
+    fn is_sound(&self) -> bool {
+        let in_order =
+            Offset::ZERO <= self.log_start() && self.log_start() <= self.high_watermark();
+        let first = self.slices_from(Offset(i64::MIN)).next();
+        let begins = first.is_none_or(|(base, slice)| {
+            Offset::ZERO <= base && base <= self.log_start() && self.log_start() < slice.end
+        });
+        in_order
+            && begins
+            && self.is_dense()
+            && self.slices_from(Offset::ZERO).all(|(_, slice)| {
+                let index_ends = slice
+                    .index
+                    .map(|index| index.start.checked_add(index.len.into()));
+                let lies = slice.start.checked_add(slice.len).is_some() && index_ends != Some(None);
+                lies && slice.object != ObjectRef::Commit(Seq::ZERO)
+            })
+    }
+}
