@@ -123,6 +123,28 @@ async fn output_is_cut_at_the_target_and_each_segment_replaces_its_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_records_expire_too_a_segment_covers_a_part_of_the_retention() {
+    let world = World::new(&[
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "3200000"),
+    ])
+    .await;
+    for (key, value) in [("a", "1"), ("a", "2"), ("b", "1")] {
+        world.put(&[(key, Some(value))]).await;
+    }
+    wait(5 * MINUTE).await;
+    world.put(&[("c", Some("1"))]).await;
+    wait(11 * MINUTE).await;
+    assert_eq!(world.clean().await.unwrap().unwrap().segments, 2);
+    assert_eq!(world.read().await.len(), 3);
+    // The first segment's newest record is older than the retention, and the second's is not.
+    wait(42 * MINUTE).await;
+    assert!(crate::maintain::retention::run(&world.jobs).await.unwrap());
+    assert_eq!(world.texts().await, texts(&[(3, "c", Some("1"))]));
+    assert_eq!(world.partition().log_start(), Offset(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_without_a_key_from_before_the_topic_was_compacted_go() {
     let world = World::new(&[("segment.ms", "1000"), ("min.cleanable.dirty.ratio", "0")]).await;
     let mut batch = BatchBuilder::new(Codec::Lz4);
