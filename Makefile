@@ -7,12 +7,15 @@ export WEIR_BIN ?= $(CARGO_TARGET_DIR)/release/weir
 PYTEST = $(WEIR_SETUP_DIR)/venv/bin/python -m pytest -c tests/pytest.ini tests
 # What to run: make test-clients ARGS='-k kafkajs'
 ARGS ?=
+# How long to look for bugs by simulation: make soak MINUTES=30, from a given seed on with FROM=1000
+MINUTES ?= 10
+FROM ?=
 
 # For how long to fuzz each target, and which: make fuzz TARGET=hostile_commits SECONDS=60
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference fuzz lint bench clean
+.PHONY: help build setup test test-rust test-clients test-fast test-reference soak soak-faults fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +40,13 @@ test-fast: build setup ## the same without the slow ones
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
+
+soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
+	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
+
+soak: ## the simulator on new seeds for MINUTES minutes: see docs/simulator.md
+	WEIR_SIM_MINUTES=$(MINUTES) $(if $(FROM),WEIR_SIM_FROM=$(FROM)) cargo test --release --locked --lib \
+	    sim::tests::no_seed_breaks_an_invariant_for_as_long_as_asked -- --exact --ignored --nocapture
 
 fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
 	seed=$$(date +%s); echo "WEIR_FUZZ_SEED=$$seed"; \

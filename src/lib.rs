@@ -35,6 +35,9 @@
 //! | [`config`], [`env`](mod@env), [`telemetry`] | settings; clocks and randomness; logs and metrics |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
+//! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
+//! the very bottom, has the deliberate bugs that show that it finds bugs.
+//!
 //! # One produce
 //!
 //! 1. [`kafka::serve`] takes the connection. [`net::FrameReader`] reads one frame, after the node's
@@ -87,11 +90,14 @@ pub mod invariants;
 pub mod kafka;
 pub mod maintain;
 pub mod manifest;
+mod mutants;
 pub mod net;
 pub mod node;
 pub mod segment;
 pub mod server;
 pub mod settings;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod store;
 pub mod telemetry;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, from the top down. A room uses rooms of lower rows, and no other room of its own row.
 /// To add a room, put it in the lowest row that is above everything it uses, and into the map of `src/lib.rs`.
 const ROWS: &[&[&str]] = &[
-    &["main", "cli", "fuzz"],
+    &["main", "cli", "fuzz", "sim"],
     &["server", "client"],
     &["kafka", "amqp", "http"],
     &["net", "node"],
@@ -30,7 +30,7 @@ const ROWS: &[&[&str]] = &[
     &["state", "segment", "settings"],
     &["format"],
     &["telemetry", "config", "env"],
-    &["types"],
+    &["types", "mutants"],
 ];
 
 /// The one file in which the binary and the library meet.
@@ -44,6 +44,16 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("aws_config", &["store"]),
     ("moka", &["fetch"]),
+];
+
+/// The rooms of a node start tasks and long computations through `Env`, so that a simulation can pause and kill a node
+/// as a whole. The store's are its own: what was sent goes on without its sender.
+const NODE: &[&str] = &["node", "broker", "maintain", "ingest", "fetch", "manifest"];
+const STARTING: &[&str] = &[
+    "tokio::spawn",
+    "spawn_blocking",
+    "spawn_local",
+    "tokio::sync::watch",
 ];
 
 /// What prints, and the one room that may.
@@ -71,6 +81,11 @@ fn a_crate_with_a_room_of_its_own_is_named_nowhere_else() {
 #[test]
 fn nothing_but_the_command_line_prints() {
     assert_none(sources().iter().flat_map(printing));
+}
+
+#[test]
+fn the_tasks_of_a_node_are_started_through_its_env() {
+    assert_none(sources().iter().flat_map(starts));
 }
 
 #[test]
@@ -293,6 +308,32 @@ fn printing(source: &Source) -> Vec<Breach> {
             source.breach(source.line_of(at), says)
         })
         .collect()
+}
+
+fn starts(source: &Source) -> Vec<Breach> {
+    if source.is_test() || !NODE.contains(&source.room.as_str()) {
+        return Vec::new();
+    }
+    let mut breaches = Vec::new();
+    for name in STARTING {
+        for at in words(&source.code, name) {
+            let says = format!(
+                "names {name}: tasks and computations are started with Env::spawn and Env::compute, states are \
+                 published with manifest::States, so that a simulation repeats itself"
+            );
+            breaches.push(source.breach(source.line_of(at), says));
+        }
+    }
+    for at in words(&source.code, "select") {
+        let rest = source.code[at + "select".len()..].trim_start();
+        let body = rest.strip_prefix('!').map(str::trim_start);
+        let branches = body.and_then(|body| body.strip_prefix('{'));
+        if branches.is_some_and(|branches| !branches.trim_start().starts_with("biased;")) {
+            let says = "has a select! that draws lots: begin it with `biased;`, most urgent first";
+            breaches.push(source.breach(source.line_of(at), says));
+        }
+    }
+    breaches
 }
 
 /// Where `word` stands by itself in `code`.
@@ -633,6 +674,26 @@ fn strangers_and_prints_are_found() {
         printing(&source("broker/a.rs", "fn print() {} // println!")),
         []
     );
+}
+
+#[test]
+fn a_task_that_is_not_held_is_found() {
+    let source = |name: &str, text: &str| Source::new(name, text.to_owned());
+    for text in [
+        "tokio::spawn(f())",
+        "tokio::task::spawn_blocking(f)",
+        "use tokio::sync::watch;",
+        "tokio::select! {\n  a = b => {} }",
+    ] {
+        assert_eq!(starts(&source("fetch/a.rs", text)).len(), 1, "{text}");
+        assert_eq!(starts(&source("kafka/a.rs", text)), [], "{text}");
+    }
+    for text in [
+        "env.spawn(f())",
+        "tokio::select! {\n biased;\n a = b => {} }",
+    ] {
+        assert_eq!(starts(&source("fetch/a.rs", text)), [], "{text}");
+    }
 }
 
 #[test]

@@ -202,9 +202,10 @@ impl Broker {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.inner.presence.changed.notified() => {}
+                biased;
                 () = stop.cancelled() => return,
+                () = self.inner.presence.changed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -260,7 +260,7 @@ impl Broker {
         };
         let (bytes, most) = (checked.batch.bytes.clone(), checked.max_batch_bytes);
         let work = move || recompress(&bytes, codec, level, most);
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = self.inner.env.compute(work).await;
         // It fails only when the node stops.
         let done = done.map_err(|_| Unavailable::Stopped(Stopped::Stopping))?;
         checked.batch.bytes = done.map_err(|error| refusal(&checked.topic, &error))?;

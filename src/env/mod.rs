@@ -1,15 +1,18 @@
-//! The world outside: wall clock, boot-time clock, randomness and the minting of ids.
+//! The world outside: wall clock, boot-time clock, randomness, the minting of ids, and the starting of tasks.
 //!
 //! Everything above takes these from an [`Env`] and never from the system, so that a whole cluster
 //! runs in one process on simulated time from one seed. Waiting goes through `tokio::time`, which the
-//! simulation pauses. Clippy's `disallowed_methods` holds the rule.
+//! simulation pauses. Clippy's `disallowed_methods` holds the rule, and for tasks `tests/layers.rs`.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::types::Timestamp;
@@ -22,11 +25,20 @@ pub trait Clock: Send + Sync {
     fn boot(&self) -> Duration;
 }
 
-/// The clocks and the randomness of one node. Cheap to clone; clones share the randomness.
+/// Holds all tasks of one node: so a simulation pauses and kills a node as a whole.
+pub trait Hold: Send + Sync {
+    /// Asked before each poll of a task; while this is pending the task is not polled.
+    fn poll_run(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// A task was started.
+    fn started(&self, task: AbortHandle);
+}
+
+/// The clocks and the randomness of one node, and what its tasks run on. Cheap to clone; clones share the randomness.
 #[derive(Clone)]
 pub struct Env {
     clock: Arc<dyn Clock>,
     random: Arc<Mutex<StdRng>>,
+    hold: Option<Arc<dyn Hold>>,
 }
 
 impl fmt::Debug for Env {
@@ -63,6 +75,55 @@ impl Env {
         Env {
             clock,
             random: Arc::new(Mutex::new(random)),
+            hold: None,
+        }
+    }
+
+    /// The same, with every task of the node in `hold`.
+    pub fn held(self, hold: Arc<dyn Hold>) -> Env {
+        Env {
+            hold: Some(hold),
+            ..self
+        }
+    }
+
+    /// Starts a task of this node.
+    pub fn spawn<T>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T>
+    where
+        T: Send + 'static,
+    {
+        let Some(hold) = &self.hold else {
+            return tokio::spawn(task);
+        };
+        let handle = tokio::spawn(Held::new(hold, task));
+        hold.started(handle.abort_handle());
+        handle
+    }
+
+    /// Starts a task of this node as one of a set.
+    pub fn spawn_in<T>(&self, set: &mut JoinSet<T>, task: impl Future<Output = T> + Send + 'static)
+    where
+        T: Send + 'static,
+    {
+        match &self.hold {
+            Some(hold) => hold.started(set.spawn(Held::new(hold, task))),
+            None => drop(set.spawn(task)),
+        }
+    }
+
+    /// Computes something that would hold up other tasks, beside them. In a simulation, in which nothing takes
+    /// time, at once.
+    ///
+    /// # Errors
+    ///
+    /// The computation panicked.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match &self.hold {
+            Some(_) => Ok(work()),
+            None => tokio::task::spawn_blocking(work).await,
         }
     }
 
@@ -104,6 +165,32 @@ impl Env {
     fn with_random<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         // A panic while drawing leaves the generator usable.
         draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A task in a [`Hold`].
+struct Held<F> {
+    hold: Arc<dyn Hold>,
+    task: Pin<Box<F>>,
+}
+
+impl<F> Held<F> {
+    fn new(hold: &Arc<dyn Hold>, task: F) -> Held<F> {
+        Held {
+            hold: hold.clone(),
+            task: Box::pin(task),
+        }
+    }
+}
+
+impl<F: Future> Future for Held<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.hold.poll_run(cx) {
+            Poll::Ready(()) => self.task.as_mut().poll(cx),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

@@ -208,8 +208,13 @@ impl Blocks {
         if let Some(first) = run.first() {
             self.pool(first.recent).ahead.is_coming(&run, &load);
         }
-        tokio::spawn(self.clone().fill(run, load.clone()));
+        self.spawn(self.clone().fill(run, load.clone()));
         load
+    }
+
+    /// Starts a task that loads something.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.store.options().env.spawn(task);
     }
 
     /// Puts what a run brings in the cache.

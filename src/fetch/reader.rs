@@ -192,7 +192,7 @@ impl Reader {
         }
         // Where the offset is in a compacted slice is in its index, which may have to be loaded.
         let blocks = self.blocks.clone();
-        tokio::spawn(async move {
+        self.blocks.spawn(async move {
             let mut soon = bytes as u64;
             let mut far = if further { soon + FAR } else { soon };
             for (base, slice, recent) in slices {

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::blocks::Blocks;
 use super::error::ReadError;
 use super::places::{BLOCK, Place};
+use crate::mutants::{self, Mutant};
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader, LEADER_EPOCH, patch};
 use crate::state::Slice;
 use crate::types::{Offset, TopicPartition};
@@ -95,7 +96,10 @@ impl<'a> Walk<'a> {
         batch
             .header
             .check_crc(copied)
-            .and_then(|()| patch(copied, batch.base, LEADER_EPOCH))
+            .and_then(|()| match mutants::on(Mutant::OffsetsNotPatched) {
+                true => Ok(()),
+                false => patch(copied, batch.base, LEADER_EPOCH),
+            })
             .map_err(|error| self.corrupt(batch.base, error))
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::metrics::IngestMetrics;
 use crate::env::Env;
 use crate::manifest::{CommitSource, Committed, Manifest, Stopped, Submission};
+use crate::mutants::{self, Mutant};
 use crate::state::ObjectRef;
 use crate::state::op::{
     self, AppendEntry, AppendRejected, AppendSource, Appended, Applied, Op, ProducerBatch,
@@ -253,7 +254,7 @@ impl Ingest {
             done: None,
         });
         if let Some(this) = self.this.upgrade() {
-            tokio::spawn(async move {
+            self.env.spawn(async move {
                 let submission = this.upload(entries).await;
                 this.finish(number, submission);
             });
@@ -424,7 +425,10 @@ fn tell(waiters: Vec<Vec<Waiter>>, result: Result<Committed, Stopped>) {
         Ok(committed) => Ok(committed.outcomes.into_iter()),
         Err(stopped) => Err(stopped),
     };
-    for waiters in waiters {
+    for mut waiters in waiters {
+        if mutants::on(Mutant::WaitersCrossed) {
+            waiters.reverse();
+        }
         let mut entries = match &mut outcomes {
             Ok(outcomes) => match outcomes.next() {
                 Some(Ok(Applied::Appended(entries))) => Ok(entries.into_iter()),

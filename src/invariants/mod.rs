@@ -8,7 +8,7 @@
 //! the predicate here, and nobody spells it again elsewhere.
 
 pub mod at_rest;
-mod history;
+pub mod history;
 
 use std::fmt;
 

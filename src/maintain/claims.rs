@@ -52,6 +52,7 @@ impl Maintenance {
         work: impl Future<Output = Result<T, JobError>>,
     ) -> Result<T, JobError> {
         tokio::select! {
+            biased;
             done = work => done,
             lost = self.prolong(jobs) => Err(lost),
         }

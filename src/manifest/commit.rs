@@ -8,6 +8,7 @@ use super::log::{self, LogError};
 use super::object::{EncodedCommit, LoggedCommit};
 use super::tail::Tail;
 use super::truncated::Moment;
+use crate::mutants::{self, Mutant};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Folded, State};
 use crate::store::{Created, ObjectPath, RequestKind};
@@ -54,6 +55,11 @@ impl Tail {
         let begun = Instant::now();
         self.last_commit = Some(begun);
         self.metrics.ops.observe(commit.ops.len() as f64);
+        if mutants::on(Mutant::AcknowledgedBeforeFold) {
+            let seq = self.state.seq().next();
+            let guess = self.state.clone().apply(seq, &commit, encoded.data_start);
+            self.hand_out(std::mem::take(&mut batch), (seq, guess));
+        }
         let folded = match self.settle(&commit, &encoded).await {
             Ok(Some(folded)) => folded,
             Ok(None) => {
@@ -130,6 +136,9 @@ impl Tail {
                     self.note_race(lost);
                     return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
                 }
+                Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
+                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
+                }
                 Ok(Created::Exists) => {}
                 Ok(Created::Unknown(cause)) => {
                     self.metrics.unknown.inc();
@@ -146,6 +155,11 @@ impl Tail {
                     self.note_race(lost);
                     return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
                 }
+                Stands::Nothing if mutants::on(Mutant::UnsettledSeqReused) => {
+                    let id = self.next_id();
+                    let (commit, encoded) = encoded.changed(commit, |commit| commit.id = id);
+                    return Box::pin(self.settle(&commit, &encoded)).await;
+                }
                 Stands::Nothing => self.pause_before_repeat(&mut failures).await,
                 Stands::Another(logged) => {
                     self.metrics.conflicts.inc();
@@ -154,6 +168,10 @@ impl Tail {
                     self.metrics.followed.inc();
                     self.pause_losing(lost).await;
                     self.catch_up().await?;
+                    if mutants::on(Mutant::ProducersForgottenAfterConflict) {
+                        let (commit, encoded) = encoded.changed(commit, forget_producers);
+                        return Box::pin(self.settle(&commit, &encoded)).await;
+                    }
                     sent = self.moment();
                 }
             }
@@ -167,7 +185,11 @@ impl Tail {
             let read = log::read(&self.store, seq, self.read_limit(), RequestKind::CommitGet);
             match read.await {
                 Ok(None) => return Ok(Stands::Nothing),
-                Ok(Some(logged)) if logged.commit.id == ours => return Ok(Stands::Ours),
+                Ok(Some(logged))
+                    if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
+                {
+                    return Ok(Stands::Ours);
+                }
                 Ok(Some(logged)) => return Ok(Stands::Another(Box::new(logged))),
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(error)) => {
@@ -199,7 +221,7 @@ impl Tail {
 
     /// Hands every submission the outcomes of its own ops.
     fn hand_out(&self, batch: Vec<Submission>, (seq, folded): (Seq, Folded)) {
-        let state: Arc<State> = self.published.borrow().clone();
+        let state: Arc<State> = self.published.latest();
         let mut outcomes = match folded {
             Folded::Outcomes(outcomes) => outcomes.into_iter(),
             Folded::Duplicate => {
@@ -239,7 +261,7 @@ impl Tail {
     }
 
     async fn pause_before_repeat(&mut self, failures: &mut u32) {
-        let pause = self.store.options().retry.pause(*failures, &self.env);
+        let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(pause).await;
     }
@@ -257,6 +279,18 @@ enum Stands {
     Ours,
     Another(Box<LoggedCommit>),
     Nothing,
+}
+
+/// What [`Mutant::ProducersForgottenAfterConflict`] forgets.
+fn forget_producers(commit: &mut Commit) {
+    for op in &mut commit.ops {
+        if let Op::Append(append) = op {
+            append
+                .entries
+                .iter_mut()
+                .for_each(|entry| entry.producer = None);
+        }
+    }
 }
 
 /// The op, with the positions of an inline append moved by `base`.

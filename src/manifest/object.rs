@@ -84,6 +84,20 @@ impl EncodedCommit {
             data_start,
         })
     }
+
+    /// For [mutants](crate::mutants): the same with its ops changed.
+    pub(super) fn changed(
+        &self,
+        commit: &Commit,
+        change: impl FnOnce(&mut Commit),
+    ) -> (Commit, EncodedCommit) {
+        let mut commit = commit.clone();
+        change(&mut commit);
+        let start = usize::try_from(self.data_start).unwrap_or(usize::MAX);
+        let data = self.object.slice(start..);
+        let encoded = EncodedCommit::new(&commit, data).unwrap_or_else(|_| self.clone());
+        (commit, encoded)
+    }
 }
 
 impl LoggedCommit {

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::handle::{Manifest, Shared, Stopped};
 use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
+use super::published::publish;
 use super::tail::{Tail, WriteThrough};
 use super::truncated::Moment;
 use crate::env::Env;
@@ -99,11 +100,11 @@ pub async fn open(
         boot: env.boot(),
     };
     let state = newest_snapshot(&store).await?;
-    let (published, receiver) = watch::channel(Arc::new(state.clone()));
+    let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
         mailbox: sender,
-        state: receiver,
+        states,
         nudged: Notify::new(),
         followers: AtomicUsize::new(0),
         contended: AtomicBool::new(false),

@@ -37,8 +37,8 @@ impl Tail {
             self.manifest.clone(),
             self.metrics.clone(),
         );
-        let state = self.published.borrow().clone();
-        tokio::spawn(async move {
+        let state = self.published.latest();
+        self.env.spawn(async move {
             take(&store, &manifest, &metrics, state).await;
             drop(permit);
         });
@@ -47,7 +47,11 @@ impl Tail {
 
 async fn take(store: &Store, manifest: &Manifest, metrics: &ManifestMetrics, state: Arc<State>) {
     let seq = state.seq();
-    let encoded = tokio::task::spawn_blocking(move || encode_snapshot(&state)).await;
+    let encoded = store
+        .options()
+        .env
+        .compute(move || encode_snapshot(&state))
+        .await;
     let object = match encoded {
         Ok(Ok(object)) => object,
         Ok(Err(error)) => return tracing::error!(%seq, %error, "the state does not fit a snapshot"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use super::handle::{Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
+use super::published::Publisher;
 use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Folded, State};
@@ -34,7 +35,7 @@ pub struct Tail {
     /// How many commits this run has made.
     pub(super) counter: u64,
     pub(super) state: State,
-    pub(super) published: watch::Sender<Arc<State>>,
+    pub(super) published: Publisher,
     pub(super) mailbox: mpsc::Receiver<Message>,
     pub(super) manifest: Manifest,
     /// Handed in, not yet in a commit.
@@ -140,7 +141,9 @@ impl Tail {
                 None => std::future::pending().await,
             }
         };
+        // In this order, and not in one drawn by lot: a simulation repeats itself.
         tokio::select! {
+            biased;
             message = self.mailbox.recv() => {
                 if let Some(message) = message {
                     self.take(message);
@@ -180,7 +183,7 @@ impl Tail {
         if self.asking.is_empty() {
             return;
         }
-        let state = self.published.borrow().clone();
+        let state = self.published.latest();
         let proven = self.proven.at;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
@@ -204,7 +207,7 @@ impl Tail {
         self.metrics
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
-        self.published.send_replace(Arc::new(self.state.clone()));
+        self.published.send(self.state.clone());
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
         folded

@@ -18,7 +18,6 @@
 //! taken, too; so who reads by a state checks [`Proof`] when the bytes have come, and reads again by a newer state if it is
 //! too old. A proof that came during the read does not count: it is of another state.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::{Duration, Instant};
@@ -127,7 +126,7 @@ impl Tail {
                     self.metrics.started_over.inc();
                     self.state = state;
                     self.trusted = listed.boot;
-                    self.published.send_replace(Arc::new(self.state.clone()));
+                    self.published.send(self.state.clone());
                     return Ok(());
                 }
                 Ok(state) => {

@@ -106,21 +106,24 @@ impl Node {
             manifest,
             ingest,
             reader: Reader::new(blocks),
-            env,
+            env: env.clone(),
             incarnation,
             cluster_id: cluster.cluster_id,
             settings: options.broker,
         });
         let (stop_manifest, stop_background) = (CancellationToken::new(), CancellationToken::new());
-        let tail = tokio::spawn(tail.run(stop_manifest.clone()));
+        let tail = env.spawn(tail.run(stop_manifest.clone()));
         let mut background = JoinSet::new();
         let (lease, stop) = (broker.clone(), stop_background.clone());
-        background.spawn(async move { lease.keep_lease(stop).await });
+        env.spawn_in(&mut background, async move { lease.keep_lease(stop).await });
         let (groups, stop) = (broker.clone(), stop_background.clone());
-        background.spawn(async move { groups.reap_groups(stop).await });
+        env.spawn_in(
+            &mut background,
+            async move { groups.reap_groups(stop).await },
+        );
         if let Some(maintenance) = maintenance {
             let stop = stop_background.clone();
-            background.spawn(async move { maintenance.run(stop).await });
+            env.spawn_in(&mut background, async move { maintenance.run(stop).await });
         }
         let _ends = [&stop_background, &stop_manifest].map(|stop| stop.clone().drop_guard());
         Ok(Node {
@@ -160,6 +163,7 @@ impl Node {
     pub async fn failed(&mut self) -> Stopped {
         loop {
             tokio::select! {
+                biased;
                 ended = &mut self.tail => return match ended {
                     Ok(Ok(())) => Stopped::Stopping,
                     Ok(Err(stopped)) => stopped,

@@ -49,6 +49,7 @@ use objects::Objects;
 use op::Outcome;
 use truncation::Truncation;
 
+use crate::mutants::{self, Mutant};
 use crate::types::{
     ByteCount, GroupId, Incarnation, NodeId, ProducerId, Seq, Timestamp, TopicId, TopicName,
     TopicPartition,
@@ -100,6 +101,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// How many partitions all topics have. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    partitions: u64,
 }
 
 /// A stored snapshot.
@@ -176,6 +181,16 @@ impl State {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.values().filter_map(|id| self.topic(*id))
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions all topics have.
+    pub fn partition_count(&self) -> u64 {
+        self.partitions
     }
 
     /// A partition, if there is such.
@@ -306,11 +321,16 @@ impl State {
     /// Reads a state from [`State::to_bytes`]. Bytes of a state that the fold cannot come to are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
+        if mutants::on(Mutant::SnapshotForgets) {
+            state.next_producer_id = ProducerId::default();
+        }
         state.names = state
             .topics
             .values()
             .map(|topic| (topic.name().clone(), topic.id()))
             .collect();
+        let counts = state.topics.values().map(|topic| topic.partition_count());
+        state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }

@@ -8,6 +8,7 @@ use super::codec::map;
 use super::objects::Objects;
 use super::op::{AppendEntry, AppendRejected, Appended, Rejected, ReplaceSlices};
 use super::producer::Producer;
+use crate::mutants::{self, Mutant};
 use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
 
 /// An object that holds record batches.
@@ -185,7 +186,10 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = end;
+        self.high_watermark = match mutants::on(Mutant::OffsetReused) {
+            true => Offset(end.0 - 1).max(base_offset.advance(1)),
+            false => end,
+        };
         self.bytes += ByteCount(entry.len.into());
         let last = self
             .slices

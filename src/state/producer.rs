@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::op::{AppendRejected, ProducerBatch};
+use crate::mutants::{self, Mutant};
 use crate::types::{Offset, ProducerEpoch, Timestamp, TopicPartition};
 
 /// How many batches are remembered: as many as a producer may have in flight.
@@ -83,7 +84,7 @@ impl Producer {
             old.first_sequence == batch.base_sequence && old.last_sequence == last_sequence
         });
         if let Some(retry) = retry {
-            return Ok(Some(retry.base_offset));
+            return Ok((!mutants::on(Mutant::RetriesAppended)).then_some(retry.base_offset));
         }
         match known.recent.as_slice().last() {
             Some(last) if sequence_after(last.last_sequence, 1) != batch.base_sequence => {

@@ -75,3 +75,5 @@ pub use url::{InvalidStoreUrl, StoreUrl};
 mod tests;
 #[cfg(test)]
 pub(crate) use tests::faults::{Fault, Faulty};
+#[cfg(test)]
+pub(crate) use tests::simulated;

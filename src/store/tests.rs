@@ -2,4 +2,5 @@
 
 pub(super) mod faults;
 mod http;
+pub(crate) mod simulated;
 mod suite;

@@ -124,7 +124,7 @@ impl Groups {
         let mut states = self.manifest.subscribe();
         let waiting = async {
             loop {
-                let latest = states.borrow_and_update().clone();
+                let latest = states.see();
                 if latest.seq() > state.seq() {
                     state = latest;
                 }

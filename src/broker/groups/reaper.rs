@@ -59,7 +59,7 @@ async fn reap(groups: &Groups) {
     let mut following = None;
     let mut next_sweep = Instant::now();
     loop {
-        let state = states.borrow_and_update().clone();
+        let state = states.see();
         let mut ops = Vec::new();
         if let Some(me) = state.node_of(groups.incarnation)
             && next_sweep <= Instant::now()
@@ -89,6 +89,7 @@ async fn reap(groups: &Groups) {
             rest
         };
         tokio::select! {
+            biased;
             () = sleep(rest) => {}
             changed = states.changed() => if changed.is_err() { return },
         }

@@ -265,7 +265,7 @@ impl<'a> Plan<'a> {
         &self,
         work: impl FnOnce() -> Result<T, (Offset, BatchError)> + Send + 'static,
     ) -> Result<T, JobError> {
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = self.m.inner.env.compute(work).await;
         let done = match done {
             Ok(done) => done,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

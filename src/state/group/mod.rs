@@ -73,6 +73,7 @@ pub use member::{Member, Opaque, Protocol, Voucher};
 pub use offsets::CommittedOffset;
 
 use super::codec::{Shared, map};
+use crate::mutants::{self, Mutant};
 use crate::types::{Generation, MemberId, NodeId, Timestamp, TopicId, TopicPartition};
 
 /// The most members of a group, whatever `group.max.size` says.
@@ -398,7 +399,7 @@ impl Group {
         generation: Generation,
     ) -> Result<&Member, GroupError> {
         let found = self.check_member(member, instance)?;
-        if generation != self.generation {
+        if generation != self.generation && !mutants::on(Mutant::StaleGenerationAccepted) {
             return Err(GroupError::IllegalGeneration {
                 found: generation,
                 current: self.generation,

@@ -300,6 +300,23 @@ async fn a_create_that_fails_or_hangs_is_unknown_and_was_tried_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_about_the_log_that_got_lost_is_given_up_soon_and_an_upload_is_not() {
+    let (store, _) = Faulty::store(|n| if n < 3 { Fault::Hangs } else { Fault::None });
+    let path = commit();
+    // A store that is slow, and not just silent, gets twice the time at the second attempt.
+    for (kind, body, seconds) in [
+        (PUT, 10, 5),
+        (PUT, 3 << 20, 10 + 6),
+        (RequestKind::SegmentPut, 10, 30),
+    ] {
+        let began = Instant::now();
+        let created = store.create(&path, vec![0; body], kind).await.unwrap();
+        assert!(matches!(created, Created::Unknown(_)), "{created:?}");
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_is_repeated_over_a_burst_of_errors_with_growing_pauses() {
     let (store, faulty) = Faulty::store(|n| {
         if (1..6).contains(&n) {

@@ -1,0 +1,159 @@
+//! Those who change topics and delete records.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Connection};
+use super::readers::latest;
+use super::world::World;
+use super::{MAIN, PARTITIONS};
+use crate::broker::{Broker, NewTopic, OffsetSpec, Session, TopicError, TopicRef, Unavailable};
+use crate::invariants::history::{Access, Deletion, Moment, TopicHistory};
+use crate::types::{Offset, PartitionIndex};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn session() -> Session {
+    Session::internal("admin")
+}
+
+/// Creates a topic; whether it is there now, if that is known.
+pub(super) async fn create(
+    broker: Broker,
+    name: String,
+    partitions: i32,
+) -> Result<Result<(), TopicError>, Unavailable> {
+    let topic = NewTopic {
+        name,
+        partitions: Some(partitions),
+        ..NewTopic::default()
+    };
+    let mut created = broker.create_topics(&session(), vec![topic], false).await?;
+    Ok(created.remove(0).map(|_| ()))
+}
+
+async fn delete(broker: Broker, name: String) -> Result<Result<(), TopicError>, Unavailable> {
+    let topic = [TopicRef::Name(name)];
+    let mut deleted = broker.delete_topics(&session(), &topic).await?;
+    Ok(deleted.remove(0).map(|_| ()))
+}
+
+async fn look(broker: Broker, name: String) -> Option<bool> {
+    let topic = [TopicRef::Name(name)];
+    let described = broker.describe_topics(&session(), &topic, false).await;
+    match described.ok()?.pop()? {
+        Ok(_) => Some(true),
+        Err(TopicError::UnknownName(_)) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Creates topics and deletes some of them; everybody looks.
+pub(super) async fn topics(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut connection = Connection::new(&cluster, &name);
+    while Instant::now() < until {
+        connection.leave();
+        let known = world.history().topics.len();
+        let index = connection.dice.index(known + 1);
+        if index == known {
+            change(&world, &mut connection, known, true).await;
+        } else if connection.dice.chance(0.2) && world.history().topics[index].deleted.is_none() {
+            change(&world, &mut connection, index, false).await;
+        } else {
+            let topic = topic_name(index);
+            let begun = world.moment();
+            let seen = connection
+                .call(PATIENCE, |broker| look(broker, topic))
+                .await;
+            if let Ok(Some(there)) = seen {
+                let ended = world.moment();
+                world.note(format_args!(
+                    "{name} looks for {}: {there}",
+                    topic_name(index)
+                ));
+                world.history().topics[index].seen.push(Access {
+                    name: name.clone(),
+                    value: there,
+                    begun,
+                    ended,
+                });
+            }
+        }
+        connection.rest(20, 3_000).await;
+    }
+}
+
+fn topic_name(index: usize) -> String {
+    format!("topic-{index}")
+}
+
+/// Creates or deletes a topic, once.
+async fn change(world: &World, connection: &mut Connection, index: usize, creates: bool) {
+    let name = topic_name(index);
+    let begun = world.moment();
+    {
+        let mut history = world.history();
+        if creates {
+            history.topics.push(TopicHistory {
+                name: name.clone(),
+                created: Some((begun, Moment::MAX)),
+                ..TopicHistory::default()
+            });
+        } else {
+            history.topics[index].deleted = Some((begun, Moment::MAX));
+        }
+    }
+    let called = name.clone();
+    let done = match creates {
+        true => connection.call(PATIENCE, |b| create(b, called, 1)).await,
+        false => connection.call(PATIENCE, |b| delete(b, called)).await,
+    };
+    let verb = if creates { "creates" } else { "deletes" };
+    world.note(format_args!("the admin {verb} {name}: {done:?}"));
+    let ended = world.moment();
+    let Ok(Ok(Ok(()))) = done else { return };
+    let topic = &mut world.history().topics[index];
+    let span = if creates {
+        &mut topic.created
+    } else {
+        &mut topic.deleted
+    };
+    *span = Some((begun, ended));
+}
+
+/// Deletes the older records of partitions.
+pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut connection = Connection::new(&cluster, &name);
+    while Instant::now() < until {
+        connection.rest(5_000, 60_000).await;
+        let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
+        let end = connection
+            .call(PATIENCE, move |broker| {
+                latest(broker, partition, OffsetSpec::Latest)
+            })
+            .await;
+        let Ok(Some(end)) = end else { continue };
+        let before = Offset(connection.dice.number(0, end.0.unsigned_abs() + 1) as i64);
+        let begun = world.moment();
+        world
+            .history()
+            .partitions
+            .entry(partition)
+            .or_default()
+            .deletions
+            .push(Deletion { begun, before });
+        let done = connection
+            .call(PATIENCE, move |broker| async move {
+                let topic = TopicRef::Name(MAIN.to_owned());
+                let wanted = [(topic, PartitionIndex(partition), Some(before))];
+                broker.delete_records(&session(), &wanted).await
+            })
+            .await;
+        world.note(format_args!(
+            "{name} deletes before {before} of partition {partition}: {done:?}"
+        ));
+    }
+}

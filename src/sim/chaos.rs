@@ -1,0 +1,110 @@
+//! What goes wrong, and when.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::cluster::Cluster;
+use super::network::Cut;
+
+/// Lets things go wrong until `until`; then all is put right.
+pub(super) async fn reign(cluster: Cluster, until: Instant) {
+    let mut dice = cluster.world.dice("chaos");
+    let nodes = cluster.settings.nodes;
+    cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
+    // How often something happens differs from run to run.
+    let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
+    while Instant::now() < until {
+        sleep(dice.time(100, pace)).await;
+        let node = dice.index(nodes);
+        match dice.number(0, 12) {
+            0..3 => {
+                if cluster.kill(node) {
+                    let rest = dice.time(10, 20_000);
+                    later(rest, until, cluster.clone(), move |cluster| {
+                        cluster.start(node)
+                    });
+                }
+            }
+            3..6 => {
+                let minutes = dice.chance(if cluster.settings.long { 0.5 } else { 0.1 });
+                let most = if cluster.settings.long {
+                    1_200_000
+                } else {
+                    240_000
+                };
+                let rest = dice.time(20, if minutes { most } else { 20_000 });
+                if let Some(process) = cluster.process(node)
+                    && !process.is_paused()
+                {
+                    cluster.world.note(format_args!(
+                        "n{node} is paused for {} ms",
+                        rest.as_millis()
+                    ));
+                    process.pause();
+                    later(rest, until, cluster.clone(), move |cluster| {
+                        cluster.world.note(format_args!("n{node} goes on"));
+                        process.resume();
+                    });
+                }
+            }
+            6..9 => {
+                let cut = dice.one_of(&[Cut::Refused, Cut::Lost, Cut::Deaf]);
+                let rest = dice.time(50, 40_000);
+                cluster.world.note(format_args!(
+                    "n{node} is cut off for {} ms: {cut:?}",
+                    rest.as_millis()
+                ));
+                cluster.sky.lock().cut.insert(node, cut);
+                later(rest, until, cluster.clone(), move |cluster| {
+                    cluster
+                        .world
+                        .note(format_args!("n{node} is cut off no more"));
+                    cluster.sky.lock().cut.remove(&node);
+                });
+            }
+            9..11 => {
+                let share = dice.one_of(&[0.3, 0.9, 1.0]);
+                let rest = dice.time(100, 20_000);
+                cluster.world.note(format_args!(
+                    "the store answers {share} of all requests 503 for {} ms",
+                    rest.as_millis()
+                ));
+                cluster.sky.lock().burst = Some((Instant::now() + rest, share));
+            }
+            _ => {
+                let factor = dice.number(3, 60) as u32;
+                let rest = dice.time(100, 20_000);
+                cluster.world.note(format_args!(
+                    "the store is slower by {factor} for {} ms",
+                    rest.as_millis()
+                ));
+                cluster.sky.lock().slow = Some((Instant::now() + rest, factor));
+            }
+        }
+    }
+    cluster.world.note(format_args!("all is well again"));
+    cluster.sky.clear();
+    for node in 0..nodes {
+        match cluster.process(node) {
+            Some(process) => process.resume(),
+            None => cluster.start(node),
+        }
+    }
+}
+
+/// Puts something right after a while, unless everything is before that.
+fn later(
+    rest: Duration,
+    until: Instant,
+    cluster: Cluster,
+    right: impl FnOnce(&Cluster) + Send + 'static,
+) {
+    let at = Instant::now() + rest;
+    if at < until {
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            right(&cluster);
+        });
+    }
+}

@@ -1,0 +1,385 @@
+//! The nodes, and how clients call them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::dice::Dice;
+use super::network::{Sky, Wire};
+use super::process::{Machine, Process};
+use super::world::{Finding, World, digest};
+use crate::broker::{Broker, Presence};
+use crate::env::Env;
+use crate::invariants::history::StateSeen;
+use crate::maintain::MaintenanceOptions;
+use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::store::simulated::Bucket;
+use crate::store::{Store, StoreOptions};
+use crate::types::ByteCount;
+
+/// How this run's nodes are set.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) nodes: usize,
+    pub(super) commit_interval: Duration,
+    pub(super) follow_interval: Duration,
+    pub(super) snapshot_every: u64,
+    pub(super) inline_limit: ByteCount,
+    pub(super) segment_size: ByteCount,
+    pub(super) request_timeout: Duration,
+    pub(super) retry_deadline: Duration,
+    pub(super) check_store: bool,
+    /// Whether it goes on for so long that the log is truncated under nodes that sleep.
+    pub(super) long: bool,
+    /// How much slower clients are than at their fastest.
+    pub(super) pace: u64,
+    pub(super) maintenance: Option<MaintenanceOptions>,
+}
+
+/// Background work that finds something to do within minutes.
+fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
+    let seconds = Duration::from_secs;
+    let mut options = MaintenanceOptions {
+        interval: seconds(dice.number(1, 6)),
+        claim: seconds(20),
+        // Longer than what is read by an old state may be handed out.
+        deletion_grace: seconds(360),
+        sweep_interval: seconds(30),
+        sweep_age: seconds(30),
+        truncate_commits: dice.number(5, 50),
+        truncate_wait: seconds(60),
+        ..MaintenanceOptions::default()
+    };
+    let compaction = &mut options.compaction;
+    compaction.target = ByteCount::kib(dice.one_of(&[8, 64]));
+    compaction.job = ByteCount(compaction.target.0 * 4);
+    compaction.min_age = seconds(5);
+    compaction.max_wait = seconds(60);
+    compaction.max_slices = 16;
+    compaction.state_slices = 20;
+    options
+}
+
+impl Settings {
+    pub(super) fn draw(dice: &mut Dice) -> Settings {
+        let millis = |choices: &[u64], dice: &mut Dice| Duration::from_millis(dice.one_of(choices));
+        let long = dice.chance(0.25);
+        let follow: &[u64] = if long { &[200, 1_000] } else { &[10, 50] };
+        Settings {
+            nodes: dice.number(2, 5) as usize,
+            commit_interval: millis(&[0, 5, 100], dice),
+            follow_interval: millis(follow, dice),
+            snapshot_every: dice.one_of(&[8, 32, 256]),
+            inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
+            segment_size: ByteCount(dice.one_of(&[5_000, 50_000])),
+            request_timeout: millis(&[2_000, 10_000, 30_000], dice),
+            retry_deadline: millis(&[5_000, 180_000], dice),
+            check_store: dice.chance(0.3),
+            long,
+            pace: if long { 15 } else { 1 },
+            maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
+        }
+    }
+}
+
+/// All nodes. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) world: World,
+    pub(super) sky: Sky,
+    pub(super) settings: Arc<Settings>,
+    bucket: Bucket,
+    slots: Arc<Mutex<BTreeMap<usize, Slot>>>,
+}
+
+/// One node: the run of it that there is, if any.
+#[derive(Default)]
+struct Slot {
+    run: u32,
+    process: Option<Arc<Process>>,
+    env: Option<Env>,
+    broker: Option<Broker>,
+    /// Owns the node.
+    keeper: Option<JoinHandle<()>>,
+}
+
+/// The call came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Nobody listens: the node has not seen the request.
+    Refused,
+    /// No answer. The node may have done what was asked, or may yet.
+    Unanswered,
+}
+
+impl Cluster {
+    pub(super) fn new(world: &World, settings: Settings) -> Cluster {
+        Cluster {
+            world: world.clone(),
+            sky: Sky::default(),
+            settings: Arc::new(settings),
+            bucket: Bucket::default(),
+            slots: Arc::default(),
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<usize, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a node that does not run.
+    pub(super) fn start(&self, node: usize) {
+        let process = Arc::new(Process::default());
+        let mut slots = self.slots();
+        let slot = slots.entry(node).or_default();
+        slot.run += 1;
+        let run = slot.run;
+        let mut dice = self.world.dice(&format!("n{node}.{run}"));
+        // What start-up allows is 5 s on either side.
+        let skew_millis = dice.number(0, 9_800) as i64 - 4_900;
+        let machine = Machine {
+            origin: self.world.origin(),
+            skew_millis,
+            up: dice.time(1, 1_000_000_000),
+        };
+        self.world.note(format_args!(
+            "n{node}.{run} starts, its clock off by {skew_millis} ms"
+        ));
+        let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
+        let options = self.options(&env);
+        let wire = Arc::new(Wire::new(&self.world, &self.sky, node, run));
+        let store = self.bucket.behind(wire, options.store.clone());
+        slot.process = Some(process.clone());
+        slot.env = Some(env.clone());
+        slot.broker = None;
+        let (this, started) = (self.clone(), process.clone());
+        slot.keeper = Some(tokio::spawn(async move {
+            let (reply, node_started) = oneshot::channel();
+            env.spawn(async move {
+                let node = Node::start(store, options, &NodeMetrics::default()).await;
+                if let Ok(node) = &node {
+                    register(node.broker()).await;
+                }
+                let _ = reply.send(node);
+            });
+            let ended = match node_started.await {
+                Ok(Ok(up)) => {
+                    this.keep(node, run, up).await;
+                    true
+                }
+                Ok(Err(error)) => {
+                    this.world
+                        .note(format_args!("n{node}.{run} cannot start: {error}"));
+                    true
+                }
+                // Killed while it was starting; or it panicked, which is noted where it happened.
+                Err(_) => started.is_dead(),
+            };
+            if !ended {
+                this.world
+                    .note(format_args!("n{node}.{run} ended while it was starting"));
+            }
+            // As whoever runs nodes does: again, after a while.
+            started.kill();
+            sleep(Duration::from_secs(2)).await;
+            let next = this.clone();
+            tokio::spawn(async move { next.start(node) });
+        }));
+    }
+
+    fn options(&self, env: &Env) -> NodeOptions {
+        let settings = &self.settings;
+        let url = "memory://".parse().unwrap();
+        let mut options = NodeOptions::new(url, env.clone());
+        options.store.request_timeout = settings.request_timeout;
+        options.store.retry.deadline = settings.retry_deadline;
+        options.manifest.commit_interval = settings.commit_interval;
+        options.manifest.follow_interval = settings.follow_interval;
+        options.manifest.snapshot_every = settings.snapshot_every;
+        options.ingest.inline_limit = settings.inline_limit;
+        options.ingest.segment_size = settings.segment_size;
+        options.check_store = settings.check_store;
+        options.maintenance = settings.maintenance.clone();
+        options
+    }
+
+    /// Owns a node that runs, until it fails.
+    async fn keep(&self, node: usize, run: u32, mut up: Node) {
+        self.world.note(format_args!("n{node}.{run} is up"));
+        if let Some(slot) = self.slots().get_mut(&node) {
+            slot.broker = Some(up.broker().clone());
+        }
+        let (world, mut states) = (self.world.clone(), up.manifest().subscribe());
+        let watch = tokio::spawn(async move {
+            loop {
+                let state = states.see();
+                let seen = StateSeen {
+                    node: format!("n{node}.{run}"),
+                    seq: state.seq(),
+                    digest: digest(&state),
+                };
+                world.history().states.push(seen);
+                if states.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let failed = up.failed().await;
+        watch.abort();
+        self.world
+            .found(Finding::NodeFailed(format!("n{node}.{run}: {failed}")));
+        if let Some(slot) = self.slots().get_mut(&node) {
+            slot.broker = None;
+        }
+    }
+
+    /// The store as somebody sees it who is no node.
+    pub(super) fn store(&self, who: &str) -> Store {
+        let random = self.world.dice(who).into_random();
+        let machine = Machine {
+            origin: self.world.origin(),
+            skew_millis: 0,
+            up: Duration::ZERO,
+        };
+        let env = Env::new(Arc::new(machine), random);
+        let wire = Wire::new(&self.world, &self.sky, usize::MAX, 0);
+        self.bucket.behind(Arc::new(wire), StoreOptions::new(env))
+    }
+
+    /// Kills a node; false if it is dead already.
+    pub(super) fn kill(&self, node: usize) -> bool {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(&node) else {
+            return false;
+        };
+        let Some(process) = slot.process.take() else {
+            return false;
+        };
+        process.kill();
+        if let Some(keeper) = slot.keeper.take() {
+            keeper.abort();
+        }
+        slot.broker = None;
+        slot.env = None;
+        self.world.note(format_args!("n{node}.{} dies", slot.run));
+        true
+    }
+
+    /// The process of a node, if it has one.
+    pub(super) fn process(&self, node: usize) -> Option<Arc<Process>> {
+        self.slots().get(&node)?.process.clone()
+    }
+
+    /// Whether a node takes calls.
+    pub(super) fn broker(&self, node: usize) -> Option<Broker> {
+        self.slots().get(&node)?.broker.clone()
+    }
+
+    fn env(&self, node: usize) -> Option<Env> {
+        self.slots().get(&node)?.env.clone()
+    }
+}
+
+/// As the server does before it listens.
+async fn register(broker: &Broker) {
+    while broker.register(BTreeMap::new(), None).await.is_err() {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A client's connection: to one node at a time.
+pub(super) struct Connection {
+    cluster: Cluster,
+    pub(super) dice: Dice,
+    node: Option<usize>,
+    presence: Option<Presence>,
+}
+
+impl Connection {
+    pub(super) fn new(cluster: &Cluster, name: &str) -> Connection {
+        Connection {
+            cluster: cluster.clone(),
+            dice: cluster.world.dice(name),
+            node: None,
+            presence: None,
+        }
+    }
+
+    /// Does nothing for a while, for as long as it suits the pace of the run.
+    pub(super) async fn rest(&mut self, low: u64, high: u64) {
+        let pace = self.cluster.settings.pace;
+        sleep(self.dice.time(low * pace, high * pace)).await;
+    }
+
+    /// Drops the connection; the next call goes to any node.
+    pub(super) fn leave(&mut self) {
+        self.presence = None;
+        self.node = None;
+    }
+
+    /// Has a node do something, and waits for the answer for at most `patience`. After a call that came to nothing the
+    /// next goes to any node, after a pause.
+    pub(super) async fn call<T, F>(
+        &mut self,
+        patience: Duration,
+        work: impl FnOnce(Broker) -> F,
+    ) -> Result<T, Lost>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let answer = self.try_call(patience, work).await;
+        if answer.is_err() {
+            self.leave();
+            sleep(self.dice.time(50, 1_000)).await;
+        }
+        answer
+    }
+
+    async fn try_call<T, F>(
+        &mut self,
+        patience: Duration,
+        work: impl FnOnce(Broker) -> F,
+    ) -> Result<T, Lost>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        sleep(self.dice.time(1, 5)).await;
+        let node = match self.node {
+            Some(node) => node,
+            None => self.dice.index(self.cluster.settings.nodes),
+        };
+        let broker = self.cluster.broker(node).ok_or(Lost::Refused)?;
+        let env = self.cluster.env(node).ok_or(Lost::Refused)?;
+        if self.node != Some(node) {
+            self.node = Some(node);
+            self.presence = Some(broker.client_arrived());
+        }
+        let (reply, answer) = oneshot::channel();
+        let work = work(broker);
+        let serving = env.spawn(async move {
+            // The client may be gone.
+            let _ = reply.send(work.await);
+        });
+        let answer = timeout(patience, answer).await;
+        let lost = self.cluster.sky.lock().faults > 0.0 && self.dice.chance(0.01);
+        match answer {
+            Ok(Ok(answer)) if !lost => {
+                sleep(self.dice.time(1, 5)).await;
+                Ok(answer)
+            }
+            _ => {
+                // The node sees that the connection is gone, or it does not.
+                if self.dice.chance(0.5) {
+                    serving.abort();
+                }
+                Err(Lost::Unanswered)
+            }
+        }
+    }
+}

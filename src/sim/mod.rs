@@ -1,0 +1,205 @@
+//! The simulator: a whole cluster in one process, on simulated time, from one seed.
+//!
+//! Several nodes, each a [`Node`](crate::node::Node) as it runs in production, share one bucket behind a network that
+//! delays, loses, repeats and refuses; processes are killed, paused and cut off; clients of every kind retry through
+//! whichever node. What clients were told is a history, and the predicates of [`crate::invariants`] are held against
+//! it. `docs/simulator.md` says how to run it and what it does not cover.
+//!
+//! One seed is one run, request by request: all chance comes from [`dice::Dice`], all time from tokio's paused clock,
+//! and there is one thread. To add an actor, write an `async fn` that takes a [`cluster::Cluster`] and ends
+//! at a given time, and start it in [`live`]. It calls nodes through a [`cluster::Connection`] only, so that calls are
+//! lost, nodes may be dead, and what a node does for it stops when the node is paused.
+
+mod admins;
+mod batches;
+mod chaos;
+mod cluster;
+mod dice;
+mod members;
+mod network;
+mod process;
+mod producers;
+mod readers;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod world;
+
+use std::cell::RefCell;
+use std::sync::Once;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep, timeout};
+
+use cluster::{Cluster, Connection, Settings};
+use network::LONGEST_WAY;
+use world::{Finding, World};
+
+/// The topic that all write to and read from, and its partitions.
+const MAIN: &str = "main";
+const PARTITIONS: i32 = 3;
+
+/// How long clients have to come to an end when all is well again.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+/// A run that has ended.
+struct Report {
+    seed: u64,
+    trace: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+thread_local! {
+    /// What panicked in the run of this thread, while there is one.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// From now on, what panics in a run is noted there instead of being printed.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let noted = PANICS.with_borrow_mut(|panics| {
+                let panics = panics.as_mut()?;
+                panics.push(panic.to_string());
+                Some(())
+            });
+            if noted.is_none() {
+                others(panic);
+            }
+        }));
+    });
+}
+
+/// Runs one seed.
+fn run(seed: u64) -> Report {
+    note_panics();
+    PANICS.set(Some(Vec::new()));
+    let mut report = std::panic::catch_unwind(|| run_to_the_end(seed)).unwrap_or(Report {
+        seed,
+        trace: Vec::new(),
+        findings: Vec::new(),
+    });
+    let panics = PANICS.take().unwrap_or_default();
+    report
+        .findings
+        .extend(panics.into_iter().map(Finding::Panicked));
+    report
+}
+
+fn run_to_the_end(seed: u64) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::new(seed);
+        simulate(&world).await;
+        let findings = std::mem::take(&mut world.history().findings);
+        Report {
+            seed,
+            trace: world.take_trace(),
+            findings,
+        }
+    })
+}
+
+async fn simulate(world: &World) {
+    let mut dice = world.dice("settings");
+    let settings = Settings::draw(&mut dice);
+    world.note(format_args!("seed {}: {settings:?}", world.seed()));
+    let (nodes, long) = (settings.nodes, settings.long);
+    let cluster = Cluster::new(world, settings);
+    (0..nodes).for_each(|node| cluster.start(node));
+    verdict::all_up(&cluster).await;
+    create_main(&cluster).await;
+    let (least, most) = if long { (1_500, 2_700) } else { (30, 120) };
+    let until = Instant::now() + Duration::from_secs(dice.number(least, most));
+    live(&cluster, until).await;
+    if timeout(RECOVERY, verdict::all_up(&cluster)).await.is_err() {
+        world.found(Finding::Stuck("a node does not come up".to_owned()));
+    }
+    // What is on its way still arrives, and must change nothing.
+    sleep(LONGEST_WAY).await;
+    if timeout(RECOVERY, verdict::judge(&cluster)).await.is_err() {
+        world.found(Finding::Stuck("the log cannot be read".to_owned()));
+    }
+}
+
+async fn create_main(cluster: &Cluster) {
+    let mut connection = Connection::new(cluster, "creator");
+    let work = |broker| admins::create(broker, MAIN.to_owned(), PARTITIONS);
+    let created = connection.call(RECOVERY, work).await;
+    if !matches!(created, Ok(Ok(Ok(())))) {
+        let what = format!("a topic cannot be created though all is well: {created:?}");
+        cluster.world.found(Finding::Wrong(what));
+    }
+}
+
+/// Runs all actors until they end.
+async fn live(cluster: &Cluster, until: Instant) {
+    let mut connection = Connection::new(cluster, "introducer");
+    let topic = connection.call(RECOVERY, members::main_topic).await;
+    let Ok(Some(topic)) = topic else {
+        let what = "the topic that was just created is not there";
+        return cluster.world.found(Finding::Wrong(what.to_owned()));
+    };
+    members::found(cluster, topic).await;
+    let mut actors: Vec<(String, BoxFuture<'static, ()>)> = Vec::new();
+    let mut add = |name: &str, actor: &dyn Fn(String) -> BoxFuture<'static, ()>| {
+        actors.push((name.to_owned(), actor(name.to_owned())));
+    };
+    let here = || cluster.clone();
+    add("chaos", &|_| chaos::reign(here(), until).boxed());
+    for name in ["idempotent-1", "idempotent-2", "idempotent-3"] {
+        add(name, &|name| {
+            producers::idempotent(here(), name, until).boxed()
+        });
+    }
+    for name in ["plain-1", "plain-2"] {
+        add(name, &|name| producers::plain(here(), name, until).boxed());
+    }
+    for name in ["follower-1", "follower-2"] {
+        add(name, &|name| readers::follower(here(), name, until).boxed());
+    }
+    add("asker", &|name| readers::asker(here(), name, until).boxed());
+    // Members have their nodes follow the log all the time; a long run would be nothing else.
+    let members_until = until.min(Instant::now() + Duration::from_secs(180));
+    for name in ["member-1", "member-2", "member-3"] {
+        add(name, &|name| {
+            members::member(here(), name, topic, members_until).boxed()
+        });
+    }
+    for name in ["topics-1", "topics-2"] {
+        add(name, &|name| admins::topics(here(), name, until).boxed());
+    }
+    add("deleter", &|name| {
+        admins::deleter(here(), name, until).boxed()
+    });
+    let mut ended = actors
+        .into_iter()
+        .map(|(name, actor)| {
+            let actor = tokio::spawn(actor);
+            async move { (name, actor.await) }
+        })
+        .collect::<futures::stream::FuturesUnordered<_>>();
+    let world = &cluster.world;
+    world.history().group.name = members::GROUP.to_owned();
+    let recovered = until + RECOVERY;
+    let all = async {
+        while let Some((name, ended)) = ended.next().await {
+            if let Err(error) = ended {
+                world.found(Finding::Panicked(format!("{name}: {error}")));
+            }
+        }
+    };
+    if tokio::time::timeout_at(recovered, all).await.is_err() {
+        world.found(Finding::Stuck(
+            "a client has not come to an end though all is well".to_owned(),
+        ));
+    }
+}

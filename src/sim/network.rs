@@ -1,0 +1,226 @@
+//! The network between the nodes and the bucket: slow, lossy, and as the weather is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::dice::Dice;
+use super::world::World;
+use crate::store::simulated::{Fate, Network, Reply, Verb};
+use crate::store::{ObjectKind, ObjectPath};
+
+/// How a node is cut off from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Connections are refused.
+    Refused,
+    /// Requests are lost.
+    Lost,
+    /// Requests arrive, answers are lost.
+    Deaf,
+}
+
+/// What the network is like now. Chaos changes it.
+#[derive(Default)]
+pub(super) struct Weather {
+    /// The share of requests that meet a fault of their own.
+    pub(super) faults: f64,
+    /// Until then this share of requests is answered 503.
+    pub(super) burst: Option<(Instant, f64)>,
+    /// Until then everything is slower by this factor.
+    pub(super) slow: Option<(Instant, u32)>,
+    /// The nodes that are cut off.
+    pub(super) cut: BTreeMap<usize, Cut>,
+}
+
+/// The weather, shared.
+#[derive(Clone, Default)]
+pub(super) struct Sky(Arc<Mutex<Weather>>);
+
+impl Sky {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Weather> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing is lost.
+    pub(super) fn clear(&self) {
+        *self.lock() = Weather::default();
+    }
+}
+
+/// One node's way to the store.
+pub(super) struct Wire {
+    world: World,
+    sky: Sky,
+    node: usize,
+    /// Which run of the node, for the trace.
+    run: u32,
+    inner: Mutex<(Dice, u64)>,
+}
+
+impl Wire {
+    pub(super) fn new(world: &World, sky: &Sky, node: usize, run: u32) -> Wire {
+        let dice = world.dice(&format!("network of n{node}.{run}"));
+        Wire {
+            world: world.clone(),
+            sky: sky.clone(),
+            node,
+            run,
+            inner: Mutex::new((dice, 0)),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, (Dice, u64)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fate(&self, dice: &mut Dice) -> Fate {
+        let weather = self.sky.lock();
+        let factor = match weather.slow {
+            Some((until, factor)) if Instant::now() < until => factor,
+            _ => 1,
+        };
+        let mut way = || dice.time(1, 12) * factor;
+        let well = Fate {
+            arrives: way(),
+            applied: true,
+            again: None,
+            answer: Reply::First,
+            returns: way(),
+        };
+        match weather.cut.get(&self.node) {
+            Some(Cut::Refused) => {
+                return Fate {
+                    applied: false,
+                    answer: Reply::NotSent,
+                    ..well
+                };
+            }
+            Some(Cut::Lost) => {
+                return Fate {
+                    applied: false,
+                    answer: Reply::Never,
+                    ..well
+                };
+            }
+            Some(Cut::Deaf) => {
+                return Fate {
+                    answer: Reply::Never,
+                    ..well
+                };
+            }
+            None => {}
+        }
+        if let Some((until, share)) = weather.burst
+            && Instant::now() < until
+            && dice.chance(share)
+        {
+            return Fate {
+                applied: false,
+                answer: Reply::Error,
+                ..well
+            };
+        }
+        if !dice.chance(weather.faults) {
+            return well;
+        }
+        match dice.number(0, 9) {
+            // Slow.
+            0 => Fate {
+                arrives: dice.time(100, 5_000),
+                returns: dice.time(1, 5_000),
+                ..well
+            },
+            // Fails before it was applied.
+            1 => Fate {
+                applied: false,
+                answer: Reply::Error,
+                ..well
+            },
+            // Fails after it was applied.
+            2 => Fate {
+                answer: Reply::Error,
+                ..well
+            },
+            // Applied, and hangs.
+            3 => Fate {
+                answer: Reply::Never,
+                ..well
+            },
+            // Hangs.
+            4 => Fate {
+                applied: false,
+                answer: Reply::Never,
+                ..well
+            },
+            // Applied long after everybody has given it up.
+            5 => Fate {
+                arrives: dice.time(5_000, 120_000),
+                ..well
+            },
+            // Somebody between repeats it and passes on the second answer.
+            6 => Fate {
+                again: Some(dice.time(1, 500)),
+                answer: Reply::Second,
+                ..well
+            },
+            // It comes again, long after its answer.
+            7 => Fate {
+                again: Some(dice.time(1, 120_000)),
+                ..well
+            },
+            _ => Fate {
+                applied: false,
+                answer: Reply::NotSent,
+                ..well
+            },
+        }
+    }
+}
+
+impl Network for Wire {
+    fn send(&self, number: u64, verb: Verb, name: &str, len: usize) -> Fate {
+        let fate = self.fate(&mut self.inner().0);
+        let Fate {
+            arrives, returns, ..
+        } = fate;
+        let applied = if fate.applied { "" } else { " not applied" };
+        let again = fate.again.map_or(String::new(), |again| {
+            format!(" again after {}", again.as_millis())
+        });
+        self.world.note(format_args!(
+            "n{}.{} #{number} {verb:?} {name} ({len} B): {}+{} ms {:?}{applied}{again}",
+            self.node,
+            self.run,
+            arrives.as_millis(),
+            returns.as_millis(),
+            fate.answer
+        ));
+        fate
+    }
+
+    fn written(&self, name: &str, body: &Bytes) {
+        match name.parse::<ObjectPath>().map(|path| path.kind()) {
+            Ok(ObjectKind::Commit(seq)) => self.world.committed(seq, body),
+            Ok(ObjectKind::Boundary(seq)) => self.world.bounded(seq),
+            _ => {}
+        }
+    }
+
+    fn applied(&self, number: u64, says: &str) {
+        self.world
+            .note(format_args!("n{}.{} #{number} {says}", self.node, self.run));
+    }
+
+    fn next(&self) -> u64 {
+        let mut inner = self.inner();
+        inner.1 += 1;
+        inner.1
+    }
+}
+
+/// The longest that a request may be on its way in bad weather: what was sent before it cleared has arrived then.
+pub(super) const LONGEST_WAY: Duration = Duration::from_secs(130);

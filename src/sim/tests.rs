@@ -1,0 +1,201 @@
+//! Seeds that must find nothing, one seed twice, and deliberate bugs that must be found.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::env::Env;
+use crate::mutants::{Active, Mutant};
+
+/// How many seeds every change is tried with.
+const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 600 };
+
+/// The lines of the trace that a failure shows.
+const SHOWN: usize = 60;
+
+fn from_env(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    let parsed = value.parse();
+    Some(parsed.unwrap_or_else(|_| panic!("{name} is a number, not '{value}'")))
+}
+
+/// What a failure says: what was found, what came before it, and how to see it again.
+fn failure(report: &Report) -> String {
+    let mut text = format!("seed {} breaks:\n", report.seed);
+    for finding in &report.findings {
+        let _ = writeln!(text, "  {finding}");
+    }
+    let first = report.trace.iter().position(|line| line.contains("FOUND"));
+    let end = first.map_or(report.trace.len(), |first| first + 1);
+    for line in &report.trace[end.saturating_sub(SHOWN)..end] {
+        let _ = writeln!(text, "    {line}");
+    }
+    let _ = write!(
+        text,
+        "To run it again, with the whole trace in a file:\n  WEIR_SIM_SEED={} WEIR_SIM_TRACE=trace.txt \
+         cargo test --release --lib sim::tests::no_seed_breaks_an_invariant",
+        report.seed
+    );
+    text
+}
+
+/// Runs seeds side by side until one breaks or `more` says that it is enough. Returns how many ran.
+fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<u64, String> {
+    let (next, broken) = (AtomicU64::new(first), AtomicBool::new(false));
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while !broken.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !more(seed - first) {
+                next.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+            let report = run(seed);
+            if !report.findings.is_empty() {
+                broken.store(true, Ordering::Relaxed);
+                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.push(failure(&report));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    match failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => Ok(next.into_inner() - first),
+    }
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let Some(seed) = from_env("WEIR_SIM_SEED") else {
+        let ran = run_seeds(0, |done| done < SEEDS);
+        assert_eq!(ran.unwrap_or_else(|failure| panic!("{failure}")), SEEDS);
+        return;
+    };
+    let report = run(seed);
+    if let Ok(path) = env::var("WEIR_SIM_TRACE") {
+        std::fs::write(&path, report.trace.join("\n")).unwrap();
+    }
+    assert!(report.findings.is_empty(), "{}", failure(&report));
+}
+
+/// `make soak MINUTES=30`
+#[test]
+#[ignore = "runs for as long as WEIR_SIM_MINUTES says"]
+#[expect(clippy::print_stdout, reason = "somebody waits and wants to see it")]
+fn no_seed_breaks_an_invariant_for_as_long_as_asked() {
+    let minutes = from_env("WEIR_SIM_MINUTES").unwrap_or(10);
+    let clock = Env::system();
+    // Other seeds each time: those that are always tried are near zero.
+    let random = clock.random_uuid().as_u64_pair().0 >> 16;
+    let first = from_env("WEIR_SIM_FROM").unwrap_or(random);
+    println!("from seed {first} for {minutes} min");
+    let (began, told) = (clock.boot(), AtomicU64::new(0));
+    let ran = run_seeds(first, |done| {
+        let spent = clock.boot() - began;
+        let minute = spent.as_secs() / 60;
+        if told.fetch_max(minute, Ordering::Relaxed) < minute {
+            println!("{minute} min: {done} seeds");
+        }
+        spent < Duration::from_secs(60 * minutes)
+    });
+    let ran = ran.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{ran} seeds broke nothing");
+}
+
+#[test]
+fn one_seed_run_twice_is_the_same_run() {
+    for seed in [1, 2, 3, 5] {
+        let (one, other) = thread::scope(|scope| {
+            let one = scope.spawn(|| run(seed));
+            let other = scope.spawn(|| run(seed));
+            (one.join().unwrap(), other.join().unwrap())
+        });
+        let differs = one.trace.iter().zip(&other.trace).position(|(a, b)| a != b);
+        if let Some(line) = differs {
+            let from = line.saturating_sub(10);
+            panic!(
+                "seed {seed} differs from line {line} on:\n{}\nand:\n{}",
+                one.trace[from..=line].join("\n"),
+                other.trace[from..=line].join("\n")
+            );
+        }
+        assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
+        assert!(one.trace.len() > 1000, "seed {seed} does next to nothing");
+    }
+}
+
+/// The most seeds that a deliberate bug may take to be found.
+const PATIENCE: u64 = 60;
+
+/// Runs seeds with these bugs until one finds them; says which, and what it found.
+fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
+    let _active = Active::new(mutants);
+    let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(PATIENCE);
+    (0..limit)
+        .map(|seed| (seed, run(seed).findings))
+        .find(|(_, findings)| !findings.is_empty())
+}
+
+#[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
+fn finds(mutants: &[Mutant]) {
+    let (seed, findings) = find(mutants).unwrap_or_else(|| panic!("{mutants:?} was not found"));
+    let kinds: BTreeSet<String> = findings.iter().map(kind).collect();
+    println!("{mutants:?}: seed {seed}: {kinds:?}; {}", findings[0]);
+}
+
+fn kind(finding: &Finding) -> String {
+    match finding {
+        Finding::Broken(violation) => violation.invariant.id().to_owned(),
+        Finding::Panicked(_) => "panic".to_owned(),
+        Finding::NodeFailed(_) => "node failed".to_owned(),
+        Finding::Wrong(_) => "wrong answer".to_owned(),
+        Finding::Stuck(_) => "stuck".to_owned(),
+    }
+}
+
+/// One test per deliberate bug.
+macro_rules! found {
+    ($($name:ident: $($mutant:ident)+;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                finds(&[$(Mutant::$mutant),+]);
+            }
+        )+
+    };
+}
+
+mod the_simulator_finds {
+    use super::*;
+
+    found! {
+        a_lost_answer_that_is_taken_for_a_conflict: LostAnswerIsConflict;
+        a_lost_answer_that_is_taken_for_a_conflict_without_the_second_guard:
+            LostAnswerIsConflict DuplicateGuardOff;
+        another_commit_at_a_seq_that_is_not_settled: UnsettledSeqReused;
+        a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
+        an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
+        an_offset_that_is_used_again: OffsetReused;
+        a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
+        a_retry_that_is_appended_again: RetriesAppended;
+        a_stale_generation_that_is_accepted: StaleGenerationAccepted;
+        waiters_that_are_told_each_others_outcomes: WaitersCrossed;
+        batches_without_their_real_offsets: OffsetsNotPatched;
+        a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;
+        a_failed_upload_that_is_committed: FailedUploadCommitted;
+        a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
+        a_fetch_that_does_not_ask: EmptyWithoutAsking;
+        a_snapshot_that_forgets: SnapshotForgets;
+    }
+}

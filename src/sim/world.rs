@@ -1,0 +1,208 @@
+//! What all actors of a run share: its seed, its time, its trace, its history, and the judge of the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::dice::Dice;
+use crate::invariants::history::{
+    GroupHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
+};
+use crate::invariants::{Invariant, Violation};
+use crate::manifest::LoggedCommit;
+use crate::state::{Folded, State};
+use crate::types::{CommitId, Seq, Timestamp};
+
+/// The wall time at which every run begins.
+pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// What a run has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// An invariant does not hold.
+    Broken(Violation),
+    /// Code panicked.
+    Panicked(String),
+    /// A node ended though nobody told it to.
+    NodeFailed(String),
+    /// A client was told what it must not be told.
+    Wrong(String),
+    /// Something did not end though all was well again.
+    Stuck(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Broken(violation) => violation.fmt(f),
+            Finding::Panicked(what) => write!(f, "panic: {what}"),
+            Finding::NodeFailed(what) => write!(f, "a node failed: {what}"),
+            Finding::Wrong(what) => write!(f, "a client was told wrongly: {what}"),
+            Finding::Stuck(what) => write!(f, "stuck: {what}"),
+        }
+    }
+}
+
+/// All that happened.
+#[derive(Default)]
+pub(super) struct History {
+    pub(super) partitions: BTreeMap<i32, PartitionHistory>,
+    pub(super) group: GroupHistory,
+    pub(super) topics: Vec<TopicHistory>,
+    pub(super) states: Vec<StateSeen>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// The run. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct World {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    seed: u64,
+    origin: Instant,
+    moment: Mutex<Moment>,
+    value: Mutex<Value>,
+    trace: Mutex<Vec<String>>,
+    history: Mutex<History>,
+    judge: Mutex<Judge>,
+}
+
+/// Folds the log as it comes to stand in the bucket, before any node knows of it.
+#[derive(Default)]
+struct Judge {
+    state: State,
+    commits: BTreeMap<CommitId, Seq>,
+    /// The log may be deleted up to here.
+    boundary: Seq,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A digest of a state.
+pub(super) fn digest(state: &State) -> u64 {
+    let bytes = state.to_bytes();
+    u64::from(crc32c::crc32c(&bytes)) << 32 | bytes.len() as u64
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> World {
+        World {
+            inner: Arc::new(Inner {
+                seed,
+                origin: Instant::now(),
+                moment: Mutex::new(0),
+                value: Mutex::new(0),
+                trace: Mutex::default(),
+                history: Mutex::default(),
+                judge: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    pub(super) fn dice(&self, name: &str) -> Dice {
+        Dice::of(self.inner.seed, name)
+    }
+
+    /// When the run began.
+    pub(super) fn origin(&self) -> Instant {
+        self.inner.origin
+    }
+
+    /// The next moment.
+    pub(super) fn moment(&self) -> Moment {
+        let mut moment = lock(&self.inner.moment);
+        *moment += 1;
+        *moment
+    }
+
+    /// Values that nobody had before.
+    pub(super) fn values(&self, count: u64) -> Vec<Value> {
+        let mut next = lock(&self.inner.value);
+        let first = *next + 1;
+        *next += count;
+        (first..=*next).collect()
+    }
+
+    /// Adds a line to the trace.
+    pub(super) fn note(&self, what: fmt::Arguments<'_>) {
+        let at = self.inner.origin.elapsed().as_millis();
+        lock(&self.inner.trace).push(format!("{at:>8} {what}"));
+    }
+
+    /// The trace so far; it is empty afterwards.
+    pub(super) fn take_trace(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.inner.trace))
+    }
+
+    /// The history. Held for a moment, never across an await.
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        lock(&self.inner.history)
+    }
+
+    pub(super) fn found(&self, finding: Finding) {
+        self.note(format_args!("FOUND {finding}"));
+        self.history().findings.push(finding);
+    }
+
+    /// Whether anything was found.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.history().findings.is_empty()
+    }
+
+    /// A boundary of the log was stored.
+    pub(super) fn bounded(&self, seq: Seq) {
+        let mut judge = lock(&self.inner.judge);
+        judge.boundary = judge.boundary.max(seq);
+    }
+
+    /// A commit came to stand in the log.
+    pub(super) fn committed(&self, seq: Seq, object: &Bytes) {
+        let mut judge = lock(&self.inner.judge);
+        let due = judge.state.seq().next();
+        if seq != due {
+            let behind = seq <= judge.boundary;
+            drop(judge);
+            if behind {
+                // A sleeper put it where one was deleted. The boundary tells that it is worth nothing.
+                return self.note(format_args!("{seq} is put once more behind the boundary"));
+            }
+            let what = format!("a commit was created at {seq} when {due} was the next");
+            return self.found(Finding::Wrong(what));
+        }
+        let len = object.len() as u64;
+        let logged = match LoggedCommit::decode("commit", seq, object, len) {
+            Ok(logged) => logged,
+            Err(error) => {
+                drop(judge);
+                return self.found(Finding::Wrong(error.to_string()));
+            }
+        };
+        let folded = judge.state.apply(seq, &logged.commit, logged.data_start);
+        let before = judge.commits.insert(logged.commit.id, seq);
+        let digest = digest(&judge.state);
+        drop(judge);
+        self.history().states.push(StateSeen {
+            node: "the log".to_owned(),
+            seq,
+            digest,
+        });
+        if before.is_some() || folded == Folded::Duplicate {
+            let id = logged.commit.id;
+            self.found(Finding::Broken(Violation {
+                invariant: Invariant::RetriesAreStoredOnce,
+                what: format!("commit {id} stands in the log at {before:?} and again at {seq}"),
+            }));
+        }
+    }
+}
