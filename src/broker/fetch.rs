@@ -293,6 +293,7 @@ impl Broker {
             let read = read.await;
             // By an old state, whatever was read may have been deleted, and its name taken by something else.
             let outdated = !proof.holds(&self.inner.env);
+            let last = attempts == MISSING_RETRIES;
             match read {
                 Ok(records) if !outdated => {
                     return Ok(FetchedPartition {
@@ -302,12 +303,10 @@ impl Broker {
                         log_start: partition.log_start(),
                     });
                 }
-                Err(error)
-                    if !outdated && !(error.is_missing_object() && attempts < MISSING_RETRIES) =>
-                {
+                Err(error) if !outdated && (last || !error.is_missing_object()) => {
                     return Err(read_error(error));
                 }
-                _ if attempts == MISSING_RETRIES => return Err(Unavailable::TimedOut.into()),
+                _ if last => return Err(Unavailable::TimedOut.into()),
                 _ => {
                     attempts += 1;
                     proof = Proof::begun_now(&self.inner.env);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
 use super::network::Cut;
@@ -15,7 +15,7 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     // How often something happens differs from run to run.
     let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
     while Instant::now() < until {
-        sleep(dice.time(100, pace)).await;
+        cluster.world.rest(dice.time(100, pace)).await;
         let node = dice.index(nodes);
         match dice.number(0, 12) {
             0..3 => {

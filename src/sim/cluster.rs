@@ -312,7 +312,8 @@ impl Connection {
     /// Does nothing for a while, for as long as it suits the pace of the run.
     pub(super) async fn rest(&mut self, low: u64, high: u64) {
         let pace = self.cluster.settings.pace;
-        sleep(self.dice.time(low * pace, high * pace)).await;
+        let time = self.dice.time(low * pace, high * pace);
+        self.cluster.world.rest(time).await;
     }
 
     /// Drops the connection; the next call goes to any node.

@@ -26,6 +26,7 @@ mod verdict;
 mod world;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -142,6 +143,7 @@ async fn create_main(cluster: &Cluster) {
 
 /// Runs all actors until they end.
 async fn live(cluster: &Cluster, until: Instant) {
+    cluster.world.ends(until);
     let mut connection = Connection::new(cluster, "introducer");
     let topic = connection.call(RECOVERY, members::main_topic).await;
     let Ok(Some(topic)) = topic else {
@@ -180,6 +182,7 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()
     });
+    let names: Vec<String> = actors.iter().map(|(name, _)| name.clone()).collect();
     let mut ended = actors
         .into_iter()
         .map(|(name, actor)| {
@@ -190,16 +193,18 @@ async fn live(cluster: &Cluster, until: Instant) {
     let world = &cluster.world;
     world.history().group.name = members::GROUP.to_owned();
     let recovered = until + RECOVERY;
+    let mut left: BTreeSet<String> = names.into_iter().collect();
     let all = async {
         while let Some((name, ended)) = ended.next().await {
+            left.remove(&name);
             if let Err(error) = ended {
                 world.found(Finding::Panicked(format!("{name}: {error}")));
             }
         }
     };
     if tokio::time::timeout_at(recovered, all).await.is_err() {
-        world.found(Finding::Stuck(
-            "a client has not come to an end though all is well".to_owned(),
-        ));
+        world.found(Finding::Stuck(format!(
+            "though all is well, these have not come to an end: {left:?}"
+        )));
     }
 }

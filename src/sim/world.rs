@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
 use crate::invariants::history::{
@@ -65,6 +66,7 @@ pub(super) struct World {
 struct Inner {
     seed: u64,
     origin: Instant,
+    ends: OnceLock<Instant>,
     moment: Mutex<Moment>,
     value: Mutex<Value>,
     trace: Mutex<Vec<String>>,
@@ -97,6 +99,7 @@ impl World {
             inner: Arc::new(Inner {
                 seed,
                 origin: Instant::now(),
+                ends: OnceLock::new(),
                 moment: Mutex::new(0),
                 value: Mutex::new(0),
                 trace: Mutex::default(),
@@ -117,6 +120,18 @@ impl World {
     /// When the run began.
     pub(super) fn origin(&self) -> Instant {
         self.inner.origin
+    }
+
+    /// Says when all actors are to end.
+    pub(super) fn ends(&self, at: Instant) {
+        let _ = self.inner.ends.set(at);
+    }
+
+    /// Does nothing for a while, or until all are to end.
+    pub(super) async fn rest(&self, time: Duration) {
+        let at = Instant::now() + time;
+        let ends = self.inner.ends.get().copied().unwrap_or(at);
+        sleep_until(at.min(ends)).await;
     }
 
     /// The next moment.

@@ -96,9 +96,10 @@ pub(super) async fn describe(
         refused.push(found.map(|resource| {
             // Null or none at all stands for all.
             let keys = asked.configuration_keys.iter();
-            let keys = keys.filter(|keys| !keys.is_empty());
-            let names = keys.map(|keys| keys.iter().map(StrBytes::to_string).collect());
-            wanted.push((resource, names.last()));
+            let mut keys = keys.filter(|keys| !keys.is_empty());
+            let names = keys.next_back();
+            let names = names.map(|keys| keys.iter().map(StrBytes::to_string).collect());
+            wanted.push((resource, names));
         }));
     }
     context.reserve(wanted.len() * DESCRIBED_SIZE).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::time::Instant;
 
-use super::super::desk::Maintenance;
+use super::super::desk::{Maintenance, Reserved};
 use super::super::error::JobError;
 use super::super::metrics::{Backlog, Task};
 use super::super::runner::Backoff;
@@ -120,9 +120,14 @@ fn chosen(m: &Maintenance, candidates: &[Candidate]) -> Vec<TopicPartition> {
 }
 
 async fn compact(m: &Maintenance, candidates: Vec<Candidate>) -> Result<bool, JobError> {
-    let jobs: Vec<Job> = chosen(m, &candidates)
+    // A claim keeps other nodes away, but not the compaction of logs of this one.
+    let reserved: Vec<(TopicPartition, Reserved)> = chosen(m, &candidates)
         .into_iter()
-        .map(Job::Compaction)
+        .filter_map(|id| Some((id, m.reserve(id)?)))
+        .collect();
+    let jobs: Vec<Job> = reserved
+        .iter()
+        .map(|(id, _)| Job::Compaction(*id))
         .collect();
     let (state, granted) = m.claim_all(&jobs).await?;
     if granted.is_empty() {

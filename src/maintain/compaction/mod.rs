@@ -29,3 +29,5 @@ pub use job::run;
 pub use policy::{Output, Plan, Terms, plan};
 
 pub(super) use job::Compacting;
+#[cfg(test)]
+pub(super) use policy::GROWTH;

@@ -17,7 +17,7 @@ use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
 /// How much longer than each of its slices a merge must be.
-const GROWTH: u64 = 8;
+pub(in crate::maintain) const GROWTH: u64 = 16;
 
 /// In a merge a slice counts as so long at least: an entry in the state costs something, however short it is.
 const LEAST_WEIGHT: u64 = 64 << 10;

@@ -98,7 +98,7 @@ async fn short_compacted_slices_are_merged_and_their_offsets_are_checked() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 2, &[]).await;
-    for _ in 0..8 {
+    for _ in 0..compaction::GROWTH {
         for partition in 0..2 {
             for _ in 0..3 {
                 a.produce("t", partition, 100).await;
@@ -110,7 +110,7 @@ async fn short_compacted_slices_are_merged_and_their_offsets_are_checked() {
     assert_eq!(slices(&a, "t", 0), (1, 1));
     assert_eq!(slices(&a, "t", 1), (1, 1));
     let cold = worker(&store, 2).await;
-    assert_eq!(cold.read("t", 0).await, twos(24));
+    assert_eq!(cold.read("t", 0).await, twos(48));
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,10 +252,10 @@ async fn a_compacted_batch_that_says_another_offset_is_not_believed() {
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
     let mut compacted = Vec::new();
-    for _ in 0..8 {
+    for n in 1..=compaction::GROWTH {
         a.produce("t", 0, 100).await;
         wait(OLD).await;
-        if compacted.len() < 7 {
+        if n < compaction::GROWTH {
             assert!(compaction::run(&a.jobs).await.unwrap());
         }
         compacted = names(&store, ObjectPrefix::Segments)
