@@ -21,6 +21,8 @@ pub(crate) enum Mutant {
     ProducersForgottenAfterConflict,
     /// The fold folds a commit again that it had folded before.
     DuplicateGuardOff,
+    /// The fold folds a commit that was sent behind one which is not in the log.
+    BrokenChainFolded,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
     /// A group accepts any generation.

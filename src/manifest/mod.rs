@@ -47,6 +47,7 @@ mod metrics;
 mod object;
 mod open;
 mod published;
+mod settle;
 mod snapshot;
 mod tail;
 mod truncated;

@@ -37,9 +37,13 @@ impl State {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
         self.objects.at(seq, self.time);
-        if !self.is_first_time(seq, commit) {
+        if self.is_known(commit) {
             return Folded::Duplicate;
         }
+        if !self.is_in_order(commit) {
+            return Folded::Void;
+        }
+        self.note_author(seq, commit);
         self.time = self.time.max(commit.time);
         self.objects.at(seq, self.time);
         self.hear_from(commit.id.incarnation);
@@ -51,18 +55,26 @@ impl State {
         Folded::Outcomes(outcomes)
     }
 
-    /// The duplicate guard: notes the commit's author and counter; false if it was folded before.
-    fn is_first_time(&mut self, seq: Seq, commit: &Commit) -> bool {
+    /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
+    fn is_known(&self, commit: &Commit) -> bool {
+        let known = self.authors.get(&commit.id.incarnation);
+        known.is_some_and(|known| known.counter >= commit.id.counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
+    }
+
+    /// Whether the last commit of its author is the one that it says it follows.
+    fn is_in_order(&self, commit: &Commit) -> bool {
+        let Some(before) = commit.follows else {
+            return true;
+        };
+        let last = self.authors.get(&commit.id.incarnation);
+        last.is_some_and(|last| last.counter == before) || mutants::on(Mutant::BrokenChainFolded)
+    }
+
+    /// Notes the commit's author and counter, for the two above.
+    fn note_author(&mut self, seq: Seq, commit: &Commit) {
         let author = commit.id.incarnation;
         let counter = commit.id.counter;
-        if self
-            .authors
-            .get(&author)
-            .is_some_and(|known| known.counter >= counter)
-            && !mutants::on(Mutant::DuplicateGuardOff)
-        {
-            return false;
-        }
         self.authors.insert(author, Author { counter, seq });
         if self.authors.len() > MAX_AUTHORS {
             let oldest = self.authors.iter().min_by_key(|(_, author)| author.seq);
@@ -70,7 +82,6 @@ impl State {
                 self.authors.remove(&oldest);
             }
         }
-        true
     }
 
     fn hear_from(&mut self, incarnation: Incarnation) {

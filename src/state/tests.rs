@@ -24,6 +24,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         id: id(1, counter),
         time: Timestamp(1000 + counter as i64),
         ops,
+        follows: None,
     }
 }
 
@@ -83,7 +84,7 @@ impl Folding {
         let seq = self.state.seq().next();
         match self.state.apply(seq, &commit(seq.0, vec![op]), 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
-            Folded::Duplicate => panic!("a new commit was taken for an old one"),
+            folded => panic!("a new commit was not folded: {folded:?}"),
         }
     }
 
@@ -180,6 +181,39 @@ fn an_older_epoch_is_fenced_and_a_newer_one_begins_at_zero() {
         Err(AppendRejected::OutOfOrderSequence { expected: 0, .. })
     ));
     assert_eq!(f.append(entry(0, 1, Some((9, 2, 0)))), Ok(1));
+}
+
+#[test]
+fn a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again() {
+    let mut f = Folding::new();
+    let counted = |counter, follows| Commit {
+        follows,
+        ..commit(counter, vec![append(vec![entry(0, 1, None)])])
+    };
+    let mut fold = |commit: Commit| {
+        let before = f.state.clone();
+        let seq = before.seq().next();
+        let folded = f.state.apply(seq, &commit, 64);
+        if folded == Folded::Void {
+            let is_same =
+                f.state.topics().eq(before.topics()) && f.state.nodes().eq(before.nodes());
+            assert!(is_same && f.state.seq() == seq);
+        }
+        folded
+    };
+    let (first, second) = (counted(100, None), counted(101, Some(100)));
+    assert_eq!(fold(second.clone()), Folded::Void);
+    assert!(matches!(fold(first), Folded::Outcomes(_)));
+    assert_eq!(fold(counted(102, Some(101))), Folded::Void);
+    assert!(matches!(fold(second.clone()), Folded::Outcomes(_)));
+    assert!(matches!(fold(counted(102, Some(101))), Folded::Outcomes(_)));
+    assert_eq!(fold(second), Folded::Duplicate);
+    // An author of whom nothing was folded has nothing to be followed.
+    let stranger = Commit {
+        id: id(77, 2),
+        ..counted(2, Some(1))
+    };
+    assert_eq!(fold(stranger), Folded::Void);
 }
 
 #[test]
@@ -433,10 +467,13 @@ fn any_op() -> impl Strategy<Value = Op> {
 
 fn any_commit() -> impl Strategy<Value = Commit> {
     let ops = proptest::collection::vec(any_op(), 0..5);
-    (1..4u128, 1..20u64, 0..2000i64, ops).prop_map(|(author, counter, time, ops)| Commit {
+    let follows = proptest::option::of(0..20u64);
+    let parts = (1..4u128, 1..20u64, 0..2000i64, ops, follows);
+    parts.prop_map(|(author, counter, time, ops, follows)| Commit {
         id: id(author, counter),
         time: Timestamp(time),
         ops,
+        follows,
     })
 }
 
@@ -492,7 +529,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };
