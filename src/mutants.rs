@@ -27,6 +27,8 @@ pub(crate) enum Mutant {
     RetriesAppended,
     /// A group accepts any generation.
     StaleGenerationAccepted,
+    /// A group believes what is said for a node by a run that had its id before.
+    SpokenForByAnyRun,
     /// The waiters of a commit are handed each other's outcomes.
     WaitersCrossed,
     /// Batches are returned with the offsets that the producer wrote.

@@ -50,7 +50,7 @@ impl State {
         let outcomes = commit
             .ops
             .iter()
-            .map(|op| self.apply_op(op, data_start))
+            .map(|op| self.apply_op(op, data_start, commit.id.incarnation))
             .collect();
         Folded::Outcomes(outcomes)
     }
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    fn apply_op(&mut self, op: &Op, data_start: u64) -> Outcome {
+    fn apply_op(&mut self, op: &Op, data_start: u64, author: Incarnation) -> Outcome {
         match op {
             Op::Append(append) => Ok(Applied::Appended(self.append(append, data_start))),
             Op::CreateTopic(create) => self.create_topic(create),
@@ -161,7 +161,10 @@ impl State {
                 self.claims.release(*job, *incarnation);
                 Ok(Applied::Done)
             }
-            Op::Group { group, action } => self.change_group(group, action).map(Applied::Group),
+            Op::Group { group, action } => {
+                let reply = self.change_group(group, action, author)?;
+                Ok(Applied::Group(reply))
+            }
         }
     }
 
@@ -415,8 +418,25 @@ impl State {
         Applied::SnapshotsRetired(retired.collect())
     }
 
-    fn change_group(&mut self, id: &GroupId, action: &GroupAction) -> Result<GroupReply, Rejected> {
+    fn change_group(
+        &mut self,
+        id: &GroupId,
+        action: &GroupAction,
+        author: Incarnation,
+    ) -> Result<GroupReply, Rejected> {
         let now = self.time;
+        // A run that slept until another run was given its node's id speaks for nobody.
+        let of_another = |node: &NodeId| {
+            let known = self.nodes.get(node);
+            known.is_some_and(|known| known.incarnation() != author)
+                && !mutants::on(Mutant::SpokenForByAnyRun)
+        };
+        if let Some(node) = action.speaker().filter(of_another) {
+            return Err(Rejected::UnknownNode {
+                node,
+                incarnation: author,
+            });
+        }
         let mut group = self.groups.get(id).cloned().unwrap_or_default();
         let reply = group.make_mut().apply(action, now)?;
         for topic in action

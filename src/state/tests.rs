@@ -1,13 +1,15 @@
 mod deletion;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::group::{GroupAction, Join, Protocol};
 use super::op::*;
 use super::*;
 use crate::types::{
-    CommitId, Incarnation, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, SegmentId,
-    Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, ProducerEpoch,
+    ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -297,6 +299,76 @@ fn a_lease_that_holds_cannot_be_ended_by_others() {
         assert!(f.state.seq().0 < 20);
     }
     assert_eq!(f.state.nodes().count(), 0);
+}
+
+#[test]
+fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
+    let mut f = Folding::new();
+    let register = |run: u128| {
+        Op::RegisterNode(RegisterNode {
+            incarnation: Incarnation(Uuid::from_u128(run)),
+            endpoints: BTreeMap::new(),
+            rack: None,
+            version: String::new(),
+            lease_millis: 3,
+        })
+    };
+    let mut counter = 1000;
+    let mut by = |f: &mut Folding, run: u128, op: Op| {
+        counter += 1;
+        let commit = Commit {
+            id: id(run, counter),
+            ..commit(counter, vec![op])
+        };
+        match f.state.apply(f.state.seq().next(), &commit, 64) {
+            Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
+            folded => panic!("{folded:?}"),
+        }
+    };
+    let Ok(Applied::NodeRegistered(node)) = by(&mut f, 7, register(7)) else {
+        panic!()
+    };
+    let incarnation = Incarnation(Uuid::from_u128(7));
+    for _ in 0..9 {
+        let _ = by(&mut f, 8, Op::ExpireNode { node, incarnation });
+    }
+    assert_eq!(
+        by(&mut f, 8, register(8)),
+        Ok(Applied::NodeRegistered(node))
+    );
+    let act = |action| Op::Group {
+        group: GroupId::new("g").unwrap(),
+        action,
+    };
+    let member = MemberId::from("m");
+    let join = GroupAction::Join(Join {
+        member: member.clone(),
+        known: false,
+        instance: None,
+        node,
+        client_id: String::new(),
+        client_host: String::new(),
+        session_timeout_millis: 10_000,
+        rebalance_timeout_millis: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol {
+            name: "range".to_owned(),
+            metadata: Bytes::new().into(),
+        }],
+        require_known_member: false,
+        supports_skip_assignment: false,
+        max_size: 10,
+        initial_delay_millis: 0,
+    });
+    let stale = Err(Rejected::UnknownNode { node, incarnation });
+    assert_eq!(by(&mut f, 7, act(join.clone())), stale);
+    assert!(matches!(by(&mut f, 8, act(join)), Ok(Applied::Group(_))));
+    let expire = GroupAction::ExpireMember {
+        member,
+        node: Some(node),
+    };
+    assert_eq!(by(&mut f, 7, act(expire.clone())), stale);
+    assert!(matches!(by(&mut f, 8, act(expire)), Ok(Applied::Group(_))));
 }
 
 #[test]
