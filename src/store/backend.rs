@@ -12,6 +12,7 @@ use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use url::{Host, Url};
 
 use crate::env::Env;
 
@@ -199,8 +200,9 @@ pub(super) fn s3_at(
         .with_credentials(aws.credentials)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_virtual_hosted_style_request(virtual_hosted)
-        // TLS protects the body already; hashing it once more for the signature only costs time.
-        .with_unsigned_payload(!plain_http)
+        // A body that nobody can change on its way need not be hashed for the signature, which costs more time than
+        // everything else that is done to it.
+        .with_unsigned_payload(!is_exposed(aws.endpoint.as_deref()))
         .with_client_options(client(options).with_allow_http(plain_http))
         .with_retry(never())
         .with_http_connector(TracingConnector);
@@ -211,6 +213,20 @@ pub(super) fn s3_at(
         .build()
         .map_err(|error| setup(name, Cause::of(&error), AT_STORE))?;
     Ok(Arc::new(store))
+}
+
+/// Whether a body could be changed between here and the store: it goes without TLS, and not to this machine.
+pub(super) fn is_exposed(endpoint: Option<&str>) -> bool {
+    let Some(endpoint) = endpoint.and_then(|endpoint| Url::parse(endpoint).ok()) else {
+        return false;
+    };
+    let is_here = match endpoint.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    endpoint.scheme() == "http" && !is_here
 }
 
 /// One attempt means one request: the retries are ours, which knows what may be repeated.

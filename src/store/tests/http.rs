@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::env::Env;
 use crate::store::aws::{Aws, AwsCredentials};
-use crate::store::backend::{Backend, Nature, s3_at};
+use crate::store::backend::{Backend, Nature, is_exposed, s3_at};
 use crate::store::url::Cloud;
 use crate::store::{
     Created, ObjectPath, Outcome, RequestKind, Store, StoreError, StoreMetrics, StoreOptions,
@@ -141,6 +141,29 @@ async fn create(store: &Store) -> Result<Created, StoreError> {
     store
         .create(&commit(), Bytes::from_static(b"body"), PUT)
         .await
+}
+
+#[tokio::test]
+async fn a_body_is_hashed_for_its_signature_only_where_somebody_could_change_it() {
+    for (endpoint, exposed) in [
+        (None, false),
+        (Some("https://s3.example.com"), false),
+        (Some("http://localhost:9000"), false),
+        (Some("http://127.0.0.1:9000"), false),
+        (Some("http://[::1]:9000"), false),
+        (Some("http://minio:9000"), true),
+        (Some("http://10.0.0.7:9000"), true),
+        (Some("http://localhost.example.com"), true),
+    ] {
+        assert_eq!(is_exposed(endpoint), exposed, "{endpoint:?}");
+    }
+    let server = Server::start(vec![Answer::Status(200, "")]).await;
+    let path = ObjectPath::commit(Seq(1));
+    let (store, body) = (server.store(), Bytes::from_static(b"a"));
+    let created = store.create(&path, body, RequestKind::CommitPut).await;
+    assert!(matches!(created, Ok(Created::Created)));
+    let heads = server.heads();
+    assert!(heads[0].contains("UNSIGNED-PAYLOAD"), "{heads:?}");
 }
 
 #[tokio::test]
