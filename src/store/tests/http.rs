@@ -163,7 +163,7 @@ async fn a_body_is_hashed_for_its_signature_only_where_somebody_could_change_it(
     let created = store.create(&path, body, RequestKind::CommitPut).await;
     assert!(matches!(created, Ok(Created::Created)));
     let heads = server.heads();
-    assert!(heads[0].contains("UNSIGNED-PAYLOAD"), "{heads:?}");
+    assert!(heads[0].contains("unsigned-payload"), "{heads:?}");
 }
 
 #[tokio::test]
