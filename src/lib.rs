@@ -32,7 +32,7 @@
 //! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
-//! | [`config`], [`env`](mod@env), [`telemetry`] | settings; clocks and randomness; logs and metrics |
+//! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | settings; clocks and randomness; logs and metrics; what a workload costs |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
 //! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
@@ -80,6 +80,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod cost;
 pub mod env;
 pub mod fetch;
 pub mod format;

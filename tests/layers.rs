@@ -29,7 +29,7 @@ const ROWS: &[&[&str]] = &[
     &["invariants"],
     &["state", "segment", "settings"],
     &["format"],
-    &["telemetry", "config", "env"],
+    &["telemetry", "config", "env", "cost"],
     &["types", "mutants"],
 ];
 

@@ -13,6 +13,7 @@
 
 mod consume;
 mod context;
+mod cost;
 mod error;
 mod flags;
 mod fsck;
@@ -119,6 +120,8 @@ enum Command {
     Fsck(fsck::Fsck),
     /// Show an object of the bucket as JSON.
     Inspect(inspect::Inspect),
+    /// Estimate what a workload asks of the store, and what that costs in a month.
+    Cost(cost::Cost),
     /// Show all settings, the values in force and where they come from.
     Settings(settings::Settings),
 }
@@ -172,6 +175,10 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
             in_runtime(serve::run(config))
         }
         Command::Settings(command) => settings::run(&command, &sources, &mut Output::stdout()),
+        Command::Cost(command) => {
+            let config = ServeConfig::load(&sources)?;
+            cost::run(&command, &config.node, &mut Output::stdout())
+        }
         command => {
             let config = ClientConfig::load(&sources)?;
             log(config.log.log.as_deref().unwrap_or("warn"), &config.log)?;
@@ -196,7 +203,7 @@ async fn run_client(command: Command, context: &mut Context) -> Result<(), CliEr
         Command::Store(command) => store::run(&command, context).await,
         Command::Fsck(command) => fsck::run(&command, context).await,
         Command::Inspect(command) => inspect::run(&command, context).await,
-        Command::Serve(_) | Command::Settings(_) => Ok(()),
+        Command::Serve(_) | Command::Settings(_) | Command::Cost(_) => Ok(()),
     }
 }
 
