@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Manifest, Message, Question, Stopped, Submission};
+use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
@@ -75,7 +75,7 @@ impl Tail {
         let _ = self.manifest.shared.stopped.set(reason.clone());
         self.mailbox.close();
         self.receive();
-        let source = self.manifest.shared.source.get();
+        let source = self.source();
         let gathered = source.map(|source| source.take()).unwrap_or_default();
         for submission in self.waiting.drain(..).chain(gathered) {
             (submission.done)(Err(reason.clone()));
@@ -83,12 +83,17 @@ impl Tail {
         ended
     }
 
+    /// Who gathers appends, while somebody else holds it.
+    fn source(&self) -> Option<Arc<dyn CommitSource>> {
+        self.manifest.shared.source.get()?.upgrade()
+    }
+
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         loop {
             self.receive();
             let now = Instant::now();
             if self.slot_opens() <= now {
-                if let Some(source) = self.manifest.shared.source.get() {
+                if let Some(source) = self.source() {
                     self.waiting.extend(source.take());
                 }
                 if !self.waiting.is_empty() {

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crate::mutants::{self, Mutant};
 use crate::settings::TopicSettings;
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp};
@@ -45,7 +46,11 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     let dirty = partition.cleaned_to().max(log_start);
     let wait = settings.segment_time.min(LONGEST_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
-    let lag = wait.min(ACTIVE).min(most).max(settings.min_compaction_lag);
+    let least = match mutants::on(Mutant::LagIgnored) {
+        true => Duration::ZERO,
+        false => settings.min_compaction_lag,
+    };
+    let lag = wait.min(ACTIVE).min(most).max(least);
     let (mut clean_bytes, mut dirty_bytes) = (0.0, 0.0);
     let mut end = dirty;
     let mut oldest = None;
