@@ -371,8 +371,10 @@ async fn grow(plan: Plan) -> Vec<Row> {
     rows
 }
 
+type Figure = fn(&Row) -> u64;
+
 /// The figures that may not grow, by name, and by how much they may be above what they were.
-const FLAT: [(&str, fn(&Row) -> u64); 6] = [
+const FLAT: [(&str, Figure); 6] = [
     ("slices", |row| row.slices),
     ("dead objects", |row| row.dead),
     ("bytes of a snapshot", |row| row.snapshot),

@@ -81,6 +81,15 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     })
 }
 
+/// The bytes of a partition that were not cleaned yet, whether or not they are to be soon.
+pub(in crate::maintain) fn dirty_bytes(partition: &Partition) -> u64 {
+    let dirty = partition.cleaned_to().max(partition.log_start());
+    partition
+        .slices_from(dirty)
+        .map(|(base, slice)| (dirty_part(base, slice, dirty) * slice.len as f64) as u64)
+        .sum()
+}
+
 /// When the first record of a slice was appended, or before. A compacted slice tells the time of its last only; but
 /// its first came after the one before it.
 fn appended(slice: &Slice, before: Option<&Slice>) -> Timestamp {
