@@ -15,7 +15,8 @@ FROM ?=
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference model soak soak-faults fuzz lint bench clean
+.PHONY: help build setup test test-rust test-clients test-fast test-reference model growth soak soak-faults soak-old-data \
+    fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +44,12 @@ test-reference: ## the client tests against Apache Kafka's own server: that they
 
 soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
+
+soak-old-data: build setup ## data that gets old while nodes are killed, for MINUTES: see docs/operations.md
+	WEIR_OLD_DATA_SECONDS=$$(( $(MINUTES) * 60 )) $(PYTEST)/test_old_data.py -s $(ARGS)
+
+growth: ## a million commits over 1,000 partitions, and that nothing grows: see docs/growth.md
+	cargo test --release --locked --test growth -- --ignored --nocapture
 
 model: ## the models of the protocol at larger sizes as well: see docs/model.md
 	cargo test --release --locked --test model -- --include-ignored

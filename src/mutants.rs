@@ -7,6 +7,90 @@
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mutant {
+    // Deleting and compacting: `docs/rules.md` says which test finds each.
+    /// A dead segment may be referred to again.
+    DeadLivesAgain,
+    /// The sweep boundary may be lowered.
+    SweepBoundaryFalls,
+    /// A dead segment is forgotten when it is deleted, though no boundary has passed it.
+    DeadForgottenAtOnce,
+    /// An object is dead when any of its slices goes.
+    DeadWhileShared,
+    /// A replacement need not begin and end where slices do.
+    BoundsUnchecked,
+    /// The outputs of a replacement need not cover what they replace.
+    OutputsUnchecked,
+    /// What was decided by settings that were altered since is accepted.
+    SettingsUnchecked,
+    /// The log may be truncated behind a snapshot that was just taken.
+    TruncationAgeIgnored,
+    /// Everybody is given every claim.
+    ClaimsIgnored,
+    /// Dead objects are deleted at once.
+    GraceIgnored,
+    /// The grace is judged by the wall clock of the node that deletes.
+    GraceByWallClock,
+    /// The grace is judged by the fold's time, however short a time the node has known of the death.
+    GraceByFoldAlone,
+    /// A dead commit is deleted though the log is not truncated beyond it.
+    DeadCommitsOfTheLog,
+    /// The log is truncated behind a snapshot that the node has just heard of.
+    TruncationByFoldAlone,
+    /// The log is deleted without a boundary object.
+    BoundaryNotStored,
+    /// A commit in which slices lie is truncated.
+    LiveCommitsTruncated,
+    /// A commit that has just died is truncated.
+    DeadCommitsTruncated,
+    /// It is said that the log is truncated before it is.
+    TruncatedSaidFirst,
+    /// The sweep takes segments in use.
+    SweepTakesLive,
+    /// The sweep takes segments that wait for the end of their grace.
+    SweepTakesDead,
+    /// The sweep takes segments minted after its boundary.
+    SweepTakesYoung,
+    /// The sweep goes by the state before its boundary.
+    SweepByOldState,
+    /// The sweep takes commits that are in use.
+    SweepTakesCommits,
+    /// The sweep takes snapshots that are known.
+    SweepTakesSnapshots,
+    /// The sweep takes the newest boundary as well.
+    SweepTakesBoundaries,
+    /// The sweep takes what a check of a store that is running has made.
+    SweepTakesChecks,
+    /// Expired is whatever there is.
+    YoungExpire,
+    /// A partition is cut below its `retention.bytes`.
+    CutBelowSize,
+    /// Topics expire that only are compacted.
+    CompactedExpire,
+    /// Producers are forgotten at once.
+    ProducersForgottenEarly,
+    /// A segment is deleted though the op that refers to it may have taken effect.
+    UnknownDiscarded,
+    /// A missing input is taken for damage, though it was replaced.
+    ReplacedIsDamage,
+    /// Batches of an input that are damaged or missing are left out.
+    DamagedLeftOut,
+    /// A batch of a compacted input is believed to be at the offset that it says.
+    PlaceUnchecked,
+    /// Of a compacted log the last record of a key goes as well.
+    LastRecordGoes,
+    /// Tombstones go with the first cleaning.
+    TombstonesGo,
+    /// A tombstone that was cleaned in part begins to age.
+    HorizonOfPart,
+    /// Records above the end of the map go.
+    CleanedBeyondMap,
+    /// `min.compaction.lag.ms` is ignored.
+    LagIgnored,
+    /// Records of transactions are opened.
+    TransactionsOpened,
+    /// A reader that misses an object says that the records are lost.
+    MissingIsFinal,
+    // Everything else: `docs/simulator.md`.
     /// A commit whose answer was lost is taken for one that lost the race, and goes to the next seq.
     LostAnswerIsConflict,
     /// While nobody knows what became of a commit, another one is tried at its seq.
@@ -53,7 +137,7 @@ pub(crate) const fn on(_: Mutant) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) use switch::{Active, on};
+pub(crate) use switch::{Active, assert_found, assert_found_together, on};
 
 #[cfg(test)]
 mod switch {
@@ -79,6 +163,28 @@ mod switch {
             ACTIVE.with_borrow_mut(|active| active.extend(mutants));
             Active(())
         }
+    }
+
+    /// Each of these bugs is found by the test beside it, which passes without it.
+    pub(crate) fn assert_found(bugs: &[(Mutant, fn())]) {
+        let missed: Vec<Mutant> = bugs
+            .iter()
+            .filter(|(bug, test)| {
+                let _on = Active::new(&[*bug]);
+                std::panic::catch_unwind(test).is_ok()
+            })
+            .map(|(bug, _)| *bug)
+            .collect();
+        assert!(missed.is_empty(), "the tests pass with {missed:?}");
+    }
+
+    /// The test fails when all of these bugs are there.
+    pub(crate) fn assert_found_together(bugs: &[Mutant], test: fn()) {
+        let _on = Active::new(bugs);
+        assert!(
+            std::panic::catch_unwind(test).is_err(),
+            "it passes with {bugs:?}"
+        );
     }
 
     impl Drop for Active {

@@ -25,6 +25,9 @@ const BATCH: usize = 1000;
 /// Requests that an idempotent producer has under way at most.
 const IN_FLIGHT: i32 = 5;
 
+/// Messages in a batch of the paced load.
+const SMALL_BATCH: usize = 64;
+
 /// How many different batches there are. Their contents do not matter, but they should not all be the same.
 const DIFFERENT: usize = 8;
 
@@ -251,6 +254,97 @@ impl Flood {
             .map(|(_, _, sequence)| i64::from(*sequence));
         sent.collect()
     }
+}
+
+/// A producer of batches at a beat, one after the other, to the partitions of a topic in turn.
+pub(crate) struct Paced {
+    topic: &'static str,
+    partitions: i32,
+    connection: Connection,
+    producer: Producer,
+    batch: BytesMut,
+    /// The next sequence in each partition.
+    sequences: Vec<i32>,
+}
+
+impl Paced {
+    pub(crate) async fn start(
+        topic: &'static str,
+        address: SocketAddr,
+        partitions: i32,
+    ) -> Result<Paced> {
+        let mut connection = Connection::open(address).await?;
+        connection.create_topic(topic, partitions).await?;
+        let producer = connection.producer().await?;
+        let messages: Vec<Bytes> = (0..SMALL_BATCH).map(|_| noise(MESSAGE)).collect();
+        Ok(Paced {
+            topic,
+            partitions,
+            connection,
+            producer,
+            batch: batch(&messages)?,
+            sequences: vec![0; usize::try_from(partitions)?],
+        })
+    }
+
+    /// So many bytes of messages a second, for `time`. Returns how many were acknowledged.
+    pub(crate) async fn run(&mut self, bytes_per_second: u64, time: Duration) -> Result<u64> {
+        let bytes = (SMALL_BATCH * MESSAGE) as u64;
+        let every = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
+        let mut beat = tokio::time::interval(every);
+        let begun = Instant::now();
+        let (mut turn, mut acknowledged) = (0, 0);
+        while begun.elapsed() < time {
+            beat.tick().await;
+            let partition = turn % self.sequences.len();
+            turn += 1;
+            self.send(partition).await?;
+            if self.connection.in_flight() >= IN_FLIGHT {
+                self.connection.acknowledged().await?;
+                acknowledged += bytes;
+            }
+        }
+        while self.connection.in_flight() > 0 {
+            self.connection.acknowledged().await?;
+            acknowledged += bytes;
+        }
+        Ok(acknowledged)
+    }
+
+    async fn send(&mut self, partition: usize) -> Result<()> {
+        let sequence = &mut self.sequences[partition];
+        let batch = stamp(self.batch.clone(), self.producer, *sequence);
+        *sequence += i32::try_from(SMALL_BATCH)?;
+        let partition = i32::try_from(partition)?;
+        ensure!(partition < self.partitions, "no such partition");
+        self.connection.produce(self.topic, partition, batch).await
+    }
+}
+
+/// Produces messages one by one, each when the one before is acknowledged, to the partitions of a topic in turn: so
+/// each is a commit. Returns how many there are in each partition.
+pub(crate) async fn singles(
+    topic: &str,
+    address: SocketAddr,
+    partitions: usize,
+    messages: usize,
+) -> Result<Vec<i64>> {
+    let mut connection = Connection::open(address).await?;
+    connection
+        .create_topic(topic, i32::try_from(partitions)?)
+        .await?;
+    let producer = connection.producer().await?;
+    let mut sent = vec![0; partitions];
+    let message = batch(&[noise(MESSAGE)])?;
+    for number in 0..messages {
+        let partition = number % partitions;
+        let batch = stamp(message.clone(), producer, sent[partition]);
+        let index = i32::try_from(partition)?;
+        connection.produce(topic, index, batch).await?;
+        connection.acknowledged().await?;
+        sent[partition] += 1;
+    }
+    Ok(sent.into_iter().map(i64::from).collect())
 }
 
 async fn flood(

@@ -13,6 +13,7 @@
     reason = "it is a program of the command line"
 )]
 
+mod aging;
 mod delay;
 mod load;
 mod machine;
@@ -30,7 +31,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 
 use measure::{Part, Plan, measure, work_folder};
 use stats::Figures;
@@ -78,7 +79,7 @@ impl Arguments {
         let built = || PathBuf::from(env!("CARGO_BIN_EXE_weir"));
         let mut parts = self.parts.clone();
         if parts.is_empty() {
-            parts = vec![Part::Store, Part::Latency, Part::Throughput, Part::Many];
+            parts = Part::value_variants().to_vec();
         }
         Ok(Plan {
             node: self.node.clone().unwrap_or_else(built),
@@ -158,7 +159,7 @@ async fn one(setting: Setting, programs: &Programs, arguments: &Arguments) -> Re
         command.arg("--node").arg(node);
     }
     for part in &arguments.parts {
-        let name = clap::ValueEnum::to_possible_value(part).context("a part without a name")?;
+        let name = part.to_possible_value().context("a part without a name")?;
         command.args(["--parts", name.get_name()]);
     }
     let status = tokio::task::spawn_blocking(move || command.status()).await??;

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use tokio::time::Instant;
 use weir::store::ObjectPath;
 
+use crate::aging;
 use crate::load::{Flood, MESSAGE, Steady, catch_up, noise};
 use crate::many;
 use crate::node::Node;
@@ -25,6 +26,10 @@ pub(crate) enum Part {
     Throughput,
     /// Several producers, several nodes, and a node without clients.
     Many,
+    /// What compaction costs those who produce and consume meanwhile.
+    Compaction,
+    /// Reading old data from the start, before it is compacted and after.
+    Old,
 }
 
 /// What to measure, and how long.
@@ -56,13 +61,13 @@ pub(crate) const AT_ONCE: [usize; 2] = [1, 8];
 pub(crate) const PRODUCERS: [usize; 2] = [1, 8];
 
 /// The size that throughput is compared with.
-const SEGMENT: usize = 8 << 20;
+pub(crate) const SEGMENT: usize = 8 << 20;
 
 /// The topic of the flood.
 const FLOOD: &str = "flood";
 
 /// After this time nothing is recent any more for a node, and it reads as it reads what is old.
-const OLD: Duration = Duration::from_secs(65);
+pub(crate) const OLD: Duration = Duration::from_secs(65);
 
 /// Measures; the store's parts are at these URLs.
 pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result<Figures> {
@@ -83,6 +88,12 @@ pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result
         many::across(plan, &raw, &url("across"), &mut figures).await?;
         many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
         many::idle(plan, &url("idle"), &mut figures).await?;
+    }
+    if plan.parts.contains(&Part::Compaction) {
+        aging::disturbance(plan, &url, &mut figures).await?;
+    }
+    if plan.parts.contains(&Part::Old) {
+        aging::old_data(plan, &raw, &url, &mut figures).await?;
     }
     // Last, so that what is read is not what was just written.
     if let Some(written) = written {
@@ -177,24 +188,28 @@ async fn latency(plan: &Plan, raw: &Raw, url: &str, figures: &mut Figures) -> Re
 
 /// Bytes, the seconds in which they went, and the node's processor seconds.
 #[derive(Default)]
-struct Flow {
+pub(crate) struct Flow {
     bytes: f64,
     seconds: f64,
     processor: f64,
 }
 
 impl Flow {
-    fn add(&mut self, bytes: u64, took: Duration, processor: f64) {
+    pub(crate) fn add(&mut self, bytes: u64, took: Duration, processor: f64) {
         self.bytes += bytes as f64;
         self.seconds += took.as_secs_f64();
         self.processor += processor;
     }
 
-    fn megabytes_per_second(&self) -> f64 {
-        self.bytes / 1e6 / self.seconds
+    pub(crate) fn megabytes(&self) -> f64 {
+        self.bytes / 1e6
     }
 
-    fn processor_seconds_per_gigabyte(&self) -> f64 {
+    pub(crate) fn megabytes_per_second(&self) -> f64 {
+        self.megabytes() / self.seconds
+    }
+
+    pub(crate) fn processor_seconds_per_gigabyte(&self) -> f64 {
         self.processor / (self.bytes / 1e9)
     }
 }
@@ -293,7 +308,7 @@ async fn read_again(plan: &Plan, raw: &Raw, written: Written, figures: &mut Figu
     Ok(())
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 

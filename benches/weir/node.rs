@@ -32,11 +32,22 @@ impl Drop for Node {
 impl Node {
     /// Starts a node and waits until it is ready.
     pub(crate) fn start(binary: &Path, store: &str, log: &Path) -> Result<Node> {
+        Node::start_with(binary, store, log, &[])
+    }
+
+    /// The same with more on its command line.
+    pub(crate) fn start_with(
+        binary: &Path,
+        store: &str,
+        log: &Path,
+        more: &[&str],
+    ) -> Result<Node> {
         let log = fs::File::options().create(true).append(true).open(log)?;
         let free = "127.0.0.1:0";
         let mut child = Command::new(binary)
             .args(["serve", "--store", store, "--kafka", free, "--http", free])
             .args(["--commit-interval", "0"])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -63,13 +74,37 @@ impl Node {
         }
     }
 
-    /// How many requests it has made to the store, by kind.
-    pub(crate) async fn requests(&self) -> Result<BTreeMap<String, f64>> {
+    async fn metrics(&self) -> Result<String> {
         let mut stream = TcpStream::connect(self.http).await?;
         let request = "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await?;
         let mut page = String::new();
         stream.read_to_string(&mut page).await?;
+        Ok(page)
+    }
+
+    /// One of its metrics, named as in the text: with its labels, if it has any.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let page = self.metrics().await?;
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .with_context(|| format!("the node has no metric {name}"))?;
+        Ok(value.trim().parse()?)
+    }
+
+    /// Stops its process where it is, or lets it go on.
+    pub(crate) fn pause(&self, pause: bool) -> Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let signal = if pause { Signal::STOP } else { Signal::CONT };
+        kill_process(id.context("a process without an id")?, signal)?;
+        Ok(())
+    }
+
+    /// How many requests it has made to the store, by kind.
+    pub(crate) async fn requests(&self) -> Result<BTreeMap<String, f64>> {
+        let page = self.metrics().await?;
         let mut requests = BTreeMap::new();
         for line in page.lines() {
             let Some(labels) = line.strip_prefix("weir_store_requests_total{") else {

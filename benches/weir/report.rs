@@ -68,6 +68,31 @@ fn ratios() -> Vec<Row> {
         rows.push(row.goal(if producers > 1 { ">= 0.7" } else { "" }));
     }
     rows.push(Row::new("catch-up read, cold / raw GET", "ratio.catchup").goal(">= 0.6"));
+    for (id, title) in OLD {
+        let title = |what: &str| format!("catch-up read of {title}, {what}");
+        let after = Row::new(
+            title("compacted / raw GET"),
+            format!("ratio.old.{id}.after"),
+        );
+        rows.push(after.goal(">= 0.6"));
+        let before = title("not compacted / raw GET");
+        rows.push(Row::new(before, format!("ratio.old.{id}.before")));
+        let one = title("compacted / raw GET, 1 at once");
+        rows.push(Row::new(one, format!("ratio.old.{id}.after.1")));
+    }
+    for (id, title) in [("ack", "ack"), ("e2e", "end to end")] {
+        for quantile in ["p50", "p99"] {
+            let title = format!("{title} {quantile}, with compaction / without");
+            rows.push(Row::new(title, format!("ratio.compaction.{id}.{quantile}")));
+        }
+    }
+    rows.push(
+        Row::new(
+            "bytes written per byte produced, with compaction",
+            "compaction.amplification",
+        )
+        .goal("<= 2"),
+    );
     rows.push(
         Row::new("store requests per 1,000 messages at 100/s", "requests")
             .goal("<= 1,020")
@@ -144,6 +169,51 @@ fn node() -> Vec<Row> {
     rows
 }
 
+/// What is read from the start before it is compacted and after.
+const OLD: [(&str, &str); 2] = [
+    ("bulk", "large batches"),
+    ("single", "100,000 commits of one message"),
+];
+
+fn old() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (id, title) in [("ack", "ack"), ("e2e", "end to end")] {
+        for quantile in ["p50", "p99"] {
+            for (side, name) in [("off", "no compaction"), ("on", "compaction")] {
+                let title = format!("{title} at 100/s beside 8 MB/s, {quantile}, ms: {name}");
+                rows.push(Row::new(
+                    title,
+                    format!("compaction.{side}.{id}.{quantile}"),
+                ));
+            }
+        }
+    }
+    let share = "bytes compacted per byte produced meanwhile";
+    rows.push(Row::new(share, "compaction.share"));
+    for at_once in AT_ONCE {
+        let title = format!("raw GET, {at_once} of 8 MiB at once, MB/s");
+        rows.push(Row::new(title, format!("old.raw.{at_once}")).whole());
+    }
+    for (id, topic) in OLD {
+        for (what, figure) in [
+            ("MB/s", "rate"),
+            ("GETs per MB", "gets"),
+            ("CPU s per GB", "processor"),
+            ("peak memory, MiB", "memory"),
+        ] {
+            for (when, name) in [("before", "not compacted"), ("after", "compacted")] {
+                let title = format!("{topic}, {name}: {what}");
+                rows.push(Row::new(title, format!("old.{id}.{when}.{figure}")));
+            }
+        }
+        let title = format!("{topic}: compacting, MB/s");
+        rows.push(Row::new(title, format!("old.{id}.compacting")).whole());
+        let title = format!("{topic}: slices in the state, compacted");
+        rows.push(Row::new(title, format!("old.{id}.slices")).whole());
+    }
+    rows
+}
+
 fn store() -> Vec<Row> {
     let mut rows = Vec::new();
     for what in ["put", "get"] {
@@ -170,6 +240,7 @@ pub(crate) fn tables(columns: &Columns) -> String {
     for (title, rows) in [
         ("Ratios to the store", ratios()),
         ("The node", node()),
+        ("Old data", old()),
         ("The store alone", store()),
     ] {
         let table = table(&rows, columns);

@@ -159,7 +159,8 @@ impl Broker {
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
             // An answer without records, or with an error, must be so in an up-to-date state.
-            let certain = bytes > 0 && !failed || is_fresh;
+            let certain =
+                bytes > 0 && !failed || is_fresh || failed && mutants::on(Mutant::MissingIsFinal);
             if partitions.is_empty() || (certain && (bytes >= limits.min_bytes || failed)) {
                 return answer;
             }
@@ -303,7 +304,12 @@ impl Broker {
                         log_start: partition.log_start(),
                     });
                 }
-                Err(error) if !outdated && (last || !error.is_missing_object()) => {
+                Err(error)
+                    if !outdated
+                        && (last
+                            || !error.is_missing_object()
+                            || mutants::on(Mutant::MissingIsFinal)) =>
+                {
                     return Err(read_error(error));
                 }
                 _ if last => return Err(Unavailable::TimedOut.into()),

@@ -170,7 +170,7 @@ impl Ingest {
             buffer: Mutex::default(),
             this: this.clone(),
         });
-        manifest.attach(ingest.clone());
+        manifest.attach(ingest.this.clone());
         ingest
     }
 

@@ -66,45 +66,14 @@ pub fn offsets_are_dense(name: &str, partition: &Partition) -> Option<Violation>
 }
 
 fn undense(partition: &Partition) -> Option<String> {
-    let (log_start, end) = (partition.log_start(), partition.high_watermark());
-    if log_start < Offset::ZERO || log_start > end {
-        return Some(format!(
-            "the log starts at {log_start} and ends before {end}"
-        ));
-    }
-    let mut due: Option<Offset> = None;
-    let mut bytes = 0u64;
-    for (base, slice) in partition.slices_from(Offset::ZERO) {
-        match due {
-            None if base > log_start => {
-                return Some(format!(
-                    "the log starts at {log_start}, and the first slice at {base}"
-                ));
-            }
-            Some(due) if due != base => {
-                return Some(format!(
-                    "a slice begins at offset {base} where {due} is due"
-                ));
-            }
-            _ => {}
-        }
-        if slice.end <= base {
-            return Some(format!(
-                "a slice begins at offset {base} and ends before {}",
-                slice.end
-            ));
-        }
-        due = Some(slice.end);
-        bytes = bytes.saturating_add(slice.len);
-    }
-    let reached = due.unwrap_or(log_start);
-    if reached != end {
-        return Some(format!(
-            "the slices end before offset {reached}, and the high watermark is {end}"
-        ));
-    }
+    let bytes = partition
+        .slices_from(Offset::ZERO)
+        .fold(0u64, |bytes, (_, slice)| bytes.saturating_add(slice.len));
     let counted = partition.bytes().0;
-    (counted != bytes).then(|| format!("{counted} bytes are counted, and the slices have {bytes}"))
+    let miscounted = || format!("{counted} bytes are counted, and the slices have {bytes}");
+    partition
+        .gap_in_offsets()
+        .or_else(|| (counted != bytes).then(miscounted))
 }
 
 /// I3: two states of one seq are the same bytes; `found` is what `whose` says. Names the first thing in which

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::desk::Maintenance;
 use super::error::JobError;
+use crate::mutants::{self, Mutant};
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State};
 use crate::store::ObjectPath;
@@ -47,7 +48,11 @@ async fn delete(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobError
     let mut deleted = 0;
     loop {
         // By the fold's time too: what one node's clock says is not enough.
-        let now = m.now().min(state.time());
+        let fold = match mutants::on(Mutant::GraceByWallClock) {
+            true => m.now(),
+            false => state.time(),
+        };
+        let now = m.now().min(fold);
         let batch: Vec<ObjectRef> = deletable(m, &state, now)
             .take(BATCH)
             .map(|(object, _)| object)
@@ -89,11 +94,16 @@ fn deletable<'a>(
     state.dead_objects().filter_map(move |(object, dead)| {
         let behind = match object {
             // Not the boundary: that may be raised and not stored yet.
-            ObjectRef::Commit(seq) => seq <= state.log_truncated(),
+            ObjectRef::Commit(seq) => {
+                seq <= state.log_truncated() || mutants::on(Mutant::DeadCommitsOfTheLog)
+            }
             ObjectRef::Segment(_) => true,
         };
-        let due =
-            !dead.deleted && behind && dead.since.after(grace) <= now && dead.seq <= known.seq;
+        let over = dead.since.after(grace) <= now || mutants::on(Mutant::GraceIgnored);
+        let known = dead.seq <= known.seq
+            || mutants::on(Mutant::GraceByFoldAlone)
+            || mutants::on(Mutant::GraceIgnored);
+        let due = !dead.deleted && behind && over && known;
         due.then_some((object, dead.since))
     })
 }

@@ -82,6 +82,10 @@ pub struct MaintenanceMetrics {
     backlog_age: Gauge,
     /// Objects that are dead and not deleted yet.
     dead: Gauge,
+    /// Commits that the log has, as far as it is not truncated.
+    log: Gauge,
+    /// Bytes of compacted topics in which keys may have several records.
+    dirty: Gauge,
     /// What was ever written of records, by producers and by compaction, per byte that producers wrote.
     amplification: Ratio,
     /// Jobs that met records which cannot be read.
@@ -154,6 +158,11 @@ impl MaintenanceMetrics {
             m.dead.clone(),
         );
         r.register(
+            "log_commits",
+            "Commits that the log has since it was truncated last",
+            m.log.clone(),
+        );
+        r.register(
             "unreadable",
             "Jobs that met stored records which are damaged or missing",
             m.unreadable.clone(),
@@ -175,6 +184,12 @@ impl MaintenanceMetrics {
             "How long ago the oldest slice was appended that is not compacted",
             Unit::Seconds,
             m.backlog_age.clone(),
+        );
+        r.register_with_unit(
+            "dirty",
+            "Bytes of topics with cleanup.policy=compact that were not compacted by key since they were written",
+            Unit::Bytes,
+            m.dirty.clone(),
         );
         r.register(
             "write_amplification",
@@ -221,6 +236,19 @@ impl MaintenanceMetrics {
 
     pub(super) fn set_dead(&self, objects: u64) {
         self.dead.set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set_log(&self, commits: u64) {
+        self.log.set(i64::try_from(commits).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set_dirty(&self, bytes: u64) {
+        self.dirty.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Bytes of compacted topics in which keys may have several records.
+    pub fn dirty(&self) -> i64 {
+        self.dirty.get()
     }
 
     pub(super) fn set_amplification(&self, ratio: f64) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desk::Maintenance;
 use super::error::JobError;
+use crate::mutants::{self, Mutant};
 use crate::state::op::Op;
 use crate::state::{State, Topic};
 use crate::types::Timestamp;
@@ -14,7 +15,10 @@ const LATENESS: u32 = 10;
 
 /// Whether there is one to forget.
 pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
-    let keep = m.options().producer_expiration;
+    let keep = match mutants::on(Mutant::ProducersForgottenEarly) {
+        true => Duration::ZERO,
+        false => m.options().producer_expiration,
+    };
     let before = ago(now, keep + keep / LATENESS);
     state
         .topics()

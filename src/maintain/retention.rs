@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::desk::Maintenance;
 use super::error::JobError;
+use crate::mutants::{self, Mutant};
 use crate::settings::TopicSettings;
 use crate::state::op::{Applied, Op};
 use crate::state::{Partition, Slice, State};
@@ -69,7 +70,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
     let topics = state.topics().flat_map(move |topic| {
         let settings = TopicSettings::effective(topic.configs(), state.configs());
-        let kept = settings.cleanup.delete;
+        let kept = settings.cleanup.delete || mutants::on(Mutant::CompactedExpire);
         topic
             .partitions()
             .filter(move |_| kept)
@@ -94,13 +95,17 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
     let mut gone = Vec::new();
     for (_, slice) in partition.slices_from(partition.log_start()) {
         let over = settings.retention_bytes;
-        let too_large = over.is_some_and(|most| left.saturating_sub(slice.len) >= most.0);
+        let slack = match mutants::on(Mutant::CutBelowSize) {
+            true => 0,
+            false => slice.len,
+        };
+        let too_large = over.is_some_and(|most| left.saturating_sub(slack) >= most.0);
         let too_old = settings.retention.is_some_and(|keep| {
             // Once one is late, all that are due go with it.
             let lateness = LATENESS.min(keep / 20);
             let due = time_of(slice).after(keep);
             late |= gone.is_empty() && due.after(lateness) < now;
-            late && due < now
+            late && due < now || mutants::on(Mutant::YoungExpire)
         });
         if !too_large && !too_old {
             break;

@@ -15,7 +15,7 @@ use super::compaction::Compacting;
 use super::desk::Maintenance;
 use super::error::JobError;
 use super::metrics::Task;
-use super::{deletion, producers, retention, sweep, truncation};
+use super::{cleaning, deletion, producers, retention, sweep, truncation};
 use crate::manifest::Stopped;
 use crate::state::State;
 use crate::types::Timestamp;
@@ -151,6 +151,9 @@ impl Maintenance {
     fn note(&self, state: &State) {
         let dead = state.dead_objects().filter(|(_, dead)| !dead.deleted);
         self.inner.metrics.set_dead(dead.count() as u64);
+        let log = state.seq().0.saturating_sub(state.log_truncated().0);
+        self.inner.metrics.set_log(log);
+        self.inner.metrics.set_dirty(cleaning::dirty(state));
         let totals = state.totals();
         if totals.appended.0 > 0 {
             let written = totals.appended.0 as f64 + totals.compacted.0 as f64;

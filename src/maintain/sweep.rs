@@ -19,6 +19,7 @@ use super::desk::Maintenance;
 use super::error::JobError;
 use super::producers::ago;
 use super::truncation::is_unneeded;
+use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Rejected};
 use crate::state::{Job, ObjectRef, State};
 use crate::store::{ObjectKind, ObjectMeta, ObjectPath, ObjectPrefix};
@@ -63,11 +64,15 @@ struct Swept {
 
 async fn sweep(m: &Maintenance) -> Result<(), JobError> {
     let before = ago(m.now(), m.options().sweep_age);
-    let state = match m.must_commit(vec![Op::RaiseSweepBoundary { before }]).await {
+    let old = m.state();
+    let mut state = match m.must_commit(vec![Op::RaiseSweepBoundary { before }]).await {
         // The clock stands before what the log knows: nothing is old enough.
         Err(JobError::Rejected(Rejected::SweepBoundary { .. })) => return Ok(()),
         raised => raised?,
     };
+    if mutants::on(Mutant::SweepByOldState) {
+        state = old;
+    }
     let mut swept = Swept::default();
     swept.segments = segments(m, &state, &mut swept.listed).await?;
     swept.commits = commits(m, &state, &mut swept.listed).await?;
@@ -96,9 +101,9 @@ async fn segments(
     let is_orphan = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Segment(id) => {
             let object = ObjectRef::Segment(id);
-            id.minted() < state.sweep_boundary()
-                && !state.is_live(object)
-                && state.death_of(object).is_none()
+            (id.minted() < state.sweep_boundary() || mutants::on(Mutant::SweepTakesYoung))
+                && (!state.is_live(object) || mutants::on(Mutant::SweepTakesLive))
+                && (state.death_of(object).is_none() || mutants::on(Mutant::SweepTakesDead))
         }
         _ => false,
     };
@@ -113,7 +118,9 @@ async fn commits(
 ) -> Result<usize, JobError> {
     let last = state.log_truncated();
     let is_garbage = |meta: &ObjectMeta| match meta.path.kind() {
-        ObjectKind::Commit(seq) => seq <= last && is_unneeded(state, seq),
+        ObjectKind::Commit(seq) => {
+            seq <= last && (is_unneeded(state, seq) || mutants::on(Mutant::SweepTakesCommits))
+        }
         _ => false,
     };
     let kept = Kept::After(ObjectPath::commit(last));
@@ -130,7 +137,9 @@ async fn snapshots(
         return Ok(0);
     };
     let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
-        ObjectKind::Snapshot(seq) => seq < oldest && !known.contains(&seq),
+        ObjectKind::Snapshot(seq) => {
+            seq < oldest && !known.contains(&seq) || mutants::on(Mutant::SweepTakesSnapshots)
+        }
         _ => false,
     };
     let kept = Kept::After(ObjectPath::snapshot(oldest));
@@ -153,7 +162,9 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
             break;
         }
     }
-    all.pop();
+    if !mutants::on(Mutant::SweepTakesBoundaries) {
+        all.pop();
+    }
     let count = all.len();
     for batch in all.chunks(BATCH) {
         m.delete("boundary", batch.to_vec()).await?;
@@ -163,7 +174,8 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
 
 async fn checks(m: &Maintenance, listed: &mut usize) -> Result<usize, JobError> {
     let before = ago(m.now(), CHECK_AGE);
-    let is_old = |meta: &ObjectMeta| meta.last_modified < before;
+    let is_old =
+        |meta: &ObjectMeta| meta.last_modified < before || mutants::on(Mutant::SweepTakesChecks);
     let prefix = ObjectPrefix::Checks;
     delete_listed(m, "check", prefix, Kept::All, is_old, listed).await
 }

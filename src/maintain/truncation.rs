@@ -18,6 +18,7 @@ use super::deletion::BATCH;
 use super::desk::Maintenance;
 use super::error::JobError;
 use crate::format::{ObjectBuilder, ObjectKind};
+use crate::mutants::{self, Mutant};
 use crate::segment::SegmentError;
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State, TRUNCATION_AGE};
@@ -68,7 +69,12 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
         state = m.must_commit(vec![Op::RaiseLogBoundary { to }]).await?;
     }
     let (from, to) = (state.log_truncated(), state.log_boundary());
-    store_boundary(m, to).await?;
+    if !mutants::on(Mutant::BoundaryNotStored) {
+        store_boundary(m, to).await?;
+    }
+    if mutants::on(Mutant::TruncatedSaidFirst) {
+        m.must_commit(vec![Op::LogTruncated { to }]).await?;
+    }
     let mut deleted = 0;
     let mut next = from;
     while next < to {
@@ -96,7 +102,11 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
 /// How far the boundary may be raised: by the fold, and by what this node has known for long enough.
 fn limit(m: &Maintenance, state: &State) -> Seq {
     let known = m.inner.manifest.known_for(TRUNCATION_AGE, &m.inner.env);
-    let limit = state.log_boundary_limit().min(known.snapshot);
+    let own = match mutants::on(Mutant::TruncationByFoldAlone) {
+        true => state.seq(),
+        false => known.snapshot,
+    };
+    let limit = state.log_boundary_limit().min(own);
     limit.max(state.log_boundary())
 }
 
@@ -104,7 +114,8 @@ fn limit(m: &Maintenance, state: &State) -> Seq {
 /// so a state that is not the newest tells it as well.
 pub(super) fn is_unneeded(state: &State, seq: Seq) -> bool {
     let commit = ObjectRef::Commit(seq);
-    !state.is_live(commit) && state.death_of(commit).is_none()
+    (!state.is_live(commit) || mutants::on(Mutant::LiveCommitsTruncated))
+        && (state.death_of(commit).is_none() || mutants::on(Mutant::DeadCommitsTruncated))
 }
 
 /// Sees to it that the boundary object of `to` is there.

@@ -30,7 +30,7 @@ pub enum Reason {
     Uploading,
     /// Segments that nothing ever will refer to.
     Orphaned,
-    /// Commits, less the records in them.
+    /// Commits, less the records in them that can be read. Records that went are in it until the log is truncated beyond them.
     Log,
     /// Snapshots of the state.
     Snapshots,
@@ -82,7 +82,7 @@ impl Reason {
             }
             Reason::Uploading => "nothing refers to it yet, younger than an hour",
             Reason::Orphaned => "uploaded and never committed; the sweep takes it",
-            Reason::Log => "commits, less the records in them",
+            Reason::Log => "commits, less the records that can be read; until the log is truncated",
             Reason::Snapshots => "states to start from",
             Reason::Other => "cluster.json, boundaries, what checks left",
             Reason::Foreign => "not Weir's",

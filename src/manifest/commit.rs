@@ -89,7 +89,7 @@ impl Tail {
         if self.slot_opens() > now {
             return false;
         }
-        if let Some(source) = self.manifest.shared.source.get() {
+        if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
         while !self.waiting.is_empty() {

@@ -1,7 +1,7 @@
 //! What everybody else holds of the manifest.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,7 +94,8 @@ pub(super) struct Shared {
     pub(super) nudged: Notify,
     pub(super) followers: AtomicUsize,
     pub(super) contended: AtomicBool,
-    pub(super) source: OnceLock<Arc<dyn CommitSource>>,
+    /// Not held: the gatherer holds a manifest.
+    pub(super) source: OnceLock<Weak<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
     /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
@@ -170,8 +171,9 @@ impl Manifest {
         committed.outcomes.pop().ok_or(Stopped::Stopping)
     }
 
-    /// Sets the one gatherer of appends. False if there is one already.
-    pub fn attach(&self, source: Arc<dyn CommitSource>) -> bool {
+    /// Sets the one gatherer of appends, which is asked for as long as somebody else holds it. False if there is one
+    /// already.
+    pub fn attach(&self, source: Weak<dyn CommitSource>) -> bool {
         self.shared.source.set(source).is_ok()
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::commit::{Prepared, Sent, refuse};
-use super::handle::{Manifest, Message, Question, Stopped, Submission};
+use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
@@ -95,10 +95,15 @@ impl Tail {
         self.receive();
         refuse(self.unsettled(), &reason);
         refuse(self.waiting.drain(..).collect(), &reason);
-        if let Some(source) = self.manifest.shared.source.get() {
+        if let Some(source) = self.source() {
             refuse(source.take(), &reason);
         }
         ended
+    }
+
+    /// Who gathers appends, while somebody else holds it.
+    pub(super) fn source(&self) -> Option<Arc<dyn CommitSource>> {
+        self.manifest.shared.source.get()?.upgrade()
     }
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {

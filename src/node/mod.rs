@@ -10,6 +10,8 @@
 mod error;
 mod metrics;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub use error::NodeError;
 pub use metrics::NodeMetrics;

@@ -317,7 +317,7 @@ impl State {
             .topic(partition.topic)
             .ok_or(Rejected::UnknownPartition(partition))?;
         let altered = self.configs_altered(topic);
-        if as_of < altered {
+        if as_of < altered && !mutants::on(Mutant::SettingsUnchecked) {
             return Err(Rejected::ConfigsAltered {
                 partition,
                 as_of,

@@ -56,7 +56,7 @@ impl Partition {
         });
         in_order
             && begins
-            && self.is_dense()
+            && self.gap_in_offsets().is_none()
             && self.slices_from(Offset::ZERO).all(|(_, slice)| {
                 let index_ends = slice
                     .index

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::codec::map;
 use super::partition::ObjectRef;
+use crate::mutants::{self, Mutant};
 use crate::types::{SegmentId, Seq, Timestamp};
 
 /// The objects that hold records or held some.
@@ -68,8 +69,8 @@ impl Objects {
 
     /// Whether an op may place slices in this segment.
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
-        segment.minted() >= self.sweep_boundary
-            && !self.dead.contains_key(&ObjectRef::Segment(segment))
+        let is_dead = self.dead.contains_key(&ObjectRef::Segment(segment));
+        segment.minted() >= self.sweep_boundary && (!is_dead || mutants::on(Mutant::DeadLivesAgain))
     }
 
     /// Counts a slice in `object`.
@@ -83,7 +84,7 @@ impl Objects {
             return;
         };
         *slices = slices.saturating_sub(1);
-        if *slices == 0 {
+        if *slices == 0 || mutants::on(Mutant::DeadWhileShared) {
             self.live.remove(&object);
             let (seq, since) = self.now;
             let dead = Dead {
@@ -101,7 +102,7 @@ impl Objects {
             return;
         };
         dead.deleted = true;
-        if self.is_past(object) {
+        if self.is_past(object) || mutants::on(Mutant::DeadForgottenAtOnce) {
             self.dead.remove(&object);
         }
     }
@@ -109,6 +110,9 @@ impl Objects {
     /// Raises the sweep boundary; forgets the deleted segments that it has passed.
     pub(super) fn raise_sweep_boundary(&mut self, before: Timestamp) {
         self.sweep_boundary = self.sweep_boundary.max(before);
+        if mutants::on(Mutant::SweepBoundaryFalls) {
+            self.sweep_boundary = before;
+        }
         let deleted = self.dead.iter().filter(|(_, dead)| dead.deleted);
         let past: Vec<ObjectRef> = deleted
             .map(|(object, _)| *object)

@@ -108,7 +108,7 @@ fn offsets_are_given_by_the_fold_and_follow_each_other() {
     assert_eq!(f.append(entry(0, 2, None)), Ok(3));
     let found = f.state.partition(partition(0)).unwrap();
     assert_eq!(found.high_watermark(), Offset(5));
-    assert!(found.is_dense());
+    assert_eq!(found.gap_in_offsets(), None);
 }
 
 #[test]
@@ -167,7 +167,10 @@ fn a_batch_between_two_of_one_append_that_is_a_retry_is_not_stored_again() {
         .map(|o| o.as_ref().unwrap().base_offset.0)
         .collect();
     assert_eq!(offsets, [1, 0, 2]);
-    assert!(f.state.partition(partition(0)).unwrap().is_dense());
+    assert_eq!(
+        f.state.partition(partition(0)).unwrap().gap_in_offsets(),
+        None
+    );
 }
 
 #[test]
@@ -272,7 +275,10 @@ fn deleting_records_keeps_the_slice_in_which_the_log_starts() {
         f.apply(delete(None)),
         Ok(Applied::RecordsDeleted(Offset(6)))
     );
-    assert!(f.state.partition(partition(0)).unwrap().is_dense());
+    assert_eq!(
+        f.state.partition(partition(0)).unwrap().gap_in_offsets(),
+        None
+    );
 }
 
 #[test]
@@ -579,7 +585,7 @@ proptest! {
         }
         prop_assert_eq!(resumed.unwrap().to_bytes(), whole.to_bytes());
         for (_, partition) in whole.topics().flat_map(Topic::partitions) {
-            prop_assert!(partition.is_dense());
+            prop_assert_eq!(partition.gap_in_offsets(), None);
         }
         // What was counted on the way is what is there, and nothing is both alive and dead.
         let counted = State::from_bytes(&whole.to_bytes()).unwrap();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use crate::mutants::{self, Mutant};
 use crate::types::{Seq, Timestamp};
 
 /// How long a node may rely on having seen the end of the log: that nothing stood at the next seq, or which snapshot was
@@ -72,6 +73,6 @@ impl Truncation {
 
 impl Mark {
     fn is_of_age(&self, now: Timestamp) -> bool {
-        self.since.after(TRUNCATION_AGE) <= now
+        self.since.after(TRUNCATION_AGE) <= now || mutants::on(Mutant::TruncationAgeIgnored)
     }
 }

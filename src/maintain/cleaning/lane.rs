@@ -9,9 +9,9 @@ use super::super::error::JobError;
 use super::super::metrics::Task;
 use super::super::runner::Backoff;
 use super::job::clean;
-use super::policy::{Due, due};
+use super::policy::{Due, dirty_bytes, due};
 use crate::settings::TopicSettings;
-use crate::state::{Job, State};
+use crate::state::{Job, State, Topic};
 use crate::types::{Timestamp, TopicPartition};
 
 /// What is remembered of a partition that is due.
@@ -69,6 +69,18 @@ impl Maintenance {
         self.release(&[job]).await;
         Ok(cleaned?.is_some())
     }
+}
+
+/// The bytes of compacted topics that were not cleaned yet.
+pub(in crate::maintain) fn dirty(state: &State) -> u64 {
+    let compacted = state.topics().filter(|topic| {
+        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        settings.cleanup.compact
+    });
+    let partitions = compacted.flat_map(Topic::partitions);
+    partitions
+        .map(|(_, partition)| dirty_bytes(partition))
+        .sum()
 }
 
 /// All that is due, the most urgent first: what is overdue, then what is dirtiest.

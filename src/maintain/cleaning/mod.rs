@@ -30,3 +30,5 @@ mod tests;
 
 pub use job::{Cleaning, clean};
 pub use policy::{Due, due};
+
+pub(super) use lane::dirty;

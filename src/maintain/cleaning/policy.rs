@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crate::mutants::{self, Mutant};
 use crate::settings::TopicSettings;
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp};
@@ -45,7 +46,11 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     let dirty = partition.cleaned_to().max(log_start);
     let wait = settings.segment_time.min(LONGEST_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
-    let lag = wait.min(ACTIVE).min(most).max(settings.min_compaction_lag);
+    let least = match mutants::on(Mutant::LagIgnored) {
+        true => Duration::ZERO,
+        false => settings.min_compaction_lag,
+    };
+    let lag = wait.min(ACTIVE).min(most).max(least);
     let (mut clean_bytes, mut dirty_bytes) = (0.0, 0.0);
     let mut end = dirty;
     let mut oldest = None;
@@ -74,6 +79,15 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
         ratio,
         overdue,
     })
+}
+
+/// The bytes of a partition that were not cleaned yet, whether or not they are to be soon.
+pub(in crate::maintain) fn dirty_bytes(partition: &Partition) -> u64 {
+    let dirty = partition.cleaned_to().max(partition.log_start());
+    partition
+        .slices_from(dirty)
+        .map(|(base, slice)| (dirty_part(base, slice, dirty) * slice.len as f64) as u64)
+        .sum()
 }
 
 /// When the first record of a slice was appended, or before. A compacted slice tells the time of its last only; but

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::offset_map::OffsetMap;
+use crate::mutants::{self, Mutant};
 use crate::segment::{
     BatchError, BatchHeader, KeyedRecord, Limits, Retained, for_each_key, retain_records,
 };
@@ -68,20 +69,24 @@ impl Rules {
         }
         // The tombstones of a batch that is cleaned only in part must not begin to age: its other part is the first that
         // readers see of them.
-        let horizon = (end <= self.to).then_some(self.horizon);
+        let whole = end <= self.to || mutants::on(Mutant::HorizonOfPart);
+        let horizon = whole.then_some(self.horizon);
         let passed = header
             .delete_horizon()
-            .is_some_and(|horizon| horizon <= self.now);
+            .is_some_and(|horizon| horizon <= self.now)
+            || mutants::on(Mutant::TombstonesGo);
         retain_records(batch, horizon, LIMITS, |record| {
             let offset = at(base, record);
             if offset >= self.to {
-                return true;
+                return !mutants::on(Mutant::CleanedBeyondMap);
             }
             // A topic may have had records without keys before it was compacted. There is nothing to keep them by.
             let Some(key) = record.key.filter(|_| offset >= self.log_start) else {
                 return false;
             };
-            let superseded = self.map.last(key).is_some_and(|last| last > offset);
+            let superseded = self.map.last(key).is_some_and(|last| {
+                last > offset || last == offset && mutants::on(Mutant::LastRecordGoes)
+            });
             let over = record.is_tombstone && passed;
             !superseded && !over
         })
@@ -91,7 +96,8 @@ impl Rules {
 /// Whether the records of a batch are left alone: transaction markers have no keys of users, and of records in a
 /// transaction it is not known here whether they count.
 fn passes_whole(header: &BatchHeader) -> bool {
-    header.attributes.is_control() || header.attributes.is_transactional()
+    (header.attributes.is_control() || header.attributes.is_transactional())
+        && !mutants::on(Mutant::TransactionsOpened)
 }
 
 fn at(base: Offset, record: &KeyedRecord<'_>) -> Offset {

@@ -3,19 +3,22 @@
 mod due;
 mod examples;
 mod model;
+mod needed;
 mod running;
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::AbortHandle;
 
 use super::job::CleaningOptions;
 use super::*;
 use crate::broker::{
     ConfigResource, FetchLimits, FetchPartition, NewTopic, ProducePartition, Session, TopicRef,
 };
-use crate::env::Env;
+use crate::env::{Env, Hold};
 use crate::maintain::{
     JobError, Maintenance, MaintenanceMetrics, MaintenanceOptions, MaintenanceParts,
 };
@@ -40,6 +43,17 @@ const EAGER: &[(&str, &str)] = &[
     ("segment.ms", "1000"),
     ("min.cleanable.dirty.ratio", "0"),
 ];
+
+/// Holds nothing back.
+struct Free;
+
+impl Hold for Free {
+    fn poll_run(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn started(&self, _: AbortHandle) {}
+}
 
 /// A record as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +100,8 @@ impl World {
 
     /// A node on a store that has the topic or will.
     async fn node(seed: u64, store: &Store, options: CleaningOptions) -> World {
-        let env = Env::simulated(seed, START);
+        // Held, so that what computes does so on the test's own thread, and the bugs that are on there are on in it.
+        let env = Env::simulated(seed, START).held(Arc::new(Free));
         let node_options = NodeOptions::new(StoreUrl::memory(), env.clone());
         let node = Node::start(store.clone(), node_options, &NodeMetrics::default())
             .await

@@ -16,6 +16,7 @@ use super::policy::{self, Plan, Terms};
 use super::read::{Input, read};
 use super::write::Writer;
 use crate::manifest::Stopped;
+use crate::mutants::{self, Mutant};
 use crate::settings::TopicSettings;
 use crate::state::op::{CompactedSlice, Op, Rejected, ReplaceSlices};
 use crate::state::{Job, State, Topic};
@@ -188,7 +189,13 @@ async fn rewrite(m: &Maintenance, plans: &[Plan], granted: &[Job]) -> Result<boo
         })
         .collect();
     ops.extend(m.releasing(granted));
-    let committed = m.commit(ops).await?;
+    let committed = match m.commit(ops).await {
+        Err(error) if mutants::on(Mutant::UnknownDiscarded) => {
+            discard(m, stored).await;
+            return Err(error);
+        }
+        committed => committed?,
+    };
     let (mut slices, mut into, mut bytes, mut partitions) = (0, 0, 0, 0);
     for (plan, outcome) in plans.iter().zip(&committed.outcomes) {
         match outcome {
@@ -269,6 +276,9 @@ async fn write(
                 };
                 for (offset, batch) in input.batches(&bytes)? {
                     let pushed = open.push(offset, &batch).await;
+                    if pushed.is_err() && mutants::on(Mutant::DamagedLeftOut) {
+                        continue;
+                    }
                     pushed.map_err(|error| input.blame(error))?;
                 }
             }
@@ -313,7 +323,7 @@ async fn explained(m: &Maintenance, plans: &[Plan], error: JobError) -> JobError
         .partition(partition)
         .and_then(|found| found.slices_from(offset).next())
         .filter(|(base, slice)| *base == offset && slice.object == object);
-    if now.is_none() || plans.is_empty() {
+    if (now.is_none() || plans.is_empty()) && !mutants::on(Mutant::ReplacedIsDamage) {
         return JobError::InputsChanged;
     }
     let reason = "the object is not in the store".to_owned();

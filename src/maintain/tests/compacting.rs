@@ -20,7 +20,7 @@ fn twos(batches: i64) -> Vec<(i64, i32)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_slices_become_one_and_every_record_keeps_its_offset() {
+pub(super) async fn many_slices_become_one_and_every_record_keeps_its_offset() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -43,7 +43,7 @@ async fn many_slices_become_one_and_every_record_keeps_its_offset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_are_compacted_together_and_each_object_is_read_once() {
+pub(super) async fn partitions_are_compacted_together_and_each_object_is_read_once() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 40, &[]).await;
@@ -73,7 +73,7 @@ async fn partitions_are_compacted_together_and_each_object_is_read_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_fit_in_memory_is_a_stream_of_segments_in_parts() {
+pub(super) async fn what_does_not_fit_in_memory_is_a_stream_of_segments_in_parts() {
     let store = Store::memory();
     let little = |options: &mut MaintenanceOptions| {
         options.compaction.memory = ByteCount::mib(1);
@@ -94,7 +94,7 @@ async fn what_does_not_fit_in_memory_is_a_stream_of_segments_in_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn short_compacted_slices_are_merged_and_their_offsets_are_checked() {
+pub(super) async fn short_compacted_slices_are_merged_and_their_offsets_are_checked() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 2, &[]).await;
@@ -114,7 +114,7 @@ async fn short_compacted_slices_are_merged_and_their_offsets_are_checked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_whose_state_is_old_goes_on_when_its_objects_are_gone() {
+pub(super) async fn a_reader_whose_state_is_old_goes_on_when_its_objects_are_gone() {
     let store = Store::memory();
     let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
     a.topic("t", 1, &[]).await;
@@ -151,7 +151,28 @@ async fn a_reader_whose_state_is_old_goes_on_when_its_objects_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_nodes_that_compact_the_same_one_is_refused_and_leaves_nothing() {
+pub(super) async fn a_reader_that_misses_an_object_looks_where_its_records_are_now() {
+    let store = Store::memory();
+    let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
+    a.topic("t", 1, &[]).await;
+    for _ in 0..20 {
+        // Not in a commit, which the other would have in its cache.
+        a.produce_segment("t", 0).await;
+    }
+    wait(OLD).await;
+    // This one has just seen the end of the log, and will rely on that.
+    b.node.manifest().fresh().await.unwrap();
+    let state = b.state();
+    let objects = state.live_objects().map(|(object, _)| object);
+    let objects: Vec<ObjectPath> = objects.map(deletion::path_of).collect();
+    assert!(compaction::run(&a.jobs).await.unwrap());
+    // Long before their time, as seen by a reader that takes very long.
+    store.delete(objects).await.unwrap();
+    assert_eq!(b.read("t", 0).await, twos(20));
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn of_two_nodes_that_compact_the_same_one_is_refused_and_leaves_nothing() {
     let store = Store::memory();
     let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
     a.topic("t", 1, &[]).await;
@@ -181,7 +202,7 @@ async fn of_two_nodes_that_compact_the_same_one_is_refused_and_leaves_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compaction_whose_inputs_changed_is_refused_and_its_segment_deleted_at_once() {
+pub(super) async fn a_compaction_whose_inputs_changed_is_refused_and_its_segment_deleted_at_once() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -205,6 +226,54 @@ async fn a_compaction_whose_inputs_changed_is_refused_and_its_segment_deleted_at
     assert_eq!(b.state().claims().count(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_segment_whose_op_may_have_taken_effect_is_left_to_the_sweep() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    for _ in 0..20 {
+        a.produce("t", 0, 1000).await;
+    }
+    let slow = |options: &mut MaintenanceOptions| {
+        options.compaction.bandwidth = Some(ByteCount(10_000));
+    };
+    let Worker { node, jobs, .. } = worker_with(&store, 2, slow).await;
+    wait(OLD).await;
+    node.manifest().fresh().await.unwrap();
+    jobs.pace(100_000).await;
+    let (done, ()) = tokio::join!(compaction::run(&jobs), async {
+        wait(Duration::from_secs(1)).await;
+        node.stop(Duration::from_secs(1)).await;
+    });
+    assert!(matches!(done, Err(JobError::Stopped(_))), "{done:?}");
+    assert_eq!(names(&store, ObjectPrefix::Segments).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn an_input_that_went_and_was_deleted_meanwhile_is_no_damage() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let mut commits = Vec::new();
+    for _ in 0..20 {
+        a.produce("t", 0, 1000).await;
+        commits.push(ObjectPath::commit(a.state().seq()));
+    }
+    let slow = |options: &mut MaintenanceOptions| {
+        options.compaction.bandwidth = Some(ByteCount(10_000));
+    };
+    let b = worker_with(&store, 2, slow).await;
+    wait(OLD).await;
+    b.node.manifest().fresh().await.unwrap();
+    b.jobs.pace(100_000).await;
+    let (done, ()) = tokio::join!(compaction::run(&b.jobs), async {
+        wait(Duration::from_secs(1)).await;
+        a.delete_records("t", 0, 40).await;
+        store.delete(commits).await.unwrap();
+    });
+    assert!(matches!(done, Err(JobError::InputsChanged)), "{done:?}");
+}
+
 /// Damages the last byte of an object.
 async fn damage(store: &Store, path: &ObjectPath) {
     let object = store.get(path, RequestKind::SegmentGet).await.unwrap();
@@ -215,7 +284,7 @@ async fn damage(store: &Store, path: &ObjectPath) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damaged_and_missing_records_are_reported_and_never_dropped() {
+pub(super) async fn damaged_and_missing_records_are_reported_and_never_dropped() {
     for missing in [false, true] {
         let store = Store::memory();
         let a = worker(&store, 1).await;
@@ -247,7 +316,7 @@ async fn damaged_and_missing_records_are_reported_and_never_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compacted_batch_that_says_another_offset_is_not_believed() {
+pub(super) async fn a_compacted_batch_that_says_another_offset_is_not_believed() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -276,7 +345,7 @@ async fn a_compacted_batch_that_says_another_offset_is_not_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_partition_that_cannot_be_read_does_not_keep_the_others_waiting() {
+pub(super) async fn one_partition_that_cannot_be_read_does_not_keep_the_others_waiting() {
     let store = Store::memory();
     let feed = worker(&store, 1).await;
     feed.topic("t", 3, &[]).await;
@@ -297,7 +366,7 @@ async fn one_partition_that_cannot_be_read_does_not_keep_the_others_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn compaction_reads_no_faster_than_it_may_and_steps_back_for_producers() {
+pub(super) async fn compaction_reads_no_faster_than_it_may_and_steps_back_for_producers() {
     let store = Store::memory();
     let slow = |options: &mut MaintenanceOptions| {
         options.compaction.bandwidth = Some(ByteCount::kib(100));

@@ -1,7 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::state::TRUNCATION_AGE;
 use crate::state::op::{AppendRejected, Applied};
-use crate::store::RequestKind;
+use crate::store::{Fault, Faulty, RequestKind};
 use crate::types::SegmentId;
 
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -24,7 +26,7 @@ async fn age(w: &Worker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_segment_goes_after_the_grace_period_and_a_live_one_stays() {
+pub(super) async fn a_dead_segment_goes_after_the_grace_period_and_a_live_one_stays() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -47,7 +49,7 @@ async fn a_dead_segment_goes_after_the_grace_period_and_a_live_one_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_runs_ahead_of_the_log_deletes_nothing_early() {
+pub(super) async fn a_clock_that_runs_ahead_of_the_log_deletes_nothing_early() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -74,7 +76,83 @@ async fn a_clock_that_runs_ahead_of_the_log_deletes_nothing_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it() {
+pub(super) async fn where_the_log_is_ahead_of_time_as_well_nothing_is_deleted_early() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let old = a.produce_segment("t", 0).await;
+    a.delete_records("t", 0, 2).await;
+    // A node whose clock is an hour ahead writes, too: by the fold's time the grace is over. The node that deletes has
+    // known of the death for ten minutes.
+    let b = worker_in(&store, Env::simulated(2, START.after(HOUR)), |_| {}).await;
+    wait(10 * MINUTE).await;
+    b.produce("t", 0, 10).await;
+    assert!(!deletion::run(&b.jobs).await.unwrap());
+    assert!(exists(&store, old).await);
+    wait(6 * MINUTE).await;
+    assert!(deletion::run(&b.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn where_the_log_is_ahead_of_time_it_is_not_truncated_early() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    for _ in 0..10 {
+        a.produce("t", 0, 10).await;
+        wait(Duration::from_secs(1)).await;
+    }
+    let b = worker_in(&store, Env::simulated(2, START.after(HOUR)), |_| {}).await;
+    wait(MINUTE).await;
+    b.produce("t", 0, 10).await;
+    assert!(
+        b.state().log_boundary_limit() > Seq(0),
+        "of age by the fold's time"
+    );
+    assert!(!truncation::run(&b.jobs).await.unwrap());
+    assert_eq!(b.state().log_boundary(), Seq(0));
+    wait(TRUNCATION_AGE).await;
+    assert!(truncation::run(&b.jobs).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn the_log_is_said_to_be_truncated_when_it_is() {
+    for served in 1..10 {
+        let last = Arc::new(AtomicUsize::new(usize::MAX));
+        let until = last.clone();
+        let (store, requests) = Faulty::store(move |n| {
+            if n < until.load(Ordering::SeqCst) {
+                Fault::None
+            } else {
+                Fault::Hangs
+            }
+        });
+        let a = worker(&store, 1).await;
+        age(&a).await;
+        last.store(requests.requests() + served, Ordering::SeqCst);
+        let run = tokio::time::timeout(Duration::from_secs(10), truncation::run(&a.jobs));
+        let ended = run.await.is_ok();
+        last.store(usize::MAX, Ordering::SeqCst);
+        let state = a.state();
+        let log = names(&store, ObjectPrefix::Log).await;
+        for seq in 1..=state.log_truncated().0 {
+            let unneeded = truncation::is_unneeded(&state, Seq(seq));
+            assert!(
+                !unneeded || !log.contains(&ObjectPath::commit(Seq(seq))),
+                "{seq}, {served}"
+            );
+        }
+        if ended {
+            assert!(state.log_truncated() > Seq(0) && served > 3);
+            return;
+        }
+    }
+    panic!("it does not come to an end");
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -100,7 +178,7 @@ async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_is_deleted_behind_a_snapshot_of_age_but_for_commits_with_records() {
+pub(super) async fn the_log_is_deleted_behind_a_snapshot_of_age_but_for_commits_with_records() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -137,7 +215,8 @@ async fn the_log_is_deleted_behind_a_snapshot_of_age_but_for_commits_with_record
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_boundary_that_was_raised_and_not_stored_is_stored_before_anything_is_deleted() {
+pub(super) async fn a_boundary_that_was_raised_and_not_stored_is_stored_before_anything_is_deleted()
+{
     let store = Store::memory();
     let a = worker(&store, 1).await;
     age(&a).await;
@@ -165,20 +244,28 @@ async fn orphan(store: &Store, minted: Timestamp, n: u8) -> ObjectRef {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
+pub(super) async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
     let age = a.jobs.options().sweep_age;
+    let dying = a.produce_segment("t", 0).await;
     let live = a.produce_segment("t", 0).await;
     let old = orphan(&store, a.env.now(), 1).await;
+    // A check of the store that somebody has just begun.
+    let check = ObjectPath::check(a.env.random_uuid(), "race");
+    let put = store.put_unique(&check, vec![1; 10], RequestKind::Check);
+    put.await.unwrap();
     wait(age / 2).await;
     let young = orphan(&store, a.env.now(), 2).await;
     wait(age / 2 + MINUTE).await;
     a.produce("t", 0, 10).await;
+    a.delete_records("t", 0, 2).await;
     assert!(sweep::run(&a.jobs).await.unwrap());
     assert!(!exists(&store, old).await);
     assert!(exists(&store, young).await, "its commit may be on its way");
+    assert!(exists(&store, dying).await, "it may have readers");
+    assert!(store.head(&check, RequestKind::Check).await.is_ok());
     assert!(exists(&store, live).await);
     let refer = |object| {
         let ObjectRef::Segment(segment) = object else {
@@ -207,7 +294,7 @@ async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_segment_that_a_late_request_brings_back_is_swept_up() {
+pub(super) async fn a_segment_that_a_late_request_brings_back_is_swept_up() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
@@ -226,7 +313,7 @@ async fn a_segment_that_a_late_request_brings_back_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up() {
+pub(super) async fn what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up() {
     let store = Store::memory();
     let a = worker(&store, 1).await;
     age(&a).await;
@@ -243,7 +330,8 @@ async fn what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_swept_up() {
+pub(super) async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_swept_up()
+{
     let store = Store::memory();
     // The store in memory tells the time by the machine's clock; in this test all that is in it is old.
     let late = Env::simulated(1, Timestamp(4_000_000_000_000));
@@ -282,7 +370,7 @@ async fn snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_another_node_has_is_left_to_it() {
+pub(super) async fn a_job_that_another_node_has_is_left_to_it() {
     let store = Store::memory();
     let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
     a.topic("t", 1, &[]).await;

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn records_older_than_the_retention_go_and_no_younger_ones() {
+pub(super) async fn records_older_than_the_retention_go_and_no_younger_ones() {
     let a = worker(&Store::memory(), 1).await;
     a.topic("t", 1, &[("retention.ms", "3600000")]).await;
     a.produce("t", 0, 100).await;
@@ -19,7 +19,7 @@ async fn records_older_than_the_retention_go_and_no_younger_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_young_record_keeps_what_comes_after_it() {
+pub(super) async fn a_young_record_keeps_what_comes_after_it() {
     let a = worker(&Store::memory(), 1).await;
     a.topic(
         "t",
@@ -40,7 +40,7 @@ async fn a_young_record_keeps_what_comes_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_without_a_timestamp_is_as_old_as_its_append() {
+pub(super) async fn a_record_without_a_timestamp_is_as_old_as_its_append() {
     let a = worker(&Store::memory(), 1).await;
     a.topic("t", 1, &[("retention.ms", "3600000")]).await;
     let stored = a.produce_segment("t", 0).await;
@@ -69,7 +69,7 @@ async fn a_record_without_a_timestamp_is_as_old_as_its_append() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_shrinks_to_its_size_and_never_below() {
+pub(super) async fn a_partition_shrinks_to_its_size_and_never_below() {
     let a = worker(&Store::memory(), 1).await;
     a.topic(
         "t",
@@ -91,7 +91,7 @@ async fn a_partition_shrinks_to_its_size_and_never_below() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_to_be_deleted_expires() {
+pub(super) async fn only_what_is_to_be_deleted_expires() {
     let a = worker(&Store::memory(), 1).await;
     a.topic("ever", 1, &[("retention.ms", "-1")]).await;
     a.topic(
@@ -126,7 +126,7 @@ fn keyed(time: Timestamp) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_has_not_heard_of_new_settings_expires_nothing_by_the_old_ones() {
+pub(super) async fn a_node_that_has_not_heard_of_new_settings_expires_nothing_by_the_old_ones() {
     let store = Store::memory();
     let (a, b) = (worker(&store, 1).await, worker(&store, 2).await);
     a.topic("t", 1, &[("retention.ms", "60000")]).await;
@@ -141,7 +141,7 @@ async fn a_node_that_has_not_heard_of_new_settings_expires_nothing_by_the_old_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_producer_is_forgotten_a_day_after_its_last_batch() {
+pub(super) async fn a_producer_is_forgotten_a_day_after_its_last_batch() {
     let a = worker(&Store::memory(), 1).await;
     a.topic("t", 1, &[]).await;
     let mut batch = BatchBuilder::new(Codec::None).producer(

@@ -4,6 +4,7 @@ mod compacting;
 mod crashes;
 mod deleting;
 mod expiring;
+mod rules;
 mod running;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::mutants::{Mutant, assert_found};
 
 const SECOND: i64 = 1000;
 
@@ -223,7 +224,7 @@ fn compacted_slices_take_the_place_of_those_that_were_read() {
     let new = ObjectRef::Segment(segment);
     assert_eq!(log.slices(), [(0, 1, new), (1, 4, new), (4, 6, inputs[2])]);
     let found = log.state.partition(partition(0)).unwrap();
-    assert!(found.is_dense());
+    assert_eq!(found.gap_in_offsets(), None);
     assert_eq!(found.bytes(), ByteCount(300));
     assert!(log.state.death_of(inputs[0]).is_some() && log.state.death_of(inputs[1]).is_some());
     assert!(log.state.is_live(inputs[2]) && log.state.is_live(new));
@@ -406,4 +407,43 @@ fn a_job_has_one_holder_until_its_claim_lapses() {
     })
     .unwrap();
     assert_eq!(log.state.claim(job), None);
+}
+
+#[test]
+fn each_rule_of_deletion_has_a_test_that_fails_without_it() {
+    assert_found(&[
+        (Mutant::DeadLivesAgain, a_dead_segment_is_refused_for_ever),
+        (
+            Mutant::DeadForgottenAtOnce,
+            a_dead_segment_is_refused_for_ever,
+        ),
+        (
+            Mutant::DeadWhileShared,
+            an_object_is_dead_when_its_last_slice_goes_and_not_before,
+        ),
+        (
+            Mutant::SweepBoundaryFalls,
+            a_segment_from_before_the_sweep_boundary_is_refused_and_the_boundary_never_falls,
+        ),
+        (
+            Mutant::BoundsUnchecked,
+            a_compaction_of_slices_that_changed_meanwhile_is_refused,
+        ),
+        (
+            Mutant::OutputsUnchecked,
+            outputs_that_do_not_cover_what_they_replace_are_refused,
+        ),
+        (
+            Mutant::SettingsUnchecked,
+            what_was_decided_by_settings_that_changed_is_refused,
+        ),
+        (
+            Mutant::TruncationAgeIgnored,
+            the_log_is_truncated_only_behind_a_snapshot_that_has_been_known_for_long,
+        ),
+        (
+            Mutant::ClaimsIgnored,
+            a_job_has_one_holder_until_its_claim_lapses,
+        ),
+    ]);
 }

@@ -14,7 +14,7 @@ fn due_now(world: &World) -> Option<Due> {
 const PLAIN: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 
 #[tokio::test(start_paused = true)]
-async fn a_small_topic_is_cleaned_after_ten_minutes_up_to_its_last_minute() {
+pub(super) async fn a_small_topic_is_cleaned_after_ten_minutes_up_to_its_last_minute() {
     let world = World::new(PLAIN).await;
     world.put(&[("a", Some("1")), ("a", Some("2"))]).await;
     wait(9 * MINUTE).await;
@@ -30,7 +30,7 @@ async fn a_small_topic_is_cleaned_after_ten_minutes_up_to_its_last_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_deletes_is_never_cleaned_and_one_that_does_both_is() {
+pub(super) async fn a_topic_that_deletes_is_never_cleaned_and_one_that_does_both_is() {
     for (policy, cleaned) in [
         ("delete", false),
         ("", false),
@@ -46,7 +46,7 @@ async fn a_topic_that_deletes_is_never_cleaned_and_one_that_does_both_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_segment_ms_makes_it_sooner() {
+pub(super) async fn a_short_segment_ms_makes_it_sooner() {
     let world = World::new(&[("cleanup.policy", "compact"), ("segment.ms", "5000")]).await;
     world.put(&[("a", Some("1"))]).await;
     wait(4 * SECOND).await;
@@ -56,7 +56,7 @@ async fn a_short_segment_ms_makes_it_sooner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_much_as_segment_bytes_does_not_wait_for_segment_ms() {
+pub(super) async fn as_much_as_segment_bytes_does_not_wait_for_segment_ms() {
     let world = World::new(&[("cleanup.policy", "compact"), ("segment.bytes", "1048576")]).await;
     let value = "v".repeat(600_000);
     world.put(&[("a", Some(&value))]).await;
@@ -69,7 +69,7 @@ async fn as_much_as_segment_bytes_does_not_wait_for_segment_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_is_cleaned_again_when_enough_of_it_is_dirty() {
+pub(super) async fn a_log_is_cleaned_again_when_enough_of_it_is_dirty() {
     let world = World::new(PLAIN).await;
     let value = "v".repeat(100);
     for key in ["a", "b", "c", "d"] {
@@ -90,7 +90,7 @@ async fn a_log_is_cleaned_again_when_enough_of_it_is_dirty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_younger_than_the_least_lag_is_left_alone() {
+pub(super) async fn what_is_younger_than_the_least_lag_is_left_alone() {
     let world = World::new(EAGER).await;
     world.set("min.compaction.lag.ms", "3600000").await;
     world.put(&[("a", Some("1"))]).await;
@@ -108,7 +108,7 @@ async fn what_is_younger_than_the_least_lag_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_older_than_the_longest_lag_is_cleaned_however_little_it_is() {
+pub(super) async fn what_is_older_than_the_longest_lag_is_cleaned_however_little_it_is() {
     let world = World::new(PLAIN).await;
     let value = "v".repeat(1000);
     for key in ["a", "b", "c", "d"] {
@@ -130,7 +130,7 @@ async fn what_is_older_than_the_longest_lag_is_cleaned_however_little_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_below_the_log_start_is_neither_dirty_nor_clean() {
+pub(super) async fn what_is_below_the_log_start_is_neither_dirty_nor_clean() {
     let world = World::new(PLAIN).await;
     for _ in 0..4 {
         world.put(&[("a", Some("1"))]).await;

@@ -30,7 +30,10 @@ async fn a_compacted_topic_is_cleaned_by_itself_and_by_one_of_the_nodes() {
         for value in ["1", "2", "3"] {
             a.put(&[("a", Some(value)), ("b", Some(value))]).await;
         }
+        wait(MINUTE / 2).await;
+        assert!(a.jobs.metrics().dirty() > 0);
         wait(12 * MINUTE).await;
+        assert_eq!(a.jobs.metrics().dirty(), 0);
         expected = vec![round * 6 + 4, round * 6 + 5];
         let offsets: Vec<i64> = b.read().await.iter().map(|r| r.offset).collect();
         assert_eq!(offsets, expected);

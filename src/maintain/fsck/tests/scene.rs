@@ -93,7 +93,8 @@ impl Writer {
         .await
         .unwrap();
         let queue = Arc::new(Queue::default());
-        assert!(manifest.attach(queue.clone()));
+        let source: Arc<dyn CommitSource> = queue.clone();
+        assert!(manifest.attach(Arc::downgrade(&source)));
         let stop = CancellationToken::new();
         tokio::spawn(tail.run(stop.clone()));
         Writer {
