@@ -37,6 +37,14 @@ pub(crate) enum Mutant {
     FailedProbeIsEnd,
     /// A fetch that finds nothing says so without asking what other nodes have committed.
     EmptyWithoutAsking,
+    /// A node that slept believes what it finds at the next seq without looking for a boundary.
+    BoundaryUnchecked,
+    /// The fold takes segments from before the sweep boundary.
+    SweepWithoutBoundary,
+    /// What was read by a state of long ago is handed out.
+    ReadByOldState,
+    /// A compacted slice takes the place of others than it was made of.
+    StaleReplacementAccepted,
     /// A snapshot is read without one of its fields.
     SnapshotForgets,
 }

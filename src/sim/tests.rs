@@ -197,5 +197,9 @@ mod the_simulator_finds {
         a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
         a_fetch_that_does_not_ask: EmptyWithoutAsking;
         a_snapshot_that_forgets: SnapshotForgets;
+        a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
+        a_sweep_without_a_boundary: SweepWithoutBoundary;
+        a_read_by_a_state_of_long_ago: ReadByOldState;
+        a_replacement_of_slices_that_have_changed: StaleReplacementAccepted;
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::codec::map;
 use super::partition::ObjectRef;
+use crate::mutants::{self, Mutant};
 use crate::types::{SegmentId, Seq, Timestamp};
 
 /// The objects that hold records or held some.
@@ -68,7 +69,7 @@ impl Objects {
 
     /// Whether an op may place slices in this segment.
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
-        segment.minted() >= self.sweep_boundary
+        (segment.minted() >= self.sweep_boundary || mutants::on(Mutant::SweepWithoutBoundary))
             && !self.dead.contains_key(&ObjectRef::Segment(segment))
     }
 
