@@ -15,7 +15,7 @@ FROM ?=
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference soak fuzz lint bench clean
+.PHONY: help build setup test test-rust test-clients test-fast test-reference model soak soak-faults fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,12 @@ test-fast: build setup ## the same without the slow ones
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
+
+soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
+	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
+
+model: ## the models of the protocol at larger sizes as well: see docs/model.md
+	cargo test --release --locked --test model -- --include-ignored
 
 soak: ## the simulator on new seeds for MINUTES minutes: see docs/simulator.md
 	WEIR_SIM_MINUTES=$(MINUTES) $(if $(FROM),WEIR_SIM_FROM=$(FROM)) cargo test --release --locked --lib \

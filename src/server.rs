@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +22,7 @@ use crate::http::{self, GroupMetrics};
 use crate::kafka::{self, KafkaMetrics, KafkaOptions};
 use crate::maintain::MaintenanceOptions;
 use crate::manifest::Stopped;
-use crate::net::{BindError, Listener, ListenerOptions};
+use crate::net::{BindError, Listener, ListenerOptions, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
 use crate::store::InvalidStoreUrl;
 use crate::telemetry::Telemetry;
@@ -44,13 +43,16 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The HTTP address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    BindHttp {
-        /// The address.
-        address: HostPort,
-        /// Why.
-        source: std::io::Error,
+    /// The process may not have enough files open.
+    #[error(
+        "this process may have {limit} files open, and a node needs more than {needed}: raise the limit \
+         (ulimit -n, LimitNOFILE)"
+    )]
+    OpenFiles {
+        /// How many it may have.
+        limit: u64,
+        /// How many it needs for itself.
+        needed: u64,
     },
     /// The node could not be registered.
     #[error("cannot register this node: {0}")]
@@ -72,7 +74,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a node and its front ends. When this returns, clients are served.
-    pub async fn start(config: ServeConfig) -> Result<Server, ServeError> {
+    pub async fn start(mut config: ServeConfig) -> Result<Server, ServeError> {
+        fit_connections(&mut config)?;
         let env = Env::system();
         let mut telemetry = Telemetry::new(env.now());
         let metrics = NodeMetrics::register(telemetry.registry());
@@ -92,8 +95,8 @@ impl Server {
         if let Some(listener) = &kafka_listener {
             listening.insert(Protocol::Kafka, listener.local_addr());
         }
-        if let Some((_, address)) = &http_listener {
-            listening.insert(Protocol::Http, *address);
+        if let Some(listener) = &http_listener {
+            listening.insert(Protocol::Http, listener.local_addr());
         }
         let advertised = advertised(&config, &listening);
         let endpoints: Endpoints = advertised
@@ -126,14 +129,10 @@ impl Server {
                 }
             });
         }
-        if let Some((listener, _)) = http_listener {
+        if let Some(listener) = http_listener {
             let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
             let telemetry = Arc::new(telemetry);
-            fronts.spawn(async move {
-                if let Err(error) = http::serve(listener, broker, telemetry, stop).await {
-                    tracing::error!(%error, "the HTTP front end failed");
-                }
-            });
+            fronts.spawn(http::serve(listener, broker, telemetry, stop));
         }
         let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
         fronts.spawn(async move {
@@ -233,20 +232,44 @@ async fn bind_kafka(config: &ServeConfig) -> Result<Option<Listener>, ServeError
     Ok(Some(Listener::bind(&address.to_string(), options).await?))
 }
 
-async fn bind_http(config: &ServeConfig) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
+async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError> {
     let Some(address) = config.listen.http.address() else {
         return Ok(None);
     };
-    let bound = async {
-        let listener = TcpListener::bind(address.to_string()).await?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
+    let most = as_usize(config.listen.max_http_connections);
+    let options = ListenerOptions {
+        max_connections: most,
+        max_connections_per_ip: most,
     };
-    let failed = |source| ServeError::BindHttp {
-        address: address.clone(),
-        source,
-    };
-    bound.await.map(Some).map_err(failed)
+    Ok(Some(Listener::bind(&address.to_string(), options).await?))
+}
+
+/// The open files of a node beside those of connections and of requests to the store: what the runtime and the
+/// libraries have, connections being refused, looks at other nodes, and some to spare.
+const OTHER_FILES: u64 = 64;
+
+/// Lowers the number of connections to what the limit of open files allows. Else a flood of connections would take
+/// from the node what it needs to reach its store.
+fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
+    let limit = open_files();
+    let needed = OTHER_FILES
+        + u64::from(config.store.store_max_requests)
+        + u64::from(config.listen.max_http_connections);
+    let wanted = config.listen.max_connections;
+    let fit = connections_within(limit, needed, wanted);
+    if let (0, Some(limit)) = (fit, limit) {
+        return Err(ServeError::OpenFiles { limit, needed });
+    }
+    if fit < wanted {
+        tracing::warn!(
+            max_connections = fit,
+            wanted,
+            open_files = limit,
+            "the limit of open files allows fewer connections: raise it (ulimit -n, LimitNOFILE)"
+        );
+        config.listen.max_connections = fit;
+    }
+    Ok(())
 }
 
 /// What clients of each front end are told to connect to.

@@ -14,12 +14,13 @@ EAGER = {"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty
 
 def create(bootstrap, topic, partitions=1, config=None):
     new = NewTopic(topic, partitions, config=config or {})
-    for made in AdminClient({"bootstrap.servers": bootstrap}).create_topics([new]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for made in admin.create_topics([new]).values():
         made.result(30)
 
 
 def read_from_start(bootstrap, topic, partitions, start=OFFSET_BEGINNING, seconds=120):
-    """Every record up to the end of each partition: {partition: [(offset, key, value)]}."""
+    """Every record up to the end of each partition: {partition: [(offset, key, value, time)]}."""
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "reads-without-a-group", "enable.auto.commit": False,
         "enable.partition.eof": True, "auto.offset.reset": "error", "log_level": 0,
@@ -33,7 +34,8 @@ def read_from_start(bootstrap, topic, partitions, start=OFFSET_BEGINNING, second
                 assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
                 ended.add(message.partition())
                 continue
-            found[message.partition()].append((message.offset(), message.key(), message.value()))
+            _, milliseconds = message.timestamp()
+            found[message.partition()].append((message.offset(), message.key(), message.value(), milliseconds))
     consumer.close()
     return found
 
@@ -42,19 +44,20 @@ def assert_compacted(found, told, table, alive):
     """Each key of `table` once, where its last record was acknowledged; deleted ones as tombstones or not at all."""
     seen = {}
     for partition, records in found.items():
-        offsets = [offset for offset, _, _ in records]
+        offsets = [offset for offset, *_ in records]
         assert offsets == sorted(set(offsets)), f"partition {partition}: offsets are not in order"
-        for offset, key, value in records:
+        for offset, key, value, milliseconds in records:
             assert key not in seen, f"{key} at {seen[key]} and at {(partition, offset)}"
             seen[key] = (partition, offset)
             assert table[key] == value, f"{key} is {value}, not {table[key]}"
-            assert told[key] == (partition, offset), f"{key} moved from {told[key]} to {(partition, offset)}"
+            stands = (partition, offset, milliseconds)
+            assert told[key] == stands, f"{key} was at {told[key]} and is at {stands}"
     missing = [key for key in alive if key not in seen]
     assert not missing, f"{len(missing)} keys are lost, among them {missing[:5]}"
 
 
 class Told(Acknowledged):
-    """Where the last record of each key is."""
+    """Where the last record of each key is, and its time."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +67,7 @@ class Told(Acknowledged):
         if error:
             self.errors.append(f"{error}")
         else:
-            self.last[message.key()] = (message.partition(), message.offset())
+            self.last[message.key()] = (message.partition(), message.offset(), message.timestamp()[1])
 
 
 def update(bootstrap, topic, told, table, records, **config):
@@ -95,7 +98,8 @@ def test_a_record_without_a_key_is_refused_and_those_beside_it_are_not_stored(bo
     assert [error.code() for error in errors] == [KafkaError.INVALID_RECORD] * 3, errors
     assert read_from_start(bootstrap, topic, 1) == {0: []}
     produce_all(bootstrap, topic, [(b"a", b"1"), (b"", b"2")])
-    assert read_from_start(bootstrap, topic, 1) == {0: [(0, b"a", b"1"), (1, b"", b"2")]}
+    stored = [record[:3] for record in read_from_start(bootstrap, topic, 1)[0]]
+    assert stored == [(0, b"a", b"1"), (1, b"", b"2")]
 
 
 @pytest.mark.kafka
@@ -113,14 +117,14 @@ def test_the_last_record_of_each_key_is_left(bootstrap, names):
         # Kafka compacts no segment to which it still writes, and begins another only for a further record.
         update(bootstrap, topic, told, table, [(b"other", b"%d" % time.time_ns())])
         found.update(read_from_start(bootstrap, topic, 1))
-        return len([key for _, key, _ in found[0] if key != b"other"]) <= len(keys)
+        return len([key for _, key, *_ in found[0] if key != b"other"]) <= len(keys)
 
     wait_until(compacted, 100, "the log to be compacted", every=2)
     left = {0: [record for record in found[0] if record[1] != b"other"]}
     assert_compacted(left, told.last, table, keys)
     middle = left[0][len(left[0]) // 2]
     again = read_from_start(bootstrap, topic, 1, start=middle[0] - 1)[0]
-    assert middle in again and not any(offset < middle[0] - 1 for offset, _, _ in again)
+    assert middle in again and not any(offset < middle[0] - 1 for offset, *_ in again)
 
 
 def rebuild(make_node, place, names, count, rounds):
@@ -156,7 +160,7 @@ def rebuild(make_node, place, names, count, rounds):
     node.stop()
     other = make_node(place).start()
     assert read_from_start(other.kafka, topic, partitions) == found
-    rebuilt = {key: value for records in found.values() for _, key, value in records if value is not None}
+    rebuilt = {key: value for records in found.values() for _, key, value, _ in records if value is not None}
     assert rebuilt == {key: value for key, value in table.items() if value is not None}
     failures = other.metrics()["weir_maintenance_failures_total"]
     assert not any(failures.values()), failures

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, Session, TopicError};
+use super::{Broker, Session, TopicError, Unavailable};
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
     describe_node, describe_topic,
 };
+use crate::state::State;
 use crate::state::op::{Op, Rejected};
+use crate::types::TopicName;
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,40 @@ impl Broker {
     ) -> Result<Vec<ConfigEntry>, TopicError> {
         self.authorize(session);
         let state = self.fresh().await?;
+        self.configs_in(&state, resource, names)
+    }
+
+    /// The same of many resources at one moment, in their order. The store is asked once for all of them.
+    pub async fn describe_all_configs(
+        &self,
+        session: &Session,
+        asked: &[(ConfigResource, Option<Vec<String>>)],
+    ) -> Result<Vec<Result<Vec<ConfigEntry>, TopicError>>, Unavailable> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        let all = asked.iter();
+        Ok(all
+            .map(|(resource, names)| self.configs_in(&state, resource, names.as_deref()))
+            .collect())
+    }
+
+    /// The settings of a topic as far as this node has followed, such as one that it has just created.
+    pub fn known_configs(
+        &self,
+        session: &Session,
+        topic: &TopicName,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        self.authorize(session);
+        let resource = ConfigResource::Topic(topic.to_string());
+        self.configs_in(&self.inner.manifest.state(), &resource, None)
+    }
+
+    fn configs_in(
+        &self,
+        state: &State,
+        resource: &ConfigResource,
+        names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
         let cluster = state.configs();
         match resource {
             ConfigResource::Topic(name) => {

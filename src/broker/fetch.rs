@@ -97,8 +97,9 @@ pub enum FetchError {
 /// Room in memory for what a fetch reads. The caller gives it, and bounds with it what all its fetches
 /// together hold.
 pub trait ReadRoom: Send {
-    /// Waits until `bytes` may be read. Room reserved before is given back: what was read into it is gone.
-    fn reserve(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Waits until `bytes` may be read, or fewer, and says how many. Room reserved before is given back: what was
+    /// read into it is gone.
+    fn reserve(&mut self, bytes: usize) -> impl Future<Output = usize> + Send;
     /// Says that only `bytes` were found and are held.
     fn keep(&mut self, bytes: usize);
 }
@@ -107,7 +108,9 @@ pub trait ReadRoom: Send {
 pub struct Unbounded;
 
 impl ReadRoom for Unbounded {
-    async fn reserve(&mut self, _: usize) {}
+    async fn reserve(&mut self, bytes: usize) -> usize {
+        bytes
+    }
     fn keep(&mut self, _: usize) {}
 }
 
@@ -145,7 +148,12 @@ impl Broker {
         let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
         let mut following = None;
         loop {
-            room.reserve(limits.max_bytes).await;
+            let granted = room.reserve(limits.max_bytes).await;
+            let limits = FetchLimits {
+                max_bytes: limits.max_bytes.min(granted),
+                min_bytes: limits.min_bytes.min(granted),
+                ..limits
+            };
             let answer = self.read_all(&state, proof, partitions, limits).await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
@@ -285,6 +293,7 @@ impl Broker {
             let read = read.await;
             // By an old state, whatever was read may have been deleted, and its name taken by something else.
             let outdated = !proof.holds(&self.inner.env) && !mutants::on(Mutant::ReadByOldState);
+            let last = attempts == MISSING_RETRIES;
             match read {
                 Ok(records) if !outdated => {
                     return Ok(FetchedPartition {
@@ -294,12 +303,10 @@ impl Broker {
                         log_start: partition.log_start(),
                     });
                 }
-                Err(error)
-                    if !outdated && !(error.is_missing_object() && attempts < MISSING_RETRIES) =>
-                {
+                Err(error) if !outdated && (last || !error.is_missing_object()) => {
                     return Err(read_error(error));
                 }
-                _ if attempts == MISSING_RETRIES => return Err(Unavailable::TimedOut.into()),
+                _ if last => return Err(Unavailable::TimedOut.into()),
                 _ => {
                     attempts += 1;
                     proof = Proof::begun_now(&self.inner.env);

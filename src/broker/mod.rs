@@ -51,8 +51,9 @@ pub use lease::{Endpoints, Presence, Reach};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
-pub use topics::{MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
+pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -77,10 +78,13 @@ pub struct Broker {
 /// How a broker behaves.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
-    /// How long an operation may take whose request brings no time-out of its own.
+    /// How long an operation may take whose request brings no time-out of its own. Less than the 30 s after which
+    /// most clients give a request up: an error that says "try again" tells them more than silence.
     pub request_timeout: Duration,
     /// How long a node that serves clients counts as alive after its last commit.
     pub node_lease: Duration,
+    /// How many partitions the cluster may have for this node to create more.
+    pub max_partitions: u64,
     /// The bounds of consumer groups.
     pub groups: GroupSettings,
 }
@@ -88,8 +92,9 @@ pub struct BrokerSettings {
 impl Default for BrokerSettings {
     fn default() -> BrokerSettings {
         BrokerSettings {
-            request_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
+            max_partitions: 200_000,
             groups: GroupSettings::default(),
         }
     }
@@ -124,6 +129,8 @@ struct Inner {
     presence: lease::Registration,
     producer_ids: producers::Block,
     topic_settings: resolve::SettingsCache,
+    /// Partitions that are being created by requests of this node.
+    promised: AtomicU64,
     groups: groups::Groups,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
@@ -159,6 +166,7 @@ impl Broker {
             presence: lease::Registration::default(),
             producer_ids: producers::Block::default(),
             topic_settings: resolve::SettingsCache::default(),
+            promised: AtomicU64::new(0),
             groups,
             properties: OnceLock::new(),
         };

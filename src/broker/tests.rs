@@ -39,6 +39,81 @@ async fn topic(node: &Node, name: &str, partitions: i32) {
     assert!(created[0].is_ok(), "{created:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_partitions_than_the_node_allows() {
+    let node = node(&Store::memory(), 1, |o| o.broker.max_partitions = 10).await;
+    let new = |name: &str, partitions| NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        ..NewTopic::default()
+    };
+    let broker = node.broker();
+    let create = async |topics| broker.create_topics(&session(), topics, false).await;
+    let created = create(vec![new("a", 4), new("b", 5), new("c", 2), new("d", 1)]).await;
+    let created: Vec<_> = created.unwrap().iter().map(Result::is_ok).collect();
+    assert_eq!(created, [true, true, false, true], "what fits is created");
+    let refused = create(vec![new("e", 1)]).await.unwrap().remove(0);
+    assert!(
+        matches!(refused, Err(TopicError::TooMany(_))),
+        "{refused:?}"
+    );
+    let more = |total| MorePartitions {
+        topic: "a".to_owned(),
+        total,
+        assignment: None,
+    };
+    let grow = async |total| {
+        let session = session();
+        let grown = broker.create_partitions(&session, vec![more(total)], false);
+        grown.await.unwrap().remove(0)
+    };
+    assert!(matches!(grow(5).await, Err(TopicError::TooMany(_))));
+    // Who asks for a topic that might be created is told that there is none.
+    let wanted = [TopicRef::Name("e".to_owned())];
+    let described = broker
+        .describe_topics(&session(), &wanted, true)
+        .await
+        .unwrap();
+    assert!(
+        matches!(described[0], Err(TopicError::UnknownName(_))),
+        "{described:?}"
+    );
+    // A topic less makes room, also after a restart from the log alone.
+    let gone = [TopicRef::Name("b".to_owned())];
+    broker.delete_topics(&session(), &gone).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    assert_eq!(broker.manifest().state().partition_count(), 5);
+    assert!(grow(9).await.is_ok());
+    assert!(create(vec![new("e", 1)]).await.unwrap()[0].is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_creates_a_bounded_number_of_topics() {
+    let node = node(&Store::memory(), 1, |_| {}).await;
+    let names = |count| (0..count).map(|n| format!("topic-{n}"));
+    let new = |name| NewTopic {
+        name,
+        ..NewTopic::default()
+    };
+    let topics = names(MAX_CREATED + 1).map(new).collect();
+    let created = node.broker().create_topics(&session(), topics, false).await;
+    let refused = |one: &Result<_, _>| matches!(one, Err(TopicError::TooMany(_)));
+    assert!(created.unwrap().iter().all(refused));
+    let wanted: Vec<_> = names(MAX_CREATED + 1).map(TopicRef::Name).collect();
+    let described = node
+        .broker()
+        .describe_topics(&session(), &wanted, true)
+        .await;
+    assert!(described.unwrap().iter().all(Result::is_err));
+    let described = node
+        .broker()
+        .describe_topics(&session(), &wanted[1..], true)
+        .await;
+    assert!(described.unwrap().iter().all(Result::is_ok));
+    assert_eq!(node.broker().manifest().state().topic_count(), MAX_CREATED);
+}
+
 /// A batch of records with these values, one millisecond apart from `time` on.
 fn batch(values: &[&str], time: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);

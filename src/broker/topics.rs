@@ -1,12 +1,16 @@
 //! Topics: create, describe, grow, delete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Broker, ConfigError, Session, Unavailable};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
+
+/// How many topics one request may create (as Kafka has it): they are folded by every node in one go.
+pub const MAX_CREATED: usize = 10_000;
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,9 @@ pub enum TopicError {
     /// The manual assignment is not of the partitions `0..n`.
     #[error("{0}")]
     InvalidReplicaAssignment(String),
+    /// There would be too many.
+    #[error("{0}")]
+    TooMany(String),
     /// A request that contradicts itself.
     #[error("{0}")]
     InvalidRequest(String),
@@ -112,20 +119,24 @@ impl Broker {
         let mut state = self.fresh().await?;
         let settings = ClusterSettings::effective(state.configs());
         if create && settings.auto_create_topics {
-            let mut missing: Vec<NewTopic> = Vec::new();
+            let mut names = BTreeSet::new();
             for topic in topics {
                 if let TopicRef::Name(name) = topic
                     && state.topic_by_name(name).is_none()
-                    && missing.iter().all(|new| new.name != *name)
                 {
-                    missing.push(NewTopic {
-                        name: name.clone(),
-                        ..NewTopic::default()
-                    });
+                    names.insert(name);
                 }
             }
+            let missing: Vec<NewTopic> = names
+                .into_iter()
+                .map(|name| NewTopic {
+                    name: name.clone(),
+                    ..NewTopic::default()
+                })
+                .collect();
             if !missing.is_empty() {
-                // Whether this or another client created it: it is there afterwards, or its name is bad.
+                // Whether this or another client created it: it is there afterwards, or its name is bad, or there
+                // are too many topics.
                 self.create_topics(session, missing, false).await?;
                 state = self.inner.manifest.state();
             }
@@ -137,6 +148,21 @@ impl Broker {
         Ok(topics.iter().map(describe).collect())
     }
 
+    /// How many topics and partitions these are, or all, as far as this node has followed: what an answer about
+    /// them will be made of.
+    pub fn known_size(&self, topics: Option<&[TopicRef]>) -> (u64, u64) {
+        let state = self.inner.manifest.state();
+        match topics {
+            None => (state.topic_count() as u64, state.partition_count()),
+            Some(topics) => {
+                let found = topics.iter().filter_map(|topic| topic.find(&state));
+                let partitions =
+                    found.map(|topic| u64::from(topic.partition_count().unsigned_abs()));
+                (topics.len() as u64, partitions.sum())
+            }
+        }
+    }
+
     /// Creates topics; each has its own outcome. With `validate_only` nothing is changed.
     pub async fn create_topics(
         &self,
@@ -145,10 +171,22 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         self.authorize(session);
+        if topics.len() > MAX_CREATED {
+            let asked = topics.len();
+            let refused = TopicError::TooMany(format!(
+                "a request creates at most {MAX_CREATED} topics; {asked} were asked for"
+            ));
+            return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
+        }
         let state = self.fresh().await?;
+        let mut room = self.room(&state);
         let mut checked: Vec<_> = topics
             .iter()
-            .map(|new| self.check_new(&state, new))
+            .map(|new| {
+                let checked = self.check_new(&state, new)?;
+                room.take(checked.partitions.unsigned_abs().into())?;
+                Ok(checked)
+            })
             .collect();
         refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
         if !validate_only {
@@ -255,9 +293,14 @@ impl Broker {
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         self.authorize(session);
         let state = self.fresh().await?;
+        let mut room = self.room(&state);
         let mut checked: Vec<_> = topics
             .iter()
-            .map(|more| check_growth(&state, more))
+            .map(|more| {
+                let (op, added) = check_growth(&state, more)?;
+                room.take(added)?;
+                Ok(op)
+            })
             .collect();
         refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
         if !validate_only {
@@ -278,6 +321,15 @@ impl Broker {
             .into_iter()
             .map(|result| result.map(|_| ()))
             .collect())
+    }
+
+    fn room<'a>(&'a self, state: &State) -> Room<'a> {
+        Room {
+            exist: state.partition_count(),
+            most: self.inner.settings.max_partitions,
+            taken: 0,
+            promised: &self.inner.promised,
+        }
     }
 
     /// Commits ops, if there are any, and returns their outcomes.
@@ -326,7 +378,8 @@ fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicEr
     Ok(i32::try_from(assignment.len()).unwrap_or(i32::MAX))
 }
 
-fn check_growth(state: &State, more: &MorePartitions) -> Result<Op, TopicError> {
+/// The op, and how many partitions it adds.
+fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), TopicError> {
     let MorePartitions {
         topic: name,
         total,
@@ -343,19 +396,54 @@ fn check_growth(state: &State, more: &MorePartitions) -> Result<Op, TopicError> 
              {total} were asked for"
         )));
     }
-    let added = usize::try_from(total - current).unwrap_or(0);
+    let added = u64::from(total.abs_diff(current));
     if assignment
         .as_ref()
-        .is_some_and(|assignment| assignment.len() != added)
+        .is_some_and(|assignment| assignment.len() as u64 != added)
     {
         return Err(TopicError::InvalidReplicaAssignment(format!(
             "an assignment names the nodes of each of the {added} new partitions"
         )));
     }
-    Ok(Op::CreatePartitions {
+    let op = Op::CreatePartitions {
         topic: topic.id(),
         total,
-    })
+    };
+    Ok((op, added))
+}
+
+/// How many partitions may still be created, and those that a request has taken of them: other requests of this
+/// node count these until the request is done. What other nodes create in that moment comes on top.
+struct Room<'a> {
+    exist: u64,
+    most: u64,
+    taken: u64,
+    promised: &'a AtomicU64,
+}
+
+impl Room<'_> {
+    fn take(&mut self, partitions: u64) -> Result<(), TopicError> {
+        let Room { exist, most, .. } = *self;
+        let fits = |promised: u64| {
+            let after = promised.saturating_add(partitions);
+            (exist.saturating_add(after) <= most).then_some(after)
+        };
+        let order = Ordering::Relaxed;
+        if self.promised.fetch_update(order, order, fits).is_err() {
+            return Err(TopicError::TooMany(format!(
+                "the cluster has {exist} partitions of at most {most} (the node's setting 'max_partitions'); \
+                 {partitions} more were asked for"
+            )));
+        }
+        self.taken += partitions;
+        Ok(())
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.taken, Ordering::Relaxed);
+    }
 }
 
 fn is_internal(name: &TopicName) -> bool {

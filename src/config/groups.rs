@@ -19,8 +19,12 @@ settings! {
         /// How long one attempt of a request to the store may take, from sending it to the last byte of the
         /// answer.
         store_request_timeout: Duration = "30s",
+        /// How long one attempt of a request about the log may take, with two seconds more for each MiB. Clients
+        /// wait for these, and they can be made again without harm. If one takes longer, the next has twice the
+        /// time, but never more than `store_request_timeout`.
+        store_log_timeout: Duration = "5s",
         /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
-        /// grow up to ten seconds.
+        /// grow up to three seconds.
         store_retry_deadline: Duration = "3min",
         /// How many requests to the store may be under way at once. A quarter is kept for the manifest.
         store_max_requests: u32 = "64",
@@ -55,6 +59,9 @@ settings! {
         /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
         /// given up when it lapses.
         node_lease: Duration = "5s",
+        /// How many partitions all topics together may have. Requests for more are refused by this node; those
+        /// that exist stay. Every node holds all of them in memory.
+        max_partitions: u32 = "200000",
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",
@@ -85,10 +92,13 @@ settings! {
         /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`. Needed when a
         /// front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
-        /// How many connections of clients may be open. More are closed at once.
+        /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
+        /// files of the process has no room for as many.
         max_connections: u32 = "8192",
         /// How many of them from one address.
         max_connections_per_ip: u32 = "8192",
+        /// How many connections to the HTTP front end may be open. More are closed at once.
+        max_http_connections: u32 = "64",
         /// How long a connection may say nothing before it is closed.
         idle_timeout: Duration = "10min",
         /// The largest request. A larger one closes its connection.

@@ -261,6 +261,7 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     let positive = [
         ("store_connect_timeout", store.store_connect_timeout),
         ("store_request_timeout", store.store_request_timeout),
+        ("store_log_timeout", store.store_log_timeout),
         ("store_retry_deadline", store.store_retry_deadline),
     ];
     for (key, duration) in positive {
@@ -330,6 +331,10 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
                 ),
             ));
         }
+    }
+    if node.max_partitions == 0 {
+        let reason = "0 would leave no room for a topic".to_owned();
+        return Err(sources.conflict("max_partitions", reason));
     }
     if !(1..=64).contains(&node.upload_parallelism) {
         return Err(sources.conflict(
@@ -430,6 +435,7 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
     for (key, number) in [
         ("max_connections", listen.max_connections),
         ("max_connections_per_ip", listen.max_connections_per_ip),
+        ("max_http_connections", listen.max_http_connections),
     ] {
         if number == 0 {
             return Err(sources.conflict(key, "0 would let nobody in".to_owned()));

@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::segment::{
-    BATCH_HEADER_LEN, BatchHeader, Batches, Codec, Limits, ProduceRules, decode_records,
-    first_record_at_or_after, patch, set_log_append_time, set_max_timestamp, validate,
+    BATCH_HEADER_LEN, BatchHeader, Batches, Codec, KeyedRecord, Limits, ProduceRules, Retained,
+    decode_records, first_record_at_or_after, for_each_key, patch, recompress, retain_records,
+    set_log_append_time, set_max_timestamp, validate,
 };
 use crate::types::{Offset, Timestamp};
 
@@ -76,6 +77,31 @@ fn repair(batch: &mut [u8]) {
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
+/// Takes every other record out, as compaction of the log does; what is left must be a batch.
+fn clean(batch: &Bytes) {
+    let mut seen = 0;
+    let _ = for_each_key(batch, LIMITS, |_| {
+        seen += 1;
+        seen < 100
+    });
+    for horizon in [None, Some(Timestamp(i64::MIN)), Some(Timestamp(5))] {
+        let every_other = |record: &KeyedRecord<'_>| record.offset_delta % 2 == 0;
+        let retained = retain_records(batch, horizon, LIMITS, every_other);
+        if let Ok(Retained::Rewritten(left)) = retained {
+            let header = BatchHeader::parse(&left).expect("what is left is a batch");
+            assert_eq!(header.check_crc(&left), Ok(()));
+            let records = decode_records(&left, LIMITS).expect("what is left is read");
+            let deltas = records.map(|record| record.expect("each is read").offset_delta);
+            assert!(deltas.eq(deltas_of(batch).filter(|delta| delta % 2 == 0)));
+        }
+    }
+}
+
+fn deltas_of(batch: &Bytes) -> impl Iterator<Item = i32> {
+    let records = decode_records(batch, LIMITS).into_iter().flatten();
+    records.filter_map(|record| Some(record.ok()?.offset_delta))
+}
+
 /// Reads bytes in every way that there is. True if they are a batch that a producer may send.
 fn read(bytes: &[u8]) -> bool {
     let run = Bytes::copy_from_slice(bytes);
@@ -101,6 +127,7 @@ fn read(bytes: &[u8]) -> bool {
         let most = (LIMITS.max_uncompressed.max(bytes.len())) / LEAST_RECORD;
         assert!(read <= most + 1, "{read} records");
     }
+    clean(&run);
     let _ = first_record_at_or_after(bytes, Timestamp(1_700_000_000_005), 1, LIMITS);
     if let Ok(valid) = &valid {
         let count = usize::try_from(valid.header.record_count).unwrap_or(0);
@@ -109,6 +136,12 @@ fn read(bytes: &[u8]) -> bool {
             Ok((count, true)),
             "what is valid is read to its end"
         );
+        for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
+            if let Ok(other) = recompress(bytes, codec, Some(i32::MAX), RULES.max_batch_bytes) {
+                let again = validate(&other, RULES).map(|again| again.facts);
+                assert_eq!(again, Ok(valid.facts), "{codec}");
+            }
+        }
     }
     let mut changed = BytesMut::from(bytes);
     let _ = set_log_append_time(&mut changed, Timestamp(i64::MIN));

@@ -12,6 +12,7 @@
 //! It never does I/O (its tests read fixtures), and holds nothing from one input to the next.
 
 mod batches;
+mod compacted;
 mod fold;
 mod objects;
 mod text;
@@ -70,6 +71,12 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "segment_index",
         run: objects::segment_index,
+        shape: Shape::Cbor,
+        memory: |len| (512 << 10) + 64 * len,
+    },
+    Target {
+        name: "compacted",
+        run: compacted::compacted,
         shape: Shape::Cbor,
         memory: |len| (512 << 10) + 64 * len,
     },

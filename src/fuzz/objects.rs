@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use crate::format::{HEADER_LEN, Object, ObjectBuilder, ObjectHead, ObjectHeader, ObjectKind};
 use crate::manifest::{LoggedCommit, decode_snapshot};
-use crate::segment::SegmentIndex;
+use crate::segment::{CompactedDirectory, SegmentIndex};
 use crate::state::State;
 use crate::types::Seq;
 
 use super::fold;
 
 /// The name that errors carry.
-const NAME: &str = "an object";
+pub(super) const NAME: &str = "an object";
 
 /// Bytes as an object of every kind, as they are and with checksums made right. True if they are one.
 pub(super) fn object(input: &[u8]) -> bool {
@@ -63,6 +63,7 @@ fn read(bytes: &Bytes) -> bool {
         let data: u64 = contents.iter().map(|content| content.len() as u64).sum();
         assert!(data <= len);
     }
+    let _ = CompactedDirectory::decode(NAME, bytes);
     Object::decode(NAME, bytes).is_ok()
 }
 
@@ -102,7 +103,9 @@ pub(super) fn segment_index(input: &[u8]) -> bool {
     if let Some(object) = empty {
         let _ = SegmentIndex::decode(NAME, &object);
     }
-    let data = vec![0; furthest_end(input)];
+    // Where an entry says that its slice ends.
+    const END: usize = 2;
+    let data = vec![0; furthest_end(input, END)];
     let Some(object) = frame(ObjectKind::Segment, &[], &data, input) else {
         return false;
     };
@@ -124,11 +127,11 @@ pub(super) fn segment_index(input: &[u8]) -> bool {
     }
 }
 
-/// How long the data would have to be for an index whose last slice ends where this one's seems to: at most 64 KiB.
-fn furthest_end(index: &[u8]) -> usize {
+/// How long the data would have to be for an index whose last slice ends where this one's seems to, by the field of that
+/// number: at most 64 KiB.
+pub(super) fn furthest_end(index: &[u8], field: usize) -> usize {
     const MOST: u64 = 64 << 10;
-    let tokens = minicbor::Decoder::new(index);
-    let mut decoder = tokens;
+    let mut decoder = minicbor::Decoder::new(index);
     let mut end = HEADER_LEN;
     let read = (|| -> Result<(), minicbor::decode::Error> {
         decoder.array()?;
@@ -136,8 +139,9 @@ fn furthest_end(index: &[u8]) -> usize {
         for _ in 0..decoder.array()?.unwrap_or(0) {
             let mut entry = decoder.clone();
             entry.array()?;
-            entry.skip()?;
-            entry.skip()?;
+            for _ in 0..field {
+                entry.skip()?;
+            }
             end = entry.u64()?;
             decoder.skip()?;
         }
@@ -148,7 +152,7 @@ fn furthest_end(index: &[u8]) -> usize {
 }
 
 /// An object of these sections.
-fn frame(kind: ObjectKind, head: &[u8], data: &[u8], tail: &[u8]) -> Option<Bytes> {
+pub(super) fn frame(kind: ObjectKind, head: &[u8], data: &[u8], tail: &[u8]) -> Option<Bytes> {
     let mut builder = ObjectBuilder::new(kind);
     builder.push(Bytes::copy_from_slice(data));
     let parts = builder.finish(head, tail).ok()?;

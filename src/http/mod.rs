@@ -6,11 +6,15 @@
 //! * `GET /metrics`: Prometheus text.
 //!
 //! It changes nothing and holds nothing. A request that is dropped leaves nothing behind.
+//!
+//! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
+//! must arrive within [`HEAD_WITHIN`], and no connection lives longer than [`LONGEST`].
 
 mod groups;
 
 pub use groups::GroupMetrics;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +23,26 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::net::Listener;
 use crate::telemetry::Telemetry;
 
 /// How long the store may take to answer for the node to count as ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a client may take to send a request, from the start of the connection or the end of the answer before.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a connection may live. Clients that come again make a new one.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// What is left of a connection's time when the node stops.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// What the handlers look at.
 #[derive(Clone)]
@@ -38,11 +54,11 @@ struct Seen {
 
 /// Serves until `shutdown`.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     broker: Broker,
     telemetry: Arc<Telemetry>,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let seen = Seen {
         broker,
         telemetry,
@@ -53,9 +69,29 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(seen);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    let stop = shutdown.clone();
+    let handle = move |stream, _| {
+        let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
+        async move {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new());
+            builder.header_read_timeout(HEAD_WITHIN);
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                () = tokio::time::sleep(LONGEST) => return,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP connection broke off");
+            }
+        }
+    };
+    let closing = listener.serve(shutdown, DRAIN, |_| {}, handle).await;
+    tracing::debug!(dropped = closing.dropped, "the HTTP front end has stopped");
 }
 
 async fn healthz(State(seen): State<Seen>) -> (StatusCode, String) {

@@ -240,7 +240,8 @@ pub fn slice_lies_within(
     ))
 }
 
-fn unresolved(state: &State, reference: &Reference, what: &str) -> Violation {
+/// I4, of a slice that does not resolve for this reason.
+pub fn unresolved(state: &State, reference: &Reference, what: &str) -> Violation {
     Violation {
         invariant: Invariant::SlicesResolve,
         what: format!(

@@ -20,7 +20,7 @@
 //!
 //! At most `max_in_flight` requests are started; two more may have been read. Each holds its part of
 //! the node's budget. A request that is not read off the socket is the client's memory.
-//! An answer that the client does not take within [`transfer_deadline`] ends the connection.
+//! An answer of which the client does not take its part in time ([`transfer_time`]) ends the connection.
 //!
 //! # Ends
 //!
@@ -46,7 +46,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::{
-    BytePermit, Frame, FrameError, FrameLimits, FrameReader, MemoryBudget, transfer_deadline,
+    BytePermit, Frame, FrameError, FrameLimits, FrameReader, LOOK, MemoryBudget, transfer_time,
 };
 
 use super::codec::Malformed;
@@ -208,7 +208,16 @@ struct Serving<W, S> {
 struct Writing {
     reply: Reply,
     size: usize,
-    deadline: Instant,
+    sent: usize,
+    begun: Instant,
+    stall: Duration,
+}
+
+impl Writing {
+    /// When the client has taken too little.
+    fn deadline(&self) -> Instant {
+        self.begun + transfer_time(self.stall, self.reply.permit.is_wanted(), self.sent)
+    }
 }
 
 impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
@@ -335,11 +344,12 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
             && let Some(reply) = self.ready.pop_front()
         {
             let size = reply.chunks.iter().map(Bytes::len).sum();
-            let deadline = Instant::now() + transfer_deadline(self.limits.frames.stall, size);
             self.writing = Some(Writing {
                 reply,
                 size,
-                deadline,
+                sent: 0,
+                begun: Instant::now(),
+                stall: self.limits.frames.stall,
             });
         }
     }
@@ -379,47 +389,51 @@ async fn send_some<W: AsyncWrite + Unpin>(
     writing: &mut Option<Writing>,
 ) -> io::Result<Sent> {
     const SLICES: usize = 64;
-    let Some(Writing {
-        reply,
-        size,
-        deadline,
-    }) = writing
-    else {
+    let Some(this) = writing else {
         return Ok(Sent::Part);
     };
-    while reply.chunks.front().is_some_and(Bytes::is_empty) {
-        reply.chunks.pop_front();
+    let (deadline, size) = (this.deadline(), this.size);
+    // Whether others wait for the memory is looked at now and then.
+    let until = deadline.min(Instant::now() + LOOK);
+    let late = || match Instant::now() < deadline {
+        true => Sent::Part,
+        false => Sent::TooSlow(size),
+    };
+    let chunks = &mut this.reply.chunks;
+    while chunks.front().is_some_and(Bytes::is_empty) {
+        chunks.pop_front();
     }
-    if reply.chunks.is_empty() {
-        return match timeout_at(*deadline, writer.flush()).await {
-            Ok(flushed) => flushed.map(|()| Sent::All(*size)),
-            Err(_) => Ok(Sent::TooSlow(*size)),
+    if chunks.is_empty() {
+        return match timeout_at(until, writer.flush()).await {
+            Ok(flushed) => flushed.map(|()| Sent::All(size)),
+            Err(_) => Ok(late()),
         };
     }
     let sent = {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&reply.chunks) {
+        for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
             *slice = IoSlice::new(chunk);
             used += 1;
         }
-        match timeout_at(*deadline, writer.write_vectored(&slices[..used])).await {
+        match timeout_at(until, writer.write_vectored(&slices[..used])).await {
             Ok(sent) => sent?,
-            Err(_) => return Ok(Sent::TooSlow(*size)),
+            Err(_) => return Ok(late()),
         }
     };
     if sent == 0 {
         return Err(io::ErrorKind::WriteZero.into());
     }
+    this.sent += sent;
     let mut left = sent;
-    while let Some(chunk) = reply.chunks.front_mut() {
+    while let Some(chunk) = chunks.front_mut() {
         let part = left.min(chunk.len());
         chunk.advance(part);
         left -= part;
         if !chunk.is_empty() {
             break;
         }
-        reply.chunks.pop_front();
+        chunks.pop_front();
     }
     Ok(Sent::Part)
 }

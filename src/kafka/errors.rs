@@ -12,6 +12,7 @@ use crate::broker::{
     ConfigError, DeleteRecordsError, FetchError, GroupOpError, ListOffsetsError, ProduceError,
     TopicError, Unavailable,
 };
+use crate::manifest::Stopped;
 
 /// An error as it goes on the wire: a code and, where the API has room for it, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,7 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
         TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
         TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
         TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
+        TopicError::TooMany(_) => Code::PolicyViolation,
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::Unknown { .. } | ConfigError::Invalid { .. }) => {
@@ -147,6 +149,8 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
         Unavailable::TimedOut => ResponseError::RequestTimedOut,
         Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        // It will not fit the next time either.
+        Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
         // Admin clients look for the controller again and repeat.
         Unavailable::Stopped(_) => ResponseError::NotController,
     };

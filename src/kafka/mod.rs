@@ -92,7 +92,6 @@ async fn converse<R, W>(
     R: tokio::io::AsyncRead + Unpin,
     W: tokio::io::AsyncWrite + Unpin,
 {
-    let _presence = shared.broker.client_arrived();
     let client = service::Client::new(peer);
     let service = KafkaService::new(Arc::clone(&shared), client.clone());
     let limits = shared.options.connection();

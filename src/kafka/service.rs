@@ -122,11 +122,26 @@ pub(crate) struct Context {
     pub(crate) correlation: i32,
     /// The first error of the answer, for metrics.
     first_error: AtomicI16,
+    /// Memory that is kept for the answer.
+    reserved: Mutex<BytePermit>,
 }
 
 impl Context {
     pub(crate) fn broker(&self) -> &Broker {
         &self.shared.broker
+    }
+
+    /// Waits until an answer of about so many bytes may be made. For handlers whose answers can be large: made
+    /// first, many of them would wait in memory for their turn to be sent.
+    pub(crate) async fn reserve(&self, bytes: usize) {
+        if bytes > SMALL {
+            let permit = self.shared.responses.acquire(bytes).await;
+            *self.reserved() = permit;
+        }
+    }
+
+    fn reserved(&self) -> std::sync::MutexGuard<'_, BytePermit> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The code of an error that goes into the answer.
@@ -189,6 +204,11 @@ pub(crate) async fn answer<R: Response>(
     match answered {
         Ok(Some(mut reply)) => {
             let size = reply.chunks.iter().map(Bytes::len).sum::<usize>();
+            let mut reserved = std::mem::replace(&mut *context.reserved(), BytePermit::none());
+            if reserved.bytes() > 0 {
+                reserved.shrink_to(size);
+                reply.permit = reserved;
+            }
             if size > SMALL && reply.permit.bytes() == 0 {
                 reply.permit = context.shared.responses.acquire(size).await;
             }
@@ -248,6 +268,7 @@ impl KafkaService {
             version: header.version,
             correlation: header.correlation,
             first_error: AtomicI16::new(0),
+            reserved: Mutex::new(BytePermit::none()),
         }
     }
 }
@@ -265,7 +286,8 @@ impl Service for KafkaService {
             }
         };
         let verdict = codec::check(&header, &body)?;
-        permit.shrink_to(body.len() + verdict.memory);
+        let held = body.len() + verdict.memory;
+        self.shared.requests.settle(&mut permit, held);
         let context = self.context(&header);
         Ok(handlers::call(context, &header, body, permit)?)
     }

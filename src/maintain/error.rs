@@ -33,6 +33,16 @@ pub enum JobError {
     /// The slices are not those any more that were to be compacted.
     #[error("what was to be compacted has changed meanwhile")]
     InputsChanged,
+    /// An object was not there.
+    #[error("{partition} at offset {offset}: {object:?} does not exist")]
+    Missing {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset of the slice.
+        offset: Offset,
+        /// The object.
+        object: ObjectRef,
+    },
     /// Records that the state refers to are damaged or missing.
     #[error("{partition} at offset {offset}, in {object:?}: {reason}")]
     Unreadable {

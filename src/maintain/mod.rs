@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`retention`] | lets go of records by time and size | `ExpireRecords` |
 //! | [`producers`] | forgets producers that are gone | `ExpireProducers` |
+//! | [`compaction`] | makes few large slices of many small ones | `ReplaceSlices` |
 //! | [`deletion`] | deletes dead objects after their grace | `ObjectsDeleted` |
 //! | [`truncation`] | deletes the log behind the snapshots | `RaiseLogBoundary`, `LogTruncated` |
 //! | [`cleaning`] | compacts logs: the last record of each key stays | `ReplaceSlices` |
@@ -26,8 +27,9 @@
 //! | after | there is | and next |
 //! |---|---|---|
 //! | a claim | a claim that lapses after a minute | the job is found again |
+//! | a part of a compacted segment | an upload that no listing shows, and the store's own rules remove | it is found again |
+//! | storing a compacted segment | an orphan | it is found again; the sweep deletes the orphan |
 //! | some deletes of a batch | dead objects that are gone, and on the books | they are deleted again, which is no error, and struck off |
-//! | the upload of a compacted segment | an orphan, for the sweep | what it was to replace is there, and compacted again |
 //! | raising the log's boundary | a boundary that nothing was deleted by | whoever finds it stores the boundary object, and goes on |
 //! | storing the boundary object | a boundary object | it is created again, and exists |
 //! | some deletes of the log | a log with holes behind its boundary, which nobody reads | they are deleted again |
@@ -41,6 +43,7 @@
 
 mod claims;
 pub mod cleaning;
+pub mod compaction;
 pub mod deletion;
 mod desk;
 mod error;

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::compaction::Compacting;
 use super::desk::Maintenance;
 use super::error::JobError;
 use super::metrics::Task;
@@ -109,12 +110,13 @@ impl Maintenance {
     /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next run of this one,
     /// begins it again.
     pub async fn run(&self, stop: CancellationToken) {
-        // A sweep takes long, and so does the compaction of a log; they must not hold up what is quick.
+        // A sweep takes long, and so does compaction; they must not hold up what is quick.
         let lanes = async {
             tokio::join!(
                 self.lane(housekeeping()),
                 self.lane(sweeping()),
-                self.clean_logs()
+                self.compacting(),
+                self.clean_logs(),
             )
         };
         let _ = stop.run_until_cancelled(lanes).await;
@@ -131,6 +133,17 @@ impl Maintenance {
             }
             let state = self.state();
             self.note(&state);
+        }
+    }
+
+    /// Compacts until the manifest ends.
+    async fn compacting(&self) {
+        let mut compacting = Compacting::default();
+        loop {
+            tokio::time::sleep(self.inner.env.jittered(self.options().interval)).await;
+            if compacting.tend(self).await.is_err() {
+                return;
+            }
         }
     }
 

@@ -261,7 +261,7 @@ impl Tail {
     }
 
     async fn pause_before_repeat(&mut self, failures: &mut u32) {
-        let pause = self.store.options().retry.pause(*failures, &self.env);
+        let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(pause).await;
     }

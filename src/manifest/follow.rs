@@ -1,7 +1,7 @@
 //! Following: finding out what other nodes committed.
 
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::handle::Stopped;
 use super::log::{self, LogError};
@@ -16,6 +16,9 @@ const HEAD: u64 = 64 << 10;
 
 /// How much is read when somebody is: nearly always the whole object, so that the records come with it.
 const WHOLE: u64 = 1 << 20;
+
+/// The longest pause between two attempts to reach a store that is gone, before jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The most commits that are read at once when this node is behind.
 const MAX_WINDOW: u64 = 32;
@@ -146,6 +149,15 @@ impl Tail {
         ended.map(|()| Some(found.len() as u64))
     }
 
+    /// How long to wait after so many failures in a row: longer with each, as the store's policy says. But all
+    /// clients of a node wait for this one task, whose one request every few seconds is no burden to a store that
+    /// comes back.
+    pub(super) fn pause(&self, failures: u32) -> Duration {
+        let mut policy = self.store.options().retry;
+        policy.cap = policy.cap.min(LONGEST_PAUSE);
+        policy.pause(failures, &self.env)
+    }
+
     /// Logs a failure of the store and waits before the next attempt, longer with each.
     pub(super) async fn pause_after(
         &mut self,
@@ -153,7 +165,7 @@ impl Tail {
         failures: &mut u32,
         purpose: &str,
     ) {
-        let pause = self.store.options().retry.pause(*failures, &self.env);
+        let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
         if failures.is_power_of_two() {
             tracing::warn!(%error, failures, "cannot {purpose}; trying again");

@@ -28,8 +28,8 @@ pub(super) struct Marks(VecDeque<(Duration, Known)>);
 /// How far apart marks are at least.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// How many there are at most. The older ones are thinned out.
-const MOST: usize = 1024;
+/// How many there are at most. The older they are, the further apart.
+const MOST: usize = 256;
 
 impl Marks {
     /// Notes that `state` is known now.
@@ -55,13 +55,22 @@ impl Marks {
             snapshot: state.last_snapshot().map_or(Seq::ZERO, |last| last.seq),
         };
         self.0.push_back((now, known));
-        if self.0.len() > MOST {
-            let mut index = 0;
-            self.0.retain(|_| {
-                index += 1;
-                index > MOST / 2 || index % 2 == 1
-            });
+        if self.0.len() > MOST
+            && let Some(index) = self.least_missed(now)
+        {
+            self.0.remove(index);
         }
+    }
+
+    /// The mark whose neighbours are closest together, measured by its age: so that what is said of an age is wrong by a
+    /// small part of it at most, however long ago.
+    fn least_missed(&self, now: Duration) -> Option<usize> {
+        let at = |index: usize| self.0.get(index).map_or(Duration::ZERO, |(at, _)| *at);
+        let loss = |index: usize| {
+            let gap = at(index + 1).saturating_sub(at(index - 1));
+            gap.as_secs_f64() / (now.saturating_sub(at(index)) + SPACING).as_secs_f64()
+        };
+        (1..self.0.len() - 1).min_by(|a, b| loss(*a).total_cmp(&loss(*b)))
     }
 
     /// What has been known for `age`.

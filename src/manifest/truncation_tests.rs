@@ -79,6 +79,8 @@ impl Running {
         assert!(matches!(created.await.unwrap(), Created::Created));
         let log = (1..=to.0).map(|seq| ObjectPath::commit(Seq(seq))).collect();
         store.delete(log).await.unwrap();
+        // A snapshot may be under way; its op follows.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         to
     }
 

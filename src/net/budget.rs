@@ -1,6 +1,13 @@
 //! A bound on memory that many connections share.
+//!
+//! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small
+//! ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting; and a part
+//! for what is held only as long as this node works on it ([`MemoryBudget::acquire_brief`]), for which no peer can keep
+//! anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and be less patient
+//! with their peers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -10,59 +17,164 @@ use crate::types::ByteCount;
 /// a semaphore.
 const GRAIN: usize = 1024;
 
+/// The part for what is small: an eighth.
+const SMALL_SHARE: u32 = 8;
+
+/// The part for what is brief: a sixteenth.
+const BRIEF_SHARE: u32 = 16;
+
 /// A number of bytes that may be held at one time. Cheap to clone; clones share it. Waiters are served
 /// in the order in which they came, so a large one is not starved by small ones.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
+    whole: Part,
+    small: Part,
+    brief: Part,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
     grains: Arc<Semaphore>,
     capacity: u32,
+}
+
+impl Part {
+    fn new(capacity: u32) -> Part {
+        let capacity = capacity.max(1);
+        let permits = usize::try_from(capacity).unwrap_or(usize::MAX);
+        Part {
+            grains: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            capacity,
+        }
+    }
 }
 
 /// A part of a [`MemoryBudget`]; given back when dropped.
 #[derive(Debug)]
 pub struct BytePermit {
     held: Option<OwnedSemaphorePermit>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Somebody who waits, for as long as they do.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Waiting<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl MemoryBudget {
-    /// A budget of `bytes`, at least one grain of 1 KiB.
+    /// A budget of `bytes` in all, with at least one grain of 1 KiB in each part.
     pub fn new(bytes: ByteCount) -> MemoryBudget {
-        let capacity = u32::try_from(bytes.as_usize() / GRAIN)
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let permits = usize::try_from(capacity)
-            .unwrap_or(usize::MAX)
-            .min(Semaphore::MAX_PERMITS);
+        let capacity = u32::try_from(bytes.as_usize() / GRAIN).unwrap_or(u32::MAX);
+        let (small, brief) = (capacity / SMALL_SHARE, capacity / BRIEF_SHARE);
         MemoryBudget {
-            grains: Arc::new(Semaphore::new(permits)),
-            capacity,
+            whole: Part::new(capacity - small - brief),
+            small: Part::new(small),
+            brief: Part::new(brief),
+            waiting: Arc::default(),
         }
     }
 
-    /// Waits until `bytes` may be held. More than the whole budget counts as the whole budget: such a
-    /// one goes alone, but it goes.
+    /// Waits until `bytes` may be held. More than there is counts as all there is: such a one goes alone, but it
+    /// goes.
     pub async fn acquire(&self, bytes: usize) -> BytePermit {
-        let grains = grains(bytes).min(self.capacity);
-        let held = Arc::clone(&self.grains).acquire_many_owned(grains).await;
-        // The semaphore is never closed.
-        BytePermit { held: held.ok() }
+        self.wait(&self.whole, bytes).await
+    }
+
+    /// The same of the part that is kept for what is small.
+    pub async fn acquire_small(&self, bytes: usize) -> BytePermit {
+        self.wait(&self.small, bytes).await
+    }
+
+    /// The same of the part that is kept for what no peer can make last.
+    pub async fn acquire_brief(&self, bytes: usize) -> BytePermit {
+        self.wait(&self.brief, bytes).await
+    }
+
+    /// As many of `bytes` as are free at this moment, but not fewer than `least`: those, if need be, of the part that
+    /// is kept for what is small. For whoever can make do with less; holds up nobody who waits for more.
+    pub async fn acquire_some(&self, bytes: usize, least: usize) -> BytePermit {
+        let mut wanted = bytes;
+        while wanted >= least.max(1) {
+            let grains = grains(wanted).min(self.whole.capacity);
+            if let Ok(held) = Arc::clone(&self.whole.grains).try_acquire_many_owned(grains) {
+                return self.permit(Some(held));
+            }
+            wanted /= 2;
+        }
+        self.acquire_small(bytes.min(least)).await
+    }
+
+    /// Says that only `bytes` are held, now that this is known, and maybe for long: what was taken of the brief part
+    /// goes over to the whole, if there is room.
+    pub fn settle(&self, permit: &mut BytePermit, bytes: usize) {
+        permit.shrink_to(bytes);
+        let Some(held) = &mut permit.held else {
+            return;
+        };
+        if Arc::ptr_eq(held.semaphore(), &self.brief.grains) {
+            let grains = u32::try_from(held.num_permits()).unwrap_or(u32::MAX);
+            let whole = Arc::clone(&self.whole.grains);
+            if let Ok(instead) = whole.try_acquire_many_owned(grains) {
+                *held = instead;
+            }
+        }
+    }
+
+    async fn wait(&self, part: &Part, bytes: usize) -> BytePermit {
+        let _waiting = Waiting::new(&self.waiting);
+        let grains = grains(bytes).min(part.capacity);
+        let held = Arc::clone(&part.grains).acquire_many_owned(grains).await;
+        // The semaphores are never closed.
+        self.permit(held.ok())
+    }
+
+    fn permit(&self, held: Option<OwnedSemaphorePermit>) -> BytePermit {
+        BytePermit {
+            held,
+            waiting: Arc::clone(&self.waiting),
+        }
+    }
+
+    /// Whether somebody waits for a part of it.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// How much is free at this moment.
     pub fn available(&self) -> ByteCount {
-        ByteCount((self.grains.available_permits() as u64).saturating_mul(GRAIN as u64))
+        ByteCount((self.whole.grains.available_permits() as u64).saturating_mul(GRAIN as u64))
     }
 
-    /// How much there is in all.
+    /// How much there is, beside the parts for what is small and brief.
     pub fn capacity(&self) -> ByteCount {
-        ByteCount(u64::from(self.capacity) * GRAIN as u64)
+        ByteCount(u64::from(self.whole.capacity) * GRAIN as u64)
     }
 }
 
 impl BytePermit {
     /// A permit for nothing.
     pub fn none() -> BytePermit {
-        BytePermit { held: None }
+        BytePermit {
+            held: None,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Whether somebody waits for a part of the budget that this is of, and this holds some.
+    pub fn is_wanted(&self) -> bool {
+        self.held.is_some() && self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Gives back all but `bytes`.
@@ -98,6 +210,55 @@ mod tests {
         assert!(futures::poll!(second.as_mut()).is_pending());
         drop(first);
         assert_eq!(second.await.bytes(), 2 * 1024);
+    }
+
+    #[tokio::test]
+    async fn what_is_small_does_not_wait_for_what_is_large() {
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let all = budget.acquire(104 * 1024).await;
+        assert!(!all.is_wanted());
+        let mut next = Box::pin(budget.acquire(32 * 1024));
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        assert!(all.is_wanted() && budget.is_wanted());
+        let small = budget.acquire_small(1024).await;
+        assert_eq!(small.bytes(), 1024);
+        // Who takes what there is gets of the small part too, when the large one is gone.
+        let some = budget.acquire_some(104 * 1024, 4096).await;
+        assert_eq!(some.bytes(), 4096);
+        drop(next);
+        assert!(!budget.is_wanted());
+        drop(all);
+        assert_eq!(
+            budget.acquire_some(104 * 1024, 4096).await.bytes(),
+            104 * 1024
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_brief_and_becomes_long_goes_over_to_the_whole() {
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let mut brief = budget.acquire_brief(8 * 1024).await;
+        assert_eq!(budget.available(), ByteCount::kib(104));
+        budget.settle(&mut brief, 2 * 1024);
+        assert_eq!(budget.available(), ByteCount::kib(102));
+        let mut other = budget.acquire_brief(8 * 1024).await;
+        let rest = budget.acquire(102 * 1024).await;
+        budget.settle(&mut other, 1024);
+        assert_eq!(other.bytes(), 1024);
+        let third = budget.acquire_brief(7 * 1024).await;
+        assert_eq!(third.bytes(), 7 * 1024);
+        drop((rest, brief));
+        assert_eq!(budget.available(), budget.capacity());
+    }
+
+    #[tokio::test]
+    async fn who_makes_do_with_less_takes_what_is_free() {
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let _most = budget.acquire(64 * 1024).await;
+        assert_eq!(
+            budget.acquire_some(104 * 1024, 4096).await.bytes(),
+            26 * 1024
+        );
     }
 
     #[tokio::test]

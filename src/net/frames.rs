@@ -20,12 +20,25 @@ const READ_AT_ONCE: usize = 64 * 1024;
 /// The slowest rate at which a peer may send or take a message, beyond the stall time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
+/// The stall time while others wait for memory that this message holds.
+const WANTED_STALL: Duration = Duration::from_secs(5);
+
+/// How often is looked whether others wait.
+pub const LOOK: Duration = Duration::from_millis(500);
+
+/// Bodies up to this size are read before memory is reserved for them: a peer that never sends what it announced is
+/// then in nobody's way. There are at most as many as connections.
+const TINY: usize = 16 * 1024;
+
+/// What takes up to so much memory is a small frame. What producers send mostly is.
+const SMALL: usize = 3 << 20;
+
 /// How large frames may be and how long they may take.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameLimits {
     /// The largest body (Kafka's `socket.request.max.bytes`).
     pub max_size: ByteCount,
-    /// How long a frame that has begun may make no headway; see [`transfer_deadline`].
+    /// How long a frame that has begun may make no headway; see [`transfer_time`].
     pub stall: Duration,
 }
 
@@ -82,10 +95,15 @@ impl FrameError {
     }
 }
 
-/// How long a message of `bytes` may take on its way in or out: `stall`, and more for what a peer at
-/// 256 KiB/s needs.
-pub fn transfer_deadline(stall: Duration, bytes: usize) -> Duration {
-    let millis = (bytes as u64).saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND;
+/// How long a message may have been on its way in or out when `moved` bytes of it have arrived: `stall`, and more
+/// for what a peer at 256 KiB/s needs. If others wait for the memory, it is 5 s instead of a longer `stall`.
+pub fn transfer_time(stall: Duration, is_wanted: bool, moved: usize) -> Duration {
+    let stall = if is_wanted {
+        stall.min(WANTED_STALL)
+    } else {
+        stall
+    };
+    let millis = (moved as u64).saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND;
     stall.saturating_add(Duration::from_millis(millis))
 }
 
@@ -120,7 +138,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return Ok(None);
         }
         let begun = Instant::now();
-        self.fill(LENGTH, LENGTH, begun).await?;
+        self.fill(LENGTH, LENGTH, begun, None).await?;
         let mut length = [0; LENGTH];
         length.copy_from_slice(&self.buffer[..LENGTH]);
         let declared = i32::from_be_bytes(length);
@@ -132,12 +150,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             });
         }
         let head = LENGTH + size.min(8);
-        self.fill(head, size, begun).await?;
+        self.fill(head, size, begun, None).await?;
         let charge = charge(&self.buffer[LENGTH..head], size);
-        let permit = self.budget.acquire(charge).await;
-        // The wait for the budget was not the peer's fault.
-        let begun = Instant::now();
-        self.fill(LENGTH + size, size, begun).await?;
+        let permit = if size <= TINY {
+            self.fill(LENGTH + size, size, begun, None).await?;
+            self.budget.acquire_brief(charge).await
+        } else {
+            let permit = match charge <= SMALL {
+                true => self.budget.acquire_small(charge).await,
+                false => self.budget.acquire(charge).await,
+            };
+            // The wait for the budget was not the peer's fault.
+            let begun = Instant::now();
+            let waits = Some(&permit);
+            self.fill(LENGTH + size, size, begun, waits).await?;
+            permit
+        };
         self.buffer.advance(LENGTH);
         let body = self.buffer.split_to(size).freeze();
         if self.buffer.is_empty() {
@@ -149,12 +177,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Reads until `upto` bytes are in the buffer, of a frame of `size` that began at `begun`.
     /// Everything stays in the buffer until the frame is whole, so a dropped call loses nothing.
-    async fn fill(&mut self, upto: usize, size: usize, begun: Instant) -> Result<(), FrameError> {
-        let after = transfer_deadline(self.limits.stall, size);
+    async fn fill(
+        &mut self,
+        upto: usize,
+        size: usize,
+        begun: Instant,
+        held: Option<&BytePermit>,
+    ) -> Result<(), FrameError> {
+        let had = self.buffer.len();
         while self.buffer.len() < upto {
             let missing = upto - self.buffer.len();
-            let got = match timeout_at(begun + after, self.read_some(missing)).await {
+            let is_wanted = held.is_some_and(BytePermit::is_wanted);
+            let after = transfer_time(self.limits.stall, is_wanted, self.buffer.len() - had);
+            let until = (begun + after).min(Instant::now() + LOOK);
+            let got = match timeout_at(until, self.read_some(missing)).await {
                 Ok(read) => read?,
+                Err(_) if Instant::now() < begun + after => continue,
                 Err(_) => {
                     let got = self.buffer.len().saturating_sub(LENGTH);
                     return Err(FrameError::TooSlow { got, size, after });
@@ -255,10 +293,42 @@ mod tests {
         assert_eq!(budget.available(), budget.capacity());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_loses_the_memory_soon_when_others_want_it() {
+        for (wanted, seconds) in [(false, 30), (true, 5)] {
+            let (mut peer, mut reader) = pair();
+            let budget = reader.budget.clone();
+            peer.write_all(&(1_000_000i32).to_be_bytes()).await.unwrap();
+            peer.write_all(&[0; 16]).await.unwrap();
+            let began = Instant::now();
+            let mut waiter = Box::pin(budget.acquire_small(1 << 20));
+            let (failed, ()) = tokio::join!(reader.next(charge), async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                if wanted {
+                    assert!(futures::poll!(waiter.as_mut()).is_pending());
+                }
+            });
+            assert!(matches!(failed, Err(FrameError::TooSlow { .. })));
+            assert_eq!(began.elapsed().as_secs(), seconds);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tiny_frame_waits_for_no_memory_that_peers_hold() {
+        let (mut peer, mut reader) = pair();
+        let budget = reader.budget.clone();
+        let _all = (
+            budget.acquire(2 << 20).await,
+            budget.acquire_small(2 << 20).await,
+        );
+        peer.write_all(&[0, 0, 0, 2, b'o', b'k']).await.unwrap();
+        assert_eq!(&reader.next(charge).await.unwrap().unwrap().body[..], b"ok");
+    }
+
     #[tokio::test]
     async fn the_body_is_not_read_before_there_is_room() {
         let (mut peer, mut reader) = pair();
-        let held = reader.budget.acquire(2 << 20).await;
+        let held = reader.budget.acquire_small(2 << 20).await;
         let large = vec![7; 300_000];
         let length = i32::try_from(large.len()).unwrap();
         peer.write_all(&length.to_be_bytes()).await.unwrap();

@@ -2,7 +2,8 @@
 //!
 //! [`Listener`] binds, accepts and counts. A connection over a limit is closed at once. When the
 //! process runs out of file descriptors the listener waits and goes on; it never ends because `accept`
-//! failed. Stopping is a [`CancellationToken`](tokio_util::sync::CancellationToken): the listener
+//! failed; and so that the node keeps the descriptors it needs for its store, it takes no more connections than
+//! the limit of open files has room for ([`connections_within`]). Stopping is a [`CancellationToken`](tokio_util::sync::CancellationToken): the listener
 //! closes, connections are told, and those that have not ended after the drain time are dropped.
 //!
 //! [`FrameReader`] cuts a stream into frames of a four-byte length and a body. It refuses a length
@@ -13,7 +14,8 @@
 //! # Invariants
 //!
 //! * The bytes of all requests in flight on the node are within the budget, whatever clients declare.
-//! * A frame that has begun ends within [`transfer_deadline`], so that nobody can hold the budget for ever.
+//! * A frame that has begun makes headway ([`transfer_time`]) or ends, so that nobody can hold the budget for
+//!   long, and least of all while others wait for it. What is small has a part of the budget to itself.
 //! * Nothing here knows what a frame means, and nothing here writes more than one log line per ten
 //!   seconds about one kind of refusal.
 //!
@@ -24,11 +26,13 @@
 //! the budget when it is dropped: keep it and poll it to its end.
 
 mod budget;
+mod descriptors;
 mod frames;
 mod listener;
 mod seldom;
 
 pub use budget::{BytePermit, MemoryBudget};
-pub use frames::{Frame, FrameError, FrameLimits, FrameReader, transfer_deadline};
+pub use descriptors::{connections_within, open_files};
+pub use frames::{Frame, FrameError, FrameLimits, FrameReader, LOOK, transfer_time};
 pub use listener::{BindError, Closing, Listener, ListenerEvent, ListenerOptions, Rejection};
 pub use seldom::Seldom;

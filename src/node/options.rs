@@ -84,6 +84,7 @@ impl NodeOptions {
         let mut options = NodeOptions::new(store.store.parse()?, env);
         options.store.connect_timeout = store.store_connect_timeout;
         options.store.request_timeout = store.store_request_timeout;
+        options.store.log_timeout = store.store_log_timeout;
         options.store.retry.deadline = store.store_retry_deadline;
         options.store.max_requests = as_usize(store.store_max_requests);
         if let Some(interval) = node.commit_interval {
@@ -100,6 +101,7 @@ impl NodeOptions {
         };
         options.cache.size = node.cache;
         options.broker.node_lease = node.node_lease;
+        options.broker.max_partitions = node.max_partitions.into();
         Ok(options)
     }
 }

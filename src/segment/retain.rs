@@ -187,6 +187,9 @@ fn keyed<'a>(raw: &RawRecord<&'a [u8]>) -> KeyedRecord<'a> {
     }
 }
 
+/// A record and where it begins.
+type Placed<'a> = (usize, RawRecord<&'a [u8]>);
+
 /// The records of a batch in memory, one after the other.
 struct Walk<'a> {
     header: &'a BatchHeader,
@@ -212,7 +215,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next record and where it begins; `None` behind the last.
-    fn next(&mut self) -> Result<Option<(usize, RawRecord<&'a [u8]>)>, BatchError> {
+    fn next(&mut self) -> Result<Option<Placed<'a>>, BatchError> {
         if self.index >= self.header.record_count {
             let record_count = self.header.record_count;
             return match self.source.byte()? {

@@ -838,3 +838,16 @@ fn a_batch_that_cannot_be_made_says_why() {
     assert!(matches!(error, BuildError::Timestamp { .. }), "{error}");
     assert_eq!(builder.record_count(), 1);
 }
+
+#[test]
+fn a_level_that_the_codec_does_not_have_is_its_default() {
+    let contents: Vec<Content> = (0..200).flat_map(|n| simple(&[n, n * 7 % 13])).collect();
+    let batch = batch(Codec::None, &contents);
+    for codec in [Codec::Gzip, Codec::Zstd] {
+        let at = |level| recompress(&batch, codec, level, 1 << 20).unwrap();
+        for level in [i32::MIN, i32::MAX, 1000] {
+            assert_eq!(at(Some(level)), at(None), "{codec} at {level}");
+        }
+        assert_ne!(at(Some(9)), at(Some(1)), "{codec} has levels");
+    }
+}

@@ -200,6 +200,7 @@ impl State {
         } = create.clone();
         self.names.insert(name.clone(), id);
         let topic = Topic::new(id, name, partitions, configs, self.time);
+        self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
     }
@@ -207,6 +208,7 @@ impl State {
     fn delete_topic(&mut self, id: TopicId) -> Outcome {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
+        self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);
         }
@@ -227,6 +229,7 @@ impl State {
             return Err(Rejected::InvalidPartitions(total));
         }
         topic.grow(total);
+        self.partitions += u64::from(total.abs_diff(current));
         Ok(Applied::Done)
     }
 

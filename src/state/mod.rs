@@ -101,6 +101,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// How many partitions all topics have. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    partitions: u64,
 }
 
 /// A stored snapshot.
@@ -177,6 +181,16 @@ impl State {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.values().filter_map(|id| self.topic(*id))
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions all topics have.
+    pub fn partition_count(&self) -> u64 {
+        self.partitions
     }
 
     /// A partition, if there is such.
@@ -315,6 +329,8 @@ impl State {
             .values()
             .map(|topic| (topic.name().clone(), topic.id()))
             .collect();
+        let counts = state.topics.values().map(|topic| topic.partition_count());
+        state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }

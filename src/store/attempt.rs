@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -27,7 +28,12 @@ pub(super) struct Requests {
     manifest: Semaphore,
     /// Places for all others.
     data: Semaphore,
+    /// The last request about the manifest was not answered in its time.
+    overdue: AtomicBool,
 }
+
+/// What a request about the manifest has on top of its time, for each MiB that it moves.
+const TIME_PER_MIB: Duration = Duration::from_secs(2);
 
 /// What a request is for, on what, and how large its body is.
 #[derive(Clone, Copy)]
@@ -35,6 +41,8 @@ pub(super) struct Asked<'a> {
     pub(super) kind: RequestKind,
     pub(super) subject: &'a (dyn Display + Sync),
     pub(super) sent: u64,
+    /// The most bytes that its answer may have, where that is known.
+    pub(super) expected: u64,
 }
 
 /// One attempt that has ended, to be counted under the outcome that the caller sees in it.
@@ -77,7 +85,25 @@ impl Requests {
             metrics,
             manifest: Semaphore::new(kept),
             data: Semaphore::new(places - kept),
+            overdue: AtomicBool::new(false),
         }
+    }
+
+    /// How long an attempt may take, of at most `limit`. Everybody waits for a request about the manifest, and
+    /// making one again is always safe, so one that got lost is not waited for as long as an upload may take. A
+    /// store that is slow, and not just silent, is given twice the time after that.
+    fn patience(&self, asked: Asked<'_>, limit: Duration) -> Duration {
+        if !asked.kind.is_manifest() {
+            return limit;
+        }
+        let times = if self.overdue.load(Ordering::Relaxed) {
+            2
+        } else {
+            1
+        };
+        let mib = u32::try_from(asked.sent.max(asked.expected) >> 20).unwrap_or(u32::MAX);
+        let patience = self.options.log_timeout.saturating_mul(times);
+        limit.min(patience.saturating_add(TIME_PER_MIB.saturating_mul(mib)))
     }
 
     pub(super) fn env(&self) -> &Env {
@@ -96,7 +122,8 @@ impl Requests {
             .expect("the semaphores are never closed")
     }
 
-    /// Makes one attempt, when there is a place for it, and gives it at most `limit`.
+    /// Makes one attempt, when there is a place for it, and gives it at most `limit`, or less: see
+    /// [`Requests::patience`].
     pub(super) async fn attempt<T>(
         &self,
         asked: Asked<'_>,
@@ -104,6 +131,7 @@ impl Requests {
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Attempt<'_, T> {
         let _place = self.place(asked.kind).await;
+        let limit = self.patience(asked, limit);
         let running = Running {
             metrics: &self.metrics,
             kind: asked.kind,
@@ -113,6 +141,9 @@ impl Requests {
         self.metrics.add_sent(asked.kind, asked.sent);
         let trace = Arc::new(Trace::default());
         let done = timeout(limit, Trace::noting(Arc::clone(&trace), work)).await;
+        if asked.kind.is_manifest() {
+            self.overdue.store(done.is_err(), Ordering::Relaxed);
+        }
         let traced = trace.read();
         let over_http = matches!(self.backend.nature, Nature::Http(_));
         let result = match done {

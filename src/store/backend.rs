@@ -84,6 +84,7 @@ impl Backend {
     ) -> Result<Backend, StoreError> {
         let mut backend = Backend::open_as(url, options, FileStore::open_existing).await?;
         backend.objects = Arc::new(ReadOnly::new(backend.objects));
+        // An upload in parts would go past it.
         backend.parts = None;
         Ok(backend)
     }

@@ -194,6 +194,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let options = PutOptions::from(PutMode::Create);
@@ -250,6 +251,7 @@ impl Store {
             kind,
             subject: path,
             sent: payload.content_length() as u64,
+            expected: 0,
         };
         let location = self.location(path);
         let put = || {
@@ -298,8 +300,12 @@ impl Store {
         range: Range<u64>,
         kind: RequestKind,
     ) -> Result<(Bytes, u64), StoreError> {
-        let (asked, limit) = (reading(path, kind), self.options().max_object.0);
+        let limit = self.options().max_object.0;
         self.check_range(path, &range)?;
+        let asked = Asked {
+            expected: range.end - range.start,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let get = || self.read_range(&location, range.clone());
         match self.requests.repeat(asked, get).await {
@@ -322,7 +328,10 @@ impl Store {
     ) -> Result<Option<(Bytes, u64)>, StoreError> {
         let range = 0..limit;
         self.check_range(path, &range)?;
-        let asked = reading(path, kind);
+        let asked = Asked {
+            expected: limit,
+            ..reading(path, kind)
+        };
         let location = self.location(path);
         let began = Instant::now();
         let patience = self.options().request_timeout;
@@ -477,6 +486,7 @@ pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {
         kind,
         subject: path,
         sent: 0,
+        expected: 0,
     }
 }
 

@@ -68,6 +68,7 @@ impl Store {
             kind: RequestKind::List,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let folder = self.under_prefix(&name);
         let folder = (!folder.as_ref().is_empty()).then_some(&folder);
@@ -116,6 +117,7 @@ impl Store {
             kind: RequestKind::List,
             subject: &"all objects",
             sent: 0,
+            expected: 0,
         };
         let folder = self.under_prefix("");
         let folder = (!folder.as_ref().is_empty()).then_some(&folder);
@@ -251,6 +253,7 @@ impl Store {
             kind: RequestKind::Delete,
             subject: &subject,
             sent: 0,
+            expected: 0,
         };
         let left = Mutex::new(left);
         let delete = || async {

@@ -15,6 +15,9 @@ pub struct StoreOptions {
     /// How long one attempt of a request may take, from sending it to the last byte of the answer.
     /// Default 30 s.
     pub request_timeout: Duration,
+    /// How long one attempt of a request about the manifest may take, with two seconds more for each MiB. If
+    /// one takes longer, the next has twice the time. Never longer than `request_timeout`. Default 5 s.
+    pub log_timeout: Duration,
     /// How the requests that may be repeated are repeated.
     pub retry: RetryPolicy,
     /// How many requests may be under way at once, which also bounds the sockets. A quarter of them,
@@ -39,6 +42,7 @@ impl StoreOptions {
             env,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            log_timeout: Duration::from_secs(5),
             retry: RetryPolicy::default(),
             max_requests: 64,
             max_object: ByteCount::mib(1024),
@@ -51,7 +55,7 @@ impl StoreOptions {
 pub struct RetryPolicy {
     /// The pause after the first failure, before jitter; it doubles with each failure. Default 100 ms.
     pub base: Duration,
-    /// The longest pause before jitter. Default 10 s.
+    /// The longest pause before jitter: clients wait for a store that has come back no longer than this. Default 3 s.
     pub cap: Duration,
     /// After this long no attempt is begun, and one under way is abandoned. Default 3 min.
     pub deadline: Duration,
@@ -61,7 +65,7 @@ impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
         RetryPolicy {
             base: Duration::from_millis(100),
-            cap: Duration::from_secs(10),
+            cap: Duration::from_secs(3),
             deadline: Duration::from_secs(180),
         }
     }

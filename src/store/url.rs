@@ -137,7 +137,11 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, InvalidStoreUrl> {
     let parts_are_plain = prefix
         .chars()
         .all(|c| plain(c) || matches!(c, '/' | '=' | '!' | ','));
-    if !parts_are_plain || Path::parse(prefix).is_err() || prefix.starts_with('/') {
+    if !parts_are_plain
+        || Path::parse(prefix).is_err()
+        || prefix.starts_with('/')
+        || prefix.ends_with('/')
+    {
         return Err(InvalidStoreUrl::Prefix);
     }
     Ok(Location::Bucket {
@@ -236,6 +240,7 @@ mod tests {
             ("s3://a b/c", Bad::Bucket { scheme: "s3" }),
             ("gs:///prefix", Bad::Bucket { scheme: "gs" }),
             ("s3://bucket//a", Bad::Prefix),
+            ("s3://bucket/a//", Bad::Prefix),
             ("s3://bucket/a/../b", Bad::Prefix),
             ("s3://bucket/a%2fb", Bad::Prefix),
             ("s3://bucket/a?endpoint=x", Bad::Secrets),

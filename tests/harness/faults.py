@@ -2,6 +2,8 @@
 
 The two that look alike from the node and must not be taken for each other: a request that never
 arrived, and one that the store applied and whose answer was lost.
+
+What goes wrong is diced for each request (`rate`), or is the same for all of them for a while (`break_all`).
 """
 import http.client
 import http.server
@@ -10,7 +12,11 @@ import socket
 import threading
 import time
 
-KINDS = ["refuse", "reset", "refuse after", "reset after", "slow"]
+KINDS = ["refuse", "fail", "reset", "refuse after", "fail after", "reset after", "slow"]
+ANSWERS = {
+    "refuse": (503, b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"),
+    "fail": (500, b"<Error><Code>InternalError</Code><Message>We encountered an error.</Message></Error>"),
+}
 
 
 class FaultyStore:
@@ -19,6 +25,7 @@ class FaultyStore:
     def __init__(self, store, seed, rate=0.0):
         self.store, self.rate, self.dice = store, rate, random.Random(seed)
         self.lock, self.done = threading.Lock(), {kind: 0 for kind in KINDS}
+        self.burst = None  # (kind, until when)
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,9 +55,9 @@ class FaultyStore:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def refused(self):
-                body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-                self.respond(503, [("Content-Type", "application/xml")], body)
+            def answer_with(self, kind):
+                status, body = ANSWERS[kind]
+                self.respond(status, [("Content-Type", "application/xml")], body)
 
             def reset(self):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -58,19 +65,21 @@ class FaultyStore:
                 self.connection.close()
 
             def handle_any(self):
-                kind = proxy.fault()
-                if kind == "refuse":
-                    self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                    return self.refused()
-                if kind == "reset":
+                kind, until = proxy.fault()
+                what, _, after = (kind or "").partition(" ")
+                if what == "hang":
+                    # Swallowed: nobody ever answers, and nobody says so.
+                    time.sleep(max(0, until - time.monotonic()) + 60)
                     return self.reset()
-                if kind == "slow":
+                if what == "slow":
                     time.sleep(1)
-                answer = self.forward()
-                if kind == "refuse after":
-                    return self.refused()
-                if kind == "reset after":
+                answer = None if what in ("refuse", "fail", "reset") and not after else self.forward()
+                if what == "reset":
                     return self.reset()
+                if what in ANSWERS:
+                    if not after:
+                        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                    return self.answer_with(what)
                 return self.respond(*answer)
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
@@ -90,13 +99,19 @@ class FaultyStore:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def fault(self):
-        """What goes wrong with this request, or None. Counted in `done`."""
+        """What goes wrong with this request, or None, and until when. Counted in `done`."""
         with self.lock:
-            if self.dice.random() >= self.rate:
-                return None
-            kind = self.dice.choice(KINDS)
-            self.done[kind] += 1
-            return kind
+            kind, until = self.burst or (None, 0)
+            if time.monotonic() >= until:
+                kind = self.dice.choice(KINDS) if self.dice.random() < self.rate else None
+            if kind:
+                self.done[kind] = self.done.get(kind, 0) + 1
+            return kind, until
+
+    def break_all(self, kind, seconds):
+        """For some seconds the same goes wrong with every request: one of KINDS, or "hang"."""
+        with self.lock:
+            self.burst = kind, time.monotonic() + seconds
 
     def bucket(self, name):
         return self.store.bucket(name)

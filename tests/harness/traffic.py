@@ -9,13 +9,14 @@ class Acknowledged:
     """What a producer was told: every record with its partition and offset, or its error."""
 
     def __init__(self):
-        self.placed, self.errors = [], []
+        self.placed, self.errors, self.times = [], [], []
 
     def __call__(self, error, message):
         if error:
             self.errors.append(f"{error}")
         else:
             self.placed.append((message.partition(), message.offset(), message.value()))
+            self.times.append(time.monotonic())
 
     def by_partition(self):
         """{partition: [value at offset 0, at offset 1, ...]}; offsets must be dense and unique."""
@@ -56,20 +57,24 @@ def produce_all(bootstrap, topic, records, **config):
 class Stream(threading.Thread):
     """Produces numbered records to each partition in turn, some each second, until it is told to stop."""
 
-    def __init__(self, bootstrap, topic, partitions, each_second=400):
+    def __init__(self, bootstrap, topic, partitions, each_second=400, first=0, filler=b"", **config):
         super().__init__(daemon=True)
         self.topic, self.partitions, self.pause = topic, partitions, 10 / each_second
         self.told, self.sent, self.stopping = Acknowledged(), [], threading.Event()
-        self.producer = producer(bootstrap)
+        self.first, self.filler = first, filler
+        self.producer = producer(bootstrap, **config)
 
     def run(self):
         while not self.stopping.is_set():
             for _ in range(10):
                 number = len(self.sent)
-                value = b"%d %d" % (number, time.time_ns())
-                self.producer.produce(
-                    self.topic, value, partition=number % self.partitions, on_delivery=self.told
-                )
+                value = b"%d %d" % (self.first + number, time.time_ns()) + self.filler
+                try:
+                    self.producer.produce(
+                        self.topic, value, partition=number % self.partitions, on_delivery=self.told
+                    )
+                except BufferError:
+                    break
                 self.sent.append(value)
             self.producer.poll(0)
             time.sleep(self.pause)

@@ -8,7 +8,7 @@ use kafka_protocol::messages::ApiKey;
 use super::chance::Chance;
 use crate::format::Object;
 use crate::kafka;
-use crate::segment::{BatchBuilder, Codec};
+use crate::segment::{BatchBuilder, Codec, CompactedDirectory};
 use crate::types::{ProducerEpoch, ProducerId, Timestamp};
 
 pub(super) fn fixtures(folder: &str) -> PathBuf {
@@ -41,6 +41,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "commit" => sections("commit", |object| object.head),
         "snapshot" => sections("snapshot", |object| object.data),
         "segment_index" => sections("segment", |object| object.tail),
+        "compacted" => compacted(),
         "batch" => batches(),
         "records" => records(),
         "kafka_request" => frames(),
@@ -70,6 +71,19 @@ fn sections(kind: &str, section: fn(Object) -> Bytes) -> Vec<Vec<u8>> {
         .map(|object| section(object.unwrap()).to_vec())
         .filter(|section| !section.is_empty())
         .collect()
+}
+
+/// The directory of each compacted segment, and the indexes of its slices without their checksums.
+fn compacted() -> Vec<Vec<u8>> {
+    let mut corpus = sections("compacted", |object| object.tail);
+    for (name, whole) in objects("compacted") {
+        let (directory, _) = CompactedDirectory::decode(&name, &whole.clone().into()).unwrap();
+        for slice in directory.slices {
+            let index = slice.index.start as usize..slice.index.end as usize - 4;
+            corpus.push(whole[index].to_vec());
+        }
+    }
+    corpus
 }
 
 fn batch(codec: Codec, records: usize) -> Bytes {

@@ -331,9 +331,9 @@ async fn a_client_that_does_not_take_its_answers_is_closed() {
         rig.ended.await.unwrap(),
         Ended::Violation(Violation::SlowReader(_))
     ));
-    // 30 s, and 4 s for a mebibyte.
-    assert!(before.elapsed() >= Duration::from_secs(34));
-    assert!(before.elapsed() < Duration::from_secs(40));
+    // 30 s, and a little for what the pipe took; no more for all that it did not take.
+    assert!(before.elapsed() >= Duration::from_secs(30));
+    assert!(before.elapsed() < Duration::from_secs(31));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::{ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, ConfigType};
+use crate::broker::{
+    ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, ConfigType, TopicError,
+};
 
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
@@ -27,6 +29,12 @@ const BROKER: i8 = 4;
 fn invalid(what: impl Into<String>) -> Fault {
     Fault::new(ResponseError::InvalidRequest, what)
 }
+
+/// The most resources that one request describes.
+const MOST_DESCRIBED: usize = 10_000;
+
+/// About how many bytes the settings of one resource take while they are made into an answer.
+const DESCRIBED_SIZE: usize = 12 << 10;
 
 fn resource(kind: i8, name: &str) -> Result<ConfigResource, Fault> {
     match (kind, name) {
@@ -71,24 +79,44 @@ pub(super) async fn describe(
     context: &Context,
     request: DescribeConfigsRequest,
 ) -> Answer<DescribeConfigsResponse> {
-    let mut results = Vec::with_capacity(request.resources.len());
-    for asked in request.resources {
-        // Null or none at all stands for all.
-        let names: Option<Vec<String>> = asked
-            .configuration_keys
-            .filter(|keys| !keys.is_empty())
-            .map(|keys| keys.iter().map(StrBytes::to_string).collect());
-        let entries = match resource(asked.resource_type, &asked.resource_name) {
-            Ok(resource) => {
-                let session = &context.session;
-                let entries =
-                    context
-                        .broker()
-                        .describe_configs(session, &resource, names.as_deref());
-                entries.await.map_err(|error| errors::topic(&error))
-            }
-            Err(fault) => Err(fault),
+    let named = request.resources.iter();
+    let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
+    let mut wanted = Vec::new();
+    let mut refused = Vec::with_capacity(request.resources.len());
+    for asked in &request.resources {
+        let key = (asked.resource_type, asked.resource_name.clone());
+        let found = if doubled.contains(&key) {
+            Err(invalid("the resource occurs more than once in the request"))
+        } else if wanted.len() == MOST_DESCRIBED {
+            let what = format!("a request describes at most {MOST_DESCRIBED} resources");
+            Err(invalid(what))
+        } else {
+            resource(asked.resource_type, &asked.resource_name)
         };
+        refused.push(found.map(|resource| {
+            // Null or none at all stands for all.
+            let keys = asked.configuration_keys.iter();
+            let mut keys = keys.filter(|keys| !keys.is_empty());
+            let names = keys.next_back();
+            let names = names.map(|keys| keys.iter().map(StrBytes::to_string).collect());
+            wanted.push((resource, names));
+        }));
+    }
+    context.reserve(wanted.len() * DESCRIBED_SIZE).await;
+    let described = context
+        .broker()
+        .describe_all_configs(&context.session, &wanted)
+        .await;
+    let mut described = match described {
+        Ok(described) => described.into_iter(),
+        Err(why) => vec![Err(TopicError::Unavailable(why)); wanted.len()].into_iter(),
+    };
+    let mut results = Vec::with_capacity(refused.len());
+    for (asked, outcome) in request.resources.into_iter().zip(refused) {
+        let entries = outcome.and_then(|()| match described.next() {
+            Some(outcome) => outcome.map_err(|error| errors::topic(&error)),
+            None => Err(invalid("no outcome is known")),
+        });
         let result = DescribeConfigsResult::default()
             .with_error_message(None)
             .with_resource_type(asked.resource_type)

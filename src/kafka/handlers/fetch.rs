@@ -9,7 +9,8 @@
 //!
 //! A client asks for up to `max_bytes`, of which mostly little is there. What it asks for is reserved of
 //! the response budget right before the broker reads, and given back down to what was found, so that clients that
-//! wait hold next to nothing. What was found is held until it is sent.
+//! wait hold next to nothing. What was found is held until it is sent. When the budget is nearly used up, answers
+//! are smaller, so that a few who take theirs slowly do not keep all others waiting.
 
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ use encoding::{FetchAnswer, PartitionAnswer, TopicAnswer};
 /// The longest wait that is believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// Who asks for much gets less when little is free, but room for so much at least.
+const LEAST: usize = 512 << 10;
+
 /// A part of the response budget.
 struct Room<'a> {
     budget: &'a MemoryBudget,
@@ -42,10 +46,11 @@ struct Room<'a> {
 }
 
 impl ReadRoom for Room<'_> {
-    async fn reserve(&mut self, bytes: usize) {
+    async fn reserve(&mut self, bytes: usize) -> usize {
         // First what is held goes back: nobody waits for room while holding some.
         self.permit = BytePermit::none();
-        self.permit = self.budget.acquire(bytes).await;
+        self.permit = self.budget.acquire_some(bytes, LEAST).await;
+        self.permit.bytes()
     }
 
     fn keep(&mut self, bytes: usize) {

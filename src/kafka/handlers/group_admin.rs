@@ -14,7 +14,7 @@ use crate::broker::{GroupDescription, GroupOpError};
 use super::super::errors;
 use super::super::service::{Answer, Context};
 use super::groups::group_id;
-use super::{allowed, text};
+use super::{allowed, once, text};
 
 /// The type of every group here (KIP-848 has `consumer`).
 const TYPE: &str = "classic";
@@ -63,7 +63,7 @@ pub(super) async fn describe(
     request: DescribeGroupsRequest,
 ) -> Answer<DescribeGroupsResponse> {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for asked in request.groups {
+    for asked in once(request.groups, Clone::clone) {
         let outcome = match group_id(&asked, false) {
             Ok(group) => {
                 let broker = context.broker();

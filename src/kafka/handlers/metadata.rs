@@ -20,7 +20,7 @@ use crate::types::{PartitionIndex, TopicPartition};
 use super::super::connection::Violation;
 use super::super::errors;
 use super::super::service::{Answer, Context};
-use super::{allowed, text, topic_id};
+use super::{allowed, once, text, topic_id};
 
 /// The most partitions in one answer to DescribeTopicPartitions (Kafka's
 /// `max.request.partition.size.limit`).
@@ -37,6 +37,8 @@ pub(super) async fn metadata(
         Some(topics) if context.version >= 1 || !topics.is_empty() => Some(topics),
         _ => None,
     };
+    let wanted = wanted.map(|topics| once(topics, |topic| (topic.name.clone(), topic.topic_id)));
+    context.reserve(size(context, wanted.as_deref())).await;
     let topics = match wanted {
         None => {
             let all = context.broker().list_topics(&context.session).await;
@@ -68,6 +70,21 @@ pub(super) async fn metadata(
         .with_controller_id(BrokerId(controller(&cluster)))
         .with_topics(topics)
         .with_cluster_authorized_operations(operations))
+}
+
+/// About how many bytes the answer takes while it is made.
+fn size(context: &Context, wanted: Option<&[MetadataRequestTopic]>) -> usize {
+    const TOPIC: u64 = 256;
+    const PARTITION: u64 = 256;
+    let (topics, partitions) = match wanted {
+        None => context.broker().known_size(None),
+        Some(topics) => {
+            let topics: Vec<TopicRef> = topics.iter().map(reference).collect();
+            context.broker().known_size(Some(&topics))
+        }
+    };
+    let bytes = (topics * TOPIC).saturating_add(partitions * PARTITION);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// The cluster as Kafka clients see it.

@@ -90,6 +90,14 @@ fn topic_id(id: uuid::Uuid) -> Option<TopicId> {
     (!id.is_nil()).then_some(TopicId(id))
 }
 
+/// The items without those whose name came before: a request cannot make its answer large by asking again and
+/// again for the same.
+fn once<T, N: Ord>(mut items: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
+    let mut seen = std::collections::BTreeSet::new();
+    items.retain(|item| seen.insert(name(item)));
+    items
+}
+
 /// Those of `names` that occur more than once. Kafka refuses what a request names twice.
 fn repeated<T: Ord>(names: impl IntoIterator<Item = T>) -> std::collections::BTreeSet<T> {
     let mut seen = std::collections::BTreeSet::new();

@@ -29,7 +29,7 @@ use crate::types::{Generation, MemberId, Offset, PartitionIndex, TopicId, TopicP
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
 use super::groups::group_id;
-use super::text;
+use super::{once, text};
 
 /// Topics that a request names, as far as they exist.
 struct Topics {
@@ -171,7 +171,7 @@ pub(super) async fn fetch(
     let response = OffsetFetchResponse::default();
     if context.version >= 8 {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        for group in once(request.groups, |group| group.group_id.clone()) {
             let topics = group.topics.map(|topics| {
                 let topics = topics.into_iter();
                 topics

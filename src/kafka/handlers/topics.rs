@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::broker::{ConfigResource, MorePartitions, NewTopic, TopicRef, TopicView};
+use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
 
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
@@ -103,7 +103,7 @@ pub(super) async fn create(
             .with_name(name)
             .with_error_message(None);
         results.push(match outcome {
-            Ok(view) => described(context, result, &view, validate_only).await,
+            Ok(view) => described(context, result, &view, validate_only),
             Err(fault) => {
                 let (code, message) = context.fault(&fault);
                 result
@@ -153,7 +153,7 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
 }
 
 /// A topic that was created, with its settings (KIP-525). One that was only validated has none to read.
-async fn described(
+fn described(
     context: &Context,
     result: CreatableTopicResult,
     view: &TopicView,
@@ -161,11 +161,8 @@ async fn described(
 ) -> CreatableTopicResult {
     let mut configs = None;
     if context.version >= 5 && !validate_only {
-        let resource = ConfigResource::Topic(view.name.as_str().to_owned());
-        let entries = context
-            .broker()
-            .describe_configs(&context.session, &resource, None)
-            .await;
+        let broker = context.broker();
+        let entries = broker.known_configs(&context.session, &view.name);
         let shown = entries.ok().map(|entries| {
             let entries = entries.into_iter().map(|entry| {
                 CreatableTopicConfigs::default()

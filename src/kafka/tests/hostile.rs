@@ -1,5 +1,10 @@
 //! Requests that nobody would send, to a whole node: it answers or closes, and goes on.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a run says what it did, to those who ask with --nocapture"
+)]
+
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 

@@ -135,3 +135,77 @@ async fn the_listener_serves_and_stops() {
     assert_eq!(server.await.unwrap().dropped, 0);
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_named_again_and_again_is_answered_once() {
+    use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+    use kafka_protocol::messages::{
+        DescribeConfigsRequest, DescribeGroupsRequest, GroupId, OffsetFetchRequest,
+    };
+    let rig = Rig::new().await;
+    let mut client = rig.connect();
+    create(&mut client, "topic", 100).await;
+    let topic = MetadataRequestTopic::default().with_name(Some(name("topic")));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic; 1000]));
+    let answer = client.call(9, request).await;
+    assert_eq!(answer.topics.len(), 1);
+    assert_eq!(answer.topics[0].partitions.len(), 100);
+    let group = GroupId(words("group"));
+    let request = DescribeGroupsRequest::default().with_groups(vec![group.clone(); 1000]);
+    assert_eq!(client.call(4, request).await.groups.len(), 1);
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(group)
+        .with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![group; 1000]);
+    assert_eq!(client.call(8, request).await.groups.len(), 1);
+    // Settings come with what they mean, which is long.
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(words("topic"))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource.clone(); 1000]);
+    let answer = client.call(4, request).await;
+    assert!(answer.results.iter().all(|result| result.error_code == 42));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let answer = client.call(4, request).await;
+    assert!(answer.results[0].configs.len() > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_answers_are_not_made_before_there_is_room_for_them() {
+    let options = KafkaOptions {
+        response_memory: ByteCount::mib(1),
+        ..KafkaOptions::default()
+    };
+    let rig = Rig::with(options).await;
+    let mut client = rig.connect();
+    create(&mut client, "topic", 2000).await;
+    let held = rig.shared.responses.acquire(1 << 20).await;
+    client
+        .send(9, &MetadataRequest::default().with_topics(None))
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let api = r#"weir_kafka_requests_total{api="Metadata",error="none"}"#;
+    assert!(!rig.metrics().contains(api), "it is not even made");
+    drop(held);
+    let answer = client.receive::<MetadataRequest>(9).await;
+    assert_eq!(answer.topics[0].partitions.len(), 2000);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let responses = &rig.shared.responses;
+    assert_eq!(responses.available(), responses.capacity());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_connects_is_no_client() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.node.broker().clients(), 0);
+    client.call(0, ApiVersionsRequest::default()).await;
+    assert_eq!(rig.node.broker().clients(), 1);
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.node.broker().clients(), 0);
+}

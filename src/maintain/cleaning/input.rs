@@ -6,10 +6,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
+use super::super::deletion::path_of;
 use super::super::desk::Maintenance;
 use super::super::error::JobError;
-use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader};
-use crate::state::{ObjectRef, Slice};
+use crate::segment::{
+    BATCH_HEADER_LEN, BatchError, BatchHeader, Batches, ChunkIndex, SegmentError,
+};
+use crate::state::{Slice, SliceIndex};
 use crate::store::{ObjectPath, RequestKind, StoreError};
 use crate::types::{Offset, TopicPartition};
 
@@ -29,6 +32,7 @@ pub(super) struct Batch {
 
 /// Reads slices from the first to the last.
 pub(super) struct Input<'a> {
+    m: &'a Maintenance,
     partition: TopicPartition,
     slices: &'a [(Offset, Slice)],
     /// The bytes of all slices, in order; no piece is of two.
@@ -40,6 +44,9 @@ pub(super) struct Input<'a> {
     rest: BytesMut,
     /// The least offset of the next batch.
     next: Offset,
+    /// The index of the slice, if it is a compacted one and has begun, and the number of the next chunk. The checksum of
+    /// a chunk covers what that of a batch does not: where it stands.
+    index: Option<(ChunkIndex, usize)>,
 }
 
 impl<'a> Input<'a> {
@@ -55,32 +62,28 @@ impl<'a> Input<'a> {
                 .step_by(PIECE as usize)
                 .map(move |start| (slice.object, start..end.min(start + PIECE)))
         });
-        let load = move |(object, range): (ObjectRef, Range<u64>)| async move {
+        let pieces = stream::iter(ranges).map(move |(object, range)| async move {
             m.give_way().await;
             m.pace(range.end - range.start).await;
-            let path = match object {
-                ObjectRef::Commit(seq) => ObjectPath::commit(seq),
-                ObjectRef::Segment(id) => ObjectPath::segment(id),
-            };
-            let kind = RequestKind::CompactedGet;
-            let read = m.inner.store.get_range(&path, range, kind).await;
-            read.map(|(bytes, _)| bytes)
-        };
+            load(m, &path_of(object), range).await
+        });
         Input {
+            m,
             partition,
             slices,
-            pieces: stream::iter(ranges).map(load).buffered(AT_ONCE).boxed(),
+            pieces: pieces.buffered(AT_ONCE).boxed(),
             slice: 0,
             loaded: 0,
             rest: BytesMut::new(),
             next: slices.first().map_or(Offset::ZERO, |(base, _)| *base),
+            index: None,
         }
     }
 
     /// The next batches of the slice that is being read: as many as a request or two bring. `None` at its end; after
     /// that comes the next slice.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Batch>>, JobError> {
-        let Some((_, slice)) = self.slices.get(self.slice) else {
+        let Some((base, slice)) = self.slices.get(self.slice) else {
             return Ok(None);
         };
         let mut batches = Vec::new();
@@ -91,15 +94,21 @@ impl<'a> Input<'a> {
                 }
                 self.slice += 1;
                 self.loaded = 0;
+                self.index = None;
                 self.next = slice.end;
                 return Ok(None);
             }
+            if let (Some(place), None) = (slice.index, &self.index) {
+                let read = load_index(self.m, self.partition, *base, slice, place).await;
+                let index = read.map_err(|error| match error {
+                    IndexError::Store(error) => self.failed(error),
+                    IndexError::Damaged(error) => self.unreadable(error.to_string()),
+                })?;
+                self.index = Some((index, 0));
+            }
             let piece = match self.pieces.next().await {
                 Some(Ok(piece)) => piece,
-                Some(Err(error)) if error.is_not_found() => {
-                    return Err(self.unreadable("it is missing".to_owned()));
-                }
-                Some(Err(error)) => return Err(error.into()),
+                Some(Err(error)) => return Err(self.failed(error)),
                 None => return Err(self.truncated()),
             };
             if piece.len() as u64 != PIECE.min(slice.len - self.loaded) {
@@ -107,14 +116,48 @@ impl<'a> Input<'a> {
             }
             self.loaded += piece.len() as u64;
             self.rest.extend_from_slice(&piece);
-            while let Some(batch) = self.take(slice)? {
-                batches.push(batch);
+            match slice.index {
+                Some(_) => self.take_chunks(slice, &mut batches)?,
+                None => {
+                    while let Some(batch) = self.take(slice)? {
+                        batches.push(batch);
+                    }
+                }
             }
         }
         Ok(Some(batches))
     }
 
-    /// The next batch, if it is there as a whole.
+    /// The batches of the chunks of a compacted slice that are there as a whole.
+    fn take_chunks(&mut self, slice: &Slice, batches: &mut Vec<Batch>) -> Result<(), JobError> {
+        let object = path_of(slice.object).to_string();
+        while let Some((index, number)) = &mut self.index {
+            let range = index.range_of(*number);
+            let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            if len == 0 || self.rest.len() < len {
+                break;
+            }
+            let chunk = self.rest.split_to(len).freeze();
+            let checked = index.check_chunk(&object, *number, &chunk);
+            *number += 1;
+            checked.map_err(|error| self.unreadable(error.to_string()))?;
+            for batch in Batches::new(&chunk) {
+                let batch = batch.map_err(|error| self.corrupt(error))?;
+                let base = batch.header.base_offset;
+                let allowed = self.next..slice.end;
+                batch
+                    .header
+                    .check_offsets(&allowed)
+                    .map_err(|error| self.corrupt(error))?;
+                self.next = batch.header.next_offset();
+                let bytes = batch.slice(&chunk);
+                batches.push(Batch { base, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// The next batch of a slice as it was appended, if it is there as a whole.
     fn take(&mut self, slice: &Slice) -> Result<Option<Batch>, JobError> {
         if self.rest.len() < BATCH_HEADER_LEN {
             return Ok(None);
@@ -129,27 +172,25 @@ impl<'a> Input<'a> {
             };
         }
         header.check_crc(&self.rest).map_err(|e| self.corrupt(e))?;
-        // A compacted slice has gaps, and its batches say where they are; any other has none.
-        let base = match slice.index {
-            Some(_) => header.base_offset,
-            None => self.next,
-        };
+        // The batches of a slice as it was appended follow one another.
+        let base = self.next;
         let placed = BatchHeader {
             base_offset: base,
             ..header
         };
-        if base < self.next || placed.next_offset() > slice.end {
-            let (end, most) = (placed.next_offset(), slice.end);
-            return Err(self.corrupt(BatchError::Misplaced {
-                found: base,
-                end,
-                least: self.next,
-                most,
-            }));
-        }
+        placed
+            .check_offsets(&(base..slice.end))
+            .map_err(|error| self.corrupt(error))?;
         self.next = placed.next_offset();
         let bytes = self.rest.split_to(header.size).freeze();
         Ok(Some(Batch { base, bytes }))
+    }
+
+    fn failed(&self, error: StoreError) -> JobError {
+        if error.is_not_found() {
+            return self.unreadable("it is not in the store".to_owned());
+        }
+        error.into()
     }
 
     fn truncated(&self) -> JobError {
@@ -168,6 +209,39 @@ impl<'a> Input<'a> {
     fn unreadable(&self, reason: String) -> JobError {
         unreadable(self.partition, self.slices, self.next, reason)
     }
+}
+
+/// Why the index of a slice cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum IndexError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Damaged(#[from] SegmentError),
+}
+
+/// The index of the compacted slice that begins at `base`.
+async fn load_index(
+    m: &Maintenance,
+    partition: TopicPartition,
+    base: Offset,
+    slice: &Slice,
+    place: SliceIndex,
+) -> Result<ChunkIndex, IndexError> {
+    let path = path_of(slice.object);
+    let range = place.start..place.start + u64::from(place.len);
+    let bytes = load(m, &path, range).await?;
+    let object = path.to_string();
+    let index = ChunkIndex::decode(&object, &bytes)?;
+    let range = slice.start..slice.start + slice.len;
+    index.expect(&object, partition, &(base..slice.end), &range)?;
+    Ok(index)
+}
+
+async fn load(m: &Maintenance, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StoreError> {
+    let kind = RequestKind::CompactedGet;
+    let read = m.inner.store.get_range(path, range, kind).await;
+    read.map(|(bytes, _)| bytes)
 }
 
 /// What is wrong with the batch at `offset` of a partition with these slices.

@@ -1,6 +1,7 @@
 //! The job: two passes over a partition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -195,7 +196,7 @@ impl<'a> Plan<'a> {
         let rules = Arc::new(rules);
         let last = self.slices.partition_point(|(base, _)| *base < to);
         let slices = self.slices.get(..last).unwrap_or_default();
-        let target = self.options.target.min(self.settings.segment_bytes).0;
+        let bounds = Bounds::new(self.options.target, &self.settings);
         let mut input = Input::new(self.m, self.partition, slices);
         let mut done = Cleaning {
             to,
@@ -204,7 +205,7 @@ impl<'a> Plan<'a> {
         };
         let mut output: Option<Output> = None;
         for (base, slice) in slices {
-            if let Some(full) = output.take_if(|output| output.bytes + slice.len > target) {
+            if let Some(full) = output.take_if(|output| !bounds.admit(output, slice)) {
                 self.commit(full, self.cleaned_to, &mut done).await?;
             }
             let output = match &mut output {
@@ -220,7 +221,7 @@ impl<'a> Plan<'a> {
                 let cleaned = self.blocking(move || clean_all(&rules, batches));
                 output.push(cleaned.await?).await?;
             }
-            output.end = slice.end;
+            output.cover(slice);
             done.bytes_in += slice.len;
             self.m.inner.metrics.moved(Task::Cleaning, slice.len, 0);
         }
@@ -273,6 +274,35 @@ impl<'a> Plan<'a> {
         done.map_err(|(offset, error)| {
             unreadable(self.partition, &self.slices, offset, error.to_string())
         })
+    }
+}
+
+/// How long a segment becomes, and how much time it covers.
+struct Bounds {
+    len: u64,
+    /// For topics whose records expire, too: a slice goes when its newest record has expired.
+    time: Option<Duration>,
+}
+
+/// The part of a topic's retention that one segment may cover, in time and in size.
+const RETENTION_PARTS: u32 = 16;
+
+impl Bounds {
+    fn new(target: ByteCount, settings: &TopicSettings) -> Bounds {
+        let mut len = target.min(settings.segment_bytes).0;
+        let mut time = None;
+        if settings.cleanup.delete {
+            let size = settings.retention_bytes;
+            len = size.map_or(len, |size| len.min(size.0 / u64::from(RETENTION_PARTS)));
+            time = settings.retention.map(|keep| keep / RETENTION_PARTS);
+        }
+        Bounds { len, time }
+    }
+
+    /// Whether the slice may be cleaned into this segment, too.
+    fn admit(&self, output: &Output, slice: &Slice) -> bool {
+        let covered = output.time_covered_with(slice);
+        output.bytes + slice.len <= self.len && self.time.is_none_or(|most| covered <= most)
     }
 }
 

@@ -1,12 +1,16 @@
 //! A compacted segment of one partition, written as a stream.
 
+use std::time::Duration;
+
 use super::super::error::JobError;
+use super::super::retention::time_of;
 use super::input::Batch;
 use crate::segment::CompactedBuilder;
-use crate::state::SliceIndex;
+
 use crate::state::op::CompactedSlice;
+use crate::state::{Slice, SliceIndex};
 use crate::store::{ObjectPath, PART_LEN, RequestKind, Store, Upload};
-use crate::types::{Offset, SegmentId, TopicPartition};
+use crate::types::{Offset, SegmentId, Timestamp, TopicPartition};
 
 /// How many parts are sent at once.
 const AT_ONCE: usize = 2;
@@ -19,6 +23,8 @@ pub(super) struct Output {
     pub(super) base: Offset,
     /// The offset after the last that it stands for, so far.
     pub(super) end: Offset,
+    /// The ages of the first and the last slice that were cleaned into it, if there are any.
+    times: Option<(Timestamp, Timestamp)>,
     /// The bytes of batches in it.
     pub(super) bytes: u64,
 }
@@ -42,6 +48,7 @@ impl Output {
             upload,
             base,
             end: base,
+            times: None,
             bytes: 0,
         })
     }
@@ -56,6 +63,24 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    /// Notes that all that is left of a slice was appended.
+    pub(super) fn cover(&mut self, slice: &Slice) {
+        self.end = slice.end;
+        self.times = Some(self.times_with(slice));
+    }
+
+    /// How much time lies between the records, also when those of a slice are added, as far as slices tell.
+    pub(super) fn time_covered_with(&self, slice: &Slice) -> Duration {
+        let (earliest, latest) = self.times_with(slice);
+        latest.since(earliest)
+    }
+
+    fn times_with(&self, slice: &Slice) -> (Timestamp, Timestamp) {
+        let time = time_of(slice);
+        let (earliest, latest) = self.times.unwrap_or((time, time));
+        (earliest.min(time), latest.max(time))
     }
 
     /// Stores the segment; returns its slice.

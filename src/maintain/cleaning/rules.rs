@@ -82,7 +82,8 @@ impl Rules {
                 return false;
             };
             let superseded = self.map.last(key).is_some_and(|last| last > offset);
-            !superseded && !(record.is_tombstone && passed)
+            let over = record.is_tombstone && passed;
+            !superseded && !over
         })
     }
 }

@@ -24,6 +24,7 @@
 //! A store that cannot be reached ends the walk with an error; a walk that is dropped leaves nothing behind.
 
 mod commit;
+mod compacted;
 mod finding;
 mod inventory;
 mod judge;

@@ -7,13 +7,16 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::commit::{self, wrong_length};
+use super::compacted::ChunkSums;
 use super::finding::{About, Candidate};
 use super::log::{check_data, of_commit};
 use super::read::{Looked, kind_of_format, kind_of_segment, look};
 use super::{Checked, Finding, Fold, Inventory, Kind, Walk};
 use crate::format::{FormatError, HEADER_LEN, Object, ObjectHeader, ObjectKind, Section};
-use crate::invariants::at_rest::{Reference, SliceCheck, name_of, references, slice_lies_within};
-use crate::segment::{SegmentError, SegmentIndex};
+use crate::invariants::at_rest::{
+    Reference, SliceCheck, name_of, references, slice_lies_within, unresolved,
+};
+use crate::segment::{ChunkIndex, SegmentError, SegmentIndex};
 use crate::state::{ObjectRef, State};
 use crate::store::{ObjectPath, RequestKind, StoreError};
 use crate::types::{SegmentId, Seq};
@@ -165,12 +168,14 @@ async fn boundary(walk: &Walk<'_>, seq: Seq) -> Result<Seen, StoreError> {
 }
 
 /// A segment under examination.
-struct Examined<'a> {
+pub(super) struct Examined<'a> {
     walk: &'a Walk<'a>,
-    state: &'a State,
-    id: SegmentId,
-    path: ObjectPath,
-    slices: &'a [Reference],
+    pub(super) state: &'a State,
+    pub(super) id: SegmentId,
+    pub(super) path: ObjectPath,
+    pub(super) slices: &'a [Reference],
+    /// Of a compacted segment, the indexes of its slices.
+    pub(super) indexes: Vec<(Reference, ChunkIndex)>,
     found: Vec<Candidate>,
     bytes: u64,
 }
@@ -187,6 +192,7 @@ async fn segment(
         id,
         path: ObjectPath::segment(id),
         slices,
+        indexes: Vec::new(),
         found: Vec::new(),
         bytes: 0,
     };
@@ -219,7 +225,7 @@ async fn segment(
 }
 
 impl Examined<'_> {
-    fn note(&mut self, kind: Kind, detail: String) {
+    pub(super) fn note(&mut self, kind: Kind, detail: String) {
         let finding = Finding::new(kind, self.path.as_str(), detail);
         self.found.push(Candidate {
             about: About::Segment(self.id),
@@ -227,7 +233,7 @@ impl Examined<'_> {
         });
     }
 
-    async fn read(
+    pub(super) async fn read(
         &mut self,
         range: std::ops::Range<u64>,
     ) -> Result<Looked<(Bytes, u64)>, StoreError> {
@@ -243,7 +249,8 @@ impl Examined<'_> {
     /// the segment is gone.
     async fn check_frame(&mut self, header: &ObjectHeader, len: u64) -> Result<bool, StoreError> {
         let name = self.path.as_str().to_owned();
-        if let Err(error) = header.expect_kind(&name, ObjectKind::Segment) {
+        let is_compacted = header.kind() == ObjectKind::Compacted;
+        if !is_compacted && let Err(error) = header.expect_kind(&name, ObjectKind::Segment) {
             self.note(kind_of_format(&error), error.to_string());
             return Ok(true);
         }
@@ -259,6 +266,9 @@ impl Examined<'_> {
                 return Ok(true);
             }
         };
+        if is_compacted {
+            return self.check_directory(header, &tail).await;
+        }
         match SegmentIndex::decode_tail(&name, header, &tail) {
             Err(error) => self.note(kind_of_segment(&error), error.to_string()),
             Ok(index) => self.check_index(&index),
@@ -268,9 +278,7 @@ impl Examined<'_> {
 
     fn check_index(&mut self, index: &SegmentIndex) {
         if index.id != self.id {
-            let detail = format!("it is segment {} under the name of another", index.id);
-            self.note(Kind::Corrupt, detail);
-            return;
+            return self.note_other_id(index.id);
         }
         let wrong = self.slices.iter().find(|reference| {
             let range = reference.range();
@@ -292,6 +300,11 @@ impl Examined<'_> {
         }
     }
 
+    pub(super) fn note_other_id(&mut self, id: SegmentId) {
+        let detail = format!("it is segment {id} under the name of another");
+        self.note(Kind::Corrupt, detail);
+    }
+
     fn check_ranges(&mut self, data: &std::ops::Range<u64>) {
         for reference in self.slices {
             if let Some(violation) = slice_lies_within(self.state, reference, data) {
@@ -300,7 +313,11 @@ impl Examined<'_> {
         }
     }
 
-    fn bad_slice(&mut self, reference: Reference, violation: crate::invariants::Violation) {
+    pub(super) fn bad_slice(
+        &mut self,
+        reference: Reference,
+        violation: crate::invariants::Violation,
+    ) {
         let finding = Finding::of(Kind::BadSlice, self.path.as_str(), violation);
         self.found.push(Candidate {
             about: About::Slice(reference),
@@ -327,6 +344,10 @@ impl Examined<'_> {
         let mut checks: Vec<(Reference, SliceCheck)> = sound
             .map(|slice| (*slice, SliceCheck::new(*slice)))
             .collect();
+        let indexes = std::mem::take(&mut self.indexes).into_iter();
+        let mut sums: Vec<(Reference, ChunkSums)> = indexes
+            .map(|(reference, index)| (reference, ChunkSums::new(index)))
+            .collect();
         let data = header.map_or(0..len, ObjectHeader::data_range);
         let mut crc = 0;
         let mut at = 0;
@@ -347,12 +368,24 @@ impl Examined<'_> {
                     check.feed(part(&piece, at, &range));
                 }
             }
+            for (reference, sums) in &mut sums {
+                let range = reference.range();
+                if range.start < end && at < range.end {
+                    sums.feed(part(&piece, at, &range));
+                }
+            }
             at = end;
         }
         let before = self.found.len();
         for (reference, check) in checks {
             if let Some(violation) = check.finish(self.state) {
                 self.bad_slice(reference, violation);
+                sums.retain(|(other, _)| *other != reference);
+            }
+        }
+        for (reference, sums) in sums {
+            if let Some(what) = sums.finish() {
+                self.bad_slice(reference, unresolved(self.state, &reference, &what));
             }
         }
         if let Some(header) = header

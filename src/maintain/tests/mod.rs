@@ -1,5 +1,6 @@
 //! Jobs on a store in memory, on simulated time.
 
+mod compacting;
 mod crashes;
 mod deleting;
 mod expiring;
@@ -22,7 +23,9 @@ use crate::settings::ConfigEdit;
 use crate::state::op::{Op, Outcome};
 use crate::state::{ObjectRef, State};
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, Store, StoreUrl};
-use crate::types::{Incarnation, Offset, PartitionIndex, Timestamp, TopicPartition};
+use crate::types::{
+    ByteCount, Incarnation, Offset, PartitionIndex, Seq, Timestamp, TopicPartition,
+};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -51,6 +54,7 @@ async fn worker_with(
 async fn worker_in(store: &Store, env: Env, adapt: impl FnOnce(&mut MaintenanceOptions)) -> Worker {
     let mut options = NodeOptions::new(StoreUrl::memory(), env.clone());
     options.manifest.snapshot_every = 8;
+    options.ingest.inline_limit = ByteCount::kib(16);
     let node = Node::start(store.clone(), options, &NodeMetrics::default())
         .await
         .unwrap();
@@ -118,7 +122,7 @@ impl Worker {
 
     /// Appends enough at once for a segment of its own. Returns it.
     async fn produce_segment(&self, topic: &str, partition: i32) -> ObjectRef {
-        self.produce(topic, partition, 900_000).await;
+        self.produce(topic, partition, 40_000).await;
         let state = self.node.manifest().state();
         let id = self.partition(topic, partition);
         let last = state.partition(id).unwrap().slices_from(Offset(0)).last();
@@ -208,26 +212,38 @@ async fn names(store: &Store, prefix: ObjectPrefix) -> BTreeSet<ObjectPath> {
     listed.into_iter().map(|meta| meta.path).collect()
 }
 
-/// Every object that the state needs is in the bucket (I10).
+/// Every object that the state needs is in the bucket (I10), and no commit is gone without a boundary that says so.
 async fn assert_nothing_is_missing(store: &Store, state: &State) {
     let all = names(store, ObjectPrefix::All).await;
     for (object, _) in state.live_objects() {
         assert!(all.contains(&deletion::path_of(object)), "{object:?}");
     }
-    for seq in state.log_boundary().0 + 1..=state.seq().0 {
-        let path = ObjectPath::commit(crate::types::Seq(seq));
-        assert!(all.contains(&path), "{path}");
+    let boundary = all.iter().filter_map(|path| match path.kind() {
+        ObjectKind::Boundary(seq) => Some(seq),
+        _ => None,
+    });
+    let boundary = boundary.max().unwrap_or_default();
+    assert!(boundary <= state.log_boundary());
+    for seq in boundary.0 + 1..=state.seq().0 {
+        let path = ObjectPath::commit(Seq(seq));
+        assert!(
+            all.contains(&path),
+            "{path} is gone, and the boundary is {boundary}"
+        );
     }
 }
 
-/// Whether the bucket holds nothing but what the state knows and needs.
-async fn leftovers(store: &Store, state: &State) -> Vec<ObjectPath> {
+/// What the bucket holds that nobody needs: neither the state nor a reader of what died lately.
+async fn leftovers(w: &Worker, store: &Store) -> Vec<ObjectPath> {
     let all = names(store, ObjectPrefix::All).await;
+    let (state, grace) = (w.state(), w.jobs.options().deletion_grace);
+    let needed = |object| {
+        let readable = |death: crate::state::Dead| w.env.now() < death.since.after(grace);
+        state.is_live(object) || state.death_of(object).is_some_and(readable)
+    };
     let is_left = |path: &ObjectPath| match path.kind() {
-        ObjectKind::Segment(id) => !state.is_live(ObjectRef::Segment(id)),
-        ObjectKind::Commit(seq) => {
-            seq <= state.log_truncated() && !state.is_live(ObjectRef::Commit(seq))
-        }
+        ObjectKind::Segment(id) => !needed(ObjectRef::Segment(id)),
+        ObjectKind::Commit(seq) => seq <= state.log_truncated() && !needed(ObjectRef::Commit(seq)),
         _ => false,
     };
     all.into_iter().filter(is_left).collect()

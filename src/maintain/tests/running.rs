@@ -2,7 +2,11 @@ use super::*;
 use crate::node::NodeMetrics;
 
 /// A node that does background work by itself.
-async fn node(store: &Store, seed: u64, options: MaintenanceOptions) -> (Node, NodeMetrics) {
+pub(super) async fn node(
+    store: &Store,
+    seed: u64,
+    options: MaintenanceOptions,
+) -> (Node, NodeMetrics) {
     let env = Env::simulated(seed, START);
     let metrics = NodeMetrics::default();
     let mut node_options = NodeOptions::new(StoreUrl::memory(), env);

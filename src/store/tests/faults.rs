@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -168,7 +168,15 @@ impl ObjectStore for Faulty {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst)) {
+            Fault::None => self.inner.delete_stream(locations),
+            Fault::Hangs => futures::stream::pending().boxed(),
+            Fault::AnswerLost => {
+                let deleted = self.inner.delete_stream(locations);
+                deleted.map(|_| Err(slow_down())).boxed()
+            }
+            _ => locations.map(|_| Err(slow_down())).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -288,6 +296,23 @@ async fn a_create_that_fails_or_hangs_is_unknown_and_was_tried_once() {
             .unwrap();
         assert!(matches!(created, Created::Unknown(_)), "{created:?}");
         assert_eq!(faulty.requests(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_about_the_log_that_got_lost_is_given_up_soon_and_an_upload_is_not() {
+    let (store, _) = Faulty::store(|n| if n < 3 { Fault::Hangs } else { Fault::None });
+    let path = commit();
+    // A store that is slow, and not just silent, gets twice the time at the second attempt.
+    for (kind, body, seconds) in [
+        (PUT, 10, 5),
+        (PUT, 3 << 20, 10 + 6),
+        (RequestKind::SegmentPut, 10, 30),
+    ] {
+        let began = Instant::now();
+        let created = store.create(&path, vec![0; body], kind).await.unwrap();
+        assert!(matches!(created, Created::Unknown(_)), "{created:?}");
+        assert_eq!(began.elapsed().as_secs(), seconds);
     }
 }
 

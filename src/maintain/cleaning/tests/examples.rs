@@ -4,6 +4,7 @@ use super::*;
 use crate::segment::Attributes;
 use crate::state::ObjectRef;
 use crate::state::op::{Op, Rejected};
+use crate::store::{ObjectPath, RequestKind};
 
 #[tokio::test(start_paused = true)]
 async fn the_last_value_of_each_key_stays_where_it_was() {
@@ -123,6 +124,28 @@ async fn output_is_cut_at_the_target_and_each_segment_replaces_its_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_records_expire_too_a_segment_covers_a_part_of_the_retention() {
+    let world = World::new(&[
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "3200000"),
+    ])
+    .await;
+    for (key, value) in [("a", "1"), ("a", "2"), ("b", "1")] {
+        world.put(&[(key, Some(value))]).await;
+    }
+    wait(5 * MINUTE).await;
+    world.put(&[("c", Some("1"))]).await;
+    wait(11 * MINUTE).await;
+    assert_eq!(world.clean().await.unwrap().unwrap().segments, 2);
+    assert_eq!(world.read().await.len(), 3);
+    // The first segment's newest record is older than the retention, and the second's is not.
+    wait(42 * MINUTE).await;
+    assert!(crate::maintain::retention::run(&world.jobs).await.unwrap());
+    assert_eq!(world.texts().await, texts(&[(3, "c", Some("1"))]));
+    assert_eq!(world.partition().log_start(), Offset(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_without_a_key_from_before_the_topic_was_compacted_go() {
     let world = World::new(&[("segment.ms", "1000"), ("min.cleanable.dirty.ratio", "0")]).await;
     let mut batch = BatchBuilder::new(Codec::Lz4);
@@ -225,6 +248,39 @@ async fn damaged_records_stop_it_and_nothing_is_replaced() {
     let read = input.next().await;
     assert!(matches!(read, Err(JobError::Unreadable { .. })));
     assert_eq!(world.partition().layout(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_that_was_damaged_in_a_compacted_slice_is_not_written_again() {
+    let store = Store::memory();
+    let world = World::with(EAGER, &store, DEFAULTS).await;
+    for key in ["a", "x", "x", "b"] {
+        world.put(&[(key, Some("1"))]).await;
+    }
+    wait(2 * SECOND).await;
+    world.clean().await.unwrap().unwrap();
+    let offsets: Vec<i64> = world.read().await.iter().map(|r| r.offset).collect();
+    assert_eq!(offsets, [0, 2, 3]);
+    let slice = *world.partition().slices_from(Offset(0)).next().unwrap().1;
+    let ObjectRef::Segment(id) = slice.object else {
+        panic!("{slice:?}");
+    };
+    let path = ObjectPath::segment(id);
+    let whole = store.get(&path, RequestKind::SegmentGet).await.unwrap();
+    let mut damaged = whole.to_vec();
+    // The first batch's base offset becomes 1, which would fit. Its own checksum does not cover that.
+    damaged[slice.start as usize + 7] ^= 1;
+    let put = store.put_unique(&path, damaged, RequestKind::SegmentPut);
+    put.await.unwrap();
+    world.put(&[("a", Some("2"))]).await;
+    wait(2 * SECOND).await;
+    let before = world.partition();
+    let refused = world.clean().await;
+    assert!(
+        matches!(refused, Err(JobError::Unreadable { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(world.partition(), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use std::sync::Arc;
 
-use super::scene::{Bucket, Writer, kinds, number, partition};
+use super::scene::{Bucket, Writer, kinds, number};
 use crate::format::{ObjectBuilder, ObjectHeader, ObjectKind};
 use crate::invariants::Invariant;
 use crate::maintain::fsck::{Report, Severity};
