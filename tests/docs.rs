@@ -146,7 +146,12 @@ fn every_metric_that_operations_names_exists() {
 }
 
 /// Flags of single commands, which are no settings.
-const OF_COMMANDS: &[&str] = &["--deep", "--output"];
+const OF_COMMANDS: &[&str] = &[
+    "--deep",
+    "--output",
+    "--bucket",
+    "--lifecycle-configuration",
+];
 
 #[test]
 fn every_finding_of_fsck_is_in_the_table_with_its_severity_and_no_other() {

@@ -1,5 +1,5 @@
 //! The settings of topics, of the cluster and of nodes, described and changed. What they are is in
-//! [`settings`](crate::settings).
+//! [`crate::settings`].
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
 //! unseen. Two clients that append to the same list at the same moment may overwrite each other, as

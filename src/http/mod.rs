@@ -8,7 +8,7 @@
 //! It changes nothing and holds nothing. A request that is dropped leaves nothing behind.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within [`HEAD_WITHIN`], and no connection lives longer than [`LONGEST`].
+//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`.
 
 mod groups;
 

@@ -55,8 +55,6 @@ mod truncated;
 mod fixtures;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod truncation_tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
 pub use known::Known;

@@ -1,3 +1,5 @@
+mod truncation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
