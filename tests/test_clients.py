@@ -80,9 +80,10 @@ def expect_error(code, name, work):
 
 
 def test_what_is_produced_is_consumed_with_everything_it_carries(client, topic, names):
-    sent = records(40, 4, timestamp=1_700_000_000_123, headers=[["trace", "abc"], ["empty", ""]])
-    sent.append({"key": "deleted", "value": None, "partition": 0, "timestamp": 1_700_000_000_123})
-    sent.append({"key": None, "value": "no key, ünïcödé", "partition": 1, "timestamp": 1_700_000_000_123})
+    at = int(time.time() * 1000) - 123_456  # younger than retention.ms
+    sent = records(40, 4, timestamp=at, headers=[["trace", "abc"], ["empty", ""]])
+    sent.append({"key": "deleted", "value": None, "partition": 0, "timestamp": at})
+    sent.append({"key": None, "value": "no key, ünïcödé", "partition": 1, "timestamp": at})
     placed = client.produce(topic=topic, records=sent)
     found = read(client, topic, len(sent), names("group"))
     by_place = {(item["partition"], item["offset"]): item for item in found}
@@ -200,7 +201,7 @@ def test_a_cooperative_group_keeps_what_it_does_not_give_away(client, topic, nam
 
 
 def test_offsets_are_found_by_time(client, topic):
-    start = 1_700_000_000_000
+    start = int(time.time() * 1000) - 3_600_000  # younger than retention.ms
     client.produce(topic=topic, records=[
         {"value": str(number), "partition": 1, "timestamp": start + number * 1000} for number in range(100)
     ])

@@ -25,7 +25,7 @@ PARTITIONS = 6
 MEMORY = 512  # MiB
 # Seconds after the end of faults, at most, until every partition is written and read again. A member of a group
 # that was cut off may have to be expired first, and the machine may be busy.
-WRITES_BACK = 15
+WRITES_BACK = 30
 READS_BACK = GROUP_SESSION + 20
 
 

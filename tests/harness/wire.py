@@ -4,6 +4,7 @@ Each request gives the error code of the thing it asks about; `answer` gives the
 """
 import socket
 import struct
+import time
 
 import crc32c
 
@@ -58,8 +59,12 @@ def varint(value):
     return out + bytes([value])
 
 
+# Younger than any retention, and the same for all of a run.
+AT = int(time.time() * 1000) - 60_000
+
+
 def batch(values, producer=-1, epoch=-1, sequence=-1, magic=2, attributes=0, crc=None, count=None,
-          length=None, timestamp=1_700_000_000_000):
+          length=None, timestamp=AT):
     """A record batch; what is given instead of left out need not be true."""
     records = b""
     for number, value in enumerate(values):
