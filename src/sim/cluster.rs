@@ -15,7 +15,7 @@ use super::world::{Finding, World, digest};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
 use crate::invariants::history::StateSeen;
-use crate::maintain::MaintenanceOptions;
+use crate::maintain::{MaintenanceOptions, Task};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
@@ -38,6 +38,10 @@ pub(super) struct Settings {
     /// How much slower clients are than at their fastest.
     pub(super) pace: u64,
     pub(super) maintenance: Option<MaintenanceOptions>,
+    /// How long the records of a topic stay.
+    pub(super) retention: Duration,
+    /// How long the parts of uploads are.
+    pub(super) part_len: usize,
 }
 
 /// Background work that finds something to do within minutes.
@@ -52,6 +56,8 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
         sweep_age: seconds(30),
         truncate_commits: dice.number(5, 50),
         truncate_wait: seconds(60),
+        // Longer than anybody is away who may still hold a batch of a producer.
+        producer_expiration: seconds(1_500),
         ..MaintenanceOptions::default()
     };
     let compaction = &mut options.compaction;
@@ -82,6 +88,8 @@ impl Settings {
             long,
             pace: if long { 15 } else { 1 },
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
+            retention: Duration::from_secs(if long { 300 } else { 20 }),
+            part_len: dice.one_of(&[2_000, 8_000, 8 << 20]),
         }
     }
 }
@@ -93,6 +101,8 @@ pub(super) struct Cluster {
     pub(super) sky: Sky,
     pub(super) settings: Arc<Settings>,
     bucket: Bucket,
+    /// Of all nodes together.
+    metrics: Arc<NodeMetrics>,
     slots: Arc<Mutex<BTreeMap<usize, Slot>>>,
 }
 
@@ -123,6 +133,7 @@ impl Cluster {
             sky: Sky::default(),
             settings: Arc::new(settings),
             bucket: Bucket::default(),
+            metrics: Arc::default(),
             slots: Arc::default(),
         }
     }
@@ -157,10 +168,11 @@ impl Cluster {
         slot.env = Some(env.clone());
         slot.broker = None;
         let (this, started) = (self.clone(), process.clone());
+        let metrics = self.metrics.clone();
         slot.keeper = Some(tokio::spawn(async move {
             let (reply, node_started) = oneshot::channel();
             env.spawn(async move {
-                let node = Node::start(store, options, &NodeMetrics::default()).await;
+                let node = Node::start(store, options, &metrics).await;
                 if let Ok(node) = &node {
                     register(node.broker()).await;
                 }
@@ -197,6 +209,7 @@ impl Cluster {
         let mut options = NodeOptions::new(url, env.clone());
         options.store.request_timeout = settings.request_timeout;
         options.store.retry.deadline = settings.retry_deadline;
+        options.store.part_len = settings.part_len;
         options.manifest.commit_interval = settings.commit_interval;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;
@@ -235,6 +248,17 @@ impl Cluster {
         if let Some(slot) = self.slots().get_mut(&node) {
             slot.broker = None;
         }
+    }
+
+    /// Counts what the nodes did beside the traffic.
+    pub(super) fn tally(&self) {
+        for task in Task::ALL {
+            let runs = self.metrics.maintenance().runs(task);
+            self.world.count(task.label(), runs);
+        }
+        let left = self.bucket.unfinished_uploads();
+        self.world
+            .note(format_args!("{left} uploads were never ended"));
     }
 
     /// The store as somebody sees it who is no node.

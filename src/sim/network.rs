@@ -184,6 +184,12 @@ impl Wire {
 impl Network for Wire {
     fn send(&self, number: u64, verb: Verb, name: &str, len: usize) -> Fate {
         let fate = self.fate(&mut self.inner().0);
+        match verb {
+            Verb::Part => self.world.count("parts of uploads", 1),
+            Verb::Complete => self.world.count("uploads completed", 1),
+            Verb::Abort => self.world.count("uploads aborted", 1),
+            _ => {}
+        }
         let Fate {
             arrives, returns, ..
         } = fate;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
 use crate::invariants::history::{
-    GroupHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
+    GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
@@ -51,11 +51,17 @@ impl fmt::Display for Finding {
 #[derive(Default)]
 pub(super) struct History {
     pub(super) partitions: BTreeMap<i32, PartitionHistory>,
+    /// When the records were made that may expire, by the first of their batch.
+    pub(super) made: BTreeMap<Value, Timestamp>,
+    pub(super) keyed: KeyedHistory,
     pub(super) group: GroupHistory,
     pub(super) topics: Vec<TopicHistory>,
     pub(super) states: Vec<StateSeen>,
     pub(super) findings: Vec<Finding>,
 }
+
+/// How often which thing happened.
+pub(super) type Tally = BTreeMap<&'static str, u64>;
 
 /// The run. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +76,7 @@ struct Inner {
     moment: Mutex<Moment>,
     value: Mutex<Value>,
     trace: Mutex<Vec<String>>,
+    tally: Mutex<Tally>,
     history: Mutex<History>,
     judge: Mutex<Judge>,
 }
@@ -103,6 +110,7 @@ impl World {
                 moment: Mutex::new(0),
                 value: Mutex::new(0),
                 trace: Mutex::default(),
+                tally: Mutex::default(),
                 history: Mutex::default(),
                 judge: Mutex::default(),
             }),
@@ -132,6 +140,21 @@ impl World {
         let at = Instant::now() + time;
         let ends = self.inner.ends.get().copied().unwrap_or(at);
         sleep_until(at.min(ends)).await;
+    }
+
+    /// The wall time, of a clock that is right.
+    pub(super) fn now(&self) -> Timestamp {
+        START.after(self.inner.origin.elapsed())
+    }
+
+    /// Counts something that happened.
+    pub(super) fn count(&self, what: &'static str, times: u64) {
+        *lock(&self.inner.tally).entry(what).or_default() += times;
+    }
+
+    /// What was counted.
+    pub(super) fn tally(&self) -> Tally {
+        lock(&self.inner.tally).clone()
     }
 
     /// The next moment.
