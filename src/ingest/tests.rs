@@ -28,7 +28,7 @@ struct Writing {
 
 /// A write path on `store`, with one topic of four partitions.
 async fn start(store: &Store, options: IngestOptions) -> Writing {
-    let writing = join(store, options).await;
+    let writing = join(store, options, 1).await;
     let create = Op::CreateTopic(CreateTopic {
         id: TOPIC,
         name: TopicName::new("t").unwrap(),
@@ -40,8 +40,8 @@ async fn start(store: &Store, options: IngestOptions) -> Writing {
 }
 
 /// Another write path on `store`.
-async fn join(store: &Store, options: IngestOptions) -> Writing {
-    let env = Env::simulated(1, Timestamp(1_700_000_000_000));
+async fn join(store: &Store, options: IngestOptions, seed: u64) -> Writing {
+    let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
     let (manifest, tail, _) = manifest::open(
         store.clone(),
         env.clone(),
@@ -340,7 +340,7 @@ async fn a_producer_that_another_node_knows_goes_on_at_this_one() {
     let stored = send_until_stored(&one, vec![batch(0, 0, 10), batch(0, 1, 10)]).await;
     assert_eq!(stored, [0, 1].map(Offset));
     // This one has not read what the other has committed; the fold is the judge, not the node.
-    let other = join(&store, small()).await;
+    let other = join(&store, small(), 2).await;
     let sent = send_until_stored(&one, vec![batch(0, 2, 10)]).await;
     assert_eq!(sent, [Offset(2)]);
     let on = other

@@ -12,6 +12,9 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
     let nodes = cluster.settings.nodes;
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
+    if cluster.settings.long {
+        cluster.sky.lock().stuck = Some((0.05, until));
+    }
     // How often something happens differs from run to run.
     let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
     while Instant::now() < until {

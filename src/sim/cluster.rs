@@ -11,10 +11,9 @@ use tokio::time::{sleep, timeout};
 use super::dice::Dice;
 use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
-use super::world::{Finding, World, digest};
+use super::world::{Finding, World};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
-use crate::invariants::history::StateSeen;
 use crate::maintain::{MaintenanceOptions, Task};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
@@ -67,6 +66,8 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
     compaction.max_wait = seconds(60);
     compaction.max_slices = 16;
     compaction.state_slices = 20;
+    // Slow, so that much happens meanwhile; or not.
+    compaction.bandwidth = dice.chance(0.5).then_some(ByteCount::kib(2));
     options
 }
 
@@ -77,7 +78,7 @@ impl Settings {
         let follow: &[u64] = if long { &[200, 1_000] } else { &[10, 50] };
         Settings {
             nodes: dice.number(2, 5) as usize,
-            commit_interval: millis(&[0, 5, 100], dice),
+            commit_interval: millis(if long { &[0, 100, 2_000] } else { &[0, 5, 100] }, dice),
             follow_interval: millis(follow, dice),
             snapshot_every: dice.one_of(&[8, 32, 256]),
             inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
@@ -89,7 +90,7 @@ impl Settings {
             pace: if long { 15 } else { 1 },
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
             retention: Duration::from_secs(if long { 300 } else { 20 }),
-            part_len: dice.one_of(&[2_000, 8_000, 8 << 20]),
+            part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
         }
     }
 }
@@ -162,7 +163,12 @@ impl Cluster {
         ));
         let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
         let options = self.options(&env);
-        let wire = Arc::new(Wire::new(&self.world, &self.sky, node, run));
+        let wire = Arc::new(Wire::new(
+            &self.world,
+            &self.sky,
+            (node, run),
+            process.clone(),
+        ));
         let store = self.bucket.behind(wire, options.store.clone());
         slot.process = Some(process.clone());
         slot.env = Some(env.clone());
@@ -227,15 +233,12 @@ impl Cluster {
             slot.broker = Some(up.broker().clone());
         }
         let (world, mut states) = (self.world.clone(), up.manifest().subscribe());
+        let (sky, name) = (self.sky.clone(), format!("n{node}.{run}"));
         let watch = tokio::spawn(async move {
             loop {
                 let state = states.see();
-                let seen = StateSeen {
-                    node: format!("n{node}.{run}"),
-                    seq: state.seq(),
-                    digest: digest(&state),
-                };
-                world.history().states.push(seen);
+                sky.lock().folded.insert(node, state.seq());
+                world.see(&name, &state);
                 if states.changed().await.is_err() {
                     return;
                 }
@@ -270,7 +273,8 @@ impl Cluster {
             up: Duration::ZERO,
         };
         let env = Env::new(Arc::new(machine), random);
-        let wire = Wire::new(&self.world, &self.sky, usize::MAX, 0);
+        let process = Arc::new(Process::default());
+        let wire = Wire::new(&self.world, &self.sky, (usize::MAX, 0), process);
         self.bucket.behind(Arc::new(wire), StoreOptions::new(env))
     }
 

@@ -48,7 +48,7 @@ pub(super) async fn create(cluster: &Cluster, patience: Duration) {
             settings(&[
                 ("cleanup.policy", "compact"),
                 ("segment.ms", "1000"),
-                ("min.cleanable.dirty.ratio", "0.01"),
+                ("min.cleanable.dirty.ratio", "0.3"),
                 // Longer than any pass over the topic that is looked at.
                 ("delete.retention.ms", "600000"),
             ]),

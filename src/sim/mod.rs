@@ -116,6 +116,7 @@ async fn simulate(world: &World) {
     let settings = Settings::draw(&mut dice);
     world.note(format_args!("seed {}: {settings:?}", world.seed()));
     let (nodes, long) = (settings.nodes, settings.long);
+    world.compare_every(if long { 32 } else { 4 });
     let cluster = Cluster::new(world, settings);
     (0..nodes).for_each(|node| cluster.start(node));
     verdict::all_up(&cluster).await;
@@ -171,6 +172,13 @@ async fn live(cluster: &Cluster, until: Instant) {
     }
     for name in ["topics-1", "topics-2"] {
         add(name, &|name| admins::topics(here(), name, until).boxed());
+    }
+    if cluster.settings.long {
+        for name in ["archivist-1", "archivist-2"] {
+            add(name, &|name| {
+                readers::archivist(here(), name, until).boxed()
+            });
+        }
     }
     add("keys", &|name| keyed::writer(here(), name, until).boxed());
     add("key-reader", &|name| {

@@ -143,6 +143,37 @@ fn take(
     next
 }
 
+/// Reads old records, and waits for them however long a node may sleep.
+pub(super) async fn archivist(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut connection = Connection::new(&cluster, &name);
+    while Instant::now() < until {
+        connection.leave();
+        let lane = connection.dice.number(0, LANES as u64) as i32;
+        let end = connection
+            .call(PATIENCE, move |broker| {
+                latest(broker, lane, OffsetSpec::Latest)
+            })
+            .await;
+        let Ok(Some(end)) = end else { continue };
+        // Not so old that it is compacted.
+        let back = connection.dice.number(0, 40).min(end.0.unsigned_abs());
+        let wanted = vec![(lane, Offset(end.0 - back as i64))];
+        connection.leave();
+        let begun = world.moment();
+        let asked = wanted.clone();
+        let answer = connection
+            .call(until - Instant::now(), |broker| {
+                fetch(broker, asked, 5_000, Duration::ZERO)
+            })
+            .await;
+        if let Ok(fetched) = answer {
+            take(&world, &name, begun, &wanted, fetched);
+        }
+        connection.rest(10, 200).await;
+    }
+}
+
 fn enter(
     world: &World,
     name: &str,

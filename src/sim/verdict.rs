@@ -10,9 +10,9 @@ use super::cluster::{Cluster, Connection};
 use super::keyed;
 use super::lanes::{BRIEF, KEYED, LANES};
 use super::readers::{fetch, latest};
-use super::world::{Finding, History, World, digest};
+use super::world::{Finding, History, World};
 use crate::broker::{Broker, OffsetSpec};
-use crate::invariants::history::{Append, Deletion, Outcome, StateSeen, Value, states_are_equal};
+use crate::invariants::history::{Append, Deletion, Outcome, Value, states_are_equal};
 use crate::invariants::{Invariant, Violation};
 use crate::maintain::fsck::{FsckOptions, Severity, fsck};
 use crate::types::{Offset, Timestamp};
@@ -48,11 +48,8 @@ pub(super) async fn judge(cluster: &Cluster) {
             continue;
         };
         if let Ok(state) = broker.manifest().fresh().await {
-            world.history().states.push(StateSeen {
-                node: format!("n{node} in the end"),
-                seq: state.seq(),
-                digest: digest(&state),
-            });
+            world.compare_every(1);
+            world.see(&format!("n{node} in the end"), &state);
         }
         if let Err(why) = keyed::last_pass(world, broker.clone(), node).await {
             world.found(Finding::Wrong(format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ struct Inner {
     tally: Mutex<Tally>,
     history: Mutex<History>,
     judge: Mutex<Judge>,
+    /// At every so many seqs the states are compared: to write them out is most of what a long run costs.
+    stride: AtomicU64,
 }
 
 /// Folds the log as it comes to stand in the bucket, before any node knows of it.
@@ -95,7 +98,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A digest of a state.
-pub(super) fn digest(state: &State) -> u64 {
+fn digest(state: &State) -> u64 {
     let bytes = state.to_bytes();
     u64::from(crc32c::crc32c(&bytes)) << 32 | bytes.len() as u64
 }
@@ -113,6 +116,7 @@ impl World {
                 tally: Mutex::default(),
                 history: Mutex::default(),
                 judge: Mutex::default(),
+                stride: AtomicU64::new(1),
             }),
         }
     }
@@ -145,6 +149,26 @@ impl World {
     /// The wall time, of a clock that is right.
     pub(super) fn now(&self) -> Timestamp {
         START.after(self.inner.origin.elapsed())
+    }
+
+    /// Has states compared at every so many seqs only.
+    pub(super) fn compare_every(&self, stride: u64) {
+        self.inner.stride.store(stride, Ordering::Relaxed);
+    }
+
+    /// A node, or the log, has this state; it is compared with all others of its seq.
+    pub(super) fn see(&self, node: &str, state: &State) {
+        let seq = state.seq();
+        if seq
+            .0
+            .is_multiple_of(self.inner.stride.load(Ordering::Relaxed))
+        {
+            self.history().states.push(StateSeen {
+                node: node.to_owned(),
+                seq,
+                digest: digest(state),
+            });
+        }
     }
 
     /// Counts something that happened.
@@ -228,13 +252,9 @@ impl World {
         };
         let folded = judge.state.apply(seq, &logged.commit, logged.data_start);
         let before = judge.commits.insert(logged.commit.id, seq);
-        let digest = digest(&judge.state);
+        let state = judge.state.clone();
         drop(judge);
-        self.history().states.push(StateSeen {
-            node: "the log".to_owned(),
-            seq,
-            digest,
-        });
+        self.see("the log", &state);
         if before.is_some() || folded == Folded::Duplicate {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {
