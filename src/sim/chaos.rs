@@ -36,7 +36,11 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                 } else {
                     240_000
                 };
-                let rest = dice.time(20, if minutes { most } else { 20_000 });
+                let mut rest = dice.time(20, if minutes { most } else { 20_000 });
+                if cluster.settings.long && minutes && dice.chance(0.4) {
+                    // So long that the log may be truncated meanwhile.
+                    rest = Duration::from_millis(dice.number(780_000, most));
+                }
                 if let Some(process) = cluster.process(node)
                     && !process.is_paused()
                 {

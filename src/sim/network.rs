@@ -127,7 +127,7 @@ impl Wire {
                 })
             }
             // Who has folded it reads the records in it, by a state that will be old when the answer comes.
-            Verb::GetRange if weather.folded.get(&self.node) >= Some(&seq) => {
+            Verb::Get if weather.folded.get(&self.node) >= Some(&seq) => {
                 let at = *weather.arriving.get(&seq)?;
                 let waits = at.checked_duration_since(Instant::now())?;
                 if weather.trapped == TRAPS || self.process.is_paused() {

@@ -119,7 +119,7 @@ pub(super) async fn idempotent(cluster: Cluster, name: String, until: Instant) {
     while Instant::now() < until {
         // It is one that nobody knows, again and again: the beginning is where most can go wrong.
         let (id, epoch, sequences) = match &mut producer {
-            Some(known) if !connection.dice.chance(0.1) => known,
+            Some(known) if !connection.dice.chance(0.3) => known,
             before => {
                 let (id, epoch) = new_producer(&mut connection).await;
                 world.note(format_args!("{name} is producer {id}"));

@@ -32,8 +32,6 @@ pub(crate) enum Verb {
     /// Put, whatever is there.
     Put,
     Get,
-    /// Get a part of an object.
-    GetRange,
     Delete,
     List,
     /// Begin an upload in parts.
@@ -281,11 +279,7 @@ impl ObjectStore for Link {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let name = location.clone();
-        let verb = match options.range {
-            Some(_) => Verb::GetRange,
-            None => Verb::Get,
-        };
-        self.send(verb, location.as_ref(), 0, move |bucket| {
+        self.send(Verb::Get, location.as_ref(), 0, move |bucket| {
             let (name, options) = (name.clone(), options.clone());
             async move { bucket.objects.get_opts(&name, options).await }
         })
