@@ -125,6 +125,14 @@ pub(crate) enum Mutant {
     FailedProbeIsEnd,
     /// A fetch that finds nothing says so without asking what other nodes have committed.
     EmptyWithoutAsking,
+    /// A node that slept believes what it finds at the next seq without looking for a boundary.
+    BoundaryUnchecked,
+    /// The fold takes segments from before the sweep boundary.
+    SweepWithoutBoundary,
+    /// What was read by a state of long ago is handed out.
+    ReadByOldState,
+    /// A new producer may begin with any batch of its pipeline, though the first ones have failed.
+    BegunInTheMiddle,
     /// A snapshot is read without one of its fields.
     SnapshotForgets,
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::{ReadError, ReadLimits};
-use crate::manifest::Proof;
+use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
@@ -177,8 +177,8 @@ impl Broker {
                     biased;
                     changed = states.changed() => {
                         if changed.is_err() {
-                            // The node is stopping: what was found is the answer.
-                            return answer;
+                            // The node is stopping: what was found is the answer. What was not is not known.
+                            return answer.into_iter().map(found_or_stopping).collect();
                         }
                         proof = self.inner.manifest.proof();
                         state = states.see();
@@ -189,10 +189,11 @@ impl Broker {
                     proven = &mut fresh, if !is_fresh => {
                         state = match proven {
                             Ok(fresh) => fresh,
+                            // What was not found, or is out of range, may be so in an old state only.
                             Err(error) => {
                                 return answer
                                     .into_iter()
-                                    .map(|a| a.and(Err(error.clone().into())))
+                                    .map(|_| Err(error.clone().into()))
                                     .collect();
                             }
                         };
@@ -293,7 +294,7 @@ impl Broker {
                 .read(&state, id, partition, wanted.offset, limits);
             let read = read.await;
             // By an old state, whatever was read may have been deleted, and its name taken by something else.
-            let outdated = !proof.holds(&self.inner.env);
+            let outdated = !proof.holds(&self.inner.env) && !mutants::on(Mutant::ReadByOldState);
             let last = attempts == MISSING_RETRIES;
             match read {
                 Ok(records) if !outdated => {
@@ -320,6 +321,16 @@ impl Broker {
                 }
             }
         }
+    }
+}
+
+/// The records, if there are any.
+fn found_or_stopping(
+    answer: Result<FetchedPartition, FetchError>,
+) -> Result<FetchedPartition, FetchError> {
+    match answer {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(Unavailable::Stopped(Stopped::Stopping).into()),
     }
 }
 

@@ -26,6 +26,7 @@ use super::handle::Stopped;
 use super::open::{OpenError, newest_snapshot};
 use super::tail::Tail;
 use crate::env::Env;
+use crate::mutants::{self, Mutant};
 use crate::state::TAIL_PROOF_LIFE;
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 
@@ -82,7 +83,8 @@ impl Tail {
     /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated
     /// beyond it while this node knew nothing of the log's end. Asks the store only if the last proof is old.
     pub(super) async fn is_left_behind(&mut self) -> Result<bool, StoreError> {
-        if self.env.boot().saturating_sub(self.trusted) <= TAIL_PROOF_LIFE {
+        let proven = self.env.boot().saturating_sub(self.trusted) <= TAIL_PROOF_LIFE;
+        if proven || mutants::on(Mutant::BoundaryUnchecked) {
             return Ok(false);
         }
         let here = ObjectPath::boundary(self.state.seq());

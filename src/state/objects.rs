@@ -70,7 +70,9 @@ impl Objects {
     /// Whether an op may place slices in this segment.
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
         let is_dead = self.dead.contains_key(&ObjectRef::Segment(segment));
-        segment.minted() >= self.sweep_boundary && (!is_dead || mutants::on(Mutant::DeadLivesAgain))
+        let is_swept = segment.minted() < self.sweep_boundary;
+        (!is_dead || mutants::on(Mutant::DeadLivesAgain))
+            && (!is_swept || mutants::on(Mutant::SweepWithoutBoundary))
     }
 
     /// Counts a slice in `object`.
