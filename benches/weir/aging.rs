@@ -63,7 +63,7 @@ struct Side {
 impl Side {
     async fn start(plan: &Plan, url: &str, id: &'static str, more: &[&str]) -> Result<Side> {
         let node = Node::start_with(&plan.node, url, &plan.log, more)?;
-        let steady = Steady::start("steady", node.kafka).await?;
+        let steady = Steady::start("steady", node.kafka, node.kafka).await?;
         let paced = Paced::start("paced", node.kafka, PARTITIONS).await?;
         Ok(Side {
             id,

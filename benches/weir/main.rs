@@ -17,6 +17,7 @@ mod aging;
 mod delay;
 mod load;
 mod machine;
+mod many;
 mod measure;
 mod node;
 mod raw;

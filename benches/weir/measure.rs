@@ -10,6 +10,7 @@ use weir::store::ObjectPath;
 
 use crate::aging;
 use crate::load::{Flood, MESSAGE, Steady, catch_up, noise};
+use crate::many;
 use crate::node::Node;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
@@ -27,6 +28,8 @@ pub(crate) enum Part {
     Compaction,
     /// Reading old data from the start, before it is compacted and after.
     Old,
+    /// Several producers, several nodes, and a node without clients.
+    Many,
 }
 
 /// What to measure, and how long.
@@ -86,6 +89,12 @@ pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result
     if plan.parts.contains(&Part::Old) {
         aging::old_data(plan, &raw, &url, &mut figures).await?;
     }
+    if plan.parts.contains(&Part::Many) {
+        many::producers(plan, &raw, &url("eight"), &mut figures).await?;
+        many::across(plan, &raw, &url("across"), &mut figures).await?;
+        many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
+        many::idle(plan, &url("idle"), &mut figures).await?;
+    }
     // Last, so that what is read is not what was just written.
     if let Some(written) = written {
         read_again(plan, &raw, written, &mut figures).await?;
@@ -120,7 +129,7 @@ async fn store_alone(plan: &Plan, raw: &Raw, figures: &mut Figures) -> Result<()
 
 async fn latency(plan: &Plan, raw: &Raw, url: &str, figures: &mut Figures) -> Result<()> {
     let node = Node::start(&plan.node, url, &plan.log)?;
-    let mut steady = Steady::start("steady", node.kafka).await?;
+    let mut steady = Steady::start("steady", node.kafka, node.kafka).await?;
     // Connections are opened and code is loaded.
     raw.puts_at_intervals(&noise(MESSAGE), BEAT, plan.turn / 8)
         .await?;
@@ -276,10 +285,13 @@ async fn read_again(plan: &Plan, raw: &Raw, written: Written, figures: &mut Figu
     let mut get = Vec::new();
     let mut flow = Flow::default();
     let mut memory: f64 = 0.0;
+    let mut start = Duration::ZERO;
     for _ in 0..plan.rounds {
         let burst = raw.gets(objects.clone(), 8, plan.turn).await?;
         get.push(burst.bytes_per_second / 1e6);
+        let begun = Instant::now();
         let node = Node::start(&plan.node, &url, &plan.log)?;
+        start = start.max(begun.elapsed());
         let before = node.processor_seconds()?;
         let (bytes, took) = catch_up(node.kafka, FLOOD, &ends, plan.turn).await?;
         flow.add(bytes, took, node.processor_seconds()? - before);
@@ -289,6 +301,9 @@ async fn read_again(plan: &Plan, raw: &Raw, written: Written, figures: &mut Figu
     figures.set("catchup.rate", flow.megabytes_per_second());
     figures.set("catchup.processor", flow.processor_seconds_per_gigabyte());
     figures.set("catchup.memory", memory);
+    let written = ends.iter().sum::<i64>() as f64 * MESSAGE as f64;
+    figures.set("start.stored", written / 1e9);
+    figures.set("start.seconds", start.as_secs_f64());
     figures.set_ratio("ratio.catchup", "catchup.rate", "raw.get");
     Ok(())
 }

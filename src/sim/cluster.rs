@@ -26,6 +26,7 @@ use crate::types::ByteCount;
 pub(super) struct Settings {
     pub(super) nodes: usize,
     pub(super) commit_interval: Duration,
+    pub(super) commits_in_flight: usize,
     pub(super) follow_interval: Duration,
     pub(super) snapshot_every: u64,
     pub(super) inline_limit: ByteCount,
@@ -72,6 +73,7 @@ impl Settings {
         Settings {
             nodes: dice.number(2, 5) as usize,
             commit_interval: millis(&[0, 5, 100], dice),
+            commits_in_flight: dice.number(1, 6) as usize,
             follow_interval: millis(follow, dice),
             snapshot_every: dice.one_of(&[8, 32, 256]),
             inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
@@ -198,6 +200,7 @@ impl Cluster {
         options.store.request_timeout = settings.request_timeout;
         options.store.retry.deadline = settings.retry_deadline;
         options.manifest.commit_interval = settings.commit_interval;
+        options.manifest.commits_in_flight = settings.commits_in_flight;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;
         options.ingest.inline_limit = settings.inline_limit;
