@@ -24,12 +24,12 @@ pub(crate) enum Part {
     Latency,
     /// As much as the node takes, and reading it again.
     Throughput,
-    /// Several producers, several nodes, and a node without clients.
-    Many,
     /// What compaction costs those who produce and consume meanwhile.
     Compaction,
     /// Reading old data from the start, before it is compacted and after.
     Old,
+    /// Several producers, several nodes, and a node without clients.
+    Many,
 }
 
 /// What to measure, and how long.
@@ -83,17 +83,17 @@ pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result
     if plan.parts.contains(&Part::Latency) {
         latency(plan, &raw, &url("latency"), &mut figures).await?;
     }
-    if plan.parts.contains(&Part::Many) {
-        many::producers(plan, &raw, &url("eight"), &mut figures).await?;
-        many::across(plan, &raw, &url("across"), &mut figures).await?;
-        many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
-        many::idle(plan, &url("idle"), &mut figures).await?;
-    }
     if plan.parts.contains(&Part::Compaction) {
         aging::disturbance(plan, &url, &mut figures).await?;
     }
     if plan.parts.contains(&Part::Old) {
         aging::old_data(plan, &raw, &url, &mut figures).await?;
+    }
+    if plan.parts.contains(&Part::Many) {
+        many::producers(plan, &raw, &url("eight"), &mut figures).await?;
+        many::across(plan, &raw, &url("across"), &mut figures).await?;
+        many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
+        many::idle(plan, &url("idle"), &mut figures).await?;
     }
     // Last, so that what is read is not what was just written.
     if let Some(written) = written {
