@@ -53,8 +53,7 @@ pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use session::{Session, Unavailable};
 pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -130,7 +129,7 @@ struct Inner {
     producer_ids: producers::Block,
     topic_settings: resolve::SettingsCache,
     /// Partitions that are being created by requests of this node.
-    promised: AtomicU64,
+    promised: Mutex<u64>,
     groups: groups::Groups,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
@@ -166,7 +165,7 @@ impl Broker {
             presence: lease::Registration::default(),
             producer_ids: producers::Block::default(),
             topic_settings: resolve::SettingsCache::default(),
-            promised: AtomicU64::new(0),
+            promised: Mutex::new(0),
             groups,
             properties: OnceLock::new(),
         };

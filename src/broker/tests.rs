@@ -88,6 +88,32 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
     assert!(create(vec![new("e", 1)]).await.unwrap()[0].is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_requests_at_once_create_no_more_partitions_than_one() {
+    let node = node(&Store::memory(), 1, |o| o.broker.max_partitions = 4_000).await;
+    for round in 0..20 {
+        let requests = (0..6).map(|request| {
+            let broker = node.broker().clone();
+            let new = |n| NewTopic {
+                name: format!("topic-{round}-{request}-{n}"),
+                ..NewTopic::default()
+            };
+            let topics = (0..1_900).map(new).collect();
+            tokio::spawn(async move { broker.create_topics(&session(), topics, false).await })
+        });
+        for created in futures::future::join_all(requests).await {
+            created.unwrap().unwrap();
+        }
+        assert_eq!(node.broker().manifest().state().partition_count(), 4_000);
+        let state = node.broker().manifest().state();
+        let names: Vec<_> = state.topics().map(|t| TopicRef::Id(t.id())).collect();
+        node.broker()
+            .delete_topics(&session(), &names)
+            .await
+            .unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_creates_a_bounded_number_of_topics() {
     let node = node(&Store::memory(), 1, |_| {}).await;

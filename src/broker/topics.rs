@@ -1,9 +1,9 @@
 //! Topics: create, describe, grow, delete.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 
-use super::{Broker, ConfigError, Session, Unavailable};
+use super::{Broker, ConfigError, Inner, Session, Unavailable};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{MAX_PARTITIONS, State, Topic};
@@ -179,7 +179,7 @@ impl Broker {
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
         let state = self.fresh().await?;
-        let mut room = self.room(&state);
+        let mut room = self.room();
         let mut checked: Vec<_> = topics
             .iter()
             .map(|new| {
@@ -293,7 +293,7 @@ impl Broker {
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         self.authorize(session);
         let state = self.fresh().await?;
-        let mut room = self.room(&state);
+        let mut room = self.room();
         let mut checked: Vec<_> = topics
             .iter()
             .map(|more| {
@@ -323,12 +323,10 @@ impl Broker {
             .collect())
     }
 
-    fn room<'a>(&'a self, state: &State) -> Room<'a> {
+    fn room(&self) -> Room<'_> {
         Room {
-            exist: state.partition_count(),
-            most: self.inner.settings.max_partitions,
+            broker: &self.inner,
             taken: 0,
-            promised: &self.inner.promised,
         }
     }
 
@@ -412,37 +410,42 @@ fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), Topic
     Ok((op, added))
 }
 
-/// How many partitions may still be created, and those that a request has taken of them: other requests of this
-/// node count these until the request is done. What other nodes create in that moment comes on top.
+/// The partitions that a request has taken of those that may still be created: other requests of this node count
+/// these until the request is done. What other nodes create in that moment comes on top.
 struct Room<'a> {
-    exist: u64,
-    most: u64,
+    broker: &'a Inner,
     taken: u64,
-    promised: &'a AtomicU64,
 }
 
 impl Room<'_> {
     fn take(&mut self, partitions: u64) -> Result<(), TopicError> {
-        let Room { exist, most, .. } = *self;
-        let fits = |promised: u64| {
-            let after = promised.saturating_add(partitions);
-            (exist.saturating_add(after) <= most).then_some(after)
-        };
-        let order = Ordering::Relaxed;
-        if self.promised.fetch_update(order, order, fits).is_err() {
+        let most = self.broker.settings.max_partitions;
+        let mut promised = self.promised();
+        // Read behind the lock: a request gives its promise back after its topics are in the state, so each of them
+        // is counted by one or the other, whatever other threads do meanwhile.
+        let exist = self.broker.manifest.state().partition_count();
+        if exist.saturating_add(*promised).saturating_add(partitions) > most {
             return Err(TopicError::TooMany(format!(
                 "the cluster has {exist} partitions of at most {most} (the node's setting 'max_partitions'); \
                  {partitions} more were asked for"
             )));
         }
+        *promised += partitions;
+        drop(promised);
         self.taken += partitions;
         Ok(())
+    }
+
+    fn promised(&self) -> MutexGuard<'_, u64> {
+        // A panic elsewhere leaves a number, which is whole.
+        let lock = self.broker.promised.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.promised.fetch_sub(self.taken, Ordering::Relaxed);
+        *self.promised() -= self.taken;
     }
 }
 
