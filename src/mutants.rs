@@ -45,6 +45,8 @@ pub(crate) enum Mutant {
     ReadByOldState,
     /// A compacted slice takes the place of others than it was made of.
     StaleReplacementAccepted,
+    /// A new producer may begin with any batch of its pipeline, though the first ones have failed.
+    BegunInTheMiddle,
     /// A snapshot is read without one of its fields.
     SnapshotForgets,
 }

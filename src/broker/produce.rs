@@ -239,6 +239,8 @@ impl Broker {
                 id: header.producer_id,
                 epoch: header.producer_epoch,
                 base_sequence: header.base_sequence,
+                // The write path knows.
+                continues: false,
             }),
         };
         let compression = codec_of(settings.compression)
@@ -406,7 +408,7 @@ fn append_error(error: AppendError) -> ProduceError {
             AppendRejected::OutOfOrderSequence { .. } => {
                 ProduceError::OutOfOrderSequence(rejected.to_string())
             }
-            AppendRejected::StaleSegment(_) => {
+            AppendRejected::StaleSegment(_) | AppendRejected::NotBegun { .. } => {
                 ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
             }
             AppendRejected::OffsetsExhausted(_) | AppendRejected::Impossible(_) => {

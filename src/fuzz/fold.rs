@@ -151,6 +151,7 @@ fn partition_ops(topic: TopicId, index: i32) -> Vec<Op> {
             id: ProducerId(4),
             epoch: ProducerEpoch(0),
             base_sequence,
+            continues: base_sequence == i32::MAX - 1,
         }),
     };
     let anonymous = |start, len, records| AppendEntry {

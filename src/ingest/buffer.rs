@@ -2,12 +2,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::metrics::IngestMetrics;
+use super::pipelines::Pipelines;
 use crate::env::Env;
 use crate::manifest::{CommitSource, Committed, Manifest, Stopped, Submission};
 use crate::mutants::{self, Mutant};
@@ -34,6 +36,9 @@ pub struct IngestOptions {
     pub segment_size: ByteCount,
     /// Segments uploaded at once.
     pub uploads: usize,
+    /// How long it is remembered at most where an idempotent producer began. Well below the time after which
+    /// producers are forgotten: they may then begin anywhere.
+    pub producer_memory: Duration,
 }
 
 impl Default for IngestOptions {
@@ -43,6 +48,7 @@ impl Default for IngestOptions {
             inline_limit: ByteCount::kib(512),
             segment_size: ByteCount::mib(8),
             uploads: 8,
+            producer_memory: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -95,6 +101,7 @@ pub struct Ingest {
     manifest: Manifest,
     room: Arc<Semaphore>,
     buffer: Mutex<Buffer>,
+    pipelines: Mutex<Pipelines>,
     /// For the uploads, which outlive the call that begins them.
     this: std::sync::Weak<Ingest>,
 }
@@ -159,6 +166,7 @@ impl Ingest {
         metrics
             .buffer_size
             .set(i64::try_from(size).unwrap_or(i64::MAX));
+        let pipelines = Mutex::new(Pipelines::new(options.producer_memory));
         let ingest = Arc::new_cyclic(|this| Ingest {
             store,
             env,
@@ -168,6 +176,7 @@ impl Ingest {
             manifest: manifest.clone(),
             room: Arc::new(Semaphore::new(size)),
             buffer: Mutex::default(),
+            pipelines,
             this: this.clone(),
         });
         manifest.attach(ingest.clone());
@@ -176,7 +185,9 @@ impl Ingest {
 
     /// Admits batches, in order, and returns a receiver of the outcome of each. Waits for room; waiters are
     /// served in order.
-    pub async fn append(&self, batches: Vec<Batch>) -> Result<Vec<Append>, AppendError> {
+    pub async fn append(&self, mut batches: Vec<Batch>) -> Result<Vec<Append>, AppendError> {
+        // Before there is room: a batch for which there never is any may have others behind it.
+        self.note_pipelines(&mut batches);
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let permits = u32::try_from(bytes.min(self.options.buffer.as_usize())).unwrap_or(u32::MAX);
         if self.room.available_permits() < permits as usize {
@@ -219,6 +230,22 @@ impl Ingest {
         }
         self.manifest.nudge();
         Ok(waiting)
+    }
+
+    /// Says of each batch whether it comes behind another of its producer.
+    fn note_pipelines(&self, batches: &mut [Batch]) {
+        let now = self.env.boot();
+        // Nothing in the critical section panics.
+        let mut pipelines = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for batch in batches {
+            if let Some(producer) = &mut batch.producer {
+                producer.continues = pipelines.continues(batch.partition, producer, now)
+                    && !mutants::on(Mutant::BegunInTheMiddle);
+            }
+        }
     }
 
     /// Whether more than half of the buffer is taken: producers come faster than the store.

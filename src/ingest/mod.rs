@@ -9,7 +9,8 @@
 //! So a lone batch is committed at once, and under load the commit under way is what makes the next one large.
 //!
 //! Invariants: batches of one partition are committed in the order in which they were admitted (a batch waits
-//! while an earlier one of its partition is being uploaded). A waiter is told the outcome of its own batch,
+//! while an earlier one of its partition is being uploaded). An idempotent producer's pipeline is begun with its first
+//! batch or not at all (`pipelines.rs`). A waiter is told the outcome of its own batch,
 //! by the fold, and nothing else: not of the buffer, not of the upload. The bytes admitted and not yet
 //! settled never exceed the buffer's size (one larger request alone excepted); those who find it full wait,
 //! and with them the sockets they read from.
@@ -20,6 +21,7 @@
 
 mod buffer;
 mod metrics;
+mod pipelines;
 mod upload;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::manifest::{self, Manifest, ManifestMetrics, ManifestOptions};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::ObjectRef;
-use crate::state::op::{CreateTopic, Op, ProducerBatch};
+use crate::state::op::{AppendRejected, CreateTopic, Op, ProducerBatch};
 use crate::store::{Fault, Faulty, RequestKind, Store};
 use crate::types::{
     ByteCount, Incarnation, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicId,
@@ -28,7 +28,20 @@ struct Writing {
 
 /// A write path on `store`, with one topic of four partitions.
 async fn start(store: &Store, options: IngestOptions) -> Writing {
-    let env = Env::simulated(1, Timestamp(1_700_000_000_000));
+    let writing = join(store, options, 1).await;
+    let create = Op::CreateTopic(CreateTopic {
+        id: TOPIC,
+        name: TopicName::new("t").unwrap(),
+        partitions: 4,
+        configs: BTreeMap::new(),
+    });
+    writing.manifest.commit_one(create).await.unwrap().unwrap();
+    writing
+}
+
+/// Another write path on `store`.
+async fn join(store: &Store, options: IngestOptions, seed: u64) -> Writing {
+    let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
     let (manifest, tail, _) = manifest::open(
         store.clone(),
         env.clone(),
@@ -44,13 +57,6 @@ async fn start(store: &Store, options: IngestOptions) -> Writing {
     let metrics = IngestMetrics::default();
     let sink: SegmentSink = Arc::new(|_, parts| async move { parts }.boxed());
     let ingest = Ingest::new(manifest.clone(), store.clone(), env, options, metrics, sink);
-    let create = Op::CreateTopic(CreateTopic {
-        id: TOPIC,
-        name: TopicName::new("t").unwrap(),
-        partitions: 4,
-        configs: BTreeMap::new(),
-    });
-    manifest.commit_one(create).await.unwrap().unwrap();
     Writing {
         ingest,
         manifest,
@@ -81,6 +87,7 @@ fn batch(index: i32, sequence: i32, size: usize) -> Batch {
             id,
             epoch,
             base_sequence: sequence,
+            continues: false,
         }),
     }
 }
@@ -91,6 +98,7 @@ fn small() -> IngestOptions {
         inline_limit: ByteCount(600),
         segment_size: ByteCount(2_000),
         uploads: 3,
+        ..IngestOptions::default()
     }
 }
 
@@ -225,4 +233,122 @@ async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
         .await
         .unwrap();
     assert!(more.into_iter().next().unwrap().await.unwrap().is_ok());
+}
+
+/// Sends the batches anew until each is stored, as a client does: what failed, and what comes behind it, in order.
+async fn send_until_stored(w: &Writing, batches: Vec<Batch>) -> Vec<Offset> {
+    let mut offsets = vec![None; batches.len()];
+    for _ in 0..20 {
+        let left: Vec<usize> = (0..batches.len())
+            .filter(|n| offsets[*n].is_none())
+            .collect();
+        let mut waiting = Vec::new();
+        for n in &left {
+            waiting.extend(w.ingest.append(vec![batches[*n].clone()]).await.unwrap());
+        }
+        for (n, append) in left.into_iter().zip(waiting) {
+            if let Ok(appended) = append.await.unwrap() {
+                offsets[n] = Some(appended.base_offset);
+            }
+        }
+    }
+    offsets.into_iter().map(Option::unwrap).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_producer_whose_first_batch_fails_for_good_does_not_begin_with_its_second() {
+    // The second goes another way each time: in a segment of its own, in the same one, in a commit.
+    for (second, third) in [(3_000, 3_000), (3_000, 10), (10, 3_000), (10, 10)] {
+        let fails = Arc::new(AtomicBool::new(false));
+        let plan = fails.clone();
+        let (store, _) = Faulty::store(move |_| match plan.swap(false, Ordering::Relaxed) {
+            true => Fault::Denied,
+            false => Fault::None,
+        });
+        let w = start(&store, small()).await;
+        // The next request is the upload of the first batch.
+        fails.store(true, Ordering::Relaxed);
+        let batches = vec![batch(0, 0, 3_000), batch(0, 1, second), batch(0, 2, third)];
+        let stored = send_until_stored(&w, batches).await;
+        assert_eq!(stored, [0, 1, 2].map(Offset), "{second} and {third} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_comes_after_the_first_of_a_new_producer_has_failed_does_not_begin_it_either()
+{
+    let denied = Arc::new(AtomicBool::new(false));
+    let plan = denied.clone();
+    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
+        true => Fault::Denied,
+        false => Fault::None,
+    });
+    let w = start(&store, small()).await;
+    denied.store(true, Ordering::Relaxed);
+    let first = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
+    assert!(first.into_iter().next().unwrap().await.unwrap().is_err());
+    denied.store(false, Ordering::Relaxed);
+    // It was on its way when its client heard of the failure.
+    let second = w.ingest.append(vec![batch(0, 1, 10)]).await.unwrap();
+    let told = second.into_iter().next().unwrap().await.unwrap();
+    assert!(
+        matches!(
+            told,
+            Err(AppendError::Rejected(AppendRejected::NotBegun {
+                found: 1,
+                ..
+            }))
+        ),
+        "{told:?}"
+    );
+    let stored = send_until_stored(&w, vec![batch(0, 0, 3_000), batch(0, 1, 10)]).await;
+    assert_eq!(stored, [0, 1].map(Offset));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_for_which_there_was_no_room_in_time_is_not_overtaken_by_those_behind_it() {
+    let away = Arc::new(AtomicBool::new(false));
+    let plan = away.clone();
+    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
+        true => Fault::Fails,
+        false => Fault::None,
+    });
+    let w = start(&store, small()).await;
+    away.store(true, Ordering::Relaxed);
+    // Another producer has the buffer full.
+    let full = w.ingest.append(vec![batch(1, 0, 19_900)]).await.unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let first = w.ingest.append(vec![batch(0, 0, 400)]);
+    assert!(
+        tokio::time::timeout(second, first).await.is_err(),
+        "there is room"
+    );
+    away.store(false, Ordering::Relaxed);
+    let behind = w.ingest.append(vec![batch(0, 1, 10)]).await.unwrap();
+    for append in full {
+        append.await.unwrap().unwrap();
+    }
+    assert!(behind.into_iter().next().unwrap().await.unwrap().is_err());
+    let stored = send_until_stored(&w, vec![batch(0, 0, 400), batch(0, 1, 10)]).await;
+    assert_eq!(stored, [0, 1].map(Offset));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_another_node_knows_goes_on_at_this_one() {
+    let (store, _) = Faulty::store(|_| Fault::None);
+    let one = start(&store, small()).await;
+    let stored = send_until_stored(&one, vec![batch(0, 0, 10), batch(0, 1, 10)]).await;
+    assert_eq!(stored, [0, 1].map(Offset));
+    // This one has not read what the other has committed; the fold is the judge, not the node.
+    let other = join(&store, small(), 2).await;
+    let sent = send_until_stored(&one, vec![batch(0, 2, 10)]).await;
+    assert_eq!(sent, [Offset(2)]);
+    let on = other
+        .ingest
+        .append(vec![batch(0, 3, 10), batch(0, 4, 10)])
+        .await
+        .unwrap();
+    for append in on {
+        append.await.unwrap().unwrap();
+    }
 }

@@ -129,6 +129,7 @@ fn ops() -> Vec<Op> {
             id: ProducerId(4),
             epoch: ProducerEpoch(0),
             base_sequence,
+            continues: false,
         }),
     };
     let append = |source, entries| {
@@ -266,6 +267,18 @@ fn background_ops() -> Vec<Op> {
     ]
 }
 
+/// A batch that comes behind another of its producer.
+fn continued_ops() -> Vec<Op> {
+    let mut ops = ops();
+    ops.retain(|op| matches!(op, Op::Append(_)));
+    for op in &mut ops {
+        let Op::Append(append) = op else { continue };
+        let last = append.entries.last_mut().unwrap();
+        last.producer.as_mut().unwrap().continues = true;
+    }
+    ops
+}
+
 fn commit(counter: u64, ops: Vec<Op>) -> Commit {
     Commit {
         id: CommitId {
@@ -303,6 +316,7 @@ fn a_commit_of_version_1_is_read_and_written_for_ever() {
     for (name, commit) in [
         ("commit.1.every-op", commit(1, ops())),
         ("commit.1.background-ops", commit(2, background_ops())),
+        ("commit.1.continued", commit(3, continued_ops())),
     ] {
         let present = EncodedCommit::new(&commit, Bytes::from_static(DATA))
             .unwrap()

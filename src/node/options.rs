@@ -98,6 +98,7 @@ impl NodeOptions {
             inline_limit: node.inline_limit,
             segment_size: node.segment_size,
             uploads: as_usize(node.upload_parallelism),
+            ..IngestOptions::default()
         };
         options.cache.size = node.cache;
         options.broker.node_lease = node.node_lease;

@@ -362,6 +362,10 @@ pub struct ProducerBatch {
     /// to 0.
     #[n(2)]
     pub base_sequence: i32,
+    /// The node has been handed an earlier batch of this producer for the partition, so this one does not begin
+    /// anything: while the fold knows nothing of the producer, one before it is missing.
+    #[cbor(n(3), skip_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// Create a topic.
@@ -465,6 +469,19 @@ pub enum AppendRejected {
         epoch: ProducerEpoch,
         /// The newest epoch seen.
         current: ProducerEpoch,
+    },
+    /// Batches that the producer wrote before this one are not stored: they are to be sent again, and this one after
+    /// them.
+    #[error(
+        "producer {id} wrote sequence {found} to {partition} before what comes first; send that again"
+    )]
+    NotBegun {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// The sequence of the batch.
+        found: i32,
     },
     /// The batch does not follow the producer's last one.
     #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]

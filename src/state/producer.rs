@@ -55,9 +55,18 @@ impl Producer {
         batch: &ProducerBatch,
         records: u32,
     ) -> Result<Option<Offset>, AppendRejected> {
-        // A producer that is not known (any more: expired, or its records were deleted) may begin at any
-        // sequence.
-        let Some(known) = known else { return Ok(None) };
+        // A producer that is not known (any more: expired) may begin at any sequence, but not with a batch of which
+        // the node knows that it is not the first: the ones before it have failed, and come again.
+        let Some(known) = known else {
+            return match batch.continues {
+                true => Err(AppendRejected::NotBegun {
+                    partition,
+                    id: batch.id,
+                    found: batch.base_sequence,
+                }),
+                false => Ok(None),
+            };
+        };
         let out_of_order = |expected| AppendRejected::OutOfOrderSequence {
             partition,
             id: batch.id,

@@ -53,6 +53,7 @@ fn entry(start: u64, records: u32, producer: Option<(i64, i16, i32)>) -> AppendE
             id: ProducerId(id),
             epoch: ProducerEpoch(epoch),
             base_sequence,
+            continues: false,
         }),
     }
 }
@@ -180,6 +181,31 @@ fn an_older_epoch_is_fenced_and_a_newer_one_begins_at_zero() {
         Err(AppendRejected::OutOfOrderSequence { expected: 0, .. })
     ));
     assert_eq!(f.append(entry(0, 1, Some((9, 2, 0)))), Ok(1));
+}
+
+#[test]
+fn a_batch_that_comes_behind_another_begins_no_producer() {
+    let mut f = Folding::new();
+    let behind = |sequence| {
+        let mut entry = entry(0, 1, Some((9, 0, sequence)));
+        entry.producer.as_mut().unwrap().continues = true;
+        entry
+    };
+    let refused = f.append(behind(1));
+    assert!(
+        matches!(refused, Err(AppendRejected::NotBegun { found: 1, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(f.append(entry(0, 1, Some((9, 0, 0)))), Ok(0));
+    assert_eq!(f.append(behind(1)), Ok(1));
+    // Known, it is judged as ever.
+    assert_eq!(f.append(behind(0)), Ok(0));
+    assert!(matches!(
+        f.append(behind(3)),
+        Err(AppendRejected::OutOfOrderSequence { expected: 2, .. })
+    ));
+    // One that nothing is known of, and that says nothing of others before it, begins where it likes, as in Kafka.
+    assert_eq!(f.append(entry(0, 1, Some((8, 0, 40)))), Ok(2));
 }
 
 #[test]
@@ -368,8 +394,15 @@ fn any_op() -> impl Strategy<Value = Op> {
         0..1000u64,
         0..5u32,
         proptest::option::of((0..3i64, 0..3i16, 0..6i32)),
+        any::<bool>(),
     )
-        .prop_map(|(start, records, producer)| entry(start, records.max(1), producer));
+        .prop_map(|(start, records, producer, continues)| {
+            let mut entry = entry(start, records.max(1), producer);
+            if let Some(producer) = &mut entry.producer {
+                producer.continues = continues;
+            }
+            entry
+        });
     let source = prop_oneof![
         Just(AppendSource::Inline),
         (1..3u128).prop_map(|n| AppendSource::Segment(SegmentId(Uuid::from_u128(n)))),
