@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::fetch::{ReadError, ReadLimits};
-use crate::manifest::Proof;
+use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicPartition};
@@ -176,8 +176,8 @@ impl Broker {
                     biased;
                     changed = states.changed() => {
                         if changed.is_err() {
-                            // The node is stopping: what was found is the answer.
-                            return answer;
+                            // The node is stopping: what was found is the answer. What was not is not known.
+                            return answer.into_iter().map(found_or_stopping).collect();
                         }
                         proof = self.inner.manifest.proof();
                         state = states.see();
@@ -188,10 +188,11 @@ impl Broker {
                     proven = &mut fresh, if !is_fresh => {
                         state = match proven {
                             Ok(fresh) => fresh,
+                            // What was not found, or is out of range, may be so in an old state only.
                             Err(error) => {
                                 return answer
                                     .into_iter()
-                                    .map(|a| a.and(Err(error.clone().into())))
+                                    .map(|_| Err(error.clone().into()))
                                     .collect();
                             }
                         };
@@ -314,6 +315,16 @@ impl Broker {
                 }
             }
         }
+    }
+}
+
+/// The records, if there are any.
+fn found_or_stopping(
+    answer: Result<FetchedPartition, FetchError>,
+) -> Result<FetchedPartition, FetchError> {
+    match answer {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(Unavailable::Stopped(Stopped::Stopping).into()),
     }
 }
 

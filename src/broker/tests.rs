@@ -1,5 +1,7 @@
 //! The broker on a memory store, several nodes in one process, on simulated time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
-use crate::store::{Created, ObjectPath, RequestKind, Store, StoreUrl};
+use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
 use crate::types::{ByteCount, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -539,5 +541,32 @@ async fn what_an_old_state_says_of_records_is_not_believed() {
         matches!(answer[..], [Err(FetchError::OffsetOutOfRange { .. })]),
         "{} bytes",
         answer[0].as_ref().map_or(0, FetchedPartition::len)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_that_a_node_has_not_heard_of_is_not_out_of_range_while_it_cannot_ask() {
+    let away = Arc::new(AtomicBool::new(false));
+    let plan = away.clone();
+    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
+        true => Fault::Fails,
+        false => Fault::None,
+    });
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    topic(&a, "t", 1).await;
+    b.manifest().fresh().await.unwrap();
+    produce(&a, "t", batch(&["x", "y"], 0, None)).await.unwrap();
+    away.store(true, Ordering::Relaxed);
+    // Its consumer has read the first record through the other node.
+    let answer = b.broker().fetch(&session(), &[from("t", 1)], AT_ONCE).await;
+    assert!(
+        matches!(answer[..], [Err(FetchError::Unavailable(_))]),
+        "{answer:?}"
+    );
+    away.store(false, Ordering::Relaxed);
+    let answer = b.broker().fetch(&session(), &[from("t", 1)], AT_ONCE).await;
+    assert!(
+        matches!(&answer[..], [Ok(found)] if !found.is_empty()),
+        "{answer:?}"
     );
 }
