@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::upload::PART_LEN;
 use crate::env::Env;
 use crate::types::ByteCount;
 
@@ -27,6 +28,9 @@ pub struct StoreOptions {
     /// The largest object that is read as a whole; a larger one is an error and is not read. It keeps a
     /// foreign or corrupted object from taking all memory. Default 1 GiB.
     pub max_object: ByteCount,
+    /// The length of every part of an upload but the last. [`PART_LEN`] for all real stores, and the file store knows no
+    /// other; a simulation has small objects, and wants them in parts all the same.
+    pub(crate) part_len: usize,
 }
 
 impl Default for StoreOptions {
@@ -46,6 +50,7 @@ impl StoreOptions {
             retry: RetryPolicy::default(),
             max_requests: 64,
             max_object: ByteCount::mib(1024),
+            part_len: PART_LEN,
         }
     }
 }

@@ -123,8 +123,9 @@ impl Upload {
         }
         if let Some(target) = self.target.clone() {
             let number = number as usize;
-            self.sending
-                .spawn(async move { Ok((number, target.send(number, bytes).await?)) });
+            let env = target.store.options().env.clone();
+            let send = async move { Ok((number, target.send(number, bytes).await?)) };
+            env.spawn_in(&mut self.sending, send);
         }
         Ok(())
     }
@@ -144,8 +145,9 @@ impl Upload {
         let mut parts = Vec::with_capacity(self.sent.len());
         let (mut len, mut whole) = (0, !self.sent.is_empty());
         let last = self.sent.len().saturating_sub(1);
+        let part = target.store.options().part_len;
         for (number, sent) in std::mem::take(&mut self.sent).into_iter().enumerate() {
-            let fits = |sent: &Sent| sent.len == PART_LEN || number == last && sent.len < PART_LEN;
+            let fits = |sent: &Sent| sent.len == part || number == last && sent.len < part;
             match sent.filter(fits) {
                 Some(sent) => {
                     len += sent.len as u64;
@@ -196,13 +198,15 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let (Some(target), Ok(runtime)) =
-            (self.target.take(), tokio::runtime::Handle::try_current())
-        else {
+        let Some(target) = self.target.take() else {
             return;
         };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let env = target.store.options().env.clone();
         let sending = std::mem::take(&mut self.sending);
-        runtime.spawn(async move {
+        env.spawn(async move {
             let path = target.path.clone();
             if let Err(error) = target.abort(sending).await {
                 tracing::warn!(%path, %error, "an upload could not be aborted: its parts stay until the store's rules remove them");

@@ -9,7 +9,7 @@ use crate::segment::CompactedBuilder;
 
 use crate::state::op::CompactedSlice;
 use crate::state::{Slice, SliceIndex};
-use crate::store::{ObjectPath, PART_LEN, RequestKind, Store, Upload};
+use crate::store::{ObjectPath, RequestKind, Store, Upload};
 use crate::types::{Offset, SegmentId, Timestamp, TopicPartition};
 
 /// How many parts are sent at once.
@@ -37,7 +37,7 @@ impl Output {
         partition: TopicPartition,
         base: Offset,
     ) -> Result<Output, JobError> {
-        let mut builder = CompactedBuilder::new(id, PART_LEN);
+        let mut builder = CompactedBuilder::new(id, store.options().part_len);
         builder.begin_slice(partition, base)?;
         let path = ObjectPath::segment(id);
         let upload = store

@@ -8,7 +8,7 @@ use super::super::metrics::Task;
 use crate::segment::{CompactedBuilder, Finished, Part};
 use crate::state::SliceIndex;
 use crate::state::op::CompactedSlice;
-use crate::store::{ObjectPath, PART_LEN, RequestKind, Upload};
+use crate::store::{ObjectPath, RequestKind, Upload};
 use crate::types::{Offset, SegmentId, TopicPartition};
 
 const KIND: RequestKind = RequestKind::CompactedPut;
@@ -29,7 +29,7 @@ impl<'a> Writer<'a> {
         let id = SegmentId(m.inner.env.time_uuid());
         Writer {
             m,
-            builder: CompactedBuilder::new(id, PART_LEN),
+            builder: CompactedBuilder::new(id, m.inner.store.options().part_len),
             upload: None,
         }
     }

@@ -1,7 +1,8 @@
 //! A bucket behind a network that does what a [`Network`] says: for the simulator.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -32,6 +34,14 @@ pub(crate) enum Verb {
     Get,
     Delete,
     List,
+    /// Begin an upload in parts.
+    Begin,
+    /// Put one of its parts.
+    Part,
+    /// Make its parts the object.
+    Complete,
+    /// Give it up.
+    Abort,
 }
 
 /// What becomes of a request.
@@ -77,22 +87,62 @@ pub(crate) trait Network: Send + Sync {
 
 /// The bucket, which all nodes share.
 #[derive(Clone, Default)]
-pub(crate) struct Bucket(Arc<InMemory>);
+pub(crate) struct Bucket(Arc<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    objects: InMemory,
+    /// Uploads in parts that were begun and neither completed nor aborted.
+    uploads: Mutex<HashSet<MultipartId>>,
+}
+
+impl Contents {
+    fn with_uploads<T>(&self, f: impl FnOnce(&mut HashSet<MultipartId>) -> T) -> T {
+        f(&mut self.uploads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A store says so of an upload that was completed or aborted.
+    fn known(&self, location: &Path, id: &MultipartId) -> Result<()> {
+        match self.with_uploads(|uploads| uploads.contains(id)) {
+            true => Ok(()),
+            false => Err(no_upload(location)),
+        }
+    }
+
+    fn ends(&self, location: &Path, id: &MultipartId) -> Result<()> {
+        match self.with_uploads(|uploads| uploads.remove(id)) {
+            true => Ok(()),
+            false => Err(no_upload(location)),
+        }
+    }
+}
+
+fn no_upload(location: &Path) -> Error {
+    Error::NotFound {
+        path: location.to_string(),
+        source: "no such upload".into(),
+    }
+}
 
 impl Bucket {
+    /// How many uploads in parts are neither completed nor aborted.
+    pub(crate) fn unfinished_uploads(&self) -> usize {
+        self.0.with_uploads(|uploads| uploads.len())
+    }
+
     /// A store on this bucket behind that network.
     pub(crate) fn behind(&self, network: Arc<dyn Network>, options: StoreOptions) -> Store {
         let link = Link {
             bucket: self.0.clone(),
             network,
         };
-        Store::from_object_store(Arc::new(link), options, StoreMetrics::default())
+        Store::from_multipart_store(Arc::new(link), options, StoreMetrics::default())
     }
 }
 
 /// One node's way to the bucket.
 struct Link {
-    bucket: Arc<InMemory>,
+    bucket: Arc<Contents>,
     network: Arc<dyn Network>,
 }
 
@@ -132,7 +182,7 @@ impl Link {
         verb: Verb,
         name: &str,
         len: usize,
-        apply: impl Fn(Arc<InMemory>) -> F + Send + Sync + 'static,
+        apply: impl Fn(Arc<Contents>) -> F + Send + Sync + 'static,
     ) -> Result<T>
     where
         T: Send + 'static,
@@ -214,7 +264,10 @@ impl ObjectStore for Link {
             let (name, network) = (name.clone(), network.clone());
             let (body, opts) = (body.clone(), opts.clone());
             async move {
-                let done = bucket.put_opts(&name, body.clone().into(), opts).await;
+                let done = bucket
+                    .objects
+                    .put_opts(&name, body.clone().into(), opts)
+                    .await;
                 if done.is_ok() {
                     network.written(name.as_ref(), &body);
                 }
@@ -228,7 +281,7 @@ impl ObjectStore for Link {
         let name = location.clone();
         self.send(Verb::Get, location.as_ref(), 0, move |bucket| {
             let (name, options) = (name.clone(), options.clone());
-            async move { bucket.get_opts(&name, options).await }
+            async move { bucket.objects.get_opts(&name, options).await }
         })
         .await
     }
@@ -249,9 +302,9 @@ impl ObjectStore for Link {
             async move {
                 let location = location?;
                 let name = location.clone();
-                let delete = move |bucket: Arc<InMemory>| {
+                let delete = move |bucket: Arc<Contents>| {
                     let name = name.clone();
-                    async move { bucket.delete(&name).await }
+                    async move { bucket.objects.delete(&name).await }
                 };
                 link.send(Verb::Delete, location.as_ref(), 0, delete)
                     .await?;
@@ -269,11 +322,11 @@ impl ObjectStore for Link {
         let prefix = prefix.cloned();
         let listed = async move {
             let name = prefix.clone().unwrap_or_default();
-            let list = move |bucket: Arc<InMemory>| {
+            let list = move |bucket: Arc<Contents>| {
                 let prefix = prefix.clone();
                 async move {
                     let found: Vec<Result<ObjectMeta>> =
-                        bucket.list(prefix.as_ref()).collect().await;
+                        bucket.objects.list(prefix.as_ref()).collect().await;
                     found.into_iter().collect::<Result<Vec<ObjectMeta>>>()
                 }
             };
@@ -286,18 +339,95 @@ impl ObjectStore for Link {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.bucket.list_with_delimiter(prefix).await
+        self.bucket.objects.list_with_delimiter(prefix).await
     }
 
     async fn put_multipart_opts(
         &self,
-        location: &Path,
-        opts: PutMultipartOptions,
+        _: &Path,
+        _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.bucket.put_multipart_opts(location, opts).await
+        // Nobody asks for it: uploads go by `MultipartStore`.
+        Err(Error::NotImplemented {
+            operation: "put_multipart_opts".to_owned(),
+            implementer: self.to_string(),
+        })
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.bucket.copy_opts(from, to, options).await
+        self.bucket.objects.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload takes at least three requests, each of which may be slow, lost, repeated or late like any other; the store
+/// knows an upload from its beginning until it is completed or aborted, and says "not found" before and after.
+#[async_trait]
+impl MultipartStore for Link {
+    async fn create_multipart(&self, location: &Path) -> Result<MultipartId> {
+        let name = location.clone();
+        self.send(Verb::Begin, location.as_ref(), 0, move |bucket| {
+            let name = name.clone();
+            async move {
+                let id = bucket.objects.create_multipart(&name).await?;
+                bucket.with_uploads(|uploads| uploads.insert(id.clone()));
+                Ok(id)
+            }
+        })
+        .await
+    }
+
+    async fn put_part(
+        &self,
+        location: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        let (name, id, body) = (location.clone(), id.clone(), Bytes::from(data));
+        let part = format!("{location} part {part_idx}");
+        self.send(Verb::Part, &part, body.len(), move |bucket| {
+            let (name, id, body) = (name.clone(), id.clone(), body.clone());
+            async move {
+                bucket.known(&name, &id)?;
+                bucket
+                    .objects
+                    .put_part(&name, &id, part_idx, body.into())
+                    .await
+            }
+        })
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        location: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let (name, id, network) = (location.clone(), id.clone(), self.network.clone());
+        self.send(Verb::Complete, location.as_ref(), 0, move |bucket| {
+            let (name, id, parts) = (name.clone(), id.clone(), parts.clone());
+            let network = network.clone();
+            async move {
+                bucket.ends(&name, &id)?;
+                let done = bucket.objects.complete_multipart(&name, &id, parts).await?;
+                let body = bucket.objects.get(&name).await?.bytes().await?;
+                network.written(name.as_ref(), &body);
+                Ok(done)
+            }
+        })
+        .await
+    }
+
+    async fn abort_multipart(&self, location: &Path, id: &MultipartId) -> Result<()> {
+        let (name, id) = (location.clone(), id.clone());
+        self.send(Verb::Abort, location.as_ref(), 0, move |bucket| {
+            let (name, id) = (name.clone(), id.clone());
+            async move {
+                bucket.ends(&name, &id)?;
+                bucket.objects.abort_multipart(&name, &id).await
+            }
+        })
+        .await
     }
 }
