@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 use super::{Invariant, Violation};
 use crate::types::{Generation, MemberId, Offset, Seq};
 
+mod keyed;
 #[cfg(test)]
 mod tests;
+
+pub use keyed::{KeyedHistory, KeyedRecord, KeyedWrite, Pass};
 
 /// The place of an event in the order of all events of a history.
 pub type Moment = u64;

@@ -1,14 +1,18 @@
 //! Those who change topics and delete records.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::batches::batch;
 use super::cluster::{Cluster, Connection};
+use super::lanes::{MAIN, PARTITIONS};
 use super::readers::latest;
 use super::world::World;
-use super::{MAIN, PARTITIONS};
-use crate::broker::{Broker, NewTopic, OffsetSpec, Session, TopicError, TopicRef, Unavailable};
+use crate::broker::{
+    Broker, NewTopic, OffsetSpec, ProducePartition, Session, TopicError, TopicRef, Unavailable,
+};
 use crate::invariants::history::{Access, Deletion, Moment, TopicHistory};
 use crate::types::{Offset, PartitionIndex};
 
@@ -23,10 +27,12 @@ pub(super) async fn create(
     broker: Broker,
     name: String,
     partitions: i32,
+    configs: BTreeMap<String, Option<String>>,
 ) -> Result<Result<(), TopicError>, Unavailable> {
     let topic = NewTopic {
         name,
         partitions: Some(partitions),
+        configs,
         ..NewTopic::default()
     };
     let mut created = broker.create_topics(&session(), vec![topic], false).await?;
@@ -107,20 +113,52 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
     }
     let called = name.clone();
     let done = match creates {
-        true => connection.call(PATIENCE, |b| create(b, called, 1)).await,
+        true => {
+            let none = BTreeMap::new();
+            connection
+                .call(PATIENCE, |b| create(b, called, 1, none))
+                .await
+        }
         false => connection.call(PATIENCE, |b| delete(b, called)).await,
     };
     let verb = if creates { "creates" } else { "deletes" };
     world.note(format_args!("the admin {verb} {name}: {done:?}"));
     let ended = world.moment();
     let Ok(Ok(Ok(()))) = done else { return };
-    let topic = &mut world.history().topics[index];
-    let span = if creates {
-        &mut topic.created
-    } else {
-        &mut topic.deleted
-    };
-    *span = Some((begun, ended));
+    {
+        let topic = &mut world.history().topics[index];
+        let span = if creates {
+            &mut topic.created
+        } else {
+            &mut topic.deleted
+        };
+        *span = Some((begun, ended));
+    }
+    match creates {
+        true => fill(world, connection, name).await,
+        false => world.count("topics deleted", 1),
+    }
+}
+
+/// Writes into a topic, so that there is something to delete with it.
+async fn fill(world: &World, connection: &mut Connection, name: String) {
+    for _ in 0..connection.dice.number(0, 3) {
+        let count = connection.dice.number(1, 10);
+        let padding = connection.dice.one_of(&[10, 1_500]);
+        let records = batch(&world.values(count), padding, None, world.now());
+        let topic = TopicRef::Name(name.clone());
+        let work = |broker: Broker| async move {
+            let wanted = ProducePartition {
+                topic,
+                partition: PartitionIndex(0),
+                records,
+            };
+            broker.produce(&session(), vec![wanted], PATIENCE).await
+        };
+        // Stored or not: nobody reads it.
+        let told = connection.call(PATIENCE, work).await;
+        world.note(format_args!("the admin writes to {name}: {told:?}"));
+    }
 }
 
 /// Deletes the older records of partitions.
@@ -152,6 +190,9 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
                 broker.delete_records(&session(), &wanted).await
             })
             .await;
+        if matches!(&done, Ok(done) if done.iter().all(Result::is_ok)) {
+            world.count("records deleted", 1);
+        }
         world.note(format_args!(
             "{name} deletes before {before} of partition {partition}: {done:?}"
         ));

@@ -2,8 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::invariants::history::Value;
-use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
+use crate::invariants::history::{KeyedRecord, KeyedWrite, Value};
+use crate::segment::{BatchBuilder, Batches, Codec, Limits, RecordHeader, decode_records};
+
+const LIMITS: Limits = Limits {
+    max_uncompressed: 1 << 24,
+};
+
 use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// An idempotent producer's stamp on a batch.
@@ -14,8 +19,13 @@ pub(super) struct Stamp {
     pub(super) sequence: i32,
 }
 
-/// A batch of these records, each with so many bytes beside its value.
-pub(super) fn batch(values: &[Value], padding: usize, stamp: Option<Stamp>) -> Bytes {
+/// A batch of these records, made at `at`, each with so many bytes beside its value.
+pub(super) fn batch(
+    values: &[Value],
+    padding: usize,
+    stamp: Option<Stamp>,
+    at: Timestamp,
+) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
     if let Some(stamp) = stamp {
         builder = builder.producer(stamp.id, stamp.epoch, stamp.sequence);
@@ -23,24 +33,77 @@ pub(super) fn batch(values: &[Value], padding: usize, stamp: Option<Stamp>) -> B
     for value in values {
         let mut bytes = value.to_be_bytes().to_vec();
         bytes.resize(8 + padding, b'.');
+        builder.push(at, None, Some(&bytes), &[]).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+/// The header that tells a record with a key from others.
+const VERSION: &str = "version";
+
+/// A batch of records with keys: key, version, whether it is a tombstone.
+pub(super) fn keyed_batch(
+    records: &[KeyedWrite],
+    padding: usize,
+    stamp: Stamp,
+    at: Timestamp,
+) -> Bytes {
+    let mut builder =
+        BatchBuilder::new(Codec::None).producer(stamp.id, stamp.epoch, stamp.sequence);
+    let value = vec![b'.'; padding];
+    for record in records {
+        let version = RecordHeader {
+            key: VERSION.into(),
+            value: Some(record.version.to_be_bytes().to_vec().into()),
+        };
+        let value = (!record.tombstone).then_some(&value[..]);
         builder
-            .push(Timestamp(1_700_000_000_000), None, Some(&bytes), &[])
+            .push(at, Some(&[record.key]), value, &[version])
             .unwrap();
     }
     builder.finish().unwrap()
 }
 
+/// The records with keys of what a fetch returned, from `offset` on, and where to read on.
+pub(super) fn keyed_records(
+    pieces: &[Bytes],
+    offset: Offset,
+) -> Result<(Vec<KeyedRecord>, Offset), String> {
+    let (mut found, mut next) = (Vec::new(), offset);
+    for piece in pieces {
+        for batch in Batches::new(piece) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            let base = batch.header.base_offset;
+            let records = decode_records(&batch.slice(piece), LIMITS).map_err(|e| e.to_string())?;
+            for record in records {
+                let record = record.map_err(|error| error.to_string())?;
+                let key = record.key.as_ref().and_then(|key| key.first());
+                let version = record
+                    .headers
+                    .first()
+                    .and_then(|header| header.value.as_ref());
+                let version = version.and_then(|bytes| bytes.first_chunk());
+                found.push(KeyedRecord {
+                    offset: base.advance(record.offset_delta as u64),
+                    key: *key.ok_or("a record without a key")?,
+                    version: Value::from_be_bytes(*version.ok_or("a record without a version")?),
+                });
+            }
+            next = next.max(batch.header.next_offset());
+        }
+    }
+    found.retain(|record| record.offset >= offset);
+    Ok((found, next))
+}
+
 /// The records of what a fetch returned, from `offset` on.
 pub(super) fn records(pieces: &[Bytes], offset: Offset) -> Result<Vec<(Offset, Value)>, String> {
-    let limits = Limits {
-        max_uncompressed: 1 << 24,
-    };
     let mut found = Vec::new();
     for piece in pieces {
         for batch in Batches::new(piece) {
             let batch = batch.map_err(|error| error.to_string())?;
             let base = batch.header.base_offset;
-            let records = decode_records(&batch.slice(piece), limits).map_err(|e| e.to_string())?;
+            let records = decode_records(&batch.slice(piece), LIMITS).map_err(|e| e.to_string())?;
             for record in records {
                 let record = record.map_err(|error| error.to_string())?;
                 let at = base.advance(record.offset_delta as u64);

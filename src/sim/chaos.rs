@@ -12,6 +12,9 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
     let nodes = cluster.settings.nodes;
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
+    if cluster.settings.long {
+        cluster.sky.lock().stuck = Some((0.05, until));
+    }
     // How often something happens differs from run to run.
     let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
     while Instant::now() < until {
@@ -33,7 +36,11 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                 } else {
                     240_000
                 };
-                let rest = dice.time(20, if minutes { most } else { 20_000 });
+                let mut rest = dice.time(20, if minutes { most } else { 20_000 });
+                if cluster.settings.long && minutes && dice.chance(0.4) {
+                    // So long that the log may be truncated meanwhile.
+                    rest = Duration::from_millis(dice.number(780_000, most));
+                }
                 if let Some(process) = cluster.process(node)
                     && !process.is_paused()
                 {

@@ -11,11 +11,10 @@ use tokio::time::{sleep, timeout};
 use super::dice::Dice;
 use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
-use super::world::{Finding, World, digest};
+use super::world::{Finding, World};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
-use crate::invariants::history::StateSeen;
-use crate::maintain::MaintenanceOptions;
+use crate::maintain::{MaintenanceOptions, Task};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
@@ -38,6 +37,10 @@ pub(super) struct Settings {
     /// How much slower clients are than at their fastest.
     pub(super) pace: u64,
     pub(super) maintenance: Option<MaintenanceOptions>,
+    /// How long the records of a topic stay.
+    pub(super) retention: Duration,
+    /// How long the parts of uploads are.
+    pub(super) part_len: usize,
 }
 
 /// Background work that finds something to do within minutes.
@@ -52,6 +55,8 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
         sweep_age: seconds(30),
         truncate_commits: dice.number(5, 50),
         truncate_wait: seconds(60),
+        // Longer than anybody is away who may still hold a batch of a producer.
+        producer_expiration: seconds(1_500),
         ..MaintenanceOptions::default()
     };
     let compaction = &mut options.compaction;
@@ -61,6 +66,8 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
     compaction.max_wait = seconds(60);
     compaction.max_slices = 16;
     compaction.state_slices = 20;
+    // Slow, so that much happens meanwhile; or not.
+    compaction.bandwidth = dice.chance(0.5).then_some(ByteCount::kib(2));
     options
 }
 
@@ -71,17 +78,19 @@ impl Settings {
         let follow: &[u64] = if long { &[200, 1_000] } else { &[10, 50] };
         Settings {
             nodes: dice.number(2, 5) as usize,
-            commit_interval: millis(&[0, 5, 100], dice),
+            commit_interval: millis(if long { &[0, 100, 2_000] } else { &[0, 5, 100] }, dice),
             follow_interval: millis(follow, dice),
             snapshot_every: dice.one_of(&[8, 32, 256]),
-            inline_limit: ByteCount(dice.one_of(&[0, 2_000, 20_000, 500_000])),
+            inline_limit: ByteCount(dice.one_of(&[0, 0, 2_000, 20_000, 500_000])),
             segment_size: ByteCount(dice.one_of(&[5_000, 50_000])),
             request_timeout: millis(&[2_000, 10_000, 30_000], dice),
-            retry_deadline: millis(&[5_000, 180_000], dice),
+            retry_deadline: millis(&[2_000, 5_000, 180_000], dice),
             check_store: dice.chance(0.3),
             long,
             pace: if long { 15 } else { 1 },
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
+            retention: Duration::from_secs(if long { 300 } else { 20 }),
+            part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
         }
     }
 }
@@ -93,6 +102,8 @@ pub(super) struct Cluster {
     pub(super) sky: Sky,
     pub(super) settings: Arc<Settings>,
     bucket: Bucket,
+    /// Of all nodes together.
+    metrics: Arc<NodeMetrics>,
     slots: Arc<Mutex<BTreeMap<usize, Slot>>>,
 }
 
@@ -123,6 +134,7 @@ impl Cluster {
             sky: Sky::default(),
             settings: Arc::new(settings),
             bucket: Bucket::default(),
+            metrics: Arc::default(),
             slots: Arc::default(),
         }
     }
@@ -151,16 +163,22 @@ impl Cluster {
         ));
         let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
         let options = self.options(&env);
-        let wire = Arc::new(Wire::new(&self.world, &self.sky, node, run));
+        let wire = Arc::new(Wire::new(
+            &self.world,
+            &self.sky,
+            (node, run),
+            process.clone(),
+        ));
         let store = self.bucket.behind(wire, options.store.clone());
         slot.process = Some(process.clone());
         slot.env = Some(env.clone());
         slot.broker = None;
         let (this, started) = (self.clone(), process.clone());
+        let metrics = self.metrics.clone();
         slot.keeper = Some(tokio::spawn(async move {
             let (reply, node_started) = oneshot::channel();
             env.spawn(async move {
-                let node = Node::start(store, options, &NodeMetrics::default()).await;
+                let node = Node::start(store, options, &metrics).await;
                 if let Ok(node) = &node {
                     register(node.broker()).await;
                 }
@@ -197,6 +215,7 @@ impl Cluster {
         let mut options = NodeOptions::new(url, env.clone());
         options.store.request_timeout = settings.request_timeout;
         options.store.retry.deadline = settings.retry_deadline;
+        options.store.part_len = settings.part_len;
         options.manifest.commit_interval = settings.commit_interval;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;
@@ -214,15 +233,12 @@ impl Cluster {
             slot.broker = Some(up.broker().clone());
         }
         let (world, mut states) = (self.world.clone(), up.manifest().subscribe());
+        let (sky, name) = (self.sky.clone(), format!("n{node}.{run}"));
         let watch = tokio::spawn(async move {
             loop {
                 let state = states.see();
-                let seen = StateSeen {
-                    node: format!("n{node}.{run}"),
-                    seq: state.seq(),
-                    digest: digest(&state),
-                };
-                world.history().states.push(seen);
+                sky.lock().folded.insert(node, state.seq());
+                world.see(&name, &state);
                 if states.changed().await.is_err() {
                     return;
                 }
@@ -237,6 +253,17 @@ impl Cluster {
         }
     }
 
+    /// Counts what the nodes did beside the traffic.
+    pub(super) fn tally(&self) {
+        for task in Task::ALL {
+            let runs = self.metrics.maintenance().runs(task);
+            self.world.count(task.label(), runs);
+        }
+        let left = self.bucket.unfinished_uploads();
+        self.world
+            .note(format_args!("{left} uploads were never ended"));
+    }
+
     /// The store as somebody sees it who is no node.
     pub(super) fn store(&self, who: &str) -> Store {
         let random = self.world.dice(who).into_random();
@@ -246,7 +273,8 @@ impl Cluster {
             up: Duration::ZERO,
         };
         let env = Env::new(Arc::new(machine), random);
-        let wire = Wire::new(&self.world, &self.sky, usize::MAX, 0);
+        let process = Arc::new(Process::default());
+        let wire = Wire::new(&self.world, &self.sky, (usize::MAX, 0), process);
         self.bucket.behind(Arc::new(wire), StoreOptions::new(env))
     }
 

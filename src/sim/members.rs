@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, Connection};
+use super::lanes::{MAIN, PARTITIONS};
 use super::world::{Finding, World};
-use super::{MAIN, PARTITIONS};
 use crate::broker::{
     Broker, CommitOffset, GroupOpError, Identity, JoinRequest, Joined, LeavingMember, Session,
     SyncRequest, TopicRef, Unavailable,

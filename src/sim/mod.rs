@@ -15,6 +15,8 @@ mod batches;
 mod chaos;
 mod cluster;
 mod dice;
+mod keyed;
+mod lanes;
 mod members;
 mod network;
 mod process;
@@ -36,11 +38,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use cluster::{Cluster, Connection, Settings};
 use network::LONGEST_WAY;
-use world::{Finding, World};
-
-/// The topic that all write to and read from, and its partitions.
-const MAIN: &str = "main";
-const PARTITIONS: i32 = 3;
+use world::{Finding, Tally, World};
 
 /// How long clients have to come to an end when all is well again.
 const RECOVERY: Duration = Duration::from_secs(120);
@@ -50,6 +48,8 @@ struct Report {
     seed: u64,
     trace: Vec<String>,
     findings: Vec<Finding>,
+    /// How often background jobs and other things happened.
+    tally: Tally,
 }
 
 thread_local! {
@@ -83,6 +83,7 @@ fn run(seed: u64) -> Report {
         seed,
         trace: Vec::new(),
         findings: Vec::new(),
+        tally: Tally::new(),
     });
     let panics = PANICS.take().unwrap_or_default();
     report
@@ -105,6 +106,7 @@ fn run_to_the_end(seed: u64) -> Report {
             seed,
             trace: world.take_trace(),
             findings,
+            tally: world.tally(),
         }
     })
 }
@@ -114,10 +116,11 @@ async fn simulate(world: &World) {
     let settings = Settings::draw(&mut dice);
     world.note(format_args!("seed {}: {settings:?}", world.seed()));
     let (nodes, long) = (settings.nodes, settings.long);
+    world.compare_every(if long { 32 } else { 4 });
     let cluster = Cluster::new(world, settings);
     (0..nodes).for_each(|node| cluster.start(node));
     verdict::all_up(&cluster).await;
-    create_main(&cluster).await;
+    lanes::create(&cluster, RECOVERY).await;
     let (least, most) = if long { (1_500, 2_700) } else { (30, 120) };
     let until = Instant::now() + Duration::from_secs(dice.number(least, most));
     live(&cluster, until).await;
@@ -129,16 +132,7 @@ async fn simulate(world: &World) {
     if timeout(RECOVERY, verdict::judge(&cluster)).await.is_err() {
         world.found(Finding::Stuck("the log cannot be read".to_owned()));
     }
-}
-
-async fn create_main(cluster: &Cluster) {
-    let mut connection = Connection::new(cluster, "creator");
-    let work = |broker| admins::create(broker, MAIN.to_owned(), PARTITIONS);
-    let created = connection.call(RECOVERY, work).await;
-    if !matches!(created, Ok(Ok(Ok(())))) {
-        let what = format!("a topic cannot be created though all is well: {created:?}");
-        cluster.world.found(Finding::Wrong(what));
-    }
+    cluster.tally();
 }
 
 /// Runs all actors until they end.
@@ -179,6 +173,17 @@ async fn live(cluster: &Cluster, until: Instant) {
     for name in ["topics-1", "topics-2"] {
         add(name, &|name| admins::topics(here(), name, until).boxed());
     }
+    if cluster.settings.long {
+        for name in ["archivist-1", "archivist-2"] {
+            add(name, &|name| {
+                readers::archivist(here(), name, until).boxed()
+            });
+        }
+    }
+    add("keys", &|name| keyed::writer(here(), name, until).boxed());
+    add("key-reader", &|name| {
+        keyed::reader(here(), name, until).boxed()
+    });
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()
     });

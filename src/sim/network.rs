@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
+use super::process::Process;
 use super::world::World;
 use crate::store::simulated::{Fate, Network, Reply, Verb};
 use crate::store::{ObjectKind, ObjectPath};
+use crate::types::Seq;
 
 /// How a node is cut off from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,22 @@ pub(super) struct Weather {
     pub(super) slow: Option<(Instant, u32)>,
     /// The nodes that are cut off.
     pub(super) cut: BTreeMap<usize, Cut>,
+    /// The share of commits of which the first attempt arrives after many minutes, if that is before this moment: most
+    /// have lost their race by then, and may meet a name that was deleted.
+    pub(super) stuck: Option<(f64, Instant)>,
+    /// The commits that are stuck so, and when they arrive.
+    arriving: BTreeMap<Seq, Instant>,
+    /// How many nodes have been paused while they read what stands where a stuck commit arrives.
+    trapped: usize,
+    /// How far each node has folded the log.
+    pub(super) folded: BTreeMap<usize, Seq>,
 }
+
+/// How long a stuck commit is on its way.
+const STUCK_MILLIS: (u64, u64) = (660_000, 1_000_000);
+
+/// How many nodes are paused in a read of what is about to be taken by a stuck commit.
+const TRAPS: usize = 3;
 
 /// The weather, shared.
 #[derive(Clone, Default)]
@@ -58,23 +75,87 @@ pub(super) struct Wire {
     node: usize,
     /// Which run of the node, for the trace.
     run: u32,
+    process: Arc<Process>,
     inner: Mutex<(Dice, u64)>,
 }
 
 impl Wire {
-    pub(super) fn new(world: &World, sky: &Sky, node: usize, run: u32) -> Wire {
+    pub(super) fn new(
+        world: &World,
+        sky: &Sky,
+        (node, run): (usize, u32),
+        process: Arc<Process>,
+    ) -> Wire {
         let dice = world.dice(&format!("network of n{node}.{run}"));
         Wire {
             world: world.clone(),
             sky: sky.clone(),
             node,
             run,
+            process,
             inner: Mutex::new((dice, 0)),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, (Dice, u64)> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of a request about a commit that is stuck on its way, or of one that shall be.
+    fn stuck(&self, verb: Verb, name: &str, well: Fate) -> Option<Fate> {
+        let Ok(ObjectKind::Commit(seq)) = name.parse::<ObjectPath>().map(|path| path.kind()) else {
+            return None;
+        };
+        let mut weather = self.sky.lock();
+        let (share, until) = weather.stuck?;
+        match verb {
+            Verb::Create => {
+                let dice = &mut self.inner().0;
+                let (least, most) = STUCK_MILLIS;
+                let arrives = Duration::from_millis(dice.number(least, most));
+                let at = Instant::now() + arrives;
+                if at >= until || weather.arriving.contains_key(&seq) || !dice.chance(share) {
+                    return None;
+                }
+                weather.arriving.insert(seq, at);
+                Some(Fate {
+                    arrives,
+                    applied: true,
+                    again: None,
+                    answer: Reply::First,
+                    ..well
+                })
+            }
+            // Who has folded it reads the records in it, by a state that will be old when the answer comes.
+            Verb::Get if weather.folded.get(&self.node) >= Some(&seq) => {
+                let at = *weather.arriving.get(&seq)?;
+                let waits = at.checked_duration_since(Instant::now())?;
+                if weather.trapped == TRAPS || self.process.is_paused() {
+                    return None;
+                }
+                weather.trapped += 1;
+                drop(weather);
+                self.world.count("stale reads", 1);
+                let process = self.process.clone();
+                process.pause();
+                tokio::spawn(async move {
+                    sleep_until(at + Duration::from_millis(50)).await;
+                    process.resume();
+                });
+                self.world.note(format_args!(
+                    "n{}.{} is paused in this read",
+                    self.node, self.run
+                ));
+                Some(Fate {
+                    arrives: waits + Duration::from_millis(10),
+                    applied: true,
+                    again: None,
+                    answer: Reply::First,
+                    returns: Duration::from_millis(1),
+                })
+            }
+            _ => None,
+        }
     }
 
     fn fate(&self, dice: &mut Dice) -> Fate {
@@ -184,6 +265,13 @@ impl Wire {
 impl Network for Wire {
     fn send(&self, number: u64, verb: Verb, name: &str, len: usize) -> Fate {
         let fate = self.fate(&mut self.inner().0);
+        let fate = self.stuck(verb, name, fate).unwrap_or(fate);
+        match verb {
+            Verb::Part => self.world.count("parts of uploads", 1),
+            Verb::Complete => self.world.count("uploads completed", 1),
+            Verb::Abort => self.world.count("uploads aborted", 1),
+            _ => {}
+        }
         let Fate {
             arrives, returns, ..
         } = fate;

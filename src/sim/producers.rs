@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep};
 
 use super::batches::{Stamp, batch};
 use super::cluster::{Cluster, Connection, Lost};
+use super::lanes::{BRIEF, LANES, place};
 use super::world::{Finding, World};
-use super::{MAIN, PARTITIONS};
-use crate::broker::{Broker, ProduceError, ProducePartition, Produced, Session, TopicRef};
+use crate::broker::{Broker, ProduceError, ProducePartition, Produced, Session};
 use crate::invariants::history::{Append, Outcome};
-use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
+use crate::types::{Offset, ProducerEpoch, ProducerId};
 
 /// The client's own time-out, and the time that it gives the node.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,9 +75,10 @@ async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     let session = Session::internal("producer");
     let mut taken = Vec::new();
     for sent in &requests {
+        let (topic, partition) = place(sent.partition);
         let partition = ProducePartition {
-            topic: TopicRef::Name(MAIN.to_owned()),
-            partition: PartitionIndex(sent.partition),
+            topic,
+            partition,
             records: sent.records.clone(),
         };
         taken.push(
@@ -114,13 +115,21 @@ async fn send(
 pub(super) async fn idempotent(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connection = Connection::new(&cluster, &name);
-    let (id, epoch) = new_producer(&mut connection).await;
-    world.note(format_args!("{name} is producer {id}"));
-    let mut sequences = vec![0; PARTITIONS as usize];
+    let mut producer = None;
     while Instant::now() < until {
+        // It is one that nobody knows, again and again: the beginning is where most can go wrong.
+        let (id, epoch, sequences) = match &mut producer {
+            Some(known) if !connection.dice.chance(0.3) => known,
+            before => {
+                let (id, epoch) = new_producer(&mut connection).await;
+                world.note(format_args!("{name} is producer {id}"));
+                before.insert((id, epoch, vec![0; LANES as usize]))
+            }
+        };
+        let (id, epoch) = (*id, *epoch);
         let mut left = VecDeque::new();
         for _ in 0..connection.dice.number(1, 3) {
-            let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
+            let partition = connection.dice.number(0, LANES as u64) as i32;
             if left.iter().any(|sent: &Sent| sent.partition == partition) {
                 continue;
             }
@@ -203,14 +212,17 @@ fn next(
         "{name} sends batch {index} of partition {partition}: {count} from {:#x}",
         values[0]
     ));
+    if partition == BRIEF {
+        world.history().made.insert(values[0], world.now());
+    }
     Sent {
         partition,
         index,
-        records: batch(&values, padding, stamp(count as i32)),
+        records: batch(&values, padding, stamp(count as i32), world.now()),
     }
 }
 
-async fn new_producer(connection: &mut Connection) -> (ProducerId, ProducerEpoch) {
+pub(super) async fn new_producer(connection: &mut Connection) -> (ProducerId, ProducerEpoch) {
     loop {
         let work = |broker: Broker| async move {
             let session = Session::internal("producer");
@@ -229,7 +241,7 @@ pub(super) async fn plain(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connection = Connection::new(&cluster, &name);
     while Instant::now() < until {
-        let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
+        let partition = connection.dice.number(0, LANES as u64) as i32;
         let count = connection.dice.number(1, 4);
         let batches: Vec<Sent> = (0..count)
             .map(|_| next(&mut connection, &world, &name, partition, |_| None))

@@ -7,22 +7,17 @@ use tokio::time::Instant;
 
 use super::batches::records;
 use super::cluster::{Cluster, Connection};
+use super::lanes::{LANES, place};
 use super::world::{Finding, World};
-use super::{MAIN, PARTITIONS};
 use crate::broker::{
     Broker, FetchError, FetchLimits, FetchPartition, FetchedPartition, OffsetSpec, Session,
-    TopicRef,
 };
 use crate::invariants::history::Read;
-use crate::types::{Offset, PartitionIndex};
+use crate::types::Offset;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
 type Fetched = Vec<Result<FetchedPartition, FetchError>>;
-
-fn topic() -> TopicRef {
-    TopicRef::Name(MAIN.to_owned())
-}
 
 /// Reads some partitions from these offsets.
 pub(super) async fn fetch(
@@ -33,12 +28,15 @@ pub(super) async fn fetch(
 ) -> Fetched {
     let partitions: Vec<FetchPartition> = wanted
         .iter()
-        .map(|(partition, offset)| FetchPartition {
-            topic: topic(),
-            partition: PartitionIndex(*partition),
-            offset: *offset,
-            max_bytes,
-            current_leader_epoch: None,
+        .map(|(lane, offset)| {
+            let (topic, partition) = place(*lane);
+            FetchPartition {
+                topic,
+                partition,
+                offset: *offset,
+                max_bytes,
+                current_leader_epoch: None,
+            }
         })
         .collect();
     let limits = FetchLimits {
@@ -55,7 +53,7 @@ pub(super) async fn fetch(
 pub(super) async fn follower(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connection = Connection::new(&cluster, &name);
-    let mut next: BTreeMap<i32, Offset> = (0..PARTITIONS).map(|p| (p, Offset(0))).collect();
+    let mut next: BTreeMap<i32, Offset> = (0..LANES).map(|p| (p, Offset(0))).collect();
     while Instant::now() < until {
         let mut wanted: Vec<(i32, Offset)> = next.iter().map(|(p, o)| (*p, *o)).collect();
         if connection.dice.chance(0.5) {
@@ -145,6 +143,37 @@ fn take(
     next
 }
 
+/// Reads old records, and waits for them however long a node may sleep.
+pub(super) async fn archivist(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut connection = Connection::new(&cluster, &name);
+    while Instant::now() < until {
+        connection.leave();
+        let lane = connection.dice.number(0, LANES as u64) as i32;
+        let end = connection
+            .call(PATIENCE, move |broker| {
+                latest(broker, lane, OffsetSpec::Latest)
+            })
+            .await;
+        let Ok(Some(end)) = end else { continue };
+        // Not so old that it is compacted.
+        let back = connection.dice.number(0, 40).min(end.0.unsigned_abs());
+        let wanted = vec![(lane, Offset(end.0 - back as i64))];
+        connection.leave();
+        let begun = world.moment();
+        let asked = wanted.clone();
+        let answer = connection
+            .call(until - Instant::now(), |broker| {
+                fetch(broker, asked, 5_000, Duration::ZERO)
+            })
+            .await;
+        if let Ok(fetched) = answer {
+            take(&world, &name, begun, &wanted, fetched);
+        }
+        connection.rest(10, 200).await;
+    }
+}
+
 fn enter(
     world: &World,
     name: &str,
@@ -169,7 +198,7 @@ pub(super) async fn asker(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connection = Connection::new(&cluster, &name);
     while Instant::now() < until {
-        let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
+        let partition = connection.dice.number(0, LANES as u64) as i32;
         // Whoever looks through different nodes sees what one of them has not heard of.
         connection.leave();
         let begun = world.moment();
@@ -191,8 +220,9 @@ pub(super) async fn asker(cluster: Cluster, name: String, until: Instant) {
 }
 
 /// The first or last offset of a partition, if the node can tell.
-pub(super) async fn latest(broker: Broker, partition: i32, spec: OffsetSpec) -> Option<Offset> {
-    let wanted = [(topic(), PartitionIndex(partition), None, spec)];
+pub(super) async fn latest(broker: Broker, lane: i32, spec: OffsetSpec) -> Option<Offset> {
+    let (topic, partition) = place(lane);
+    let wanted = [(topic, partition, None, spec)];
     let session = Session::internal("asker");
     let found = broker.list_offsets(&session, &wanted, false).await.pop()?;
     found.ok()?.offset

@@ -7,15 +7,20 @@ use tokio::time::sleep;
 
 use super::batches::records;
 use super::cluster::{Cluster, Connection};
+use super::keyed;
+use super::lanes::{BRIEF, KEYED, LANES};
 use super::readers::{fetch, latest};
-use super::world::{Finding, History, World, digest};
-use super::{MAIN, PARTITIONS};
+use super::world::{Finding, History, World};
 use crate::broker::{Broker, OffsetSpec};
-use crate::invariants::history::{Append, StateSeen, Value, states_are_equal};
+use crate::invariants::history::{Append, Deletion, Outcome, Value, states_are_equal};
+use crate::invariants::{Invariant, Violation};
 use crate::maintain::fsck::{FsckOptions, Severity, fsck};
-use crate::types::Offset;
+use crate::types::{Offset, Timestamp};
 
 const BYTES: usize = 1 << 20;
+
+/// How far clocks may be apart.
+const CLOCKS: Duration = Duration::from_secs(10);
 
 /// A partition as one node shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +28,14 @@ struct Shown {
     log_start: Offset,
     high_watermark: Offset,
     log: Vec<(Offset, Value)>,
+}
+
+impl Shown {
+    /// Drops what is before an offset.
+    fn start_at(&mut self, start: Offset) {
+        self.log_start = self.log_start.max(start);
+        self.log.retain(|(offset, _)| *offset >= start);
+    }
 }
 
 /// Reads everything through every node, and judges.
@@ -35,14 +48,16 @@ pub(super) async fn judge(cluster: &Cluster) {
             continue;
         };
         if let Ok(state) = broker.manifest().fresh().await {
-            world.history().states.push(StateSeen {
-                node: format!("n{node} in the end"),
-                seq: state.seq(),
-                digest: digest(&state),
-            });
+            world.compare_every(1);
+            world.see(&format!("n{node} in the end"), &state);
         }
-        for partition in 0..PARTITIONS {
-            let found = match show(broker.clone(), partition).await {
+        if let Err(why) = keyed::last_pass(world, broker.clone(), node).await {
+            world.found(Finding::Wrong(format!(
+                "n{node} cannot show lane {KEYED}: {why}"
+            )));
+        }
+        for partition in 0..LANES {
+            let mut found = match show(broker.clone(), partition).await {
                 Ok(found) => found,
                 Err(why) => {
                     let what = format!("n{node} cannot show partition {partition}: {why}");
@@ -51,6 +66,11 @@ pub(super) async fn judge(cluster: &Cluster) {
                 }
             };
             let first = shown.entry(partition).or_insert_with(|| found.clone());
+            if partition == BRIEF {
+                // Records expire while this looks.
+                first.start_at(found.log_start);
+                found.start_at(first.log_start);
+            }
             if *first != found {
                 let what = format!("n{node} shows another partition {partition} than others");
                 world.found(Finding::Wrong(what));
@@ -60,13 +80,47 @@ pub(super) async fn judge(cluster: &Cluster) {
     for (partition, shown) in shown {
         let mut history = world.history();
         let partition_history = history.partitions.entry(partition).or_default();
-        partition_history.name = format!("{MAIN}-{partition}");
+        partition_history.name = format!("lane {partition}");
         partition_history.log_start = shown.log_start;
         partition_history.high_watermark = shown.high_watermark;
         partition_history.log = shown.log;
     }
+    let kept = cluster.settings.retention;
+    let too_early = expire(&mut world.history(), world.now(), kept);
+    too_early.into_iter().for_each(|found| world.found(found));
     audit(cluster).await;
     hold(world);
+}
+
+/// Takes it that records which were old enough have expired by right; says which were not.
+fn expire(history: &mut History, now: Timestamp, kept: Duration) -> Vec<Finding> {
+    let History {
+        partitions, made, ..
+    } = history;
+    let Some(brief) = partitions.get_mut(&BRIEF) else {
+        return Vec::new();
+    };
+    let start = brief.log_start;
+    brief.deletions.push(Deletion {
+        begun: 0,
+        before: start,
+    });
+    let young = |append: &&Append| match append.outcome {
+        Outcome::Told(base, _) if base < start => {
+            let made = append.values.first().and_then(|first| made.get(first));
+            made.is_some_and(|made| made.after(kept) > now.after(CLOCKS))
+        }
+        _ => false,
+    };
+    let what = |append: &Append| Violation {
+        invariant: Invariant::AcknowledgedStays,
+        what: format!(
+            "{} has expired before its time: the log starts at {start}",
+            append.name
+        ),
+    };
+    let young = brief.appends.iter().filter(young);
+    young.map(|append| Finding::Broken(what(append))).collect()
 }
 
 /// Has the bucket checked as a person would have it checked, every byte.
@@ -94,6 +148,7 @@ fn hold(world: &World) {
     for partition in history.partitions.values() {
         broken.extend(partition.violations());
     }
+    broken.extend(history.keyed.violations());
     broken.extend(history.group.violations());
     for topic in &history.topics {
         broken.extend(topic.violations());

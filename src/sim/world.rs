@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
 use crate::invariants::history::{
-    GroupHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
+    GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
@@ -51,11 +52,17 @@ impl fmt::Display for Finding {
 #[derive(Default)]
 pub(super) struct History {
     pub(super) partitions: BTreeMap<i32, PartitionHistory>,
+    /// When the records were made that may expire, by the first of their batch.
+    pub(super) made: BTreeMap<Value, Timestamp>,
+    pub(super) keyed: KeyedHistory,
     pub(super) group: GroupHistory,
     pub(super) topics: Vec<TopicHistory>,
     pub(super) states: Vec<StateSeen>,
     pub(super) findings: Vec<Finding>,
 }
+
+/// How often which thing happened.
+pub(super) type Tally = BTreeMap<&'static str, u64>;
 
 /// The run. Cheap to clone.
 #[derive(Clone)]
@@ -70,8 +77,11 @@ struct Inner {
     moment: Mutex<Moment>,
     value: Mutex<Value>,
     trace: Mutex<Vec<String>>,
+    tally: Mutex<Tally>,
     history: Mutex<History>,
     judge: Mutex<Judge>,
+    /// At every so many seqs the states are compared: to write them out is most of what a long run costs.
+    stride: AtomicU64,
 }
 
 /// Folds the log as it comes to stand in the bucket, before any node knows of it.
@@ -88,7 +98,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A digest of a state.
-pub(super) fn digest(state: &State) -> u64 {
+fn digest(state: &State) -> u64 {
     let bytes = state.to_bytes();
     u64::from(crc32c::crc32c(&bytes)) << 32 | bytes.len() as u64
 }
@@ -103,8 +113,10 @@ impl World {
                 moment: Mutex::new(0),
                 value: Mutex::new(0),
                 trace: Mutex::default(),
+                tally: Mutex::default(),
                 history: Mutex::default(),
                 judge: Mutex::default(),
+                stride: AtomicU64::new(1),
             }),
         }
     }
@@ -132,6 +144,41 @@ impl World {
         let at = Instant::now() + time;
         let ends = self.inner.ends.get().copied().unwrap_or(at);
         sleep_until(at.min(ends)).await;
+    }
+
+    /// The wall time, of a clock that is right.
+    pub(super) fn now(&self) -> Timestamp {
+        START.after(self.inner.origin.elapsed())
+    }
+
+    /// Has states compared at every so many seqs only.
+    pub(super) fn compare_every(&self, stride: u64) {
+        self.inner.stride.store(stride, Ordering::Relaxed);
+    }
+
+    /// A node, or the log, has this state; it is compared with all others of its seq.
+    pub(super) fn see(&self, node: &str, state: &State) {
+        let seq = state.seq();
+        if seq
+            .0
+            .is_multiple_of(self.inner.stride.load(Ordering::Relaxed))
+        {
+            self.history().states.push(StateSeen {
+                node: node.to_owned(),
+                seq,
+                digest: digest(state),
+            });
+        }
+    }
+
+    /// Counts something that happened.
+    pub(super) fn count(&self, what: &'static str, times: u64) {
+        *lock(&self.inner.tally).entry(what).or_default() += times;
+    }
+
+    /// What was counted.
+    pub(super) fn tally(&self) -> Tally {
+        lock(&self.inner.tally).clone()
     }
 
     /// The next moment.
@@ -205,13 +252,9 @@ impl World {
         };
         let folded = judge.state.apply(seq, &logged.commit, logged.data_start);
         let before = judge.commits.insert(logged.commit.id, seq);
-        let digest = digest(&judge.state);
+        let state = judge.state.clone();
         drop(judge);
-        self.history().states.push(StateSeen {
-            node: "the log".to_owned(),
-            seq,
-            digest,
-        });
+        self.see("the log", &state);
         if before.is_some() || folded == Folded::Duplicate {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {
