@@ -67,6 +67,7 @@ lint: ## format, clippy, licences and advisories, documentation: warnings are er
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
 
 bench: ## the figures of docs/performance.md
+	tests/setup --bench
 	cargo bench --locked
 
 clean: ## what cargo built; what tests/setup installed stays

@@ -21,10 +21,14 @@ pub(crate) enum Mutant {
     ProducersForgottenAfterConflict,
     /// The fold folds a commit again that it had folded before.
     DuplicateGuardOff,
+    /// The fold folds a commit that was sent behind one which is not in the log.
+    BrokenChainFolded,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
     /// A group accepts any generation.
     StaleGenerationAccepted,
+    /// A group believes what is said for a node by a run that had its id before.
+    SpokenForByAnyRun,
     /// The waiters of a commit are handed each other's outcomes.
     WaitersCrossed,
     /// Batches are returned with the offsets that the producer wrote.

@@ -41,8 +41,9 @@ pub(crate) fn noise(len: usize) -> Bytes {
 
 /// One producer and one consumer of a topic with one partition.
 pub(crate) struct Steady {
-    topic: &'static str,
-    address: SocketAddr,
+    topic: String,
+    /// Where the consumer connects.
+    consumer: SocketAddr,
     connection: Connection,
     producer: Producer,
     /// Messages sent so far: the next offset and sequence.
@@ -59,13 +60,18 @@ pub(crate) struct Latencies {
 }
 
 impl Steady {
-    pub(crate) async fn start(topic: &'static str, address: SocketAddr) -> Result<Steady> {
-        let mut connection = Connection::open(address).await?;
+    /// Makes the topic. Producer and consumer may be at different nodes.
+    pub(crate) async fn start(
+        topic: &str,
+        producer: SocketAddr,
+        consumer: SocketAddr,
+    ) -> Result<Steady> {
+        let mut connection = Connection::open(producer).await?;
         connection.create_topic(topic, 1).await?;
         let producer = connection.producer().await?;
         Ok(Steady {
-            topic,
-            address,
+            topic: topic.to_owned(),
+            consumer,
             connection,
             producer,
             sent: 0,
@@ -78,7 +84,8 @@ impl Steady {
         let first = self.sent;
         let handed: Arc<Mutex<Vec<Instant>>> = Arc::default();
         let count = (time.as_secs_f64() / every.as_secs_f64()) as u64;
-        let consumer = consume(self.address, self.topic, first, count, handed.clone());
+        let topic = self.topic.clone();
+        let consumer = consume(self.consumer, topic, first, count, handed.clone());
         let consumer = tokio::spawn(consumer);
         // The consumer is to be waiting when the first message comes.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -94,7 +101,7 @@ impl Steady {
                 let sequence = i32::try_from(self.sent)?;
                 self.sent += times.len() as u64;
                 let batch = stamp(batch(&values)?, self.producer, sequence);
-                self.connection.produce(self.topic, 0, batch).await?;
+                self.connection.produce(&self.topic, 0, batch).await?;
                 under_way.push_back(times);
             }
             tokio::select! {
@@ -119,7 +126,7 @@ impl Steady {
 
 async fn consume(
     address: SocketAddr,
-    topic: &str,
+    topic: String,
     first: u64,
     count: u64,
     handed: Arc<Mutex<Vec<Instant>>>,
@@ -128,7 +135,7 @@ async fn consume(
     let mut times = Samples::default();
     let mut next = first;
     while next < first + count {
-        let (came, fetched) = connection.fetch(topic, &[i64::try_from(next)?]).await?;
+        let (came, fetched) = connection.fetch(&topic, &[i64::try_from(next)?]).await?;
         let upto = u64::try_from(fetched.first().context("no partition")?.next)?;
         let handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
         for offset in next..upto {
@@ -139,6 +146,45 @@ async fn consume(
         next = upto;
     }
     Ok(times)
+}
+
+/// Producers that each send a message when the one before is acknowledged, all to a partition of their own.
+pub(crate) async fn closed_loop(
+    address: SocketAddr,
+    producers: usize,
+    time: Duration,
+) -> Result<Samples> {
+    let mut first = Connection::open(address).await?;
+    let topic = format!("loop-{}", Env::system().random_uuid());
+    first
+        .create_topic(&topic, i32::try_from(producers)?)
+        .await?;
+    let mut workers = JoinSet::new();
+    for partition in 0..i32::try_from(producers)? {
+        let topic = topic.clone();
+        workers.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let producer = connection.producer().await?;
+            let begun = Instant::now();
+            let mut times = Samples::default();
+            for sequence in 0.. {
+                if begun.elapsed() >= time {
+                    break;
+                }
+                let batch = stamp(batch(&[noise(MESSAGE)])?, producer, sequence);
+                let sent = Instant::now();
+                connection.produce(&topic, partition, batch).await?;
+                let (came, _) = connection.acknowledged().await?;
+                times.push(came.duration_since(sent));
+            }
+            Ok::<_, anyhow::Error>(times)
+        });
+    }
+    let mut all = Samples::default();
+    while let Some(worker) = workers.join_next().await {
+        all.extend(worker??);
+    }
+    Ok(all)
 }
 
 /// Producers that send as much as the node takes, each to a partition of its own.

@@ -16,6 +16,7 @@
 mod delay;
 mod load;
 mod machine;
+mod many;
 mod measure;
 mod node;
 mod raw;
@@ -77,7 +78,7 @@ impl Arguments {
         let built = || PathBuf::from(env!("CARGO_BIN_EXE_weir"));
         let mut parts = self.parts.clone();
         if parts.is_empty() {
-            parts = vec![Part::Store, Part::Latency, Part::Throughput];
+            parts = vec![Part::Store, Part::Latency, Part::Throughput, Part::Many];
         }
         Ok(Plan {
             node: self.node.clone().unwrap_or_else(built),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use weir::store::ObjectPath;
 
 use crate::load::{Flood, MESSAGE, Steady, catch_up, noise};
+use crate::many;
 use crate::node::Node;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
@@ -22,6 +23,8 @@ pub(crate) enum Part {
     Latency,
     /// As much as the node takes, and reading it again.
     Throughput,
+    /// Several producers, several nodes, and a node without clients.
+    Many,
 }
 
 /// What to measure, and how long.
@@ -36,7 +39,7 @@ pub(crate) struct Plan {
 }
 
 /// A message at the rate at which latency is measured: 100 a second.
-const BEAT: Duration = Duration::from_millis(10);
+pub(crate) const BEAT: Duration = Duration::from_millis(10);
 
 /// The sizes in which the store alone is measured.
 pub(crate) const SIZES: [(&str, usize); 4] = [
@@ -75,6 +78,12 @@ pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result
     if plan.parts.contains(&Part::Latency) {
         latency(plan, &raw, &url("latency"), &mut figures).await?;
     }
+    if plan.parts.contains(&Part::Many) {
+        many::producers(plan, &raw, &url("eight"), &mut figures).await?;
+        many::across(plan, &raw, &url("across"), &mut figures).await?;
+        many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
+        many::idle(plan, &url("idle"), &mut figures).await?;
+    }
     // Last, so that what is read is not what was just written.
     if let Some(written) = written {
         read_again(plan, &raw, written, &mut figures).await?;
@@ -109,7 +118,7 @@ async fn store_alone(plan: &Plan, raw: &Raw, figures: &mut Figures) -> Result<()
 
 async fn latency(plan: &Plan, raw: &Raw, url: &str, figures: &mut Figures) -> Result<()> {
     let node = Node::start(&plan.node, url, &plan.log)?;
-    let mut steady = Steady::start("steady", node.kafka).await?;
+    let mut steady = Steady::start("steady", node.kafka, node.kafka).await?;
     // Connections are opened and code is loaded.
     raw.puts_at_intervals(&noise(MESSAGE), BEAT, plan.turn / 8)
         .await?;
@@ -261,10 +270,13 @@ async fn read_again(plan: &Plan, raw: &Raw, written: Written, figures: &mut Figu
     let mut get = Vec::new();
     let mut flow = Flow::default();
     let mut memory: f64 = 0.0;
+    let mut start = Duration::ZERO;
     for _ in 0..plan.rounds {
         let burst = raw.gets(objects.clone(), 8, plan.turn).await?;
         get.push(burst.bytes_per_second / 1e6);
+        let begun = Instant::now();
         let node = Node::start(&plan.node, &url, &plan.log)?;
+        start = start.max(begun.elapsed());
         let before = node.processor_seconds()?;
         let (bytes, took) = catch_up(node.kafka, FLOOD, &ends, plan.turn).await?;
         flow.add(bytes, took, node.processor_seconds()? - before);
@@ -274,6 +286,9 @@ async fn read_again(plan: &Plan, raw: &Raw, written: Written, figures: &mut Figu
     figures.set("catchup.rate", flow.megabytes_per_second());
     figures.set("catchup.processor", flow.processor_seconds_per_gigabyte());
     figures.set("catchup.memory", memory);
+    let written = ends.iter().sum::<i64>() as f64 * MESSAGE as f64;
+    figures.set("start.stored", written / 1e9);
+    figures.set("start.seconds", start.as_secs_f64());
     figures.set_ratio("ratio.catchup", "catchup.rate", "raw.get");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::many::NODES;
 use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
 use crate::stats::Figures;
 
@@ -47,6 +48,19 @@ fn ratios() -> Vec<Row> {
         Row::new("ack p99 / one PUT p99", "ratio.ack.p99"),
         Row::new("end to end p50 / one PUT p50", "ratio.e2e.p50"),
         Row::new("end to end p99 / one PUT p99", "ratio.e2e.p99"),
+        Row::new(
+            "8 producers that wait: ack p50 / one PUT p50",
+            "ratio.eight.p50",
+        ),
+        Row::new(
+            "8 producers that wait: ack p99 / one PUT p50",
+            "ratio.eight.p99",
+        )
+        .goal("<= 3"),
+        Row::new(
+            "produced on A, consumed on B: p50 / one PUT p50",
+            "ratio.across.p50",
+        ),
     ];
     for producers in PRODUCERS.into_iter().rev() {
         let title = format!("produce throughput, {producers} producer(s) / raw PUT");
@@ -59,6 +73,10 @@ fn ratios() -> Vec<Row> {
             .goal("<= 1,020")
             .whole(),
     );
+    let idle = Row::new("store requests of an idle node, per hour", "idle");
+    rows.push(idle.goal("<= 60").whole());
+    let start = Row::new("start with what was produced stored, s", "start.seconds");
+    rows.push(start.goal("<= 0.5"));
     rows
 }
 
@@ -98,6 +116,31 @@ fn node() -> Vec<Row> {
     rows.push(Row::new("catch-up read, MB/s", "catchup.rate").whole());
     rows.push(Row::new("catch-up read, CPU s per GB", "catchup.processor"));
     rows.push(Row::new("catch-up read, peak memory, MiB", "catchup.memory").whole());
+    rows.push(Row::new("stored at that start, GB", "start.stored"));
+    rows.push(Row::new("8 producers that wait, messages/s", "eight.rate").whole());
+    for (what, id) in [
+        ("8 producers that wait: ack", "eight.ack"),
+        ("A to B, end to end", "across.e2e"),
+    ] {
+        for quantile in ["p50", "p99"] {
+            rows.push(Row::new(
+                format!("{what}, {quantile}, ms"),
+                format!("{id}.{quantile}"),
+            ));
+        }
+    }
+    for count in NODES {
+        let row = |what: &str, id: &str| {
+            Row::new(
+                format!("{count} node(s) at 100/s each: {what}"),
+                format!("nodes.{count}.{id}"),
+            )
+        };
+        rows.push(row("ack p50, ms", "ack.p50"));
+        rows.push(row("ack p99, ms", "ack.p99"));
+        rows.push(row("end to end p50, ms", "e2e.p50"));
+        rows.push(row("commit PUTs per 1,000 messages", "puts").whole());
+    }
     rows
 }
 

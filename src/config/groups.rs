@@ -53,6 +53,9 @@ settings! {
         /// requests. A message after a pause is committed at once whatever it says. If it is not set it depends
         /// on the store: 0 for file and memory, more for a bucket.
         commit_interval: Option<Duration> = "",
+        /// How many commits of this node may be on their way to the store at once, while no other node commits: a message
+        /// then waits for its own PUT only, and not for the one before it.
+        commits_in_flight: u32 = "4",
         /// How often the node looks for other nodes' commits while consumers wait. If it is not set it depends on
         /// the store. Requests that must be fresh look by themselves.
         follow_interval: Option<Duration> = "",

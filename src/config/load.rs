@@ -276,12 +276,22 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     Ok(())
 }
 
+/// More would not make a message wait less.
+const MAX_COMMITS_IN_FLIGHT: u32 = 16;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
     let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
     if let Some(interval) = node.commit_interval {
         within(sources, "commit_interval", interval, zero, 60 * second)?;
+    }
+    if !(1..=MAX_COMMITS_IN_FLIGHT).contains(&node.commits_in_flight) {
+        let reason = format!(
+            "{} is not from 1 to {MAX_COMMITS_IN_FLIGHT}",
+            node.commits_in_flight
+        );
+        return Err(sources.conflict("commits_in_flight", reason));
     }
     if let Some(interval) = node.follow_interval {
         let least = Duration::from_millis(1);

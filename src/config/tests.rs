@@ -154,6 +154,7 @@ fn settings_out_of_their_range_are_refused() {
         ),
         ("max_connections", "0", "0 would let nobody in"),
         ("store_max_requests", "1", "1 is not from 2 to 4096"),
+        ("commits_in_flight", "0", "0 is not from 1 to 16"),
         ("commit_interval", "2h", "2h is not from 0s to 1m"),
         ("store", "", "it is empty"),
         ("log_format", "xml", "it is neither text nor json"),

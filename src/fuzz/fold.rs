@@ -124,7 +124,15 @@ pub(super) fn go_on(state: &mut State) {
             counter,
         };
         let time = Timestamp(EDGES[(counter + 2) as usize]);
-        apply(state, &Commit { id, time, ops });
+        apply(
+            state,
+            &Commit {
+                id,
+                time,
+                ops,
+                follows: None,
+            },
+        );
     }
 }
 
@@ -132,7 +140,7 @@ fn apply(state: &mut State, commit: &Commit) {
     let seq = state.seq().next();
     match state.apply(seq, commit, 4096) {
         Folded::Outcomes(outcomes) => assert_eq!(outcomes.len(), commit.ops.len()),
-        Folded::Duplicate => {}
+        Folded::Duplicate | Folded::Void => {}
     }
     assert_eq!(state.seq(), seq);
 }

@@ -1,21 +1,18 @@
-//! Committing: from waiting ops to outcomes.
+//! Committing: from waiting ops to commits on their way into the log.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Duration, Instant};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::handle::{Committed, Stopped, Submission};
-use super::log::{self, LogError};
-use super::object::{EncodedCommit, LoggedCommit};
+use super::handle::Stopped;
+use super::handle::Submission;
+use super::object::EncodedCommit;
 use super::tail::Tail;
 use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{AppendSource, Commit, Op};
-use crate::state::{Folded, State};
-use crate::store::{Created, ObjectPath, RequestKind};
+use crate::store::{Created, ObjectPath, RequestKind, StoreError};
 use crate::types::{CommitId, Seq};
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The most bytes of ops in one commit: what every node must read to follow.
 const MAX_HEAD: u64 = 16 << 20;
@@ -23,17 +20,105 @@ const MAX_HEAD: u64 = 16 << 20;
 /// The most bytes of inline appends that are gathered into one commit.
 const MAX_DATA: usize = 4 << 20;
 
-/// The longest pause between two attempts of a node that keeps losing races.
-const MAX_LOSING_PAUSE: Duration = Duration::from_millis(100);
+/// A commit, with those who wait for what becomes of it.
+pub(super) struct Prepared {
+    pub(super) commit: Commit,
+    pub(super) encoded: EncodedCommit,
+    pub(super) batch: Vec<Submission>,
+    /// When it was sent first.
+    pub(super) begun: Instant,
+    /// How many races it has lost.
+    pub(super) lost: u32,
+}
+
+impl Prepared {
+    /// Makes another commit of the same ops.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Commit)) {
+        (self.commit, self.encoded) = self.encoded.changed(&self.commit, change);
+    }
+}
+
+/// A commit on its way.
+pub(super) struct Sent {
+    pub(super) prepared: Prepared,
+    /// Where it was sent to.
+    pub(super) seq: Seq,
+    /// Of the first attempt at this seq: any of them may be the one that is applied, and from then on others may
+    /// stand behind it.
+    pub(super) sent: Moment,
+    /// The answer to the first attempt.
+    pub(super) answer: AbortOnDropHandle<Result<Created, StoreError>>,
+}
 
 impl Tail {
-    /// Commits what is waiting, as much as fits in one commit.
-    pub(super) async fn commit_round(&mut self) -> Result<(), Stopped> {
+    /// Whether there is room for another commit on its way.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.len() < self.window()
+    }
+
+    /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent behind
+    /// one that loses its race is sent in vain.
+    fn window(&self) -> usize {
+        let most = self.options.commits_in_flight.max(1);
+        self.undisturbed.saturating_add(1).min(most)
+    }
+
+    /// When the next commit may be sent: `commit_interval` after the one before was, and so that those on their way are
+    /// spread over the time that one takes.
+    pub(super) fn slot_opens(&self) -> Instant {
+        let Some(begun) = self.last_commit else {
+            return self.proven.at;
+        };
+        let mut apart = self.options.commit_interval;
+        if !self.in_flight.is_empty() {
+            let most = u32::try_from(self.window()).unwrap_or(u32::MAX);
+            apart = apart.max(self.typical_put / most);
+        }
+        begun + apart
+    }
+
+    /// Sends the next commit, if there is anything to commit and the time has come.
+    pub(super) fn send_next(&mut self, now: Instant) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        if let Some(again) = self.resend.pop_front() {
+            self.send(again);
+            return true;
+        }
+        if self.slot_opens() > now {
+            return false;
+        }
+        if let Some(source) = self.manifest.shared.source.get() {
+            self.waiting.extend(source.take());
+        }
+        while !self.waiting.is_empty() {
+            if let Some(prepared) = self.prepare() {
+                self.last_commit = Some(prepared.begun);
+                self.metrics.ops.observe(prepared.commit.ops.len() as f64);
+                self.send(prepared);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was
+    /// told so.
+    fn prepare(&mut self) -> Option<Prepared> {
         let mut batch = self.take_batch();
-        let (commit, encoded) = loop {
-            let commit = self.assemble(&mut batch);
-            match EncodedCommit::new(&commit.0, commit.1) {
-                Ok(encoded) if encoded.head_len <= MAX_HEAD => break (commit.0, encoded),
+        loop {
+            let (commit, data) = self.assemble(&mut batch);
+            match EncodedCommit::new(&commit, data) {
+                Ok(encoded) if encoded.head_len <= MAX_HEAD => {
+                    return Some(Prepared {
+                        commit,
+                        encoded,
+                        batch,
+                        begun: Instant::now(),
+                        lost: 0,
+                    });
+                }
                 refused => {
                     // More ops than fit: the later half waits for the next commit. One submission that
                     // does not fit by itself never will.
@@ -41,41 +126,15 @@ impl Tail {
                         for submission in batch.split_off(batch.len() / 2).into_iter().rev() {
                             self.waiting.push_front(submission);
                         }
-                    } else if let Some(submission) = batch.pop() {
+                    } else {
                         let size = refused.map_or(u64::MAX, |encoded| encoded.head_len);
-                        (submission.done)(Err(Stopped::TooLarge {
-                            size,
-                            limit: MAX_HEAD,
-                        }));
-                        return Ok(());
+                        let limit = MAX_HEAD;
+                        refuse(batch, &Stopped::TooLarge { size, limit });
+                        return None;
                     }
                 }
             }
-        };
-        let begun = Instant::now();
-        self.last_commit = Some(begun);
-        self.metrics.ops.observe(commit.ops.len() as f64);
-        if mutants::on(Mutant::AcknowledgedBeforeFold) {
-            let seq = self.state.seq().next();
-            let guess = self.state.clone().apply(seq, &commit, encoded.data_start);
-            self.hand_out(std::mem::take(&mut batch), (seq, guess));
         }
-        let folded = match self.settle(&commit, &encoded).await {
-            Ok(Some(folded)) => folded,
-            Ok(None) => {
-                refuse(batch, &Stopped::OutcomeUnknown);
-                return self.start_over().await;
-            }
-            Err(stopped) => {
-                refuse(batch, &stopped);
-                return Err(stopped);
-            }
-        };
-        self.metrics.commits.inc();
-        self.metrics.duration.observe(begun.elapsed().as_secs_f64());
-        self.hand_out(batch, folded);
-        self.snapshot_if_due();
-        Ok(())
     }
 
     /// Takes from the waiting submissions what one commit may carry.
@@ -101,195 +160,69 @@ impl Tail {
             ops.extend(submission.ops.iter().cloned().map(|op| moved(op, base)));
             data.extend_from_slice(&submission.data);
         }
+        let before = self.in_flight.back().map(|sent| sent.prepared.commit.id);
         let commit = Commit {
             id: self.next_id(),
             time: self.env.now(),
             ops,
+            follows: before.map(|before| before.counter),
         };
         (commit, data.freeze())
     }
 
-    /// Brings the commit into the log and folds it, however many seqs, attempts and readings that takes. `None` if the
-    /// log was truncated beyond where it was tried: then nobody can tell any more what became of it.
-    async fn settle(
-        &mut self,
-        commit: &Commit,
-        encoded: &EncodedCommit,
-    ) -> Result<Option<(Seq, Folded)>, Stopped> {
-        let mut failures = 0;
-        let mut lost = 0u32;
-        // Of the first attempt at this seq: any of them may be the one that is applied, and from then on others may
-        // stand behind it.
-        let mut sent = self.moment();
-        loop {
-            let seq = self.state.seq().next();
-            let path = ObjectPath::commit(seq);
-            let created = self
-                .store
-                .create(&path, encoded.object.clone(), RequestKind::CommitPut)
-                .await;
-            match created {
-                Ok(Created::Created) => {
-                    if self.is_left_behind_for_sure().await {
-                        return Ok(None);
-                    }
-                    self.note_race(lost);
-                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
-                }
-                Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
-                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
-                }
-                Ok(Created::Exists) => {}
-                Ok(Created::Unknown(cause)) => {
-                    self.metrics.unknown.inc();
-                    tracing::debug!(%seq, %cause, "the outcome of a commit is unknown; reading");
-                }
-                Err(error) => self.pause_after(&error, &mut failures, "commit").await,
-            }
-            let stands = self.read_settled(seq, commit.id).await;
-            if self.is_left_behind_for_sure().await {
-                return Ok(None);
-            }
-            match stands? {
-                Stands::Ours => {
-                    self.note_race(lost);
-                    return Ok(Some((seq, self.fold_own(seq, commit, encoded, sent))));
-                }
-                Stands::Nothing if mutants::on(Mutant::UnsettledSeqReused) => {
-                    let id = self.next_id();
-                    let (commit, encoded) = encoded.changed(commit, |commit| commit.id = id);
-                    return Box::pin(self.settle(&commit, &encoded)).await;
-                }
-                Stands::Nothing => self.pause_before_repeat(&mut failures).await,
-                Stands::Another(logged) => {
-                    self.metrics.conflicts.inc();
-                    lost = lost.saturating_add(1);
-                    self.fold(&logged);
-                    self.metrics.followed.inc();
-                    self.pause_losing(lost).await;
-                    self.catch_up().await?;
-                    if mutants::on(Mutant::ProducersForgottenAfterConflict) {
-                        let (commit, encoded) = encoded.changed(commit, forget_producers);
-                        return Box::pin(self.settle(&commit, &encoded)).await;
-                    }
-                    sent = self.moment();
-                }
-            }
+    /// Sends the commit to the seq after those on their way.
+    fn send(&mut self, prepared: Prepared) {
+        let last = self.in_flight.back().map(|sent| sent.seq);
+        let seq = last.unwrap_or(self.state.seq()).next();
+        let mut prepared = prepared;
+        if mutants::on(Mutant::AcknowledgedBeforeFold) && prepared.lost == 0 {
+            let next = self.state.seq().next();
+            let start = prepared.encoded.data_start;
+            let guess = self.state.clone().apply(next, &prepared.commit, start);
+            self.hand_out(std::mem::take(&mut prepared.batch), (next, guess));
         }
-    }
-
-    /// Reads what stands at `seq`, for as long as it takes to know.
-    async fn read_settled(&mut self, seq: Seq, ours: CommitId) -> Result<Stands, Stopped> {
-        let mut failures = 0;
-        loop {
-            let read = log::read(&self.store, seq, self.read_limit(), RequestKind::CommitGet);
-            match read.await {
-                Ok(None) => return Ok(Stands::Nothing),
-                Ok(Some(logged))
-                    if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
-                {
-                    return Ok(Stands::Ours);
-                }
-                Ok(Some(logged)) => return Ok(Stands::Another(Box::new(logged))),
-                Err(LogError::Object(error)) => return Err(self.halt(&error)),
-                Err(LogError::Store(error)) => {
-                    self.pause_after(&error, &mut failures, "settle a commit")
-                        .await;
-                }
-            }
-        }
-    }
-
-    /// Folds our own commit, of which nothing needs to be read.
-    fn fold_own(
-        &mut self,
-        seq: Seq,
-        commit: &Commit,
-        encoded: &EncodedCommit,
-        sent: Moment,
-    ) -> Folded {
-        self.note_proof(sent);
-        let logged = LoggedCommit {
+        let (store, object) = (self.store.clone(), prepared.encoded.object.clone());
+        let path = ObjectPath::commit(seq);
+        let sent = self.moment();
+        let answer = self
+            .env
+            .spawn(async move { store.create(&path, object, RequestKind::CommitPut).await });
+        self.in_flight.push_back(Sent {
+            prepared,
             seq,
-            commit: commit.clone(),
-            data_start: encoded.data_start,
-            object_len: encoded.object.len() as u64,
-            whole: Some(encoded.object.clone()),
-        };
-        self.fold(&logged)
+            sent,
+            answer: AbortOnDropHandle::new(answer),
+        });
     }
 
-    /// Hands every submission the outcomes of its own ops.
-    fn hand_out(&self, batch: Vec<Submission>, (seq, folded): (Seq, Folded)) {
-        let state: Arc<State> = self.published.latest();
-        let mut outcomes = match folded {
-            Folded::Outcomes(outcomes) => outcomes.into_iter(),
-            Folded::Duplicate => {
-                tracing::error!(%seq, "a commit of this run had been folded before");
-                return refuse(batch, &Stopped::OutcomeUnknown);
-            }
-        };
-        for submission in batch {
-            let outcomes = outcomes.by_ref().take(submission.ops.len()).collect();
-            (submission.done)(Ok(Committed {
-                seq,
-                state: state.clone(),
-                outcomes,
-            }));
+    /// Notes how long a PUT of a commit took.
+    pub(super) fn note_put(&mut self, took: Duration) {
+        // A slow one counts little, a quick one soon.
+        self.typical_put = (self.typical_put * 7 + took) / 8;
+    }
+
+    /// Those who wait for commits that are on their way, or to be sent again.
+    pub(super) fn unsettled(&mut self) -> Vec<Submission> {
+        let sent = self.in_flight.drain(..).map(|sent| sent.prepared);
+        sent.chain(self.resend.drain(..))
+            .flat_map(|prepared| prepared.batch)
+            .collect()
+    }
+
+    /// The id of the next commit of this run.
+    pub(super) fn next_id(&mut self) -> CommitId {
+        self.counter += 1;
+        CommitId {
+            incarnation: self.incarnation,
+            counter: self.counter,
         }
-    }
-
-    /// Notes whether this commit had to race.
-    fn note_race(&mut self, lost: u32) {
-        self.losses = if lost > 0 {
-            self.losses.saturating_add(lost).min(8)
-        } else {
-            self.losses / 2
-        };
-        self.manifest
-            .shared
-            .contended
-            .store(self.losses > 0, Ordering::Relaxed);
-    }
-
-    /// A node that keeps losing steps back a little, so that the others get through and it meets them less.
-    async fn pause_losing(&mut self, lost: u32) {
-        if lost > 1 {
-            let around = Duration::from_millis(1 << lost.min(7)).min(MAX_LOSING_PAUSE);
-            tokio::time::sleep(self.env.jittered(around)).await;
-        }
-    }
-
-    async fn pause_before_repeat(&mut self, failures: &mut u32) {
-        let pause = self.pause(*failures);
-        *failures = failures.saturating_add(1);
-        tokio::time::sleep(pause).await;
     }
 }
 
 /// Tells all that nothing can be said of their ops.
-fn refuse(batch: Vec<Submission>, why: &Stopped) {
+pub(super) fn refuse(batch: Vec<Submission>, why: &Stopped) {
     for submission in batch {
         (submission.done)(Err(why.clone()));
-    }
-}
-
-/// What stands at the seq at which a commit was tried.
-enum Stands {
-    Ours,
-    Another(Box<LoggedCommit>),
-    Nothing,
-}
-
-/// What [`Mutant::ProducersForgottenAfterConflict`] forgets.
-fn forget_producers(commit: &mut Commit) {
-    for op in &mut commit.ops {
-        if let Op::Append(append) = op {
-            append
-                .entries
-                .iter_mut()
-                .for_each(|entry| entry.producer = None);
-        }
     }
 }
 

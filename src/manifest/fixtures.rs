@@ -287,6 +287,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         },
         time: Timestamp(1_700_000_000_000),
         ops,
+        follows: None,
     }
 }
 
@@ -311,21 +312,39 @@ fn fixture(name: &str, present: &Bytes) -> Bytes {
     std::fs::read(path).unwrap().into()
 }
 
+/// The commit in the fixture, whose data is checked, and the same as it is written now.
+fn commit_fixture(name: &str, commit: &Commit) -> (Bytes, Bytes) {
+    let present = EncodedCommit::new(commit, Bytes::from_static(DATA))
+        .unwrap()
+        .object;
+    let stored = fixture(name, &present);
+    let read = LoggedCommit::decode(name, Seq(1), &stored, stored.len() as u64).unwrap();
+    assert_eq!(read.commit, *commit);
+    let start = usize::try_from(read.data_start).unwrap();
+    assert_eq!(&stored[start..start + DATA.len()], DATA);
+    (stored, present)
+}
+
+/// In version 1 no commit followed another.
 #[test]
-fn a_commit_of_version_1_is_read_and_written_for_ever() {
+fn a_commit_of_version_1_is_read_for_ever() {
+    commit_fixture("commit.1.every-op", &commit(1, ops()));
+    commit_fixture("commit.1.background-ops", &commit(2, background_ops()));
+}
+
+#[test]
+fn a_commit_of_version_2_is_read_and_written_for_ever() {
+    let alone = commit(1, ops());
+    let following = Commit {
+        follows: Some(1),
+        ..commit(2, background_ops())
+    };
     for (name, commit) in [
-        ("commit.1.every-op", commit(1, ops())),
-        ("commit.1.background-ops", commit(2, background_ops())),
-        ("commit.1.continued", commit(3, continued_ops())),
+        ("commit.2.every-op", alone),
+        ("commit.2.background-ops", following),
+        ("commit.2.continued", commit(3, continued_ops())),
     ] {
-        let present = EncodedCommit::new(&commit, Bytes::from_static(DATA))
-            .unwrap()
-            .object;
-        let stored = fixture(name, &present);
-        let read = LoggedCommit::decode(name, Seq(1), &stored, stored.len() as u64).unwrap();
-        assert_eq!(read.commit, commit);
-        let start = usize::try_from(read.data_start).unwrap();
-        assert_eq!(&stored[start..start + DATA.len()], DATA);
+        let (stored, present) = commit_fixture(name, &commit);
         assert_eq!(stored, present);
     }
 }

@@ -93,7 +93,16 @@ mod tests {
             counter: seq.0,
         };
         let (time, ops) = (Timestamp(0), Vec::new());
-        state.apply(seq, &Commit { id, time, ops }, 0);
+        state.apply(
+            seq,
+            &Commit {
+                id,
+                time,
+                ops,
+                follows: None,
+            },
+            0,
+        );
     }
 
     #[test]

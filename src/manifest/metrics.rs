@@ -12,6 +12,8 @@ pub struct ManifestMetrics {
     pub commits: Counter,
     /// Races for the next seq that another node won.
     pub conflicts: Counter,
+    /// Commits that were sent behind one that lost its race, and had to be sent again.
+    pub withdrawn: Counter,
     /// Creates of unknown outcome, settled by reading.
     pub unknown: Counter,
     /// From the first attempt to the fold.
@@ -35,6 +37,7 @@ impl Default for ManifestMetrics {
         ManifestMetrics {
             commits: Counter::default(),
             conflicts: Counter::default(),
+            withdrawn: Counter::default(),
             unknown: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
             ops: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
@@ -61,6 +64,11 @@ impl ManifestMetrics {
             "conflicts",
             "Races for the next place in the log that another node won",
             m.conflicts.clone(),
+        );
+        r.register(
+            "withdrawn_commits",
+            "Commits sent behind one that lost its race, and so sent again",
+            m.withdrawn.clone(),
         );
         r.register(
             "unknown_outcomes",

@@ -12,8 +12,13 @@
 //! time-out, reset, 5xx) the task reads what stands at that seq: our own commit id means that it is in the log
 //! after all (a response was lost, or something between us and the store repeated the request); another's
 //! means that the race is lost, and the same ops go to the new tail; nothing there means that the same
-//! bytes are created at the same seq again. No other seq is tried before this one is settled, so a commit
+//! bytes are created at the same seq again. The commit is tried at no other seq before this one is settled, so it
 //! is in the log at most once, and the fold has its own guard against that as well.
+//!
+//! While nobody disturbs it the node sends the next commits to the seqs behind, before it knows of the first
+//! ([`ManifestOptions::commits_in_flight`]). Each says which one it follows, and is void in the log if that one is not
+//! before it; so one that loses its race is not overtaken by what was sent behind it, and all of it goes again in
+//! order. They are settled in the order of their seqs: the log ends where nothing stands, whatever stands behind.
 //!
 //! # Following
 //!
@@ -31,7 +36,8 @@
 //!
 //! # When the process dies, when a future is dropped, when the store is away
 //!
-//! A process that dies leaves a commit that is either in the log or not; nobody was told of one that is not.
+//! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
+//! takes; nobody was told of one that is not in it.
 //! A dropped [`Manifest::commit`] future abandons the answer only. While the store is away the task goes on
 //! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
 //! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
@@ -47,6 +53,7 @@ mod metrics;
 mod object;
 mod open;
 mod published;
+mod settle;
 mod snapshot;
 mod tail;
 mod truncated;

@@ -32,6 +32,8 @@ pub struct ManifestOptions {
     /// The least time between the beginnings of two commits of this node: the dial between the cost of
     /// requests and latency. A commit after a pause still goes at once.
     pub commit_interval: Duration,
+    /// How many commits may be on their way at once, while no other node commits.
+    pub commits_in_flight: usize,
     /// How often the next seq is probed while somebody follows. Grows up to five times while nothing is found.
     pub follow_interval: Duration,
     /// The least number of commits between two snapshots.
@@ -42,6 +44,7 @@ impl Default for ManifestOptions {
     fn default() -> ManifestOptions {
         ManifestOptions {
             commit_interval: Duration::ZERO,
+            commits_in_flight: 4,
             follow_interval: Duration::from_millis(10),
             snapshot_every: 256,
         }
@@ -130,6 +133,10 @@ pub async fn open(
         mailbox,
         manifest: manifest.clone(),
         waiting: VecDeque::new(),
+        in_flight: VecDeque::new(),
+        resend: VecDeque::new(),
+        undisturbed: 0,
+        typical_put: Duration::ZERO,
         asking: Vec::new(),
         // Not shown yet: reading to the end will.
         proven: began,

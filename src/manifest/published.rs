@@ -158,6 +158,7 @@ mod tests {
                 },
                 time: Timestamp(0),
                 ops: Vec::new(),
+                follows: None,
             };
             state.apply(state.seq().next(), &commit, 0);
         }

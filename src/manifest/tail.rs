@@ -9,16 +9,18 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::commit::{Prepared, Sent, refuse};
 use super::handle::{Manifest, Message, Question, Stopped, Submission};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
 use super::published::Publisher;
+use super::settle::answer_of;
 use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Folded, State};
-use crate::store::Store;
-use crate::types::{CommitId, Incarnation, Seq};
+use crate::store::{Created, Store, StoreError};
+use crate::types::{Incarnation, Seq};
 
 /// Is handed every commit object that this node wrote or read as a whole, before its state is published:
 /// so what consumers of the tail read next is in the cache.
@@ -40,6 +42,15 @@ pub struct Tail {
     pub(super) manifest: Manifest,
     /// Handed in, not yet in a commit.
     pub(super) waiting: VecDeque<Submission>,
+    /// Commits on their way to successive seqs, the first of them to the one after the state's.
+    pub(super) in_flight: VecDeque<Sent>,
+    /// Commits that lost a race, or were sent behind one that did, in the order in which they are to be sent again. Before
+    /// anything that waits.
+    pub(super) resend: VecDeque<Prepared>,
+    /// Commits of this node folded since the last one of another.
+    pub(super) undisturbed: usize,
+    /// How long the PUT of a commit takes, smoothed.
+    pub(super) typical_put: Duration,
     /// Those who wait for a fresh state.
     pub(super) asking: Vec<Question>,
     /// The state contains every commit acknowledged before this moment.
@@ -59,6 +70,13 @@ pub struct Tail {
     pub(super) snapshots: Arc<Semaphore>,
 }
 
+/// What ended a rest.
+enum Woken {
+    Answered(Result<Created, StoreError>),
+    Asked(Option<Message>),
+    Nudged,
+}
+
 /// How many requests to commit are taken from the mailbox before the next commit is made.
 const MAX_WAITING: usize = 4096;
 
@@ -75,10 +93,10 @@ impl Tail {
         let _ = self.manifest.shared.stopped.set(reason.clone());
         self.mailbox.close();
         self.receive();
-        let source = self.manifest.shared.source.get();
-        let gathered = source.map(|source| source.take()).unwrap_or_default();
-        for submission in self.waiting.drain(..).chain(gathered) {
-            (submission.done)(Err(reason.clone()));
+        refuse(self.unsettled(), &reason);
+        refuse(self.waiting.drain(..).collect(), &reason);
+        if let Some(source) = self.manifest.shared.source.get() {
+            refuse(source.take(), &reason);
         }
         ended
     }
@@ -87,26 +105,22 @@ impl Tail {
         loop {
             self.receive();
             let now = Instant::now();
-            if self.slot_opens() <= now {
-                if let Some(source) = self.manifest.shared.source.get() {
-                    self.waiting.extend(source.take());
-                }
-                if !self.waiting.is_empty() {
-                    self.commit_round().await?;
+            if self.send_next(now) {
+                continue;
+            }
+            self.asking.retain(|question| !question.reply.is_closed());
+            // A commit on its way will show the tail by itself.
+            if self.in_flight.is_empty() {
+                if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
+                    self.catch_up().await?;
                     self.answer_fresh();
                     continue;
                 }
+                if stop.is_cancelled() && self.waiting.is_empty() {
+                    return Ok(());
+                }
             }
-            self.asking.retain(|question| !question.reply.is_closed());
-            if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
-                self.catch_up().await?;
-                self.answer_fresh();
-                continue;
-            }
-            if stop.is_cancelled() && self.waiting.is_empty() {
-                return Ok(());
-            }
-            self.rest(stop).await;
+            self.rest(stop).await?;
         }
     }
 
@@ -127,14 +141,17 @@ impl Tail {
         }
     }
 
-    /// Waits until there may be something to do.
-    async fn rest(&mut self, stop: &CancellationToken) {
+    /// Waits until there may be something to do, and settles the oldest commit on its way when it is answered.
+    async fn rest(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         let shared = self.manifest.shared.clone();
-        let slot = (!self.waiting.is_empty() || self.slot_opens() > Instant::now())
-            .then(|| self.slot_opens());
-        let probe = self.is_followed().then(|| self.probe_due());
+        let slot =
+            (self.has_room() && self.slot_opens() > Instant::now()).then(|| self.slot_opens());
+        let is_idle = self.in_flight.is_empty();
+        let probe = (is_idle && self.is_followed()).then(|| self.probe_due());
         let asked = self.asking.iter().map(|question| question.due).min();
+        let asked = asked.filter(|_| is_idle);
         let wake = [slot, probe, asked].into_iter().flatten().min();
+        let takes = self.waiting.len() < MAX_WAITING;
         let timer = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -142,25 +159,23 @@ impl Tail {
             }
         };
         // In this order, and not in one drawn by lot: a simulation repeats itself.
-        tokio::select! {
+        let woken = tokio::select! {
             biased;
-            message = self.mailbox.recv() => {
-                if let Some(message) = message {
-                    self.take(message);
-                }
+            answer = answer_of(self.in_flight.front_mut()) => Woken::Answered(answer),
+            message = self.mailbox.recv(), if takes => Woken::Asked(message),
+            () = shared.nudged.notified() => Woken::Nudged,
+            () = timer => Woken::Nudged,
+            () = stop.cancelled(), if !stop.is_cancelled() => Woken::Nudged,
+        };
+        match woken {
+            Woken::Answered(answer) => {
+                self.settle_oldest(answer).await?;
+                self.answer_fresh();
             }
-            () = shared.nudged.notified() => {}
-            () = timer => {}
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            Woken::Asked(Some(message)) => self.take(message),
+            Woken::Asked(None) | Woken::Nudged => {}
         }
-    }
-
-    /// When the next commit may be made: `commit_interval` after the one before was begun.
-    fn slot_opens(&self) -> Instant {
-        let begun = self
-            .last_commit
-            .map(|begun| begun + self.options.commit_interval);
-        begun.unwrap_or(self.proven.at)
+        Ok(())
     }
 
     /// When the follower looks again.
@@ -204,6 +219,11 @@ impl Tail {
         let folded = self
             .state
             .apply(logged.seq, &logged.commit, logged.data_start);
+        self.undisturbed = if logged.commit.id.incarnation == self.incarnation {
+            self.undisturbed.saturating_add(1)
+        } else {
+            0
+        };
         self.metrics
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
@@ -211,15 +231,6 @@ impl Tail {
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
         folded
-    }
-
-    /// The id of the next commit of this run.
-    pub(super) fn next_id(&mut self) -> CommitId {
-        self.counter += 1;
-        CommitId {
-            incarnation: self.incarnation,
-            counter: self.counter,
-        }
     }
 
     pub(super) fn halt(&self, error: &ObjectError) -> Stopped {

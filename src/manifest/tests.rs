@@ -1,3 +1,4 @@
+mod pipeline;
 mod truncation;
 
 use std::collections::BTreeMap;

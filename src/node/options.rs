@@ -90,6 +90,7 @@ impl NodeOptions {
         if let Some(interval) = node.commit_interval {
             options.manifest.commit_interval = interval;
         }
+        options.manifest.commits_in_flight = as_usize(node.commits_in_flight);
         if let Some(interval) = node.follow_interval {
             options.manifest.follow_interval = interval;
         }

@@ -25,6 +25,7 @@ use crate::types::ByteCount;
 pub(super) struct Settings {
     pub(super) nodes: usize,
     pub(super) commit_interval: Duration,
+    pub(super) commits_in_flight: usize,
     pub(super) follow_interval: Duration,
     pub(super) snapshot_every: u64,
     pub(super) inline_limit: ByteCount,
@@ -79,6 +80,7 @@ impl Settings {
         Settings {
             nodes: dice.number(2, 5) as usize,
             commit_interval: millis(if long { &[0, 100, 2_000] } else { &[0, 5, 100] }, dice),
+            commits_in_flight: dice.number(1, 6) as usize,
             follow_interval: millis(follow, dice),
             snapshot_every: dice.one_of(&[8, 32, 256]),
             inline_limit: ByteCount(dice.one_of(&[0, 0, 2_000, 20_000, 500_000])),
@@ -217,6 +219,7 @@ impl Cluster {
         options.store.retry.deadline = settings.retry_deadline;
         options.store.part_len = settings.part_len;
         options.manifest.commit_interval = settings.commit_interval;
+        options.manifest.commits_in_flight = settings.commits_in_flight;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;
         options.ingest.inline_limit = settings.inline_limit;

@@ -223,6 +223,7 @@ mod the_simulator_finds {
         another_commit_at_a_seq_that_is_not_settled: UnsettledSeqReused;
         a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
         an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
+        a_commit_folded_behind_one_that_is_not_there: BrokenChainFolded;
         an_offset_that_is_used_again: OffsetReused;
         a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
         a_retry_that_is_appended_again: RetriesAppended;

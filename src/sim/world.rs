@@ -89,6 +89,8 @@ struct Inner {
 struct Judge {
     state: State,
     commits: BTreeMap<CommitId, Seq>,
+    /// What came to stand behind a place where nothing stands yet.
+    ahead: BTreeMap<Seq, Bytes>,
     /// The log may be deleted up to here.
     boundary: Seq,
 }
@@ -232,7 +234,7 @@ impl World {
     pub(super) fn committed(&self, seq: Seq, object: &Bytes) {
         let mut judge = lock(&self.inner.judge);
         let due = judge.state.seq().next();
-        if seq != due {
+        if seq < due {
             let behind = seq <= judge.boundary;
             drop(judge);
             if behind {
@@ -242,6 +244,22 @@ impl World {
             let what = format!("a commit was created at {seq} when {due} was the next");
             return self.found(Finding::Wrong(what));
         }
+        judge.ahead.insert(seq, object.clone());
+        drop(judge);
+        loop {
+            let mut judge = lock(&self.inner.judge);
+            let due = judge.state.seq().next();
+            let Some(object) = judge.ahead.remove(&due) else {
+                return;
+            };
+            drop(judge);
+            self.fold(due, &object);
+        }
+    }
+
+    /// Folds the commit at the next seq.
+    fn fold(&self, seq: Seq, object: &Bytes) {
+        let mut judge = lock(&self.inner.judge);
         let len = object.len() as u64;
         let logged = match LoggedCommit::decode("commit", seq, object, len) {
             Ok(logged) => logged,
@@ -251,10 +269,12 @@ impl World {
             }
         };
         let folded = judge.state.apply(seq, &logged.commit, logged.data_start);
-        let before = judge.commits.insert(logged.commit.id, seq);
+        let is_void = folded == Folded::Void;
+        let before = (!is_void).then(|| judge.commits.insert(logged.commit.id, seq));
         let state = judge.state.clone();
         drop(judge);
         self.see("the log", &state);
+        let before = before.flatten();
         if before.is_some() || folded == Folded::Duplicate {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {

@@ -37,32 +37,44 @@ impl State {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
         self.objects.at(seq, self.time);
-        if !self.is_first_time(seq, commit) {
+        if self.is_known(commit) {
             return Folded::Duplicate;
         }
+        if !self.is_in_order(commit) {
+            return Folded::Void;
+        }
+        self.note_author(seq, commit);
         self.time = self.time.max(commit.time);
         self.objects.at(seq, self.time);
         self.hear_from(commit.id.incarnation);
         let outcomes = commit
             .ops
             .iter()
-            .map(|op| self.apply_op(op, data_start))
+            .map(|op| self.apply_op(op, data_start, commit.id.incarnation))
             .collect();
         Folded::Outcomes(outcomes)
     }
 
-    /// The duplicate guard: notes the commit's author and counter; false if it was folded before.
-    fn is_first_time(&mut self, seq: Seq, commit: &Commit) -> bool {
+    /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
+    fn is_known(&self, commit: &Commit) -> bool {
+        let known = self.authors.get(&commit.id.incarnation);
+        known.is_some_and(|known| known.counter >= commit.id.counter)
+            && !mutants::on(Mutant::DuplicateGuardOff)
+    }
+
+    /// Whether the last commit of its author is the one that it says it follows.
+    fn is_in_order(&self, commit: &Commit) -> bool {
+        let Some(before) = commit.follows else {
+            return true;
+        };
+        let last = self.authors.get(&commit.id.incarnation);
+        last.is_some_and(|last| last.counter == before) || mutants::on(Mutant::BrokenChainFolded)
+    }
+
+    /// Notes the commit's author and counter, for the two above.
+    fn note_author(&mut self, seq: Seq, commit: &Commit) {
         let author = commit.id.incarnation;
         let counter = commit.id.counter;
-        if self
-            .authors
-            .get(&author)
-            .is_some_and(|known| known.counter >= counter)
-            && !mutants::on(Mutant::DuplicateGuardOff)
-        {
-            return false;
-        }
         self.authors.insert(author, Author { counter, seq });
         if self.authors.len() > MAX_AUTHORS {
             let oldest = self.authors.iter().min_by_key(|(_, author)| author.seq);
@@ -70,7 +82,6 @@ impl State {
                 self.authors.remove(&oldest);
             }
         }
-        true
     }
 
     fn hear_from(&mut self, incarnation: Incarnation) {
@@ -82,7 +93,7 @@ impl State {
         }
     }
 
-    fn apply_op(&mut self, op: &Op, data_start: u64) -> Outcome {
+    fn apply_op(&mut self, op: &Op, data_start: u64, author: Incarnation) -> Outcome {
         match op {
             Op::Append(append) => Ok(Applied::Appended(self.append(append, data_start))),
             Op::CreateTopic(create) => self.create_topic(create),
@@ -150,7 +161,10 @@ impl State {
                 self.claims.release(*job, *incarnation);
                 Ok(Applied::Done)
             }
-            Op::Group { group, action } => self.change_group(group, action).map(Applied::Group),
+            Op::Group { group, action } => {
+                let reply = self.change_group(group, action, author)?;
+                Ok(Applied::Group(reply))
+            }
         }
     }
 
@@ -404,8 +418,25 @@ impl State {
         Applied::SnapshotsRetired(retired.collect())
     }
 
-    fn change_group(&mut self, id: &GroupId, action: &GroupAction) -> Result<GroupReply, Rejected> {
+    fn change_group(
+        &mut self,
+        id: &GroupId,
+        action: &GroupAction,
+        author: Incarnation,
+    ) -> Result<GroupReply, Rejected> {
         let now = self.time;
+        // A run that slept until another run was given its node's id speaks for nobody.
+        let of_another = |node: &NodeId| {
+            let known = self.nodes.get(node);
+            known.is_some_and(|known| known.incarnation() != author)
+                && !mutants::on(Mutant::SpokenForByAnyRun)
+        };
+        if let Some(node) = action.speaker().filter(of_another) {
+            return Err(Rejected::UnknownNode {
+                node,
+                incarnation: author,
+            });
+        }
         let mut group = self.groups.get(id).cloned().unwrap_or_default();
         let reply = group.make_mut().apply(action, now)?;
         for topic in action

@@ -33,6 +33,11 @@ pub struct Commit {
     /// The ops, applied in this order.
     #[n(2)]
     pub ops: Vec<Op>,
+    /// The commit of the same run that must be the last of it in the log: the count in its id. Sent before anybody knew
+    /// whether that one is, it is void where it is not, so what a run commits is folded in the order in which it was
+    /// handed in. Since version 2.
+    #[n(3)]
+    pub follows: Option<u64>,
 }
 
 /// One requested change.

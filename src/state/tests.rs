@@ -1,13 +1,15 @@
 mod deletion;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::group::{GroupAction, Join, Protocol};
 use super::op::*;
 use super::*;
 use crate::types::{
-    CommitId, Incarnation, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, SegmentId,
-    Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, ProducerEpoch,
+    ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -24,6 +26,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         id: id(1, counter),
         time: Timestamp(1000 + counter as i64),
         ops,
+        follows: None,
     }
 }
 
@@ -84,7 +87,7 @@ impl Folding {
         let seq = self.state.seq().next();
         match self.state.apply(seq, &commit(seq.0, vec![op]), 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
-            Folded::Duplicate => panic!("a new commit was taken for an old one"),
+            folded => panic!("a new commit was not folded: {folded:?}"),
         }
     }
 
@@ -209,6 +212,39 @@ fn a_batch_that_comes_behind_another_begins_no_producer() {
 }
 
 #[test]
+fn a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again() {
+    let mut f = Folding::new();
+    let counted = |counter, follows| Commit {
+        follows,
+        ..commit(counter, vec![append(vec![entry(0, 1, None)])])
+    };
+    let mut fold = |commit: Commit| {
+        let before = f.state.clone();
+        let seq = before.seq().next();
+        let folded = f.state.apply(seq, &commit, 64);
+        if folded == Folded::Void {
+            let is_same =
+                f.state.topics().eq(before.topics()) && f.state.nodes().eq(before.nodes());
+            assert!(is_same && f.state.seq() == seq);
+        }
+        folded
+    };
+    let (first, second) = (counted(100, None), counted(101, Some(100)));
+    assert_eq!(fold(second.clone()), Folded::Void);
+    assert!(matches!(fold(first), Folded::Outcomes(_)));
+    assert_eq!(fold(counted(102, Some(101))), Folded::Void);
+    assert!(matches!(fold(second.clone()), Folded::Outcomes(_)));
+    assert!(matches!(fold(counted(102, Some(101))), Folded::Outcomes(_)));
+    assert_eq!(fold(second), Folded::Duplicate);
+    // An author of whom nothing was folded has nothing to be followed.
+    let stranger = Commit {
+        id: id(77, 2),
+        ..counted(2, Some(1))
+    };
+    assert_eq!(fold(stranger), Folded::Void);
+}
+
+#[test]
 fn a_commit_folded_twice_changes_nothing_the_second_time() {
     let mut f = Folding::new();
     let twice = commit(100, vec![append(vec![entry(0, 1, None)])]);
@@ -289,6 +325,76 @@ fn a_lease_that_holds_cannot_be_ended_by_others() {
         assert!(f.state.seq().0 < 20);
     }
     assert_eq!(f.state.nodes().count(), 0);
+}
+
+#[test]
+fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
+    let mut f = Folding::new();
+    let register = |run: u128| {
+        Op::RegisterNode(RegisterNode {
+            incarnation: Incarnation(Uuid::from_u128(run)),
+            endpoints: BTreeMap::new(),
+            rack: None,
+            version: String::new(),
+            lease_millis: 3,
+        })
+    };
+    let mut counter = 1000;
+    let mut by = |f: &mut Folding, run: u128, op: Op| {
+        counter += 1;
+        let commit = Commit {
+            id: id(run, counter),
+            ..commit(counter, vec![op])
+        };
+        match f.state.apply(f.state.seq().next(), &commit, 64) {
+            Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
+            folded => panic!("{folded:?}"),
+        }
+    };
+    let Ok(Applied::NodeRegistered(node)) = by(&mut f, 7, register(7)) else {
+        panic!()
+    };
+    let incarnation = Incarnation(Uuid::from_u128(7));
+    for _ in 0..9 {
+        let _ = by(&mut f, 8, Op::ExpireNode { node, incarnation });
+    }
+    assert_eq!(
+        by(&mut f, 8, register(8)),
+        Ok(Applied::NodeRegistered(node))
+    );
+    let act = |action| Op::Group {
+        group: GroupId::new("g").unwrap(),
+        action,
+    };
+    let member = MemberId::from("m");
+    let join = GroupAction::Join(Join {
+        member: member.clone(),
+        known: false,
+        instance: None,
+        node,
+        client_id: String::new(),
+        client_host: String::new(),
+        session_timeout_millis: 10_000,
+        rebalance_timeout_millis: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol {
+            name: "range".to_owned(),
+            metadata: Bytes::new().into(),
+        }],
+        require_known_member: false,
+        supports_skip_assignment: false,
+        max_size: 10,
+        initial_delay_millis: 0,
+    });
+    let stale = Err(Rejected::UnknownNode { node, incarnation });
+    assert_eq!(by(&mut f, 7, act(join.clone())), stale);
+    assert!(matches!(by(&mut f, 8, act(join)), Ok(Applied::Group(_))));
+    let expire = GroupAction::ExpireMember {
+        member,
+        node: Some(node),
+    };
+    assert_eq!(by(&mut f, 7, act(expire.clone())), stale);
+    assert!(matches!(by(&mut f, 8, act(expire)), Ok(Applied::Group(_))));
 }
 
 #[test]
@@ -466,10 +572,13 @@ fn any_op() -> impl Strategy<Value = Op> {
 
 fn any_commit() -> impl Strategy<Value = Commit> {
     let ops = proptest::collection::vec(any_op(), 0..5);
-    (1..4u128, 1..20u64, 0..2000i64, ops).prop_map(|(author, counter, time, ops)| Commit {
+    let follows = proptest::option::of(0..20u64);
+    let parts = (1..4u128, 1..20u64, 0..2000i64, ops, follows);
+    parts.prop_map(|(author, counter, time, ops, follows)| Commit {
         id: id(author, counter),
         time: Timestamp(time),
         ops,
+        follows,
     })
 }
 
@@ -525,7 +634,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };

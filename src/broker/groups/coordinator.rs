@@ -170,6 +170,10 @@ pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError
     match outcome {
         Some(Ok(Applied::Group(reply))) => Ok(reply),
         Some(Err(Rejected::Group(error))) => Err(error.into()),
+        // The lease has lapsed meanwhile, and the next renewal finds out. The client tries again.
+        Some(Err(rejected @ Rejected::UnknownNode { .. })) => {
+            Err(Unavailable::Store(rejected.to_string()).into())
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -69,6 +69,7 @@ impl Log {
             },
             time: self.now,
             ops: vec![op],
+            follows: None,
         };
         let crate::state::Folded::Outcomes(outcomes) = self.state.apply(seq, &commit, 64) else {
             panic!("folded before");

@@ -65,11 +65,13 @@ pub enum Kind {
     SpareSnapshot,
     /// A commit that was truncated, and is still there.
     SpareCommit,
+    /// Commits behind the end of the log.
+    Ahead,
 }
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::NoCluster,
         Kind::BadCluster,
         Kind::MissingCommit,
@@ -92,6 +94,7 @@ impl Kind {
         Kind::Uploading,
         Kind::SpareSnapshot,
         Kind::SpareCommit,
+        Kind::Ahead,
     ];
 
     /// Its name in reports.
@@ -119,6 +122,7 @@ impl Kind {
             Kind::Uploading => "uploading",
             Kind::SpareSnapshot => "spare-snapshot",
             Kind::SpareCommit => "spare-commit",
+            Kind::Ahead => "ahead-of-the-log",
         }
     }
 
@@ -144,7 +148,9 @@ impl Kind {
             | Kind::CheckLeftover
             | Kind::Foreign
             | Kind::NotJudged => Severity::Warning,
-            Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit => Severity::Note,
+            Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit | Kind::Ahead => {
+                Severity::Note
+            }
         }
     }
 
@@ -198,6 +204,10 @@ impl Kind {
             Kind::Foreign => "Weir gives no such names; it never reads, changes or deletes it",
             Kind::NotJudged => "with the log broken nobody can say which segments are still needed",
             Kind::Uploading => "younger than an hour: its commit may be on its way",
+            Kind::Ahead => {
+                "a node sent them before it knew whether the one before them was stored; nobody was told that they are. \
+                 If another commit takes that place, they are void"
+            }
             Kind::SpareCommit => "left by a node that died while it truncated the log; harmless",
             Kind::SpareSnapshot => {
                 "left by a node that died while it took or replaced it; harmless"
@@ -239,6 +249,9 @@ impl Kind {
             Kind::CheckLeftover => "delete what is below check/ while no check runs",
             Kind::Foreign => "move it elsewhere: the prefix belongs to Weir alone",
             Kind::NotJudged => "repair the log first; delete nothing until then",
+            Kind::Ahead => {
+                "nothing, if a node has died or is about to commit; if the commit before them was deleted, bring it back"
+            }
             Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit => "nothing",
         }
     }

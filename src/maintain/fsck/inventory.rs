@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::Walk;
+use super::read::Looked;
+use super::{Walk, commit};
 use crate::store::{Listed, ObjectKind, StoreError};
 use crate::types::{SegmentId, Seq, Timestamp};
 
 /// How many names that are not Weir's are kept; the others are counted.
 const KEPT_FOREIGN: usize = 1000;
+
+/// The most commits behind a gap at the end of the log that are taken for some that nodes had on their way.
+const MAX_AHEAD: usize = 64;
 
 /// Everything under a URL, by kind, with sizes in bytes.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct Inventory {
     pub cluster: Option<u64>,
     /// Commits.
     pub commits: BTreeMap<Seq, u64>,
+    /// Commits behind the log's end: sent when the one before them was not in the log yet, which may still come, or not.
+    pub ahead: BTreeMap<Seq, u64>,
     /// Snapshots.
     pub snapshots: BTreeMap<Seq, u64>,
     /// Boundaries.
@@ -47,7 +53,35 @@ impl Inventory {
                 walk.watch.advance(1);
             })
             .await?;
+        inventory.find_ahead(walk).await?;
         Ok(inventory)
+    }
+
+    /// Tells a gap in the log, where something is missing, from its end with commits on their way behind it: those are
+    /// few, each says that it follows another, and no snapshot covers the gap.
+    async fn find_ahead(&mut self, walk: &Walk<'_>) -> Result<(), StoreError> {
+        let newest = self.snapshots.last_key_value();
+        let gaps = self.gaps(newest.map_or(Seq::ZERO, |(seq, _)| *seq));
+        let Some(end) = gaps.first().map(|gap| Seq(*gap.start())) else {
+            return Ok(());
+        };
+        let behind: Vec<Seq> = self.commits.range(end..).map(|(seq, _)| *seq).collect();
+        if behind.len() > MAX_AHEAD {
+            return Ok(());
+        }
+        let heads = Walk {
+            deep: false,
+            ..*walk
+        };
+        for seq in behind {
+            match commit::read(&heads, seq).await? {
+                Looked::At(read) if read.logged.commit.follows.is_some() => {}
+                Looked::Gone => {}
+                _ => return Ok(()),
+            }
+        }
+        self.ahead = self.commits.split_off(&end);
+        Ok(())
     }
 
     fn add(&mut self, listed: Listed) {

@@ -200,6 +200,7 @@ impl Judgement {
             found.push(Finding::new(Kind::NoCluster, cluster.as_str(), detail));
         }
         found.extend(self.gaps.iter().map(|gap| gap_finding(gap, inventory)));
+        found.extend(ahead(inventory));
         for (object, violation) in self.missing {
             let path = path_of(object);
             found.push(Finding::of(Kind::MissingObject, path.as_str(), violation));
@@ -334,6 +335,15 @@ fn gap_finding(gap: &RangeInclusive<u64>, inventory: &Inventory) -> Finding {
         Some(before) => finding.inspect(before.to_string()),
         None => finding,
     }
+}
+
+fn ahead(inventory: &Inventory) -> Option<Finding> {
+    let (first, _) = inventory.ahead.first_key_value()?;
+    let (end, count) = (inventory.log_end(), inventory.ahead.len());
+    let detail =
+        format!("the log ends with {end}, and {count} commits stand behind the next place");
+    let finding = Finding::new(Kind::Ahead, ObjectPath::commit(*first).as_str(), detail);
+    Some(finding.inspect(first.to_string()))
 }
 
 fn segment(kind: Kind, id: SegmentId, inventory: &Inventory) -> Finding {

@@ -98,6 +98,14 @@ impl GroupAction {
         }
     }
 
+    /// The node that this action speaks for.
+    pub fn speaker(&self) -> Option<NodeId> {
+        match self {
+            GroupAction::ExpireMember { node, .. } => *node,
+            other => other.voucher(),
+        }
+    }
+
     /// The topics whose offsets this action may add; those that do not exist are to be taken out again
     /// by [`Group::topic_deleted`](super::Group::topic_deleted).
     pub fn topics(&self) -> impl Iterator<Item = TopicId> {

@@ -29,10 +29,11 @@ impl Log {
             id: id(1, seq.0),
             time: Timestamp(self.now),
             ops: vec![op],
+            follows: None,
         };
         match self.state.apply(seq, &commit, 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),
-            Folded::Duplicate => panic!("a new commit was taken for an old one"),
+            folded => panic!("a new commit was not folded: {folded:?}"),
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It is never answered.
     Hangs,
+    /// It takes so long to reach the store.
+    Slow(Duration),
     /// The credentials have no right to it.
     Denied,
     /// A create replaces what exists.
@@ -99,6 +101,10 @@ impl Faulty {
         match fault {
             Fault::Fails => Err(slow_down()),
             Fault::Hangs => futures::future::pending().await,
+            Fault::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(fault)
+            }
             Fault::Denied => Err(Error::PermissionDenied {
                 path: path.to_string(),
                 source: "no".into(),

@@ -14,6 +14,36 @@ fn two_nodes(rules: Rules) -> Committing {
         crashes: 0,
         questions: 1,
         hedges: false,
+        overlaps: false,
+    }
+}
+
+/// A producer whose second value is on its way behind the first, and another node.
+fn overlapping(rules: Rules) -> Committing {
+    Committing {
+        clients: &[false, false, false],
+        most_attempts: 4,
+        questions: 0,
+        overlaps: true,
+        ..two_nodes(rules)
+    }
+}
+
+/// The same with a question to each, and fewer attempts.
+fn overlapping_and_asked(rules: Rules) -> Committing {
+    Committing {
+        most_attempts: 3,
+        questions: 1,
+        ..overlapping(rules)
+    }
+}
+
+/// The same with a crash.
+fn overlapping_and_crashing(rules: Rules) -> Committing {
+    Committing {
+        most_attempts: 3,
+        crashes: 1,
+        ..overlapping(rules)
     }
 }
 
@@ -46,7 +76,7 @@ fn no_rule_of_committing_can_be_left_out() {
         at,
         breaks,
     };
-    let each: [Needed<Committing, Rule>; 11] = [
+    let each: [Needed<Committing, Rule>; 13] = [
         needed(&[CreateIfAbsent], two_nodes, says::IMMUTABLE),
         needed(&[SettleBeforeNext], two_nodes, says::DENSE),
         needed(&[OursById, DuplicateGuard], two_nodes, says::ONCE),
@@ -57,6 +87,8 @@ fn no_rule_of_committing_can_be_left_out() {
         needed(&[DuplicateGuard, OursById], two_nodes, says::ONCE),
         needed(&[ProducerSequence], retried, says::ONCE),
         needed(&[ProofAfterQuestion], two_nodes, says::FRESH),
+        needed(&[ChainedOrVoid], overlapping, says::ORDER),
+        needed(&[SettledInOrder], overlapping, says::STORED),
         needed(&[ProofOfFirstAttempt], two_nodes, says::FRESH),
     ];
     assert_each_is_needed(Rule::ALL, &each);
@@ -82,6 +114,13 @@ fn what_is_sent_twice_is_stored_once() {
 #[test]
 fn a_client_that_tries_another_node_stores_its_batch_once() {
     assert_holds(retried(Rules::ALL), 290_000);
+}
+
+#[test]
+fn commits_that_overlap_keep_the_order_of_a_producer() {
+    assert_holds(overlapping(Rules::ALL), 190_000);
+    assert_holds(overlapping_and_asked(Rules::ALL), 2_700_000);
+    assert_holds(overlapping_and_crashing(Rules::ALL), 560_000);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Committing: PUTs that are lost, late or repeated, answers that are lost or late, and clients that try another node.
 //!
-//! Each client wants one value appended. A node commits one thing at a time: it sends the commit to the seq after its
-//! state, and settles what became of it. Nothing is deleted here; see `truncation`.
+//! Each client wants one value appended. A node sends a commit to the seq after its state, and settles what became of
+//! it; where it may, it sends a second one behind before it knows. Nothing is deleted here; see `truncation`.
 
 mod cases;
 mod steps;
@@ -29,6 +29,10 @@ rules! {
     ProducerSequence,
     /// A question is answered by what was asked of the store after it came.
     ProofAfterQuestion,
+    /// A commit sent behind another is void where that one is not the last of its author before it.
+    ChainedOrVoid,
+    /// Nothing is acknowledged before everything in front of it is settled.
+    SettledInOrder,
     /// A create proves the tail at the instant of the first attempt at its seq, whichever of them was applied.
     ProofOfFirstAttempt,
 }
@@ -41,6 +45,8 @@ struct Commit {
     node: u8,
     run: u8,
     counter: u8,
+    /// The one of its author that it was sent behind.
+    follows: Option<u8>,
     value: Client,
 }
 
@@ -59,6 +65,14 @@ struct Attempt {
     seq: u8,
     number: u8,
     hedged: bool,
+}
+
+/// A commit sent behind the one that the node settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Behind {
+    attempt: Attempt,
+    answer: Option<bool>,
+    sent_before: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +95,9 @@ struct Node {
     /// What a client would be told by the state that its commit was made by.
     guess: u8,
     phase: Phase,
+    behind: Option<Behind>,
+    /// What was sent behind a commit that lost its race, to be sent again after it.
+    again: Option<Commit>,
     /// A question for a fresh state waits; those clients had been acknowledged when it came.
     asked: Option<u8>,
     /// Whether what the node waits for was sent before the question came.
@@ -111,6 +128,7 @@ enum Broken {
     FailedButStored,
     WrongOffset,
     Stale,
+    Overtaken,
     Overwritten,
 }
 
@@ -155,6 +173,9 @@ struct Committing {
     crashes: u8,
     questions: u8,
     hedges: bool,
+    /// Whether a node sends a second commit behind the first. Then clients 0 and 2 are one producer, of whom the first
+    /// value comes before the second.
+    overlaps: bool,
 }
 
 impl Committing {
@@ -166,8 +187,16 @@ impl Committing {
     fn fold(&self, log: &[Option<Commit>]) -> Vec<Client> {
         let mut seen: Vec<Commit> = Vec::new();
         let mut values = Vec::new();
-        for commit in log.iter().flatten() {
+        // The log ends where nothing stands.
+        for commit in log.iter().map_while(|slot| slot.as_ref()) {
             if self.on(Rule::DuplicateGuard) && seen.contains(commit) {
+                continue;
+            }
+            let author = |known: &&Commit| (known.node, known.run) == (commit.node, commit.run);
+            let last = seen.iter().rev().find(author).map(|known| known.counter);
+            if commit.follows.is_some_and(|before| last != Some(before))
+                && self.on(Rule::ChainedOrVoid)
+            {
                 continue;
             }
             seen.push(*commit);
@@ -207,7 +236,44 @@ impl Committing {
             node,
             run: this.run,
             counter: this.counter,
+            follows: None,
             value,
+        }
+    }
+
+    /// Sends a second commit behind the one that the node settles.
+    fn put_behind(&self, world: &mut World, node: u8, value: Client, first: Attempt) {
+        let mut commit = self.next_commit(world, node, value);
+        commit.follows = Some(first.commit.counter);
+        let this = &mut world.nodes[node as usize];
+        this.attempts += 1;
+        let attempt = Attempt {
+            commit,
+            seq: first.seq + 1,
+            number: this.attempts,
+            hedged: false,
+        };
+        this.behind = Some(Behind {
+            attempt,
+            answer: None,
+            sent_before: false,
+        });
+        world.puts.push(Put {
+            seq: attempt.seq,
+            commit,
+            attempt: attempt.number,
+        });
+    }
+
+    /// Goes on with what was sent behind the commit that is settled now, or is to be sent again after it.
+    fn go_on(&self, world: &mut World, node: u8) {
+        let this = &mut world.nodes[node as usize];
+        this.phase = Phase::Idle;
+        if let Some(next) = this.behind.take() {
+            this.phase = Phase::Putting(next.attempt, next.answer);
+            this.sent_before = next.sent_before;
+        } else if let Some(again) = this.again.take() {
+            self.try_next(world, node, again);
         }
     }
 
@@ -219,7 +285,8 @@ impl Committing {
             self.put(world, node, commit, seq);
         } else {
             // The model's bound: nobody ever hears of it.
-            world.nodes[node as usize].phase = Phase::Idle;
+            let this = &mut world.nodes[node as usize];
+            (this.phase, this.behind, this.again) = (Phase::Idle, None, None);
         }
     }
 
@@ -238,7 +305,6 @@ impl Committing {
     fn acknowledge(&self, world: &mut World, node: u8, attempt: Attempt) {
         world.nodes[node as usize].applied = attempt.seq;
         self.prove(world, node);
-        world.nodes[node as usize].phase = Phase::Idle;
         let values = self.fold(&world.log[..attempt.seq as usize]);
         let value = attempt.commit.value;
         let earlier = &world.log[..attempt.seq as usize - 1];
@@ -253,6 +319,7 @@ impl Committing {
             values.position(|known| *known == value).map(|at| at as u8)
         };
         self.tell(world, value, offset.map_or(Told::Unknown, Told::Offset));
+        self.go_on(world, node);
     }
 
     /// Nothing stood at the next seq when the request was sent.
@@ -276,7 +343,11 @@ impl Committing {
                 self.acknowledge(world, node, attempt);
             }
             Some(_) => {
-                world.nodes[node as usize].applied = attempt.seq;
+                let this = &mut world.nodes[node as usize];
+                this.applied = attempt.seq;
+                if let Some(behind) = this.behind.take() {
+                    this.again = Some(behind.attempt.commit);
+                }
                 self.try_next(world, node, attempt.commit);
             }
             None if !self.on(Rule::AgainIfAbsent) => {
@@ -314,6 +385,13 @@ impl Committing {
         }
         if is_heard && let Some(answer) = awaiting(world, put) {
             *answer = Some(created);
+            let behind = world.nodes[put.commit.node as usize].behind;
+            let is_behind = behind.is_some_and(|behind| behind.attempt.number == put.attempt);
+            if is_behind && created && !self.on(Rule::SettledInOrder) {
+                let applied = world.nodes[put.commit.node as usize].applied as usize;
+                let guess = self.fold(&world.log[..applied]).len() as u8 + 1;
+                self.tell(world, put.commit.value, Told::Offset(guess));
+            }
         }
     }
 
@@ -332,8 +410,12 @@ impl Committing {
                 _ => None,
             }
         };
-        if world.log.contains(&None) {
+        if world.log.contains(&None) && !self.overlaps {
             world.broken = Some(Broken::Hole);
+        }
+        let at = |client: Client| values.iter().position(|value| *value == client);
+        if self.overlaps && at(2).is_some_and(|second| at(0).is_none_or(|first| first > second)) {
+            world.broken = Some(Broken::Overtaken);
         }
         world.broken = world
             .broken
@@ -345,12 +427,14 @@ impl Committing {
 fn awaiting(world: &mut World, put: Put) -> Option<&mut Option<bool>> {
     let node = world.nodes.get_mut(put.commit.node as usize)?;
     let run = node.run;
+    let is_it = |attempt: &Attempt| (attempt.number, run) == (put.attempt, put.commit.run);
+    if let Some(behind) = &mut node.behind
+        && is_it(&behind.attempt)
+    {
+        return behind.answer.is_none().then_some(&mut behind.answer);
+    }
     match &mut node.phase {
-        Phase::Putting(attempt, answer @ None)
-            if (attempt.number, run) == (put.attempt, put.commit.run) =>
-        {
-            Some(answer)
-        }
+        Phase::Putting(attempt, answer @ None) if is_it(attempt) => Some(answer),
         _ => None,
     }
 }

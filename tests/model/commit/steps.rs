@@ -2,7 +2,9 @@
 
 use stateright::{Model, Property};
 
-use super::{Action, Broken, Committing, Node, Phase, Put, Rule, Told, Wish, World, awaiting};
+use super::{
+    Action, Attempt, Broken, Committing, Node, Phase, Put, Rule, Told, Wish, World, awaiting,
+};
 
 impl Model for Committing {
     type State = World;
@@ -16,6 +18,8 @@ impl Model for Committing {
             applied: 0,
             guess: 0,
             phase: Phase::Idle,
+            behind: None,
+            again: None,
             asked: None,
             sent_before: false,
             questions: 0,
@@ -43,7 +47,14 @@ impl Model for Committing {
             let node = (client as u8 + wish.tries) % self.nodes;
             let again = self.clients[client] && wish.told == Told::Unknown && wish.tries < 2;
             let is_idle = world.nodes[node as usize].phase == Phase::Idle;
-            if is_idle && (wish.tries == 0 || again) {
+            // Of one producer: the second value is sent when the first is on its way, and not if that was given up.
+            let first = self.settling(world, node).map(|first| first.commit.value);
+            let is_stored = matches!(world.clients[0].told, Told::Offset(_));
+            let is_due = client != 2 || !self.overlaps || first == Some(0) || is_stored;
+            if (is_idle || self.settling(world, node).is_some())
+                && is_due
+                && (wish.tries == 0 || again)
+            {
                 actions.push(Action::Submit(client as u8, node));
             }
             if self.clients[client] && wish.tries == 1 && wish.told == Told::Nothing {
@@ -86,6 +97,10 @@ impl Model for Committing {
             Action::Submit(client, node) => {
                 world.clients[client as usize].tries += 1;
                 world.clients[client as usize].told = Told::Nothing;
+                if let Some(first) = self.settling(&world, node) {
+                    self.put_behind(&mut world, node, client, first);
+                    return self.finish(last, world);
+                }
                 let applied = world.nodes[node as usize].applied as usize;
                 world.nodes[node as usize].attempts = 0;
                 world.nodes[node as usize].guess = self.fold(&world.log[..applied]).len() as u8;
@@ -124,6 +139,7 @@ impl Model for Committing {
                 let this = &mut world.nodes[node as usize];
                 (this.run, this.counter, this.applied) = (this.run + 1, 0, 0);
                 (this.phase, this.asked) = (Phase::Idle, None);
+                (this.behind, this.again) = (None, None);
                 for (client, wish) in world.clients.iter_mut().enumerate() {
                     let at = (client as u8 + wish.tries + self.nodes - 1) % self.nodes;
                     if at == node && wish.tries > 0 && wish.told == Told::Nothing {
@@ -138,20 +154,12 @@ impl Model for Committing {
                 let this = &mut world.nodes[node as usize];
                 this.questions += 1;
                 (this.asked, this.sent_before) = (Some(mask), true);
+                if let Some(behind) = &mut this.behind {
+                    behind.sent_before = true;
+                }
             }
         }
-        if self.on(Rule::CreateIfAbsent) {
-            // A PUT that finds its name taken, with nobody waiting, is as good as lost.
-            let mut puts = std::mem::take(&mut world.puts);
-            let is_taken = |put: &Put| world.log.get(put.seq as usize - 1).copied().flatten();
-            puts.retain(|put| {
-                is_taken(put).is_none() || awaiting(&mut world.clone(), *put).is_some()
-            });
-            world.puts = puts;
-        }
-        world.puts.sort();
-        self.check(&mut world);
-        (world != *last).then_some(world)
+        self.finish(last, world)
     }
 
     fn properties(&self) -> Vec<Property<Committing>> {
@@ -169,6 +177,7 @@ impl Model for Committing {
             never!(FailedButStored, says::FAILED),
             never!(WrongOffset, says::OFFSET),
             never!(Stale, says::FRESH),
+            never!(Overtaken, says::ORDER),
             never!(Overwritten, says::IMMUTABLE),
             Property::sometimes("all are acknowledged", |_, world: &World| {
                 let told = |wish: &Wish| matches!(wish.told, Told::Offset(_));
@@ -179,6 +188,32 @@ impl Model for Committing {
 }
 
 impl Committing {
+    /// The commit that the node settles, if it may send another behind it.
+    fn settling(&self, world: &World, node: u8) -> Option<Attempt> {
+        let this = &world.nodes[node as usize];
+        let has_room = self.overlaps && this.behind.is_none() && this.again.is_none();
+        match this.phase {
+            Phase::Putting(first, _) | Phase::Settling(first, _) if has_room => Some(first),
+            _ => None,
+        }
+    }
+
+    /// Drops PUTs that can do nothing any more, and judges.
+    fn finish(&self, last: &World, mut world: World) -> Option<World> {
+        if self.on(Rule::CreateIfAbsent) {
+            // A PUT that finds its name taken, with nobody waiting, is as good as lost.
+            let mut puts = std::mem::take(&mut world.puts);
+            let is_taken = |put: &Put| world.log.get(put.seq as usize - 1).copied().flatten();
+            puts.retain(|put| {
+                is_taken(put).is_none() || awaiting(&mut world.clone(), *put).is_some()
+            });
+            world.puts = puts;
+        }
+        world.puts.sort();
+        self.check(&mut world);
+        (world != *last).then_some(world)
+    }
+
     fn time_out(&self, world: &mut World, node: u8) -> Option<()> {
         let Phase::Putting(attempt, _) = world.nodes[node as usize].phase else {
             return None;
@@ -221,5 +256,7 @@ pub(super) mod says {
     pub(in crate::commit) const OFFSET: &str =
         "I1: what is acknowledged is at the offset acknowledged";
     pub(in crate::commit) const FRESH: &str = "what was acknowledged is seen by whoever asks later";
+    pub(in crate::commit) const ORDER: &str =
+        "what a producer sent later is not stored without what it sent before";
     pub(in crate::commit) const IMMUTABLE: &str = "I3: what was once at a seq stays there";
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use std::sync::Arc;
+use uuid::Uuid;
 
 use super::scene::{Bucket, Writer, kinds, number};
 use crate::format::{ObjectBuilder, ObjectHeader, ObjectKind};
@@ -10,9 +11,9 @@ use crate::invariants::Invariant;
 use crate::maintain::fsck::{Report, Severity};
 use crate::manifest::decode_snapshot;
 use crate::state::State;
-use crate::state::op::{AppendSource, Op};
+use crate::state::op::{AppendSource, Commit, Op};
 use crate::store::{ObjectPath, StoreError};
-use crate::types::Seq;
+use crate::types::{CommitId, Incarnation, Seq};
 
 pub(super) fn snapshot_of(state: &State) -> Bytes {
     let mut builder = ObjectBuilder::new(ObjectKind::Snapshot);
@@ -65,6 +66,40 @@ async fn a_missing_commit_is_found_with_what_it_takes_along() {
         } else {
             assert_eq!(report.state_seq, Some(report.log_end));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_on_their_way_behind_the_end_of_the_log_are_no_damage() {
+    for (follows, count, is_damage) in [(Some(6), 3, false), (None, 3, true), (Some(6), 65, true)] {
+        let mut bucket = Bucket::healthy().await;
+        let end = bucket.log_end().await;
+        for ahead in 0..count {
+            let commit = Commit {
+                id: CommitId {
+                    incarnation: Incarnation(Uuid::from_u128(1)),
+                    counter: 7 + ahead,
+                },
+                time: bucket.now,
+                ops: Vec::new(),
+                follows,
+            };
+            let head = minicbor::to_vec(&commit).unwrap();
+            let object = ObjectBuilder::new(ObjectKind::Commit).finish(&head, &[]);
+            let path = ObjectPath::commit(Seq(end + 2 + ahead));
+            let body = object.unwrap().concat();
+            bucket.put(path.as_str(), body).await;
+        }
+        let report = bucket.check(true).await;
+        let kinds: Vec<_> = report
+            .findings
+            .iter()
+            .map(|found| found.kind.id())
+            .collect();
+        assert_eq!(report.is_sound(), !is_damage, "{kinds:?}");
+        assert_eq!(kinds.contains(&"ahead-of-the-log"), !is_damage, "{kinds:?}");
+        assert_eq!(kinds.contains(&"missing-commit"), is_damage, "{kinds:?}");
+        assert_eq!(report.state_seq, Some(Seq(end)));
     }
 }
 

@@ -1,0 +1,265 @@
+//! Settling: what became of a commit that was sent.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Duration;
+
+use super::commit::{Prepared, Sent, refuse};
+use super::handle::{Committed, Stopped, Submission};
+use super::log::{self, LogError};
+use super::object::LoggedCommit;
+use super::tail::Tail;
+use crate::mutants::{self, Mutant};
+use crate::state::op::{Commit, Op};
+use crate::state::{Folded, State};
+use crate::store::{Created, ObjectPath, RequestKind, StoreError};
+use crate::types::{CommitId, Seq};
+
+/// The longest pause between two attempts of a node that keeps losing races.
+const MAX_LOSING_PAUSE: Duration = Duration::from_millis(100);
+
+/// What stands at the seq at which a commit was tried.
+enum Stands {
+    Ours,
+    Another(Box<LoggedCommit>),
+    Nothing,
+}
+
+/// Waits for the answer to the oldest commit on its way. Safe to drop: the answer stays.
+pub(super) async fn answer_of(oldest: Option<&mut Sent>) -> Result<Created, StoreError> {
+    match oldest {
+        // A request whose task was lost is as good as one of which nothing was heard: what stands there tells.
+        Some(oldest) => (&mut oldest.answer).await.unwrap_or(Ok(Created::Exists)),
+        None => std::future::pending().await,
+    }
+}
+
+impl Tail {
+    /// Finds out what became of the oldest commit on its way, however many attempts and readings that takes, and folds
+    /// what stands there: that commit, whose waiters are told, or another, and then it goes to a later seq, and so does
+    /// all that was sent behind it.
+    pub(super) async fn settle_oldest(
+        &mut self,
+        answer: Result<Created, StoreError>,
+    ) -> Result<(), Stopped> {
+        let Some(mut oldest) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        match self.find_out(&mut oldest, answer).await {
+            Ok(Some(Stands::Another(logged))) => self.lose(oldest.prepared, &logged).await,
+            Ok(Some(_)) => {
+                self.win(oldest);
+                Ok(())
+            }
+            Ok(None) => {
+                // The log was truncated beyond where it was tried: nobody can tell any more what became of it.
+                let behind = self.unsettled();
+                let all = oldest.prepared.batch.into_iter().chain(behind);
+                refuse(all.collect(), &Stopped::OutcomeUnknown);
+                self.start_over().await
+            }
+            Err(stopped) => {
+                refuse(oldest.prepared.batch, &stopped);
+                Err(stopped)
+            }
+        }
+    }
+
+    /// What stands at the seq of the commit, which is the next one; `None` if nothing that the store says of it can be
+    /// believed. Repeats the commit there for as long as nothing stands.
+    async fn find_out(
+        &mut self,
+        tried: &mut Sent,
+        mut answer: Result<Created, StoreError>,
+    ) -> Result<Option<Stands>, Stopped> {
+        let mut failures = 0;
+        let seq = tried.seq;
+        loop {
+            match answer {
+                Ok(Created::Created) => {
+                    self.note_put(tried.sent.at.elapsed());
+                    let left_behind = self.is_left_behind_for_sure().await;
+                    return Ok((!left_behind).then_some(Stands::Ours));
+                }
+                Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
+                    return Ok(Some(Stands::Ours));
+                }
+                Ok(Created::Exists) => {}
+                Ok(Created::Unknown(cause)) => {
+                    self.metrics.unknown.inc();
+                    tracing::debug!(%seq, %cause, "the outcome of a commit is unknown; reading");
+                }
+                Err(error) => self.pause_after(&error, &mut failures, "commit").await,
+            }
+            let stands = self.read_settled(seq, tried.prepared.commit.id).await;
+            if self.is_left_behind_for_sure().await {
+                return Ok(None);
+            }
+            match stands? {
+                Stands::Nothing => {}
+                stands => return Ok(Some(stands)),
+            }
+            if mutants::on(Mutant::UnsettledSeqReused) {
+                let id = self.next_id();
+                tried.prepared.change(|commit| commit.id = id);
+            }
+            self.pause_before_repeat(&mut failures).await;
+            let object = tried.prepared.encoded.object.clone();
+            let path = ObjectPath::commit(seq);
+            answer = self
+                .store
+                .create(&path, object, RequestKind::CommitPut)
+                .await;
+        }
+    }
+
+    /// Reads what stands at `seq`, for as long as it takes to know.
+    async fn read_settled(&mut self, seq: Seq, ours: CommitId) -> Result<Stands, Stopped> {
+        let mut failures = 0;
+        loop {
+            let read = log::read(&self.store, seq, self.read_limit(), RequestKind::CommitGet);
+            match read.await {
+                Ok(None) => return Ok(Stands::Nothing),
+                Ok(Some(logged))
+                    if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
+                {
+                    return Ok(Stands::Ours);
+                }
+                Ok(Some(logged)) => return Ok(Stands::Another(Box::new(logged))),
+                Err(LogError::Object(error)) => return Err(self.halt(&error)),
+                Err(LogError::Store(error)) => {
+                    self.pause_after(&error, &mut failures, "settle a commit")
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Folds our own commit, of which nothing needs to be read, and tells those who wait.
+    fn win(&mut self, tried: Sent) {
+        let Sent {
+            mut prepared,
+            seq,
+            sent,
+            ..
+        } = tried;
+        self.note_proof(sent);
+        let logged = LoggedCommit {
+            seq,
+            commit: prepared.commit,
+            data_start: prepared.encoded.data_start,
+            object_len: prepared.encoded.object.len() as u64,
+            whole: Some(prepared.encoded.object.clone()),
+        };
+        let folded = self.fold(&logged);
+        if folded == Folded::Void {
+            prepared.commit = logged.commit;
+            return self.renew(prepared);
+        }
+        self.note_race(prepared.lost);
+        self.metrics.commits.inc();
+        let took = prepared.begun.elapsed();
+        self.metrics.duration.observe(took.as_secs_f64());
+        self.hand_out(prepared.batch, (seq, folded));
+        self.snapshot_if_due();
+    }
+
+    /// A void commit that was the oldest on its way: what it follows was folded, and then so many others that the fold
+    /// has forgotten who made it. It goes again as another commit that follows none, and so does all behind it.
+    fn renew(&mut self, void: Prepared) {
+        self.send_again(void);
+        let mut again = std::mem::take(&mut self.resend);
+        for prepared in &mut again {
+            let id = self.next_id();
+            prepared.change(|commit| (commit.id, commit.follows) = (id, None));
+        }
+        self.resend = again;
+    }
+
+    /// Puts the commit, and all that was sent behind it, before what waits to be sent.
+    fn send_again(&mut self, first: Prepared) {
+        self.undisturbed = 0;
+        self.metrics.withdrawn.inc_by(self.in_flight.len() as u64);
+        let behind = self.in_flight.drain(..).map(|sent| sent.prepared);
+        let unsent = std::mem::take(&mut self.resend);
+        let all = std::iter::once(first).chain(behind).chain(unsent);
+        self.resend = all.collect();
+    }
+
+    /// Folds the commit that was faster. Ours is the next to be sent, before those behind it.
+    async fn lose(&mut self, mut lost: Prepared, faster: &LoggedCommit) -> Result<(), Stopped> {
+        self.fold(faster);
+        if faster.commit.id.incarnation != self.incarnation {
+            self.metrics.conflicts.inc();
+            self.metrics.followed.inc();
+        }
+        lost.lost = lost.lost.saturating_add(1);
+        let races = lost.lost;
+        if mutants::on(Mutant::ProducersForgottenAfterConflict) {
+            lost.change(forget_producers);
+        }
+        self.send_again(lost);
+        self.pause_losing(races).await;
+        self.catch_up().await
+    }
+
+    /// Hands every submission the outcomes of its own ops.
+    pub(super) fn hand_out(&self, batch: Vec<Submission>, (seq, folded): (Seq, Folded)) {
+        let state: Arc<State> = self.published.latest();
+        let mut outcomes = match folded {
+            Folded::Outcomes(outcomes) => outcomes.into_iter(),
+            Folded::Duplicate | Folded::Void => {
+                tracing::error!(%seq, "a commit of this run had been folded before");
+                return refuse(batch, &Stopped::OutcomeUnknown);
+            }
+        };
+        for submission in batch {
+            let outcomes = outcomes.by_ref().take(submission.ops.len()).collect();
+            (submission.done)(Ok(Committed {
+                seq,
+                state: state.clone(),
+                outcomes,
+            }));
+        }
+    }
+
+    /// Notes whether this commit had to race.
+    fn note_race(&mut self, lost: u32) {
+        self.losses = if lost > 0 {
+            self.losses.saturating_add(lost).min(8)
+        } else {
+            self.losses / 2
+        };
+        self.manifest
+            .shared
+            .contended
+            .store(self.losses > 0, Ordering::Relaxed);
+    }
+
+    /// A node that keeps losing steps back a little, so that the others get through and it meets them less.
+    async fn pause_losing(&mut self, lost: u32) {
+        if lost > 1 {
+            let around = Duration::from_millis(1 << lost.min(7)).min(MAX_LOSING_PAUSE);
+            tokio::time::sleep(self.env.jittered(around)).await;
+        }
+    }
+
+    async fn pause_before_repeat(&mut self, failures: &mut u32) {
+        let pause = self.pause(*failures);
+        *failures = failures.saturating_add(1);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What [`Mutant::ProducersForgottenAfterConflict`] forgets.
+fn forget_producers(commit: &mut Commit) {
+    for op in &mut commit.ops {
+        if let Op::Append(append) = op {
+            append
+                .entries
+                .iter_mut()
+                .for_each(|entry| entry.producer = None);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Commits on their way at successive seqs.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::manifest::object::EncodedCommit;
+use crate::state::op::Commit;
+use crate::types::CommitId;
+
+const PUT: Duration = Duration::from_millis(30);
+
+fn in_flight(commits: usize) -> ManifestOptions {
+    ManifestOptions {
+        commits_in_flight: commits,
+        ..ManifestOptions::default()
+    }
+}
+
+/// Asks for a producer id; they are given in the order of the log.
+async fn next_id(manifest: &Manifest) -> i64 {
+    let op = Op::AllocateProducerIds { count: 1 };
+    match manifest.commit_one(op).await.unwrap() {
+        Ok(Applied::ProducerIds(id)) => id.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_every_now_and_then_waits_for_its_own_put_and_no_other() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let mut took = Vec::new();
+    for most in [1, 4] {
+        let node = start_with(&store, most as u64, in_flight(most)).await;
+        for _ in 0..8 {
+            next_id(&node.manifest).await;
+        }
+        let before = store.metrics().requests(RequestKind::CommitPut);
+        let mut waiting = Vec::new();
+        for _ in 0..50 {
+            let manifest = node.manifest.clone();
+            waiting.push(tokio::spawn(async move {
+                let begun = Instant::now();
+                (next_id(&manifest).await, begun.elapsed())
+            }));
+            tokio::time::sleep(PUT / 3).await;
+        }
+        let mut told = Vec::new();
+        for wait in waiting {
+            told.push(wait.await.unwrap());
+        }
+        assert!(
+            told.windows(2).all(|pair| pair[0].0 < pair[1].0),
+            "{told:?}"
+        );
+        let puts = store.metrics().requests(RequestKind::CommitPut) - before;
+        took.push((
+            told.iter().map(|(_, took)| *took).sum::<Duration>() / 50,
+            puts,
+        ));
+    }
+    let [(alone, few), (together, many)] = took[..] else {
+        panic!()
+    };
+    assert!(alone > PUT * 5 / 4 && few < 25, "{alone:?}, {few}");
+    assert!(
+        together < PUT * 11 / 10 && many == 50,
+        "{together:?}, {many}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_behind_a_commit_that_lost_its_race_comes_after_it() {
+    for seed in 0..30 {
+        // PUTs overtake each other, fail, and lose their answers.
+        let chaos = unreliable(seed);
+        let (store, _) = Faulty::store(move |request| match chaos(request) {
+            Fault::None => Fault::Slow(Duration::from_millis(request as u64 * 7919 % 40)),
+            fault => fault,
+        });
+        let mut nodes = Vec::new();
+        for node in 0..2 {
+            let manifest = start_with(&store, seed * 10 + node, in_flight(4)).await;
+            nodes.push((manifest, ManifestMetrics::default()));
+        }
+        let mut waiting = Vec::new();
+        for n in 0..60u64 {
+            // One alone, then both.
+            let node = if n < 30 { 0 } else { (n % 2) as usize };
+            let manifest = nodes[node].0.manifest.clone();
+            let task = tokio::spawn(async move { next_id(&manifest).await });
+            waiting.push((node, task));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut told = [Vec::new(), Vec::new()];
+        for (node, task) in waiting {
+            told[node].push(task.await.unwrap());
+        }
+        for ids in &told {
+            assert!(ids.is_sorted(), "seed {seed}: {ids:?}");
+        }
+        let mut all = told.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..60).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_acknowledged_while_a_commit_before_it_is_not_in_the_log() {
+    // The PUT of the first of two commits on their way takes a minute, that of the second nothing.
+    let (puts, slow) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(usize::MAX)),
+    );
+    let (counter, which) = (Arc::clone(&puts), Arc::clone(&slow));
+    let (store, _) = Faulty::store(move |_| {
+        let is_it = counter.fetch_add(1, Ordering::Relaxed) == which.load(Ordering::Relaxed);
+        Fault::Slow(if is_it { Duration::from_secs(2) } else { PUT })
+    });
+    let node = start_with(&store, 1, in_flight(4)).await;
+    for _ in 0..4 {
+        next_id(&node.manifest).await;
+    }
+    let seq = node.manifest.state().seq();
+    slow.store(puts.load(Ordering::Relaxed), Ordering::Relaxed);
+    let first = tokio::spawn({
+        let manifest = node.manifest.clone();
+        async move { next_id(&manifest).await }
+    });
+    tokio::time::sleep(PUT).await;
+    let second = tokio::spawn({
+        let manifest = node.manifest.clone();
+        async move { next_id(&manifest).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The second stands in the log behind a place where nothing stands, and nobody is told of it.
+    let behind = ObjectPath::commit(seq.next().next());
+    store.get(&behind, RequestKind::CommitGet).await.unwrap();
+    assert!(!first.is_finished() && !second.is_finished());
+    let other = start(&store, 2).await;
+    assert_eq!(other.manifest.state().seq(), seq);
+    // Whoever commits now fills the place; what stands behind it is void there.
+    let third = next_id(&other.manifest).await;
+    assert_eq!(
+        (third, first.await.unwrap(), second.await.unwrap()),
+        (4, 5, 6)
+    );
+    let (one, two) = (
+        node.manifest.fresh().await.unwrap(),
+        other.manifest.fresh().await.unwrap(),
+    );
+    assert_eq!(one.to_bytes(), two.to_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let node = start_with(&store, 1, in_flight(4)).await;
+    for _ in 0..4 {
+        next_id(&node.manifest).await;
+    }
+    let manifest = |node: &Running| node.manifest.clone();
+    let first = tokio::spawn({
+        let manifest = manifest(&node);
+        async move { next_id(&manifest).await }
+    });
+    tokio::time::sleep(PUT / 2).await;
+    // More authors than the fold remembers have the places behind the first of two commits.
+    let seq = node.manifest.state().seq().0;
+    for place in 2..1_100 {
+        let commit = Commit {
+            id: CommitId {
+                incarnation: Incarnation(Uuid::from_u128(place.into())),
+                counter: 1,
+            },
+            time: Timestamp(0),
+            ops: Vec::new(),
+            follows: None,
+        };
+        let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
+        let path = ObjectPath::commit(Seq(seq + place));
+        let (store, kind) = (store.clone(), RequestKind::CommitPut);
+        tokio::spawn(async move { store.create(&path, object, kind).await.unwrap() });
+    }
+    let others = [0, 1].map(|_| {
+        let manifest = manifest(&node);
+        tokio::spawn(async move { next_id(&manifest).await })
+    });
+    assert_eq!(first.await.unwrap(), 4);
+    let mut told = Vec::new();
+    for other in others {
+        told.push(other.await.unwrap());
+    }
+    assert_eq!(told, [5, 6]);
+    assert!(node.manifest.state().seq().0 > seq + 1_099);
+}
