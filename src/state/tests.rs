@@ -248,31 +248,6 @@ fn a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again() {
 }
 
 #[test]
-fn a_batch_that_comes_behind_another_begins_no_producer() {
-    let mut f = Folding::new();
-    let behind = |sequence| {
-        let mut entry = entry(0, 1, Some((9, 0, sequence)));
-        entry.producer.as_mut().unwrap().continues = true;
-        entry
-    };
-    let refused = f.append(behind(1));
-    assert!(
-        matches!(refused, Err(AppendRejected::NotBegun { found: 1, .. })),
-        "{refused:?}"
-    );
-    assert_eq!(f.append(entry(0, 1, Some((9, 0, 0)))), Ok(0));
-    assert_eq!(f.append(behind(1)), Ok(1));
-    // Known, it is judged as ever.
-    assert_eq!(f.append(behind(0)), Ok(0));
-    assert!(matches!(
-        f.append(behind(3)),
-        Err(AppendRejected::OutOfOrderSequence { expected: 2, .. })
-    ));
-    // One that nothing is known of, and that says nothing of others before it, begins where it likes, as in Kafka.
-    assert_eq!(f.append(entry(0, 1, Some((8, 0, 40)))), Ok(2));
-}
-
-#[test]
 fn a_commit_folded_twice_changes_nothing_the_second_time() {
     let mut f = Folding::new();
     let twice = commit(100, vec![append(vec![entry(0, 1, None)])]);
