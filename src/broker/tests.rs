@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::mutants::{Mutant, assert_found};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
 use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
@@ -542,6 +543,12 @@ async fn what_an_old_state_says_of_records_is_not_believed() {
         "{} bytes",
         answer[0].as_ref().map_or(0, FetchedPartition::len)
     );
+}
+
+#[test]
+fn a_reader_that_does_not_look_at_the_age_of_its_state_is_found() {
+    let test = what_an_old_state_says_of_records_is_not_believed;
+    assert_found(&[(Mutant::ReadByOldState, test)]);
 }
 
 #[tokio::test(start_paused = true)]

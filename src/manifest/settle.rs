@@ -86,6 +86,12 @@ impl Tail {
                     return Ok(Some(Stands::Ours));
                 }
                 Ok(Created::Exists) => {}
+                Ok(Created::Unknown(_)) if mutants::on(Mutant::UnsettledSeqReused) => {
+                    let id = self.next_id();
+                    tried.prepared.change(|commit| commit.id = id);
+                    answer = self.repeat(tried).await;
+                    continue;
+                }
                 Ok(Created::Unknown(cause)) => {
                     self.metrics.unknown.inc();
                     tracing::debug!(%seq, %cause, "the outcome of a commit is unknown; reading");
@@ -100,18 +106,17 @@ impl Tail {
                 Stands::Nothing => {}
                 stands => return Ok(Some(stands)),
             }
-            if mutants::on(Mutant::UnsettledSeqReused) {
-                let id = self.next_id();
-                tried.prepared.change(|commit| commit.id = id);
-            }
             self.pause_before_repeat(&mut failures).await;
-            let object = tried.prepared.encoded.object.clone();
-            let path = ObjectPath::commit(seq);
-            answer = self
-                .store
-                .create(&path, object, RequestKind::CommitPut)
-                .await;
+            answer = self.repeat(tried).await;
         }
+    }
+
+    /// Sends the commit again, the same bytes to the same seq.
+    async fn repeat(&self, tried: &Sent) -> Result<Created, StoreError> {
+        let object = tried.prepared.encoded.object.clone();
+        let path = ObjectPath::commit(tried.seq);
+        let created = self.store.create(&path, object, RequestKind::CommitPut);
+        created.await
     }
 
     /// Reads what stands at `seq`, for as long as it takes to know.

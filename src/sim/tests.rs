@@ -238,7 +238,6 @@ mod the_simulator_finds {
         a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;
         a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
         a_sweep_without_a_boundary: SweepWithoutBoundary;
-        a_read_by_a_state_of_long_ago: ReadByOldState;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
     }
 }

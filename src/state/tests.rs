@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::group::{GroupAction, Join, Protocol};
 use super::op::*;
 use super::*;
+use crate::mutants::{Mutant, assert_found};
 use crate::types::{
     CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, ProducerEpoch,
     ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
@@ -245,6 +246,20 @@ fn a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again() {
         ..counted(2, Some(1))
     };
     assert_eq!(fold(stranger), Folded::Void);
+}
+
+#[test]
+fn each_rule_of_who_may_say_what_has_a_test_that_fails_without_it() {
+    assert_found(&[
+        (
+            Mutant::BrokenChainFolded,
+            a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again,
+        ),
+        (
+            Mutant::SpokenForByAnyRun,
+            a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now,
+        ),
+    ]);
 }
 
 #[test]
