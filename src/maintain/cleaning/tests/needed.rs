@@ -1,3 +1,5 @@
+//! That the tests of this room would notice if a rule were gone. `docs/rules.md` has the table.
+
 use super::*;
 use crate::mutants::{Mutant, assert_found};
 
