@@ -151,6 +151,10 @@ const OF_COMMANDS: &[&str] = &[
     "--output",
     "--bucket",
     "--lifecycle-configuration",
+    "--rate",
+    "--nodes",
+    "--retention",
+    "--prices",
 ];
 
 #[test]

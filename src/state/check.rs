@@ -45,8 +45,8 @@ impl State {
 }
 
 impl Partition {
-    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), and each slice lies
-    /// somewhere.
+    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), each slice lies
+    /// somewhere, and their bytes are as many as are counted, from which the fold subtracts.
     fn is_sound(&self) -> bool {
         let in_order =
             Offset::ZERO <= self.log_start() && self.log_start() <= self.high_watermark();
@@ -54,8 +54,11 @@ impl Partition {
         let begins = first.is_none_or(|(base, slice)| {
             Offset::ZERO <= base && base <= self.log_start() && self.log_start() < slice.end
         });
+        let lens = self.slices_from(Offset::ZERO).map(|(_, slice)| slice.len);
+        let bytes = lens.fold(0u64, u64::saturating_add);
         in_order
             && begins
+            && bytes == self.bytes().0
             && self.gap_in_offsets().is_none()
             && self.slices_from(Offset::ZERO).all(|(_, slice)| {
                 let index_ends = slice

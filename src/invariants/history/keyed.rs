@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn whatever_a_compaction_must_not_do_is_found() {
-        let broken: [(&[(i64, u8, Value)], &str); 7] = [
+        type Read<'a> = &'a [(i64, u8, Value)];
+        let broken: [(Read, &str); 7] = [
             // The newest record of a key is gone, and an older one left; or none.
             (&[(0, 1, 10), (1, 2, 11)], "I1"),
             (&[(1, 2, 11)], "I1"),
