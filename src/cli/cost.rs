@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::CliError;
 use super::output::{Output, OutputArgs, OutputFormat};
-use crate::config::NodeConfig;
+use crate::config::{ServeConfig, Value};
 use crate::cost::{Bill, Billed, Demand, NodeSettings, Prices, Workload};
 use crate::types::ByteCount;
 
 /// Estimate the requests that a workload makes, and what they, the storage and the traffic cost in a month.
 ///
-/// Asks nothing of any store. The settings of nodes are those in force; see `weir settings`.
+/// Asks nothing of any store. Settings of nodes that have no option here are those in force; see `weir settings`.
 #[derive(Debug, Args)]
 pub(super) struct Cost {
     /// How much all producers write in a second, as it is stored.
@@ -30,7 +30,7 @@ pub(super) struct Cost {
     #[arg(long, default_value_t = 1)]
     consumers: u32,
     /// How long messages are kept.
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = Duration::read)]
     retention: Duration,
     /// Leave out the compaction of old data.
     #[arg(long)]
@@ -40,13 +40,13 @@ pub(super) struct Cost {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     zones: u32,
     /// The least time between two commits of a node.
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = Duration::read)]
     commit_interval: Duration,
     /// How often nodes look for the commits of others.
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = Duration::read)]
     follow_interval: Duration,
     /// How long the store takes to create a small object.
-    #[arg(long, value_name = "DURATION", default_value = "30ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30ms", value_parser = Duration::read)]
     put_time: Duration,
     /// A JSON file of prices in US dollars; those that it does not have are S3's in us-east-1.
     #[arg(long, value_name = "FILE")]
@@ -63,14 +63,6 @@ fn rate(text: &str) -> Result<f64, String> {
     Ok(bytes.0 as f64)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    match text.trim() {
-        "0" => Ok(Duration::ZERO),
-        text => humantime::parse_duration(text)
-            .map_err(|_| "it is not a duration; write for example 250ms, 10s or 7d".to_owned()),
-    }
-}
-
 #[derive(Serialize)]
 struct Estimate<'a> {
     #[serde(flatten)]
@@ -80,12 +72,18 @@ struct Estimate<'a> {
     total_usd_per_month: f64,
 }
 
-pub(super) fn run(command: &Cost, node: &NodeConfig, output: &mut Output) -> Result<(), CliError> {
+pub(super) fn run(
+    command: &Cost,
+    config: &ServeConfig,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let prices = match &command.prices {
         Some(path) => read_prices(path)?,
         None => Prices::default(),
     };
-    let maintenance = crate::config::MaintenanceConfig::default();
+    let ServeConfig {
+        node, maintenance, ..
+    } = config;
     let zones = f64::from(command.zones);
     let workload = Workload {
         rate: command.rate,

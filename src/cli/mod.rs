@@ -177,7 +177,7 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
         Command::Settings(command) => settings::run(&command, &sources, &mut Output::stdout()),
         Command::Cost(command) => {
             let config = ServeConfig::load(&sources)?;
-            cost::run(&command, &config.node, &mut Output::stdout())
+            cost::run(&command, &config, &mut Output::stdout())
         }
         command => {
             let config = ClientConfig::load(&sources)?;

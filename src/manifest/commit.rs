@@ -11,7 +11,7 @@ use super::tail::Tail;
 use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{AppendSource, Commit, Op};
-use crate::store::{Created, ObjectPath, RequestKind, StoreError};
+use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
 use crate::types::{CommitId, Seq};
 
 /// The most bytes of ops in one commit: what every node must read to follow.
@@ -171,22 +171,17 @@ impl Tail {
     }
 
     /// Sends the commit to the seq after those on their way.
-    fn send(&mut self, prepared: Prepared) {
+    fn send(&mut self, mut prepared: Prepared) {
         let last = self.in_flight.back().map(|sent| sent.seq);
         let seq = last.unwrap_or(self.state.seq()).next();
-        let mut prepared = prepared;
         if mutants::on(Mutant::AcknowledgedBeforeFold) && prepared.lost == 0 {
             let next = self.state.seq().next();
             let start = prepared.encoded.data_start;
             let guess = self.state.clone().apply(next, &prepared.commit, start);
             self.hand_out(std::mem::take(&mut prepared.batch), (next, guess));
         }
-        let (store, object) = (self.store.clone(), prepared.encoded.object.clone());
-        let path = ObjectPath::commit(seq);
         let sent = self.moment();
-        let answer = self
-            .env
-            .spawn(async move { store.create(&path, object, RequestKind::CommitPut).await });
+        let answer = self.env.spawn(put(&self.store, seq, &prepared.encoded));
         self.in_flight.push_back(Sent {
             prepared,
             seq,
@@ -197,7 +192,7 @@ impl Tail {
 
     /// Notes how long a PUT of a commit took.
     pub(super) fn note_put(&mut self, took: Duration) {
-        // A slow one counts little, a quick one soon.
+        // One that is slow for once changes little.
         self.typical_put = (self.typical_put * 7 + took) / 8;
     }
 
@@ -216,6 +211,19 @@ impl Tail {
             incarnation: self.incarnation,
             counter: self.counter,
         }
+    }
+}
+
+/// Asks the store to create the commit at its seq.
+pub(super) fn put(
+    store: &Store,
+    seq: Seq,
+    encoded: &EncodedCommit,
+) -> impl Future<Output = Result<Created, StoreError>> + Send + use<> {
+    let (store, object) = (store.clone(), encoded.object.clone());
+    async move {
+        let path = ObjectPath::commit(seq);
+        store.create(&path, object, RequestKind::CommitPut).await
     }
 }
 

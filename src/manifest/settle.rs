@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Duration;
 
-use super::commit::{Prepared, Sent, refuse};
+use super::commit::{Prepared, Sent, put, refuse};
 use super::handle::{Committed, Stopped, Submission};
 use super::log::{self, LogError};
-use super::object::{EncodedCommit, LoggedCommit};
+use super::object::LoggedCommit;
 use super::tail::Tail;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Commit, Op};
 use crate::state::{Folded, State};
-use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
+use crate::store::{Created, RequestKind, StoreError};
 use crate::types::{CommitId, Seq};
 
 /// The longest pause between two attempts of a node that keeps losing races.
@@ -89,7 +89,7 @@ impl Tail {
                 Ok(Created::Unknown(_)) if mutants::on(Mutant::UnsettledSeqReused) => {
                     let id = self.next_id();
                     tried.prepared.change(|commit| commit.id = id);
-                    answer = repeat(&self.store, seq, &tried.prepared.encoded).await;
+                    answer = put(&self.store, seq, &tried.prepared.encoded).await;
                     continue;
                 }
                 Ok(Created::Unknown(cause)) => {
@@ -107,7 +107,7 @@ impl Tail {
                 stands => return Ok(Some(stands)),
             }
             self.pause_before_repeat(&mut failures).await;
-            answer = repeat(&self.store, seq, &tried.prepared.encoded).await;
+            answer = put(&self.store, seq, &tried.prepared.encoded).await;
         }
     }
 
@@ -246,19 +246,6 @@ impl Tail {
         let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(pause).await;
-    }
-}
-
-/// Sends the commit again, the same bytes to the same seq.
-fn repeat(
-    store: &Store,
-    seq: Seq,
-    encoded: &EncodedCommit,
-) -> impl Future<Output = Result<Created, StoreError>> + use<> {
-    let (store, object) = (store.clone(), encoded.object.clone());
-    async move {
-        let path = ObjectPath::commit(seq);
-        store.create(&path, object, RequestKind::CommitPut).await
     }
 }
 
