@@ -34,11 +34,24 @@ impl Samples {
 
 /// What was measured in one setting, by the id of the row it goes to.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Figures(pub(crate) BTreeMap<String, f64>);
+pub(crate) struct Figures {
+    of: BTreeMap<String, f64>,
+    /// What else must be said: above all what was not measured, and why.
+    notes: Vec<String>,
+}
 
 impl Figures {
     pub(crate) fn set(&mut self, id: impl Into<String>, value: f64) {
-        self.0.insert(id.into(), value);
+        self.of.insert(id.into(), value);
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        eprintln!("  {note}");
+        self.notes.push(note);
+    }
+
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub(crate) fn set_some(&mut self, id: impl Into<String>, value: Option<f64>) {
@@ -48,7 +61,7 @@ impl Figures {
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<f64> {
-        self.0.get(id).copied()
+        self.of.get(id).copied()
     }
 
     /// Sets `id` to one figure over another, if both are there.
