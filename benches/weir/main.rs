@@ -32,12 +32,14 @@ mod stats;
 mod stores;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum as _};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use measure::{Part, Plan, measure, work_folder};
@@ -67,6 +69,10 @@ struct Arguments {
     /// After so many minutes no further part is begun.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// Keeps the figures in this file, adds those that are there already from earlier runs, and writes them all to
+    /// docs/performance.md: for a machine that is quiet for some minutes only.
+    #[arg(long)]
+    gather: Option<PathBuf>,
     /// Another binary to measure instead of the one that was just built.
     #[arg(long)]
     node: Option<PathBuf>,
@@ -82,9 +88,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Whether this is all that there is to measure.
+    /// Whether the page is to be written: this is all that there is to measure.
     fn is_whole(&self) -> bool {
         self.settings.is_empty() && self.parts.is_empty() && self.node.is_none()
+            || self.gather.is_some()
     }
 
     /// The parts to measure in a setting.
@@ -143,9 +150,9 @@ async fn main() -> Result<()> {
         [] => "make bench".to_owned(),
         given => format!("cargo bench --bench weir -- {}", given.join(" ")),
     };
-    let about = machine::describe(&programs, &command);
-    let mut columns = Vec::new();
-    let mut missing = Vec::new();
+    let mut measured = Measured::before(arguments.gather.as_deref())?;
+    measured.runs.push(machine::run(&command));
+    let mut done = false;
     for setting in settings {
         let parts = arguments.parts(&setting);
         if parts.is_empty() {
@@ -154,17 +161,28 @@ async fn main() -> Result<()> {
         let left = plan.until.saturating_duration_since(Instant::now());
         eprintln!("measuring on {} ...", setting.name);
         match one(setting, &parts, left, &programs, &arguments).await {
-            Ok(figures) => columns.push((setting.name, figures)),
-            Err(error) => {
-                eprintln!("  not measured: {error:#}");
-                missing.push(format!("- {} was not measured: {error:#}\n", setting.name));
+            Ok(figures) => {
+                done = true;
+                measured.of(setting.name).take(figures);
             }
+            Err(error) => measured
+                .of(setting.name)
+                .note(format!("not measured: {error:#}")),
         }
     }
-    if columns.is_empty() {
+    if !done {
         bail!("nothing was measured");
     }
-    let text = format!("{about}{}\n{}", missing.concat(), report::tables(&columns));
+    if let Some(file) = &arguments.gather {
+        std::fs::write(file, serde_json::to_vec_pretty(&measured)?)?;
+    }
+    let runs = measured.runs.iter().map(|run| format!("- {run}\n"));
+    let text = format!(
+        "{}{}\n{}",
+        machine::describe(&programs),
+        runs.collect::<String>(),
+        report::tables(&measured.columns())
+    );
     println!("{text}");
     if arguments.is_whole() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
@@ -172,6 +190,37 @@ async fn main() -> Result<()> {
         eprintln!("written to {}", page.display());
     }
     Ok(())
+}
+
+/// All that was measured.
+#[derive(Default, Serialize, Deserialize)]
+struct Measured {
+    /// When and how.
+    runs: Vec<String>,
+    /// By the name of the setting.
+    figures: BTreeMap<String, Figures>,
+}
+
+impl Measured {
+    /// What earlier runs left in a file, if there is one.
+    fn before(file: Option<&Path>) -> Result<Measured> {
+        match file {
+            Some(file) if file.exists() => {
+                let bytes = std::fs::read(file)?;
+                serde_json::from_slice(&bytes).with_context(|| file.display().to_string())
+            }
+            _ => Ok(Measured::default()),
+        }
+    }
+
+    fn of(&mut self, setting: &str) -> &mut Figures {
+        self.figures.entry(setting.to_owned()).or_default()
+    }
+
+    fn columns(&self) -> report::Columns<'_> {
+        let column = |setting: &Setting| Some((setting.name, self.figures.get(setting.name)?));
+        SETTINGS.iter().filter_map(column).collect()
+    }
 }
 
 /// Starts the store of a setting and a process that measures on it.

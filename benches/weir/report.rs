@@ -12,7 +12,7 @@ use crate::stats::Figures;
 use crate::{clients, codecs, peers, scale};
 
 /// The figures of each setting that was measured, by its name.
-pub(crate) type Columns = Vec<(&'static str, Figures)>;
+pub(crate) type Columns<'a> = Vec<(&'static str, &'a Figures)>;
 
 /// A row of a table.
 pub(crate) struct Row {
@@ -237,7 +237,7 @@ fn store() -> Vec<Row> {
 }
 
 /// All tables, as Markdown that reads well as text too.
-pub(crate) fn tables(columns: &Columns) -> String {
+pub(crate) fn tables(columns: &Columns<'_>) -> String {
     let mut text = String::new();
     for (setting, figures) in columns {
         for note in figures.notes() {
@@ -266,11 +266,11 @@ pub(crate) fn tables(columns: &Columns) -> String {
 }
 
 /// One table; empty if none of its rows was measured.
-fn table(rows: &[Row], columns: &Columns) -> String {
+fn table(rows: &[Row], columns: &Columns<'_>) -> String {
     let has_goals = rows.iter().any(|row| !row.goal.is_empty());
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows {
-        let cell = |(_, figures): &(&str, Figures)| match figures.get(&row.id) {
+        let cell = |(_, figures): &(&str, &Figures)| match figures.get(&row.id) {
             Some(value) => format!("{value:.*}", row.decimals),
             None => String::new(),
         };

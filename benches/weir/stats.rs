@@ -41,13 +41,23 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// What is no number was not measured: nothing came to be divided by.
     pub(crate) fn set(&mut self, id: impl Into<String>, value: f64) {
-        self.of.insert(id.into(), value);
+        if value.is_finite() {
+            self.of.insert(id.into(), value);
+        }
     }
 
     pub(crate) fn note(&mut self, note: String) {
         eprintln!("  {note}");
         self.notes.push(note);
+    }
+
+    /// What another run found goes in the place of what is here.
+    pub(crate) fn take(&mut self, other: Figures) {
+        self.of.extend(other.of);
+        self.notes.retain(|note| !other.notes.contains(note));
+        self.notes.extend(other.notes);
     }
 
     pub(crate) fn notes(&self) -> &[String] {

@@ -215,6 +215,8 @@ fn command(kind: Kind, programs: &Programs, folder: &Path, at: SocketAddr) -> Re
                 .arg(format!("-dir={}", folder.display()))
                 .args([format!("-ip={host}"), format!("-ip.bind={host}")])
                 .args(["-s3".to_owned(), format!("-s3.port={port}")])
+                // They listen on ports of their own choice, and another one may run.
+                .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
                 .arg(format!("-master.port={}", ports[0]))
                 .arg(format!("-volume.port={}", ports[1]))
                 .arg(format!("-filer.port={}", ports[2]))

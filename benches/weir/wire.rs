@@ -23,10 +23,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use weir::segment::{BatchBuilder, Batches, Codec};
+use weir::segment::{BatchBuilder, BatchError, Batches, Codec};
 
 const PRODUCE: i16 = 9;
-const FETCH: i16 = 12;
+/// Without tagged fields, in which not every server keeps to the protocol.
+const FETCH: i16 = 11;
 const CREATE_TOPICS: i16 = 7;
 const INIT_PRODUCER_ID: i16 = 4;
 const METADATA: i16 = 9;
@@ -297,7 +298,12 @@ impl Connection {
             fetched.end = partition.high_watermark;
             let records = partition.records.as_deref().unwrap_or_default();
             for batch in Batches::new(records) {
-                let header = batch?.header;
+                let header = match batch {
+                    Ok(batch) => batch.header,
+                    // Kafka may cut the last one off.
+                    Err(BatchError::Truncated { .. }) => break,
+                    Err(error) => return Err(error.into()),
+                };
                 ensure!(
                     header.base_offset.0 <= fetched.next && header.next_offset().0 > fetched.next,
                     "there is a gap at offset {}",
