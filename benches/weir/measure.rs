@@ -23,8 +23,10 @@ pub(crate) enum Part {
     Store,
     /// Messages at a steady, low rate.
     Latency,
-    /// As much as the node takes, and reading it again.
+    /// As much as the node takes.
     Throughput,
+    /// Reading that again, through nodes that have just been started.
+    CatchUp,
     /// What compaction costs those who produce and consume meanwhile.
     Compaction,
     /// Reading old data from the start, before it is compacted and after.
@@ -53,7 +55,7 @@ impl Part {
     pub(crate) fn belongs(self, setting: &Setting) -> bool {
         let on = |names: &[&str]| names.contains(&setting.name);
         match self {
-            Part::Store | Part::Latency | Part::Throughput => true,
+            Part::Store | Part::Latency | Part::Throughput | Part::CatchUp => true,
             Part::Compaction | Part::Old => on(&["minio"]),
             Part::Many => on(&["minio+30"]),
             Part::Interval => on(&["seaweedfs+30"]),
@@ -126,7 +128,8 @@ pub(crate) async fn measure(plan: &Plan, url: &str) -> Result<Figures> {
         eprintln!("  {name} took {:.0} s", begun.elapsed().as_secs_f64());
     }
     // Last, so that what is read is not what was just written.
-    if let Some(written) = written
+    if plan.parts.contains(&Part::CatchUp)
+        && let Some(written) = written
         && let Err(error) = read_again(plan, &raw, written, &mut figures).await
     {
         figures.note(format!("reading again was not measured: {error:#}"));
@@ -151,6 +154,8 @@ async fn one(
             *written = Some(produce(plan, raw, url, figures).await?);
             Ok(())
         }
+        // In the end, after all other parts.
+        Part::CatchUp => Ok(()),
         Part::Compaction => aging::disturbance(plan, url, figures).await,
         Part::Old => aging::old_data(plan, raw, url, figures).await,
         Part::Many => {

@@ -220,7 +220,9 @@ fn command(kind: Kind, programs: &Programs, folder: &Path, at: SocketAddr) -> Re
                 .arg(format!("-master.port={}", ports[0]))
                 .arg(format!("-volume.port={}", ports[1]))
                 .arg(format!("-filer.port={}", ports[2]))
-                .arg("-master.volumeSizeLimitMB=1024");
+                .arg("-master.volumeSizeLimitMB=1024")
+                // Without it a disk that is nearly full is not written to, which is no error but a hang.
+                .arg("-volume.minFreeSpace=256MiB");
             command
         }
         Kind::LocalStack => {
