@@ -24,6 +24,7 @@ use crate::maintain::MaintenanceOptions;
 use crate::manifest::Stopped;
 use crate::net::{BindError, Listener, ListenerOptions, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
+use crate::peer::HttpPeers;
 use crate::store::InvalidStoreUrl;
 use crate::telemetry::Telemetry;
 use crate::types::NodeId;
@@ -54,6 +55,9 @@ pub enum ServeError {
         /// How many it needs for itself.
         needed: u64,
     },
+    /// There is no way to speak to other nodes.
+    #[error("cannot make an HTTP client for other nodes: {0}; peer_traffic=off does without")]
+    Peers(String),
     /// The node could not be registered.
     #[error("cannot register this node: {0}")]
     Register(#[from] Unavailable),
@@ -85,6 +89,10 @@ impl Server {
         let http_listener = bind_http(&config).await?;
         let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
         options.check_store = true;
+        if config.node.peer_traffic && http_listener.is_some() {
+            let peers = HttpPeers::new().map_err(|error| ServeError::Peers(error.to_string()))?;
+            options.peers = Some(Arc::new(peers));
+        }
         if config.maintenance.background_work {
             options.maintenance = Some(MaintenanceOptions::from(&config.maintenance));
         }

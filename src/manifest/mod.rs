@@ -44,14 +44,17 @@
 //! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
+mod carry;
 mod commit;
 mod follow;
 mod handle;
+mod handover;
 mod known;
 mod log;
 mod metrics;
 mod object;
 mod open;
+mod peers;
 mod published;
 mod settle;
 mod snapshot;
@@ -68,6 +71,7 @@ pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
 pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
+pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;
