@@ -20,6 +20,11 @@
 //! before it; so one that loses its race is not overtaken by what was sent behind it, and all of it goes again in
 //! order. They are settled in the order of their seqs: the log ends where nothing stands, whatever stands behind.
 //!
+//! # Several nodes that write
+//!
+//! A node that loses a race hands its commits to the author of the newest object, which stores them with its own; and nodes
+//! tell each other of new commits. Nothing depends on it: `handover.rs` and `carry.rs` say what keeps it so.
+//!
 //! # Following
 //!
 //! [`Manifest::fresh`] answers with a state that contains every commit that was acknowledged anywhere
