@@ -13,7 +13,7 @@ use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
 
 /// How many nodes produce at once.
-pub(crate) const NODES: [usize; 4] = [1, 2, 3, 5];
+pub(crate) const NODES: [usize; 5] = [1, 2, 3, 5, 10];
 
 /// How many producers wait for each message before the next.
 const PRODUCERS: usize = 8;
