@@ -36,8 +36,8 @@ use crate::mutants::{self, Mutant};
 use crate::state::Folded;
 use crate::types::{CommitId, Incarnation, Seq};
 
-/// The front end through which nodes speak to each other.
-const FRONT: &str = "http";
+/// Among the endpoints of a node, where its peers reach it.
+pub const PEER_ENDPOINT: &str = "peer";
 
 /// For how long a race is remembered, and for how long what others write keeps that memory alive.
 const CONTEST: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ impl Tail {
         let node = self.state.node(id)?;
         Some(Peer {
             incarnation,
-            address: node.endpoints().get(FRONT)?.clone(),
+            address: node.endpoints().get(PEER_ENDPOINT)?.clone(),
             key: node.peer_key()?.clone(),
         })
     }

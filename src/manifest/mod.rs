@@ -72,6 +72,7 @@ mod fixtures;
 mod tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};

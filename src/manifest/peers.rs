@@ -17,7 +17,7 @@ use crate::types::{Incarnation, PeerKey, Seq};
 pub struct Peer {
     /// Which run of it.
     pub incarnation: Incarnation,
-    /// `host:port` of its HTTP front end.
+    /// `host:port` of its HTTP front end, where other nodes reach it.
     pub address: String,
     /// With what it knows its peers.
     pub key: PeerKey,

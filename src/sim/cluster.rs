@@ -16,6 +16,7 @@ use super::world::{Finding, World};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
+use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
@@ -340,7 +341,7 @@ fn address(node: usize, run: u32) -> String {
 
 /// As the server does before it listens.
 async fn register(broker: &Broker, address: String) {
-    let endpoints = BTreeMap::from([("http".to_owned(), address)]);
+    let endpoints = BTreeMap::from([(PEER_ENDPOINT.to_owned(), address)]);
     while broker.register(endpoints.clone(), None).await.is_err() {
         sleep(Duration::from_secs(1)).await;
     }

@@ -118,7 +118,7 @@ async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
         let address = format!("n{number}");
         let register = Op::RegisterNode(RegisterNode {
             incarnation,
-            endpoints: BTreeMap::from([("http".to_owned(), address.clone())]),
+            endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), address.clone())]),
             rack: None,
             version: String::new(),
             lease_millis: 600_000,
