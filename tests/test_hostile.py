@@ -332,7 +332,7 @@ def test_what_only_peers_may_ask_is_told_to_nobody_else(make_node, files, honest
             ("POST", "/peer/carry", b""), ("POST", "/peer/carry", os.urandom(1 << 20)),
         ):
             assert ask(node, method, path, body, headers) == (401, b"")
-    assert ask(node, "POST", "/peer/carry", bytes(3 << 20), sealed)[0] == 413
+    assert ask(node, "POST", "/peer/carry", bytes(8 << 20), sealed)[0] == 413
     # Bodies that never come hold nobody up for long.
     stalled = [connect(node.http) for _ in range(40)]
     for sock in stalled:

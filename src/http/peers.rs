@@ -20,10 +20,10 @@ use crate::types::{PeerKey, Seq};
 use wire::Seal;
 
 /// The largest body: more than the largest commit that is carried.
-const LARGEST: usize = 2 << 20;
+const LARGEST: usize = 7 << 20;
 
 /// How many bodies are read at once: so many are in memory before it is known who sent them.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(2);

@@ -21,8 +21,9 @@ use super::tail::Tail;
 use crate::state::op::{Carried, Commit};
 use crate::types::Seq;
 
-/// The largest object of a commit that is handed over.
-pub(super) const MAX_GUEST: usize = 1 << 20;
+/// The largest object of a commit that is handed over: all but those with very many ops. A larger one races for its place,
+/// and may wait for long while others do not.
+pub(super) const MAX_GUEST: usize = MAX_DATA + (2 << 20);
 
 /// How many bytes of guests a node takes in at once.
 pub(super) const ROOM: usize = 16 << 20;
@@ -122,7 +123,8 @@ impl Tail {
             data += next.data.len();
             heads += next.head_len;
             let is_full = data > MAX_DATA || heads > MAX_CARRIED_HEADS;
-            if is_full || taken.len() == MAX_CARRIED {
+            // One is taken in any case, so that none waits for ever.
+            if !taken.is_empty() && (is_full || taken.len() == MAX_CARRIED) {
                 break;
             }
             // Its author may have taken it back meanwhile.

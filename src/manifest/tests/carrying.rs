@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::pipeline::{in_flight, next_id};
 use super::*;
+use crate::manifest::handle::Message;
 use crate::manifest::object::EncodedCommit;
 use crate::state::op::{Commit, RegisterNode};
 use crate::types::{CommitId, PeerKey};
@@ -336,7 +337,7 @@ async fn what_cannot_be_carried_is_declined() {
         Bytes::from_static(b"nonsense"),
         sound.slice(..sound.len() - 1),
         damaged.into(),
-        Bytes::from(vec![0; (1 << 20) + 1]),
+        Bytes::from(vec![0; (6 << 20) + 1]),
         // It may come twice.
         encoded(&commit(9, None)),
     ] {
@@ -361,4 +362,38 @@ async fn what_cannot_be_carried_is_declined() {
         .log_after(manifest.state().seq(), Duration::from_secs(1))
         .await;
     assert_eq!(nothing, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room::default());
+    let members = company(&store, 3, &room).await;
+    write(&members, 20).await;
+    let large = Bytes::from(vec![7; 4 << 20]);
+    let mut writers = Vec::new();
+    for member in &members {
+        let (manifest, large) = (member.manifest.clone(), large.clone());
+        writers.push(tokio::spawn(async move {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..20 {
+                let begun = Instant::now();
+                let (told, done) = tokio::sync::oneshot::channel();
+                let submission = Message::Commit(Submission {
+                    ops: vec![Op::AllocateProducerIds { count: 1 }],
+                    data: large.clone(),
+                    done: Box::new(|committed| told.send(committed.is_ok()).unwrap()),
+                });
+                assert!(manifest.shared.mailbox.send(submission).await.is_ok());
+                assert!(done.await.unwrap());
+                slowest = slowest.max(begun.elapsed());
+            }
+            slowest
+        }));
+    }
+    for writer in writers {
+        let slowest = writer.await.unwrap();
+        assert!(slowest < PUT * 6, "{slowest:?}");
+    }
+    assert_agreed(&members).await;
 }
