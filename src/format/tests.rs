@@ -122,7 +122,7 @@ fn every_fault_has_its_own_error_that_names_the_object() {
             "objects of kind 9 are unknown: this node is older",
         ),
         (
-            with_header(&sound, 4, &[2]),
+            with_header(&sound, 4, &[2, 0, 1, 0]),
             "a snapshot where a commit was expected",
         ),
         (

@@ -330,6 +330,8 @@ impl Tail {
     pub(super) fn tell_of_own(&mut self, seq: Seq, id: CommitId, folded: Folded) {
         let is_it = |prepared: &Prepared| prepared.commit.id == id;
         match folded {
+            // What goes to the next seq.
+            Folded::Outcomes(_) if mutants::on(Mutant::LostAnswerIsConflict) => {}
             Folded::Outcomes(_) => {
                 let handed = self
                     .handed
