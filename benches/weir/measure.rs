@@ -162,6 +162,7 @@ async fn one(
             many::producers(plan, raw, &url("eight"), figures).await?;
             many::across(plan, raw, &url("across"), figures).await?;
             many::nodes(plan, |count| url(&format!("nodes-{count}")), figures).await?;
+            many::together(plan, |count| url(&format!("together-{count}")), figures).await?;
             many::idle(plan, &url("idle"), figures).await
         }
         Part::Interval => scale::interval(plan, url, figures).await,

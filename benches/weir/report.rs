@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::many::NODES;
+use crate::many::{CLUSTERS, NODES};
 use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
 use crate::stats::Figures;
 use crate::{clients, codecs, peers, scale};
@@ -63,6 +63,8 @@ fn ratios() -> Vec<Row> {
             "ratio.across.p50",
         ),
     ];
+    let together = "produce throughput, three nodes on one bucket / one node";
+    rows.push(Row::new(together, "ratio.together").goal(">= 1"));
     for producers in PRODUCERS.into_iter().rev() {
         let title = format!("produce throughput, {producers} producer(s) / raw PUT");
         let row = Row::new(title, format!("ratio.produce.{producers}"));
@@ -167,6 +169,17 @@ fn node() -> Vec<Row> {
         rows.push(row("ack p99, ms", "ack.p99"));
         rows.push(row("end to end p50, ms", "e2e.p50"));
         rows.push(row("commit PUTs per 1,000 messages", "puts").whole());
+    }
+    for count in CLUSTERS {
+        let row = |what: &str, id: &str| {
+            Row::new(
+                format!("6 producers to {count} node(s): {what}"),
+                format!("together.{count}.{id}"),
+            )
+        };
+        rows.push(row("MB/s", "rate").whole());
+        rows.push(row("races lost", "lost").whole());
+        rows.push(row("commit PUTs in vain, %", "vain"));
     }
     rows
 }
