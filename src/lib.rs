@@ -3,7 +3,7 @@
 //! Every durable change is an *op* in one totally ordered log, the *manifest*, kept as numbered objects in the
 //! bucket. The *state* of the cluster (topics, offsets, producers, groups, nodes) is a pure fold of that log, and
 //! every node folds the same log to the same state. Record batches lie in the commits themselves or in immutable
-//! *segments* that ops point to. There is no leader, no database and no traffic between nodes. All that is asked
+//! *segments* that ops point to. There is no leader, no database and no traffic between nodes that anything depends on. All that is asked
 //! of the store is: *create this object if it does not exist*.
 //!
 //! # The rooms
@@ -19,6 +19,7 @@
 //! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
+//! | [`peer`] | what nodes say to each other, to race less; nothing depends on it |
 //! | [`node`] | a node without front ends: everything below, wired and running |
 //! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
@@ -55,7 +56,8 @@
 //! 5. It puts one commit at `seq + 1` with [`Store::create`](store::Store::create). Created: it is in the log.
 //!    Exists: another node was faster; its commit is read and folded, and the same ops try the next seq. Unknown:
 //!    the object is read, and its commit id tells whose it is. The next commits are on their way behind it meanwhile;
-//!    each is void if the one before it is not in the log.
+//!    each is void if the one before it is not in the log. A node that lost a race hands its commits to the one that
+//!    wins, which stores them with its own, and sees in the log what became of them.
 //! 6. [`State::apply`](state::State::apply) folds the commit. Only now does a batch get its offset, a retry its
 //!    original one, and a fenced producer its error. The bytes are in the cache before the state is published.
 //! 7. Each waiter is handed the outcome of its own op, and the answer goes out in the order of the requests.
@@ -95,6 +97,7 @@ pub mod manifest;
 mod mutants;
 pub mod net;
 pub mod node;
+pub mod peer;
 pub mod segment;
 pub mod server;
 pub mod settings;

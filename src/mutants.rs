@@ -107,6 +107,8 @@ pub(crate) enum Mutant {
     DuplicateGuardOff,
     /// The fold folds a commit that was sent behind one which is not in the log.
     BrokenChainFolded,
+    /// A commit that was handed over and is taken back is sent as another one.
+    TakenBackAsNew,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
     /// A group accepts any generation.

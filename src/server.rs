@@ -6,7 +6,7 @@
 //! lost either way.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +21,10 @@ use crate::env::Env;
 use crate::http::{self, GroupMetrics};
 use crate::kafka::{self, KafkaMetrics, KafkaOptions};
 use crate::maintain::MaintenanceOptions;
-use crate::manifest::Stopped;
+use crate::manifest::{PEER_ENDPOINT, Stopped};
 use crate::net::{BindError, Listener, ListenerOptions, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
+use crate::peer::HttpPeers;
 use crate::store::InvalidStoreUrl;
 use crate::telemetry::Telemetry;
 use crate::types::NodeId;
@@ -54,6 +55,9 @@ pub enum ServeError {
         /// How many it needs for itself.
         needed: u64,
     },
+    /// There is no way to speak to other nodes.
+    #[error("cannot make an HTTP client for other nodes: {0}; peer_traffic=off does without")]
+    Peers(String),
     /// The node could not be registered.
     #[error("cannot register this node: {0}")]
     Register(#[from] Unavailable),
@@ -85,6 +89,11 @@ impl Server {
         let http_listener = bind_http(&config).await?;
         let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
         options.check_store = true;
+        let speaks = config.node.peer_traffic && http_listener.is_some();
+        if speaks {
+            let peers = HttpPeers::new().map_err(|error| ServeError::Peers(error.to_string()))?;
+            options.peers = Some(Arc::new(peers));
+        }
         if config.maintenance.background_work {
             options.maintenance = Some(MaintenanceOptions::from(&config.maintenance));
         }
@@ -99,10 +108,14 @@ impl Server {
             listening.insert(Protocol::Http, listener.local_addr());
         }
         let advertised = advertised(&config, &listening);
-        let endpoints: Endpoints = advertised
+        let mut endpoints: Endpoints = advertised
             .iter()
             .map(|(protocol, address)| (protocol.name().to_owned(), address.to_string()))
             .collect();
+        if let (true, Some(bound)) = (speaks, listening.get(&Protocol::Http)) {
+            let address = for_peers(&config, *bound).to_string();
+            endpoints.insert(PEER_ENDPOINT.to_owned(), address);
+        }
         let id = node
             .broker()
             .register(endpoints, config.node.rack.clone())
@@ -286,6 +299,26 @@ fn advertised(
         (*protocol, endpoint)
     };
     listening.iter().map(told).collect()
+}
+
+/// Where other nodes reach this one: what is said for `http` by name, else the address that is listened on. What clients are
+/// told may be a load balancer's, which leads to anybody.
+fn for_peers(config: &ServeConfig, bound: SocketAddr) -> HostPort {
+    let advertise = config.listen.advertise.as_ref();
+    let named = advertise.and_then(|advertise| advertise.own_endpoint(Protocol::Http, bound));
+    named.unwrap_or_else(|| match own_address() {
+        Some(own) if bound.ip().is_unspecified() => SocketAddr::new(own, bound.port()).into(),
+        _ => bound.into(),
+    })
+}
+
+/// The address of this machine on the way to others. Nothing is sent to find it out.
+fn own_address() -> Option<IpAddr> {
+    // An address that nobody has (RFC 5737).
+    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// The address as it was asked for, with the real port: a host name stays one.

@@ -9,6 +9,8 @@ mod check;
 mod commit;
 #[path = "model/compaction/mod.rs"]
 mod compaction;
+#[path = "model/handover/mod.rs"]
+mod handover;
 #[path = "model/leases/mod.rs"]
 mod leases;
 #[path = "model/sweep/mod.rs"]

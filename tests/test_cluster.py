@@ -48,6 +48,36 @@ def test_what_any_node_takes_every_node_gives(three, drivers, names):
         assert read_all(node.kafka, topic, ends(want)) == want
 
 
+def total(nodes, name):
+    return sum(sum(node.metrics().get(name, {}).values()) for node in nodes)
+
+
+@pytest.mark.parametrize("store", ["minio"])
+def test_nodes_that_write_at_once_store_commits_for_each_other(make_node, place, names):
+    """And without it, as when they do not reach each other, nothing is different but the waiting."""
+    topic, each = names("topic"), {}
+    for traffic in ("on", "off"):
+        nodes = [make_node(place, arguments=["--peer-traffic", traffic, "--commit-interval", "0"]).start()
+                 for _ in range(3)]
+        streams = [Stream(node.kafka, f"{topic}-{traffic}-{number}", 1, each_second=400)
+                   for number, node in enumerate(nodes)]
+        for stream in streams:
+            stream.start()
+        time.sleep(5)
+        for number, stream in enumerate(streams):
+            produced = stream.finish()
+            assert sum(map(len, produced.values())) > 200
+            reader = nodes[(number + 1) % 3]
+            assert read_all(reader.kafka, f"{topic}-{traffic}-{number}", ends(produced)) == produced
+        each[traffic] = {what: total(nodes, f"weir_manifest_{what}_commits_total")
+                         for what in ("handed_over", "carried", "taken_back", "heard")}
+        for node in nodes:
+            assert node.stop(20) == 0
+    assert not any(each["off"].values()), each
+    assert each["on"]["carried"] > 50 and each["on"]["heard"] > 50, each
+    assert each["on"]["taken_back"] < each["on"]["handed_over"] / 5, each
+
+
 @S3
 def test_the_members_of_a_group_are_on_different_nodes_and_clients(three, drivers, names):
     topic, group = names("topic"), names("group")

@@ -1,5 +1,6 @@
 """Clients that mean harm, against a process: what they can take is bounded, and others are served meanwhile."""
 import concurrent.futures
+import http.client
 import os
 import random
 import resource
@@ -319,6 +320,38 @@ def test_garbage_on_every_port_is_not_answered_with_harm(make_node, files, hones
     assert node.ready() and node.get("/healthz")
     assert node.peak_memory() >> 20 < 128
     assert "panicked" not in node.output()
+
+
+def test_what_only_peers_may_ask_is_told_to_nobody_else(make_node, files, honest):
+    node = make_node(files).start()
+    honest.once(node)
+    sealed = {"weir-seal": "0" * 64}
+    for headers in ({}, sealed, {"weir-seal": ""}, {"weir-seal": "\u00e9" * 32}):
+        for method, path, body in (
+            ("GET", "/peer/log?after=0", None), ("GET", "/peer/log", None), ("GET", "/peer/log?after=-1", None),
+            ("POST", "/peer/carry", b""), ("POST", "/peer/carry", os.urandom(1 << 20)),
+        ):
+            assert ask(node, method, path, body, headers) == (401, b"")
+    assert ask(node, "POST", "/peer/carry", bytes(8 << 20), sealed)[0] == 413
+    # Bodies that never come hold nobody up for long.
+    stalled = [connect(node.http) for _ in range(40)]
+    for sock in stalled:
+        sock.sendall(b"POST /peer/carry HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+    assert honest.once(node) < 5 and node.ready()
+    begun = time.monotonic()
+    assert ask(node, "POST", "/peer/carry", b"", sealed, seconds=20)[0] == 401
+    assert time.monotonic() - begun < 10
+    assert node.peak_memory() >> 20 < 128
+
+
+def ask(node, method, path, body, headers, seconds=10):
+    connection = http.client.HTTPConnection(node.http, timeout=seconds)
+    try:
+        connection.request(method, path, body, {k: v.encode("latin-1") for k, v in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
@@ -14,25 +14,18 @@ use tokio::time::Instant;
 use weir::env::Env;
 
 use crate::stats::Samples;
-use crate::wire::{Connection, Producer, batch, stamp};
+use crate::wire::{Batch, Connection, Producer, batch, stamp};
+
+pub(crate) use crate::flood::Flood;
 
 /// The bytes of a message.
 pub(crate) const MESSAGE: usize = 1024;
 
-/// Messages in a batch of the saturating load: about a megabyte.
-const BATCH: usize = 1000;
-
 /// Requests that an idempotent producer has under way at most.
-const IN_FLIGHT: i32 = 5;
+pub(crate) const IN_FLIGHT: i32 = 5;
 
 /// Messages in a batch of the paced load.
 const SMALL_BATCH: usize = 64;
-
-/// How many different batches there are. Their contents do not matter, but they should not all be the same.
-const DIFFERENT: usize = 8;
-
-/// How much one producer writes in one burst at most.
-const MOST_BYTES: u64 = 2 << 30;
 
 /// Bytes that nothing can compress.
 pub(crate) fn noise(len: usize) -> Bytes {
@@ -49,8 +42,10 @@ pub(crate) struct Steady {
     consumer: SocketAddr,
     connection: Connection,
     producer: Producer,
-    /// Messages sent so far: the next offset and sequence.
+    /// Messages sent so far: the next sequence.
     sent: u64,
+    /// The offset of the next message.
+    next: u64,
 }
 
 /// How long messages took.
@@ -78,13 +73,24 @@ impl Steady {
             connection,
             producer,
             sent: 0,
+            next: 0,
         })
+    }
+
+    /// Others have produced to the partition, up to this offset.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        self.next = offset;
+    }
+
+    /// The offset of the next message.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
     }
 
     /// Hands the client a message at each beat. It sends what it has at once, unless as many requests are
     /// under way as an idempotent producer may have; then what comes meanwhile goes into the next.
     pub(crate) async fn run(&mut self, every: Duration, time: Duration) -> Result<Latencies> {
-        let first = self.sent;
+        let first = self.next;
         let handed: Arc<Mutex<Vec<Instant>>> = Arc::default();
         let count = (time.as_secs_f64() / every.as_secs_f64()) as u64;
         let topic = self.topic.clone();
@@ -103,6 +109,7 @@ impl Steady {
                 let (times, values): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
                 let sequence = i32::try_from(self.sent)?;
                 self.sent += times.len() as u64;
+                self.next += times.len() as u64;
                 let batch = stamp(batch(&values)?, self.producer, sequence);
                 self.connection.produce(&self.topic, 0, batch).await?;
                 under_way.push_back(times);
@@ -190,79 +197,13 @@ pub(crate) async fn closed_loop(
     Ok(all)
 }
 
-/// Producers that send as much as the node takes, each to a partition of its own.
-pub(crate) struct Flood {
-    topic: &'static str,
-    producers: Vec<(Connection, Producer, i32)>,
-    batches: Vec<BytesMut>,
-}
-
-impl Flood {
-    pub(crate) async fn start(
-        topic: &'static str,
-        address: SocketAddr,
-        producers: usize,
-    ) -> Result<Flood> {
-        let mut first = Connection::open(address).await?;
-        first.create_topic(topic, i32::try_from(producers)?).await?;
-        let mut made = Vec::new();
-        for _ in 0..producers {
-            let mut connection = Connection::open(address).await?;
-            let producer = connection.producer().await?;
-            made.push((connection, producer, 0));
-        }
-        let batches =
-            (0..DIFFERENT).map(|_| batch(&(0..BATCH).map(|_| noise(MESSAGE)).collect::<Vec<_>>()));
-        Ok(Flood {
-            topic,
-            producers: made,
-            batches: batches.collect::<Result<_>>()?,
-        })
-    }
-
-    /// Sends for `time`; returns the bytes of messages acknowledged and how long that took.
-    pub(crate) async fn run(&mut self, time: Duration) -> Result<(u64, Duration)> {
-        let begun = Instant::now();
-        let mut workers = JoinSet::new();
-        for (partition, (connection, producer, sequence)) in self.producers.drain(..).enumerate() {
-            let (topic, batches) = (self.topic, self.batches.clone());
-            workers.spawn(async move {
-                let mut worker = (connection, producer, sequence);
-                let bytes = flood(&mut worker, topic, partition as i32, &batches, begun, time);
-                let bytes = bytes.await?;
-                Ok::<_, anyhow::Error>((partition, worker, bytes))
-            });
-        }
-        let mut bytes = 0;
-        let mut done = Vec::new();
-        while let Some(worker) = workers.join_next().await {
-            let (partition, worker, theirs) = worker??;
-            bytes += theirs;
-            done.push((partition, worker));
-        }
-        let took = begun.elapsed();
-        done.sort_by_key(|(partition, _)| *partition);
-        self.producers = done.into_iter().map(|(_, worker)| worker).collect();
-        Ok((bytes, took))
-    }
-
-    /// Messages in each partition.
-    pub(crate) fn sent(&self) -> Vec<i64> {
-        let sent = self
-            .producers
-            .iter()
-            .map(|(_, _, sequence)| i64::from(*sequence));
-        sent.collect()
-    }
-}
-
 /// A producer of batches at a beat, one after the other, to the partitions of a topic in turn.
 pub(crate) struct Paced {
     topic: &'static str,
     partitions: i32,
     connection: Connection,
     producer: Producer,
-    batch: BytesMut,
+    batch: Batch,
     /// The next sequence in each partition.
     sequences: Vec<i32>,
 }
@@ -345,41 +286,6 @@ pub(crate) async fn singles(
         sent[partition] += 1;
     }
     Ok(sent.into_iter().map(i64::from).collect())
-}
-
-async fn flood(
-    (connection, producer, sequence): &mut (Connection, Producer, i32),
-    topic: &str,
-    partition: i32,
-    batches: &[BytesMut],
-    begun: Instant,
-    time: Duration,
-) -> Result<u64> {
-    let first = *sequence;
-    let mut acknowledged = i64::from(first);
-    let batch_messages = i32::try_from(BATCH)?;
-    let batch_bytes = (BATCH * MESSAGE) as u64;
-    let mut different = batches.iter().cycle();
-    let mut bytes = 0;
-    loop {
-        let more = begun.elapsed() < time && bytes < MOST_BYTES;
-        if more && connection.in_flight() < IN_FLIGHT {
-            let batch = different.next().context("there are no batches")?.clone();
-            let batch = stamp(batch, *producer, *sequence);
-            *sequence += batch_messages;
-            bytes += batch_bytes;
-            connection.produce(topic, partition, batch).await?;
-        } else if connection.in_flight() > 0 {
-            let (_, offset) = connection.acknowledged().await?;
-            ensure!(
-                offset == acknowledged,
-                "a batch is at {offset} instead of {acknowledged}"
-            );
-            acknowledged += i64::from(batch_messages);
-        } else {
-            return Ok(bytes);
-        }
-    }
 }
 
 /// Reads a topic from the start, one fetch after the other as a consumer does, for `time` or to the end;

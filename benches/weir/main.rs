@@ -14,24 +14,33 @@
 )]
 
 mod aging;
+mod clients;
+mod codecs;
 mod delay;
+mod flood;
 mod load;
 mod machine;
 mod many;
 mod measure;
 mod node;
+mod peers;
+mod process;
 mod raw;
 mod report;
+mod scale;
 mod stats;
 mod stores;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum as _};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use measure::{Part, Plan, measure, work_folder};
 use stats::Figures;
@@ -41,11 +50,11 @@ use stores::{Programs, RunningStore, SETTINGS, Setting};
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench weir --")]
 struct Arguments {
-    /// The stores, near and with 30 ms added to each request. All, if none is named; then the figures go
-    /// to docs/performance.md.
+    /// The stores, near and with 30 ms added to each request. All on which a part belongs, if none is named.
     #[arg(long, value_delimiter = ',')]
     settings: Vec<String>,
-    /// What to measure; everything, if nothing is named.
+    /// What to measure; all that belongs to the setting, if nothing is named. The figures go to docs/performance.md
+    /// if neither settings nor parts are named.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<Part>,
     /// How often both sides take their turns.
@@ -54,6 +63,16 @@ struct Arguments {
     /// How many seconds a turn takes.
     #[arg(long, default_value_t = 4.0)]
     turn: f64,
+    /// Measure the peers as well: `tests/setup --bench --peers` installs them.
+    #[arg(long)]
+    peers: bool,
+    /// After so many minutes no further part is begun.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// Keeps the figures in this file, adds those that are there already from earlier runs, and writes them all to
+    /// docs/performance.md: for a machine that is quiet for some minutes only.
+    #[arg(long)]
+    gather: Option<PathBuf>,
     /// Another binary to measure instead of the one that was just built.
     #[arg(long)]
     node: Option<PathBuf>,
@@ -69,24 +88,39 @@ struct Arguments {
 }
 
 impl Arguments {
+    /// Whether the page is to be written: this is all that there is to measure.
     fn is_whole(&self) -> bool {
         self.settings.is_empty() && self.parts.is_empty() && self.node.is_none()
+            || self.gather.is_some()
+    }
+
+    /// The parts to measure in a setting.
+    fn parts(&self, setting: &Setting) -> Vec<Part> {
+        let all = Part::value_variants();
+        let wanted = |part: &&Part| {
+            let named = self.parts.contains(part);
+            let usual = self.parts.is_empty() && (**part != Part::Peers || self.peers);
+            // Who names both wants just that.
+            (named && !self.settings.is_empty()) || (named || usual) && part.belongs(setting)
+        };
+        all.iter().filter(wanted).copied().collect()
+    }
+
+    fn time(&self) -> Result<Duration> {
+        Duration::try_from_secs_f64(self.minutes * 60.0).context("--minutes")
     }
 
     fn plan(&self) -> Result<Plan> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
         let turn = Duration::try_from_secs_f64(self.turn).context("--turn")?;
         let built = || PathBuf::from(env!("CARGO_BIN_EXE_weir"));
-        let mut parts = self.parts.clone();
-        if parts.is_empty() {
-            parts = Part::value_variants().to_vec();
-        }
         Ok(Plan {
             node: self.node.clone().unwrap_or_else(built),
-            parts,
+            parts: self.parts.clone(),
             rounds: self.rounds,
             turn,
             log: work_folder().join("nodes.log"),
+            until: Instant::now() + self.time()?,
         })
     }
 }
@@ -96,7 +130,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let plan = arguments.plan()?;
     if let (Some(file), Some(url)) = (&arguments.figures, &arguments.url) {
-        let figures = measure(&plan, |part| format!("{url}/{part}")).await?;
+        let figures = measure(&plan, url).await?;
         std::fs::write(file, serde_json::to_vec(&figures)?)?;
         return Ok(());
     }
@@ -116,23 +150,39 @@ async fn main() -> Result<()> {
         [] => "make bench".to_owned(),
         given => format!("cargo bench --bench weir -- {}", given.join(" ")),
     };
-    let about = machine::describe(&programs, &command);
-    let mut columns = Vec::new();
-    let mut missing = Vec::new();
+    let mut measured = Measured::before(arguments.gather.as_deref())?;
+    measured.runs.push(machine::run(&command));
+    let mut done = false;
     for setting in settings {
+        let parts = arguments.parts(&setting);
+        if parts.is_empty() {
+            continue;
+        }
+        let left = plan.until.saturating_duration_since(Instant::now());
         eprintln!("measuring on {} ...", setting.name);
-        match one(setting, &programs, &arguments).await {
-            Ok(figures) => columns.push((setting.name, figures)),
-            Err(error) => {
-                eprintln!("  not measured: {error:#}");
-                missing.push(format!("- {} was not measured: {error:#}\n", setting.name));
+        match one(setting, &parts, left, &programs, &arguments).await {
+            Ok(figures) => {
+                done = true;
+                measured.of(setting.name).take(figures);
             }
+            Err(error) => measured
+                .of(setting.name)
+                .note(format!("not measured: {error:#}")),
         }
     }
-    if columns.is_empty() {
+    if !done {
         bail!("nothing was measured");
     }
-    let text = format!("{about}{}\n{}", missing.concat(), report::tables(&columns));
+    if let Some(file) = &arguments.gather {
+        std::fs::write(file, serde_json::to_vec_pretty(&measured)?)?;
+    }
+    let runs = measured.runs.iter().map(|run| format!("- {run}\n"));
+    let text = format!(
+        "{}{}\n{}",
+        machine::describe(&programs),
+        runs.collect::<String>(),
+        report::tables(&measured.columns())
+    );
     println!("{text}");
     if arguments.is_whole() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
@@ -142,8 +192,45 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+/// All that was measured.
+#[derive(Default, Serialize, Deserialize)]
+struct Measured {
+    /// When and how.
+    runs: Vec<String>,
+    /// By the name of the setting.
+    figures: BTreeMap<String, Figures>,
+}
+
+impl Measured {
+    /// What earlier runs left in a file, if there is one.
+    fn before(file: Option<&Path>) -> Result<Measured> {
+        match file {
+            Some(file) if file.exists() => {
+                let bytes = std::fs::read(file)?;
+                serde_json::from_slice(&bytes).with_context(|| file.display().to_string())
+            }
+            _ => Ok(Measured::default()),
+        }
+    }
+
+    fn of(&mut self, setting: &str) -> &mut Figures {
+        self.figures.entry(setting.to_owned()).or_default()
+    }
+
+    fn columns(&self) -> report::Columns<'_> {
+        let column = |setting: &Setting| Some((setting.name, self.figures.get(setting.name)?));
+        SETTINGS.iter().filter_map(column).collect()
+    }
+}
+
 /// Starts the store of a setting and a process that measures on it.
-async fn one(setting: Setting, programs: &Programs, arguments: &Arguments) -> Result<Figures> {
+async fn one(
+    setting: Setting,
+    parts: &[Part],
+    left: Duration,
+    programs: &Programs,
+    arguments: &Arguments,
+) -> Result<Figures> {
     let folder = work_folder().join(format!("bench-{}", std::process::id()));
     let store = RunningStore::start(setting, programs, &folder.join(setting.name)).await?;
     let file = folder.join(format!("{}.json", setting.name));
@@ -154,11 +241,12 @@ async fn one(setting: Setting, programs: &Programs, arguments: &Arguments) -> Re
         .arg(&file)
         .args(["--rounds", &arguments.rounds.to_string()])
         .args(["--turn", &arguments.turn.to_string()])
+        .args(["--minutes", &(left.as_secs_f64() / 60.0).to_string()])
         .envs(store.environment.iter().cloned());
     if let Some(node) = &arguments.node {
         command.arg("--node").arg(node);
     }
-    for part in &arguments.parts {
+    for part in parts {
         let name = part.to_possible_value().context("a part without a name")?;
         command.args(["--parts", name.get_name()]);
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
+use crate::flood::Flood;
 use crate::load::{MESSAGE, Steady, closed_loop, noise};
 use crate::measure::{BEAT, Plan};
 use crate::node::Node;
@@ -13,7 +14,7 @@ use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
 
 /// How many nodes produce at once.
-pub(crate) const NODES: [usize; 4] = [1, 2, 3, 5];
+pub(crate) const NODES: [usize; 5] = [1, 2, 3, 5, 10];
 
 /// How many producers wait for each message before the next.
 const PRODUCERS: usize = 8;
@@ -115,6 +116,70 @@ async fn puts(nodes: &[Node]) -> Result<f64> {
         sum += requests.get("commit_put").copied().unwrap_or(0.0);
     }
     Ok(sum)
+}
+
+/// How many producers send to all nodes together as much as these take, in turns to one node and to three.
+const FLOODING: usize = 6;
+
+/// The nodes of each of the two clusters.
+pub(crate) const CLUSTERS: [usize; 2] = [1, 3];
+
+/// As much as the nodes take, on one node and on three with a bucket of their own.
+pub(crate) async fn together(
+    plan: &Plan,
+    url: impl Fn(usize) -> String,
+    figures: &mut Figures,
+) -> Result<()> {
+    struct Side {
+        nodes: Vec<Node>,
+        floods: Vec<Flood>,
+        bytes: u64,
+        seconds: f64,
+    }
+    let mut sides = Vec::new();
+    for count in CLUSTERS {
+        let url = url(count);
+        let (mut nodes, mut floods) = (Vec::new(), Vec::new());
+        for at in 0..count {
+            let node = Node::start(&plan.node, &url, &plan.log)?;
+            let topic = ["flood-0", "flood-1", "flood-2"][at];
+            floods.push(Flood::start(topic, node.kafka, FLOODING / count).await?);
+            nodes.push(node);
+        }
+        sides.push(Side {
+            nodes,
+            floods,
+            bytes: 0,
+            seconds: 0.0,
+        });
+    }
+    for round in 0..=plan.rounds {
+        for side in &mut sides {
+            // The first round finds out who wins, and counts nothing.
+            let time = if round == 0 { plan.turn / 4 } else { plan.turn };
+            let begun = Instant::now();
+            let all = side.floods.iter_mut().map(|flood| flood.run(time));
+            let sent = try_join_all(all).await?;
+            if round > 0 {
+                side.seconds += begun.elapsed().as_secs_f64();
+                side.bytes += sent.iter().map(|(bytes, _)| bytes).sum::<u64>();
+            }
+        }
+    }
+    for (count, side) in CLUSTERS.into_iter().zip(&sides) {
+        let id = |what: &str| format!("together.{count}.{what}");
+        figures.set(id("rate"), side.bytes as f64 / 1e6 / side.seconds);
+        let (mut lost, mut in_vain) = (0.0, 0.0);
+        for node in &side.nodes {
+            let conflicts = node.metric("weir_manifest_conflicts_total").await?;
+            lost += conflicts;
+            in_vain += conflicts + node.metric("weir_manifest_withdrawn_commits_total").await?;
+        }
+        figures.set(id("lost"), lost);
+        figures.set(id("vain"), in_vain / puts(&side.nodes).await? * 100.0);
+    }
+    figures.set_ratio("ratio.together", "together.3.rate", "together.1.rate");
+    Ok(())
 }
 
 /// What a node asks of the store when nobody asks anything of it.

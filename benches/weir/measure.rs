@@ -1,5 +1,6 @@
 //! What is measured in one setting. Both sides of every ratio take turns.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use clap::ValueEnum;
 use tokio::time::Instant;
 use weir::store::ObjectPath;
 
-use crate::aging;
 use crate::load::{Flood, MESSAGE, Steady, catch_up, noise};
-use crate::many;
 use crate::node::Node;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
+use crate::stores::Setting;
+use crate::{aging, clients, codecs, many, peers, scale};
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -22,14 +23,48 @@ pub(crate) enum Part {
     Store,
     /// Messages at a steady, low rate.
     Latency,
-    /// As much as the node takes, and reading it again.
+    /// As much as the node takes.
     Throughput,
+    /// Reading that again, through nodes that have just been started.
+    CatchUp,
     /// What compaction costs those who produce and consume meanwhile.
     Compaction,
     /// Reading old data from the start, before it is compacted and after.
     Old,
     /// Several producers, several nodes, and a node without clients.
     Many,
+    /// Requests at a commit interval of 250 ms.
+    Interval,
+    /// A thousand partitions and connections.
+    Scale,
+    /// How soon a node serves when the one before it was killed.
+    Restart,
+    /// Latency with up to a million batches in a partition.
+    Grown,
+    /// Real text with each codec.
+    Codecs,
+    /// librdkafka and Kafka's own tools, also against Kafka.
+    Clients,
+    /// Tansu and S2 lite on the same store, Kafka on local disk.
+    Peers,
+}
+
+impl Part {
+    /// Where the whole bench measures it: what does not depend on the store is measured on one, and what takes many
+    /// round trips is not measured far away.
+    pub(crate) fn belongs(self, setting: &Setting) -> bool {
+        let on = |names: &[&str]| names.contains(&setting.name);
+        match self {
+            Part::Store | Part::Latency | Part::Throughput | Part::CatchUp => true,
+            Part::Compaction | Part::Old => on(&["minio"]),
+            Part::Many => on(&["minio+30"]),
+            Part::Interval => on(&["seaweedfs+30"]),
+            Part::Scale | Part::Restart => on(&["file", "seaweedfs"]),
+            Part::Grown => on(&["file"]),
+            Part::Codecs | Part::Clients => on(&["seaweedfs"]),
+            Part::Peers => on(&["seaweedfs", "seaweedfs+30"]),
+        }
+    }
 }
 
 /// What to measure, and how long.
@@ -41,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) turn: Duration,
     /// The log of the nodes.
     pub(crate) log: PathBuf,
+    /// When no further part is begun.
+    pub(crate) until: Instant,
 }
 
 /// A message at the rate at which latency is measured: 100 a second.
@@ -69,37 +106,80 @@ const FLOOD: &str = "flood";
 /// After this time nothing is recent any more for a node, and it reads as it reads what is old.
 pub(crate) const OLD: Duration = Duration::from_secs(65);
 
-/// Measures; the store's parts are at these URLs.
-pub(crate) async fn measure(plan: &Plan, url: impl Fn(&str) -> String) -> Result<Figures> {
+/// Measures; the store's parts are at these URLs. A part that fails, or for which there is no time, is named and
+/// left out.
+pub(crate) async fn measure(plan: &Plan, url: &str) -> Result<Figures> {
     let mut figures = Figures::default();
-    let raw = Raw::open(&url("raw")).await?;
-    let written = match plan.parts.contains(&Part::Throughput) {
-        true => Some(produce(plan, &raw, &url, &mut figures).await?),
-        false => None,
-    };
-    if plan.parts.contains(&Part::Store) {
-        store_alone(plan, &raw, &mut figures).await?;
-    }
-    if plan.parts.contains(&Part::Latency) {
-        latency(plan, &raw, &url("latency"), &mut figures).await?;
-    }
-    if plan.parts.contains(&Part::Compaction) {
-        aging::disturbance(plan, &url, &mut figures).await?;
-    }
-    if plan.parts.contains(&Part::Old) {
-        aging::old_data(plan, &raw, &url, &mut figures).await?;
-    }
-    if plan.parts.contains(&Part::Many) {
-        many::producers(plan, &raw, &url("eight"), &mut figures).await?;
-        many::across(plan, &raw, &url("across"), &mut figures).await?;
-        many::nodes(plan, |count| url(&format!("nodes-{count}")), &mut figures).await?;
-        many::idle(plan, &url("idle"), &mut figures).await?;
+    let raw = Raw::open(&format!("{url}/raw")).await?;
+    let mut written = None;
+    for part in &plan.parts {
+        let name = part.to_possible_value();
+        let name = name.as_ref().map_or("a part", |name| name.get_name());
+        if Instant::now() > plan.until {
+            figures.note(format!("{name} was not measured: the time was over"));
+            continue;
+        }
+        eprintln!("  {name} ...");
+        let begun = Instant::now();
+        let done = one(plan, *part, &raw, url, &mut written, &mut figures).await;
+        if let Err(error) = done {
+            figures.note(format!("{name} was not measured: {error:#}"));
+        }
+        eprintln!("  {name} took {:.0} s", begun.elapsed().as_secs_f64());
     }
     // Last, so that what is read is not what was just written.
-    if let Some(written) = written {
-        read_again(plan, &raw, written, &mut figures).await?;
+    if plan.parts.contains(&Part::CatchUp)
+        && let Some(written) = written
+        && let Err(error) = read_again(plan, &raw, written, &mut figures).await
+    {
+        figures.note(format!("reading again was not measured: {error:#}"));
     }
     Ok(figures)
+}
+
+async fn one(
+    plan: &Plan,
+    part: Part,
+    raw: &Raw,
+    store: &str,
+    written: &mut Option<Written>,
+    figures: &mut Figures,
+) -> Result<()> {
+    let url = |part: &str| format!("{store}/{part}");
+    let folder = peers::folder(work_folder());
+    match part {
+        Part::Store => store_alone(plan, raw, figures).await,
+        Part::Latency => latency(plan, raw, &url("latency"), figures).await,
+        Part::Throughput => {
+            *written = Some(produce(plan, raw, url, figures).await?);
+            Ok(())
+        }
+        // In the end, after all other parts.
+        Part::CatchUp => Ok(()),
+        Part::Compaction => aging::disturbance(plan, url, figures).await,
+        Part::Old => aging::old_data(plan, raw, url, figures).await,
+        Part::Many => {
+            many::producers(plan, raw, &url("eight"), figures).await?;
+            many::across(plan, raw, &url("across"), figures).await?;
+            many::nodes(plan, |count| url(&format!("nodes-{count}")), figures).await?;
+            many::together(plan, |count| url(&format!("together-{count}")), figures).await?;
+            many::idle(plan, &url("idle"), figures).await
+        }
+        Part::Interval => scale::interval(plan, url, figures).await,
+        Part::Scale => scale::thousand(plan, url, figures).await,
+        Part::Restart => scale::restart(plan, &url("restart"), figures).await,
+        Part::Grown => scale::grown(plan, &url("grown"), figures).await,
+        Part::Codecs => codecs::codecs(plan, &url("codecs"), figures).await,
+        Part::Clients | Part::Peers => {
+            let _ = fs::remove_dir_all(&folder);
+            let done = match part {
+                Part::Peers => peers::peers(plan, store, &folder, figures).await,
+                _ => clients::clients(plan, store, &folder, figures).await,
+            };
+            let _ = fs::remove_dir_all(&folder);
+            done
+        }
+    }
 }
 
 async fn store_alone(plan: &Plan, raw: &Raw, figures: &mut Figures) -> Result<()> {

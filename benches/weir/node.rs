@@ -1,31 +1,31 @@
-//! A node as a process of its own, so that its processor time and its memory are its own.
+//! A node as a process of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How often the kernel counts processor time, per second: 100 on every Linux that this runs on.
-const TICKS: f64 = 100.0;
+use crate::process::Process;
 
 /// A running node; killed when it is dropped, which loses nothing.
 pub(crate) struct Node {
-    child: Child,
+    process: Process,
     pub(crate) kafka: SocketAddr,
     http: SocketAddr,
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Node {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -42,18 +42,29 @@ impl Node {
         log: &Path,
         more: &[&str],
     ) -> Result<Node> {
+        Node::start_at_interval(binary, store, log, "0", more)
+    }
+
+    /// The same with a `commit_interval`.
+    pub(crate) fn start_at_interval(
+        binary: &Path,
+        store: &str,
+        log: &Path,
+        interval: &str,
+        more: &[&str],
+    ) -> Result<Node> {
         let log = fs::File::options().create(true).append(true).open(log)?;
         let free = "127.0.0.1:0";
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args(["serve", "--store", store, "--kafka", free, "--http", free])
-            .args(["--commit-interval", "0"])
+            .args(["--commit-interval", interval])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {}", binary.display()))?;
-        let stdout = child.stdout.take().context("the node has no stdout")?;
+            .stderr(log);
+        let mut process = Process::spawn(&mut command)?;
+        let stdout = process.stdout().context("the node has no stdout")?;
         let mut listening = BTreeMap::new();
         for line in BufReader::new(stdout).lines() {
             let line = line?;
@@ -65,12 +76,12 @@ impl Node {
             }
         }
         match (listening.get("kafka"), listening.get("http")) {
-            (Some(&kafka), Some(&http)) => Ok(Node { child, kafka, http }),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                bail!("the node did not start; see its log")
-            }
+            (Some(&kafka), Some(&http)) => Ok(Node {
+                process,
+                kafka,
+                http,
+            }),
+            _ => bail!("the node did not start; see its log"),
         }
     }
 
@@ -93,15 +104,6 @@ impl Node {
         Ok(value.trim().parse()?)
     }
 
-    /// Stops its process where it is, or lets it go on.
-    pub(crate) fn pause(&self, pause: bool) -> Result<()> {
-        use rustix::process::{Pid, Signal, kill_process};
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let signal = if pause { Signal::STOP } else { Signal::CONT };
-        kill_process(id.context("a process without an id")?, signal)?;
-        Ok(())
-    }
-
     /// How many requests it has made to the store, by kind.
     pub(crate) async fn requests(&self) -> Result<BTreeMap<String, f64>> {
         let page = self.metrics().await?;
@@ -122,27 +124,5 @@ impl Node {
             bail!("the node shows no store requests");
         }
         Ok(requests)
-    }
-
-    /// The processor time that it has used, in seconds.
-    pub(crate) fn processor_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in brackets, may contain anything.
-        let (_, fields) = stat.rsplit_once(')').context("a strange /proc")?;
-        let field = |at: usize| -> Result<f64> {
-            let field = fields.split_whitespace().nth(at);
-            Ok(field.context("a strange /proc")?.parse()?)
-        };
-        Ok((field(11)? + field(12)?) / TICKS)
-    }
-
-    /// The most memory that it has had, in MiB.
-    pub(crate) fn peak_mib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .context("a strange /proc")?;
-        Ok(kib.parse::<f64>()? / 1024.0)
     }
 }

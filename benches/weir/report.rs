@@ -6,15 +6,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::many::NODES;
+use crate::many::{CLUSTERS, NODES};
 use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
 use crate::stats::Figures;
+use crate::{clients, codecs, peers, scale};
 
 /// The figures of each setting that was measured, by its name.
-pub(crate) type Columns = Vec<(&'static str, Figures)>;
+pub(crate) type Columns<'a> = Vec<(&'static str, &'a Figures)>;
 
 /// A row of a table.
-struct Row {
+pub(crate) struct Row {
     title: String,
     id: String,
     goal: &'static str,
@@ -22,7 +23,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(title: impl Into<String>, id: impl Into<String>) -> Row {
+    pub(crate) fn new(title: impl Into<String>, id: impl Into<String>) -> Row {
         Row {
             title: title.into(),
             id: id.into(),
@@ -31,12 +32,12 @@ impl Row {
         }
     }
 
-    fn goal(mut self, goal: &'static str) -> Row {
+    pub(crate) fn goal(mut self, goal: &'static str) -> Row {
         self.goal = goal;
         self
     }
 
-    fn whole(mut self) -> Row {
+    pub(crate) fn whole(mut self) -> Row {
         self.decimals = 0;
         self
     }
@@ -62,10 +63,12 @@ fn ratios() -> Vec<Row> {
             "ratio.across.p50",
         ),
     ];
+    let together = "produce throughput, three nodes on one bucket / one node";
+    rows.push(Row::new(together, "ratio.together").goal(">= 1"));
     for producers in PRODUCERS.into_iter().rev() {
         let title = format!("produce throughput, {producers} producer(s) / raw PUT");
         let row = Row::new(title, format!("ratio.produce.{producers}"));
-        rows.push(row.goal(if producers > 1 { ">= 0.7" } else { "" }));
+        rows.push(row.goal(if producers > 1 { ">= 0.8" } else { "" }));
     }
     rows.push(Row::new("catch-up read, cold / raw GET", "ratio.catchup").goal(">= 0.6"));
     for (id, title) in OLD {
@@ -134,8 +137,9 @@ fn node() -> Vec<Row> {
         let id = |what: &str| format!("produce.{producers}.{what}");
         let title = |what: &str| format!("produce, {producers} producer(s), {what}");
         rows.push(Row::new(title("MB/s"), id("rate")).whole());
-        rows.push(Row::new(title("CPU s per GB"), id("processor")));
-        rows.push(Row::new(title("peak memory, MiB"), id("memory")).whole());
+        rows.push(Row::new(title("CPU s per GB"), id("processor")).goal("<= 0.8"));
+        let memory = Row::new(title("peak memory, MiB"), id("memory"));
+        rows.push(memory.goal("<= 512").whole());
     }
     rows.push(Row::new("raw GET, 8 of 8 MiB at once, MB/s", "raw.get").whole());
     rows.push(Row::new("catch-up read, MB/s", "catchup.rate").whole());
@@ -165,6 +169,17 @@ fn node() -> Vec<Row> {
         rows.push(row("ack p99, ms", "ack.p99"));
         rows.push(row("end to end p50, ms", "e2e.p50"));
         rows.push(row("commit PUTs per 1,000 messages", "puts").whole());
+    }
+    for count in CLUSTERS {
+        let row = |what: &str, id: &str| {
+            Row::new(
+                format!("6 producers to {count} node(s): {what}"),
+                format!("together.{count}.{id}"),
+            )
+        };
+        rows.push(row("MB/s", "rate").whole());
+        rows.push(row("races lost", "lost").whole());
+        rows.push(row("commit PUTs in vain, %", "vain"));
     }
     rows
 }
@@ -235,12 +250,23 @@ fn store() -> Vec<Row> {
 }
 
 /// All tables, as Markdown that reads well as text too.
-pub(crate) fn tables(columns: &Columns) -> String {
+pub(crate) fn tables(columns: &Columns<'_>) -> String {
     let mut text = String::new();
+    for (setting, figures) in columns {
+        for note in figures.notes() {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "- {setting}: {}", note.trim().replace('\n', " "));
+        }
+    }
+    text.push('\n');
     for (title, rows) in [
         ("Ratios to the store", ratios()),
         ("The node", node()),
         ("Old data", old()),
+        ("Limits", scale::rows()),
+        ("Text", codecs::rows()),
+        ("Clients", clients::rows()),
+        ("Peers", peers::rows()),
         ("The store alone", store()),
     ] {
         let table = table(&rows, columns);
@@ -253,11 +279,11 @@ pub(crate) fn tables(columns: &Columns) -> String {
 }
 
 /// One table; empty if none of its rows was measured.
-fn table(rows: &[Row], columns: &Columns) -> String {
+fn table(rows: &[Row], columns: &Columns<'_>) -> String {
     let has_goals = rows.iter().any(|row| !row.goal.is_empty());
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows {
-        let cell = |(_, figures): &(&str, Figures)| match figures.get(&row.id) {
+        let cell = |(_, figures): &(&str, &Figures)| match figures.get(&row.id) {
             Some(value) => format!("{value:.*}", row.decimals),
             None => String::new(),
         };

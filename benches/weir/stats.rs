@@ -34,11 +34,34 @@ impl Samples {
 
 /// What was measured in one setting, by the id of the row it goes to.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Figures(pub(crate) BTreeMap<String, f64>);
+pub(crate) struct Figures {
+    of: BTreeMap<String, f64>,
+    /// What else must be said: above all what was not measured, and why.
+    notes: Vec<String>,
+}
 
 impl Figures {
+    /// What is no number was not measured: nothing came to be divided by.
     pub(crate) fn set(&mut self, id: impl Into<String>, value: f64) {
-        self.0.insert(id.into(), value);
+        if value.is_finite() {
+            self.of.insert(id.into(), value);
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        eprintln!("  {note}");
+        self.notes.push(note);
+    }
+
+    /// What another run found goes in the place of what is here.
+    pub(crate) fn take(&mut self, other: Figures) {
+        self.of.extend(other.of);
+        self.notes.retain(|note| !other.notes.contains(note));
+        self.notes.extend(other.notes);
+    }
+
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub(crate) fn set_some(&mut self, id: impl Into<String>, value: Option<f64>) {
@@ -48,7 +71,7 @@ impl Figures {
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<f64> {
-        self.0.get(id).copied()
+        self.of.get(id).copied()
     }
 
     /// Sets `id` to one figure over another, if both are there.

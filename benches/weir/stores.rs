@@ -66,12 +66,21 @@ impl Programs {
         Programs(named.unwrap_or_else(usual))
     }
 
-    fn program(&self, name: &str) -> Result<PathBuf> {
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
         let places = ["bin", "venv/bin", "weed/bin"].map(|place| self.0.join(place));
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut candidates = places.into_iter().chain(std::env::split_paths(&path));
         let found = candidates.find_map(|place| Some(place.join(name)).filter(|p| p.is_file()));
-        found.with_context(|| format!("{name} is not installed; `make setup` installs it"))
+        found.with_context(|| {
+            format!(
+                "{name} is not installed; `tests/setup --bench` installs it, peers with --peers"
+            )
+        })
     }
 
     /// What the programs say of their versions, for those that are there.
@@ -90,10 +99,19 @@ impl Programs {
             let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             Some(text).filter(|text| !text.is_empty())
         };
+        let kafka = || {
+            let jars = fs::read_dir(self.0.join("reference")).ok()?;
+            let mut names = jars.filter_map(|jar| jar.ok()?.file_name().into_string().ok());
+            let name = names.find(|name| name.starts_with("kafka-clients-"))?;
+            Some(format!("Apache Kafka: {}", name.trim_end_matches(".jar")))
+        };
         let all = [
             said("weed", "version").map(|version| format!("SeaweedFS {version}")),
             said("minio", "--version").map(|version| format!("MinIO {version}")),
             localstack(),
+            said("tansu", "--version"),
+            said("s2", "--version").map(|version| format!("S2 lite: {version}")),
+            kafka(),
         ];
         all.into_iter().flatten().collect()
     }
@@ -197,10 +215,14 @@ fn command(kind: Kind, programs: &Programs, folder: &Path, at: SocketAddr) -> Re
                 .arg(format!("-dir={}", folder.display()))
                 .args([format!("-ip={host}"), format!("-ip.bind={host}")])
                 .args(["-s3".to_owned(), format!("-s3.port={port}")])
+                // They listen on ports of their own choice, and another one may run.
+                .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
                 .arg(format!("-master.port={}", ports[0]))
                 .arg(format!("-volume.port={}", ports[1]))
                 .arg(format!("-filer.port={}", ports[2]))
-                .arg("-master.volumeSizeLimitMB=1024");
+                .arg("-master.volumeSizeLimitMB=1024")
+                // Without it a disk that is nearly full is not written to, which is no error but a hang.
+                .arg("-volume.minFreeSpace=256MiB");
             command
         }
         Kind::LocalStack => {
@@ -240,7 +262,7 @@ fn create_bucket(at: SocketAddr) -> Result<()> {
 }
 
 /// An address on which nothing listens, nor 10,000 ports above, where SeaweedFS listens as well.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     for _ in 0..1000 {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let above = address.port().checked_add(10_000);

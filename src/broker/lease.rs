@@ -20,7 +20,7 @@ use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
 use crate::state::State;
 use crate::state::op::{Applied, Op, RegisterNode};
-use crate::types::{Incarnation, NodeId};
+use crate::types::{Incarnation, NodeId, PeerKey};
 
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
@@ -88,6 +88,7 @@ impl Broker {
             rack: rack.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lease_millis: millis(self.wanted_lease()),
+            peer_key: self.inner.peer_key.clone(),
         });
         let committed = self.commit(vec![op]).await?;
         let Some(Ok(Applied::NodeRegistered(id))) = committed.outcomes.into_iter().next() else {
@@ -99,6 +100,11 @@ impl Broker {
             rack,
         });
         Ok(id)
+    }
+
+    /// With what this node's peers show that they read the same bucket, if it speaks to any.
+    pub fn peer_key(&self) -> Option<&PeerKey> {
+        self.inner.peer_key.as_ref()
     }
 
     /// This node's integer id, once it is registered.

@@ -66,7 +66,7 @@ use crate::ingest::Ingest;
 use crate::manifest::{Committed, Manifest};
 use crate::state::State;
 use crate::state::op::Op;
-use crate::types::Incarnation;
+use crate::types::{Incarnation, PeerKey};
 
 /// A node's broker. Cheap to clone.
 #[derive(Clone)]
@@ -113,6 +113,8 @@ pub struct BrokerParts {
     pub incarnation: Incarnation,
     /// The cluster's id.
     pub cluster_id: Uuid,
+    /// With what its peers show that they read the same bucket, if it speaks to any.
+    pub peer_key: Option<PeerKey>,
     /// How it behaves.
     pub settings: BrokerSettings,
 }
@@ -124,6 +126,7 @@ struct Inner {
     env: Env,
     incarnation: Incarnation,
     cluster_id: Uuid,
+    peer_key: Option<PeerKey>,
     settings: BrokerSettings,
     presence: lease::Registration,
     producer_ids: producers::Block,
@@ -145,6 +148,7 @@ impl Broker {
             env,
             incarnation,
             cluster_id,
+            peer_key,
             settings,
         } = parts;
         let groups = groups::Groups::new(groups::Parts {
@@ -161,6 +165,7 @@ impl Broker {
             env,
             incarnation,
             cluster_id,
+            peer_key,
             settings,
             presence: lease::Registration::default(),
             producer_ids: producers::Block::default(),

@@ -86,7 +86,9 @@ fn commit(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
         "seq": seq,
         "id": commit.id,
         "time": shown(commit.time),
+        "follows": commit.follows,
         "ops": serde_json::to_value(&commit.ops).map_err(|error| error.to_string())?,
+        "carried": serde_json::to_value(&commit.carried).map_err(|error| error.to_string())?,
         "data_start": logged.data_start,
         "inline_bytes": inline_bytes,
     }))

@@ -166,13 +166,24 @@ impl Advertise {
 
     /// What clients of `protocol` are told, where it is bound to `bound` (with its real port).
     pub fn endpoint(&self, protocol: Protocol, bound: SocketAddr) -> HostPort {
-        match self.each.get(&protocol).or(self.all.as_ref()) {
-            Some((host, port)) => HostPort {
-                host: host.clone(),
-                port: port.unwrap_or(bound.port()),
-            },
-            None => bound.into(),
+        match (self.own_endpoint(protocol, bound), &self.all) {
+            (Some(own), _) => own,
+            (None, Some(all)) => at(all, bound),
+            (None, None) => bound.into(),
         }
+    }
+
+    /// The same if it is said for this front end by name, and not for all of them.
+    pub fn own_endpoint(&self, protocol: Protocol, bound: SocketAddr) -> Option<HostPort> {
+        self.each.get(&protocol).map(|named| at(named, bound))
+    }
+}
+
+/// The address that is told, with the port that is listened on if it names none.
+fn at((host, port): &(String, Option<u16>), bound: SocketAddr) -> HostPort {
+    HostPort {
+        host: host.clone(),
+        port: port.unwrap_or(bound.port()),
     }
 }
 

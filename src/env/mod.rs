@@ -137,6 +137,13 @@ impl Env {
         self.clock.boot()
     }
 
+    /// Random bytes for a key.
+    pub fn random_key(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.with_random(|random| random.fill_bytes(&mut bytes));
+        bytes
+    }
+
     /// A random UUID (v4).
     pub fn random_uuid(&self) -> Uuid {
         let mut bytes = [0; 16];

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::crc::join_crc;
 use super::header::check_length;
 use super::{
     FormatError, HEADER_LEN, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_TAIL_LEN, ObjectHeader, ObjectKind,
@@ -45,6 +46,13 @@ impl ObjectBuilder {
         start..self.data_len
     }
 
+    /// Appends parts whose checksum, taken together, is `crc`. It is believed: they are not read.
+    pub fn push_summed(&mut self, parts: Vec<Bytes>, crc: u32) {
+        self.note(crc, parts.iter().map(Bytes::len).sum());
+        self.data
+            .extend(parts.into_iter().filter(|part| !part.is_empty()));
+    }
+
     /// The length of the data section so far, in bytes.
     pub fn data_len(&self) -> u64 {
         self.data_len
@@ -54,7 +62,7 @@ impl ObjectBuilder {
     /// elsewhere and needs the header in the end, from [`ObjectBuilder::frame`].
     pub fn note(&mut self, crc: u32, len: usize) {
         self.data_len += len as u64;
-        self.data_crc = crc32c::crc32c_combine(self.data_crc, crc, len);
+        self.data_crc = join_crc(self.data_crc, crc, len as u64);
     }
 
     /// The header of an object with an empty head, this data and `tail`.

@@ -67,7 +67,8 @@ impl ObjectKind {
     /// it can be read.
     pub const fn newest_version(self) -> u16 {
         match self {
-            ObjectKind::Snapshot | ObjectKind::Commit => 2,
+            ObjectKind::Commit => 3,
+            ObjectKind::Snapshot => 2,
             ObjectKind::Segment | ObjectKind::Boundary | ObjectKind::Compacted => 1,
         }
     }

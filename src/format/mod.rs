@@ -27,6 +27,7 @@
 //! future is cancelled.
 
 mod builder;
+mod crc;
 mod error;
 mod header;
 mod object;
@@ -34,6 +35,7 @@ mod object;
 mod tests;
 
 pub use builder::ObjectBuilder;
+pub use crc::join_crc;
 pub use error::{FormatError, Section};
 pub use header::{HEADER_LEN, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_TAIL_LEN, ObjectHeader, ObjectKind};
 pub use object::{Object, ObjectHead};

@@ -122,12 +122,12 @@ fn every_fault_has_its_own_error_that_names_the_object() {
             "objects of kind 9 are unknown: this node is older",
         ),
         (
-            with_header(&sound, 4, &[2]),
+            with_header(&sound, 4, &[2, 0, 1, 0]),
             "a snapshot where a commit was expected",
         ),
         (
-            with_header(&sound, 6, &[3, 0]),
-            "version 3 of the commit format, and this node reads 1 to 2",
+            with_header(&sound, 6, &[4, 0]),
+            "version 4 of the commit format, and this node reads 1 to 3",
         ),
         (
             with_header(&sound, 6, &[0, 0]),

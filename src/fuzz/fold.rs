@@ -101,6 +101,7 @@ pub(super) fn go_on(state: &mut State) {
                 rack: None,
                 version: String::new(),
                 lease_millis: u64::MAX,
+                peer_key: None,
             }),
         ]);
         let nodes = state.nodes().map(|(id, node)| (id, node.incarnation()));
@@ -132,6 +133,7 @@ pub(super) fn go_on(state: &mut State) {
                 time,
                 ops,
                 follows: None,
+                carried: Vec::new(),
             },
         );
     }

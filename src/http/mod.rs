@@ -4,13 +4,15 @@
 //! * `GET /readyz`: 200 if the node can serve clients now, which it shows by asking the store; 503 with the reason
 //!   otherwise. For load balancers.
 //! * `GET /metrics`: Prometheus text.
+//! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
-//! It changes nothing and holds nothing. A request that is dropped leaves nothing behind.
+//! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer handed over is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
 //! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`.
 
 mod groups;
+mod peers;
 
 pub use groups::GroupMetrics;
 
@@ -26,6 +28,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -50,6 +53,7 @@ struct Seen {
     broker: Broker,
     telemetry: Arc<Telemetry>,
     stopping: CancellationToken,
+    turns: Arc<Semaphore>,
 }
 
 /// Serves until `shutdown`.
@@ -63,11 +67,13 @@ pub async fn serve(
         broker,
         telemetry,
         stopping: shutdown.clone(),
+        turns: peers::turns(),
     };
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
     let handle = move |stream, _| {

@@ -258,6 +258,15 @@ impl Ingest {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether what waits should be uploaded now, though it is no whole segment. The more uploads are under way, the
+    /// more it must be: stores take large objects faster than many small ones, and when an upload ends this is
+    /// asked again.
+    fn is_worth_an_upload(&self, buffer: &Buffer) -> bool {
+        let (under_way, most) = (buffer.uploading() as u64, self.options.uploads as u64);
+        let share = self.options.segment_size.0 / most.max(1);
+        under_way < most && buffer.pending_bytes >= under_way * share
+    }
+
     /// Takes up to a segment's worth of the oldest batches and begins their upload.
     fn cut(&self, buffer: &mut Buffer) {
         let limit = self.options.segment_size.0;
@@ -344,7 +353,7 @@ impl CommitSource for Ingest {
             if buffer.pending_bytes <= inline_limit {
                 self.take_inline(&mut buffer)
             } else {
-                if buffer.uploading() < self.options.uploads {
+                if self.is_worth_an_upload(&buffer) {
                     self.cut(&mut buffer);
                 }
                 Vec::new()

@@ -4,7 +4,7 @@
 //!
 //! * Little (up to `inline_limit`): the bytes travel in the commit itself. One PUT is the whole write path.
 //! * Much: the bytes go to segment objects, several uploads side by side, and the commit refers to them.
-//!   A segment is cut as soon as there is enough for a whole one.
+//!   A segment is cut as soon as there is enough for a whole one; a smaller one only while few uploads are under way.
 //!
 //! So a lone batch is committed at once, and under load the commit under way is what makes the next one large.
 //!

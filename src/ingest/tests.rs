@@ -235,6 +235,37 @@ async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
     assert!(more.into_iter().next().unwrap().await.unwrap().is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_uploads_are_under_way_a_little_more_waits_and_is_uploaded_together() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let plan = slow.clone();
+    let second = std::time::Duration::from_secs(1);
+    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
+        true => Fault::Slow(second),
+        false => Fault::None,
+    });
+    let w = start(&store, small()).await;
+    slow.store(true, Ordering::Relaxed);
+    let mut waiting = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
+    // More than travels in a commit, less than a third of a segment.
+    let little = batch(1, 0, 550);
+    assert!((601..666).contains(&little.bytes.len()));
+    for batch in [little, batch(2, 0, 550)] {
+        tokio::time::sleep(second / 10).await;
+        waiting.extend(w.ingest.append(vec![batch]).await.unwrap());
+    }
+    for append in waiting {
+        append.await.unwrap().unwrap();
+    }
+    assert_eq!(store.metrics().requests(RequestKind::SegmentPut), 2);
+    // Nothing is under way any more, so it does not wait for company.
+    let alone = w.ingest.append(vec![batch(3, 0, 550)]).await.unwrap();
+    for append in alone {
+        append.await.unwrap().unwrap();
+    }
+    assert_eq!(store.metrics().requests(RequestKind::SegmentPut), 3);
+}
+
 /// Sends the batches anew until each is stored, as a client does: what failed, and what comes behind it, in order.
 async fn send_until_stored(w: &Writing, batches: Vec<Batch>) -> Vec<Offset> {
     let mut offsets = vec![None; batches.len()];

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::carry::{Guest, carried};
 use super::handle::Stopped;
 use super::handle::Submission;
 use super::object::EncodedCommit;
@@ -17,14 +18,20 @@ use crate::types::{CommitId, Seq};
 /// The most bytes of ops in one commit: what every node must read to follow.
 const MAX_HEAD: u64 = 16 << 20;
 
-/// The most bytes of inline appends that are gathered into one commit.
-const MAX_DATA: usize = 4 << 20;
+/// The most bytes of inline appends that are gathered into one object.
+pub(super) const MAX_DATA: usize = 4 << 20;
 
 /// A commit, with those who wait for what becomes of it.
 pub(super) struct Prepared {
     pub(super) commit: Commit,
     pub(super) encoded: EncodedCommit,
     pub(super) batch: Vec<Submission>,
+    /// How many bytes of the object's data are its own.
+    pub(super) own_data: usize,
+    /// Those that it carries.
+    pub(super) guests: Vec<Guest>,
+    /// When it was handed over first, if it was: from then on somebody may store it.
+    pub(super) handed: Option<Moment>,
     /// When it was sent first.
     pub(super) begun: Instant,
     /// How many races it has lost.
@@ -32,7 +39,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes another commit of the same ops.
+    /// Changes what it says, but not its data.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Commit)) {
         (self.commit, self.encoded) = self.encoded.changed(&self.commit, change);
     }
@@ -53,7 +60,7 @@ pub(super) struct Sent {
 impl Tail {
     /// Whether there is room for another commit on its way.
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < self.window()
+        self.handed.is_empty() && self.in_flight.len() < self.window()
     }
 
     /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent behind
@@ -77,8 +84,12 @@ impl Tail {
         begun + apart
     }
 
-    /// Sends the next commit, if there is anything to commit and the time has come.
+    /// Sends the next commit, if there is anything to commit and the time has come: to the store, or to the node that is
+    /// winning.
     pub(super) fn send_next(&mut self, now: Instant) -> bool {
+        if let Some(peer) = self.carrier() {
+            return self.hand_over_next(&peer, now);
+        }
         if !self.has_room() {
             return false;
         }
@@ -89,36 +100,50 @@ impl Tail {
         if self.slot_opens() > now {
             return false;
         }
+        match self.prepare_next() {
+            Some(prepared) => self.send(prepared),
+            None => return false,
+        }
+        true
+    }
+
+    /// A commit of what is waiting and ready; `None` if nothing is.
+    pub(super) fn prepare_next(&mut self) -> Option<Prepared> {
         if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() || !self.guests.is_empty() {
             if let Some(prepared) = self.prepare() {
                 self.last_commit = Some(prepared.begun);
                 self.metrics.ops.observe(prepared.commit.ops.len() as f64);
-                self.send(prepared);
-                return true;
+                return Some(prepared);
             }
         }
-        false
+        None
     }
 
     /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was
     /// told so.
     fn prepare(&mut self) -> Option<Prepared> {
         let mut batch = self.take_batch();
+        let own_data = batch.iter().map(|submission| submission.data.len()).sum();
+        let mut guests = self.take_guests(own_data);
         loop {
-            let (commit, data) = self.assemble(&mut batch);
+            let (commit, data, own_data) = self.assemble(&batch, &guests);
             match EncodedCommit::new(&commit, data) {
                 Ok(encoded) if encoded.head_len <= MAX_HEAD => {
                     return Some(Prepared {
                         commit,
                         encoded,
                         batch,
+                        own_data,
+                        guests,
+                        handed: None,
                         begun: Instant::now(),
                         lost: 0,
                     });
                 }
+                _ if !guests.is_empty() => self.return_guests(std::mem::take(&mut guests)),
                 refused => {
                     // More ops than fit: the later half waits for the next commit. One submission that
                     // does not fit by itself never will.
@@ -151,27 +176,29 @@ impl Tail {
         batch
     }
 
-    /// One commit of all the submissions, with their data one after the other.
-    fn assemble(&mut self, batch: &mut [Submission]) -> (Commit, Bytes) {
+    /// One commit of all the submissions and guests, with their data one after the other, and how long its own data are.
+    fn assemble(&mut self, batch: &[Submission], guests: &[Guest]) -> (Commit, Bytes, usize) {
         let mut ops = Vec::with_capacity(batch.iter().map(|submission| submission.ops.len()).sum());
         let mut data = BytesMut::new();
-        for submission in batch.iter() {
+        for submission in batch {
             let base = data.len() as u64;
             ops.extend(submission.ops.iter().cloned().map(|op| moved(op, base)));
             data.extend_from_slice(&submission.data);
         }
         let before = self.in_flight.back().map(|sent| sent.prepared.commit.id);
+        let own_data = data.len();
         let commit = Commit {
             id: self.next_id(),
             time: self.env.now(),
             ops,
             follows: before.map(|before| before.counter),
+            carried: carried(guests, &mut data),
         };
-        (commit, data.freeze())
+        (commit, data.freeze(), own_data)
     }
 
     /// Sends the commit to the seq after those on their way.
-    fn send(&mut self, mut prepared: Prepared) {
+    pub(super) fn send(&mut self, mut prepared: Prepared) {
         let last = self.in_flight.back().map(|sent| sent.seq);
         let seq = last.unwrap_or(self.state.seq()).next();
         if mutants::on(Mutant::AcknowledgedBeforeFold) && prepared.lost == 0 {
@@ -199,7 +226,9 @@ impl Tail {
     /// Those who wait for commits that are on their way, or to be sent again.
     pub(super) fn unsettled(&mut self) -> Vec<Submission> {
         let sent = self.in_flight.drain(..).map(|sent| sent.prepared);
-        sent.chain(self.resend.drain(..))
+        let handed = self.handed.drain(..).map(|handed| handed.prepared);
+        sent.chain(handed)
+            .chain(self.resend.drain(..))
             .flat_map(|prepared| prepared.batch)
             .collect()
     }

@@ -18,7 +18,7 @@ use crate::state::group::{
 use crate::state::op::*;
 use crate::state::{Folded, Job, ObjectRef, SliceIndex, State};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex,
+    CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
@@ -173,6 +173,7 @@ fn ops() -> Vec<Op> {
             rack: Some("a".to_owned()),
             version: "0.1.0".to_owned(),
             lease_millis: 5000,
+            peer_key: None,
         }),
         Op::RenewLease {
             node: NodeId(0),
@@ -288,6 +289,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         time: Timestamp(1_700_000_000_000),
         ops,
         follows: None,
+        carried: Vec::new(),
     }
 }
 
@@ -332,17 +334,54 @@ fn a_commit_of_version_1_is_read_for_ever() {
     commit_fixture("commit.1.background-ops", &commit(2, background_ops()));
 }
 
+/// In version 2 no commit carried another.
 #[test]
-fn a_commit_of_version_2_is_read_and_written_for_ever() {
-    let alone = commit(1, ops());
-    let following = Commit {
+fn a_commit_of_version_2_is_read_for_ever() {
+    commit_fixture("commit.2.every-op", &commit(1, ops()));
+    commit_fixture("commit.2.background-ops", &following());
+    commit_fixture("commit.2.continued", &commit(3, continued_ops()));
+}
+
+fn following() -> Commit {
+    Commit {
         follows: Some(1),
         ..commit(2, background_ops())
+    }
+}
+
+/// One that carries another, of a node that can be spoken to.
+fn carrying() -> Commit {
+    let mut register = ops();
+    register.retain(|op| matches!(op, Op::RegisterNode(_)));
+    for op in &mut register {
+        let Op::RegisterNode(register) = op else {
+            continue;
+        };
+        register.peer_key = Some(PeerKey::new([7; 32]));
+    }
+    let carried = Carried {
+        id: CommitId {
+            incarnation: Incarnation(uuid(4)),
+            counter: 9,
+        },
+        time: Timestamp(1_700_000_000_001),
+        ops: background_ops(),
+        follows: 8,
+        start: 5,
     };
+    Commit {
+        carried: vec![carried],
+        ..commit(4, register)
+    }
+}
+
+#[test]
+fn a_commit_of_version_3_is_read_and_written_for_ever() {
     for (name, commit) in [
-        ("commit.2.every-op", alone),
-        ("commit.2.background-ops", following),
-        ("commit.2.continued", commit(3, continued_ops())),
+        ("commit.3.every-op", commit(1, ops())),
+        ("commit.3.background-ops", following()),
+        ("commit.3.continued", commit(3, continued_ops())),
+        ("commit.3.carrying", carrying()),
     ] {
         let (stored, present) = commit_fixture(name, &commit);
         assert_eq!(stored, present);

@@ -20,6 +20,9 @@ const WHOLE: u64 = 1 << 20;
 /// The longest pause between two attempts to reach a store that is gone, before jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// The most commits that a look at the log begins with. Each beyond the end is a request in vain.
+const MAX_FIRST: u64 = 8;
+
 /// The most commits that are read at once when this node is behind.
 const MAX_WINDOW: u64 = 32;
 
@@ -29,11 +32,11 @@ impl Tail {
         if self.is_followed() { WHOLE } else { HEAD }
     }
 
-    /// Reads and folds until nothing stands at the next seq. Begins with one request and, while it finds
-    /// commits, reads ever more of them at once. A store that cannot be asked is asked again later, unless
+    /// Reads and folds until nothing stands at the next seq. Begins with one request more than the last look found commits,
+    /// and, while it finds as many, reads ever more of them at once. A store that cannot be asked is asked again later, unless
     /// only the timer wanted to know.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stopped> {
-        let mut window = 1;
+        let mut window = (self.last_found + 1).min(MAX_FIRST);
         let mut found = 0u64;
         let mut failures = 0;
         loop {
@@ -70,13 +73,14 @@ impl Tail {
                 }
             }
         }
+        self.last_found = found;
         self.metrics
             .lag
             .set(i64::try_from(found).unwrap_or(i64::MAX));
         self.rest = if found > 0 {
             self.options.follow_interval
         } else {
-            (self.rest * 2).min(self.options.follow_interval * 5)
+            (self.rest * 2).min(self.longest_rest())
         };
         Ok(())
     }

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::carry::Guest;
 use super::known::{Known, Marks};
+use super::peers::Recent;
 use super::published::States;
 use super::truncated::Proof;
 use crate::env::Env;
@@ -77,6 +79,7 @@ pub struct Manifest {
 pub(super) enum Message {
     Commit(Submission),
     Fresh(Question),
+    Carry(Box<Guest>),
 }
 
 /// What [`Manifest::fresh`] and [`Manifest::fresh_by`] ask.
@@ -101,6 +104,10 @@ pub(super) struct Shared {
     pub(super) proven: AtomicU64,
     /// What this node has known for how long.
     pub(super) marks: Mutex<Marks>,
+    /// The end of the log, for peers.
+    pub(super) recent: Mutex<Recent>,
+    /// A permit for each byte of the commits that this node takes in for others.
+    pub(super) guest_room: Arc<Semaphore>,
 }
 
 impl Manifest {
@@ -220,6 +227,10 @@ impl Shared {
     pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
         // Nothing in a critical section panics half-way through a change.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

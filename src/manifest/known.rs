@@ -100,6 +100,7 @@ mod tests {
                 time,
                 ops,
                 follows: None,
+                carried: Vec::new(),
             },
             0,
         );

@@ -14,6 +14,14 @@ pub struct ManifestMetrics {
     pub conflicts: Counter,
     /// Commits that were sent behind one that lost its race, and had to be sent again.
     pub withdrawn: Counter,
+    /// Commits that were handed over to the node that was winning.
+    pub handed_over: Counter,
+    /// Commits that were handed over and taken back.
+    pub taken_back: Counter,
+    /// Commits of other nodes that this one stored in objects of its own.
+    pub carried: Counter,
+    /// Commits that another node told of, before this one looked.
+    pub heard: Counter,
     /// Creates of unknown outcome, settled by reading.
     pub unknown: Counter,
     /// From the first attempt to the fold.
@@ -38,6 +46,10 @@ impl Default for ManifestMetrics {
             commits: Counter::default(),
             conflicts: Counter::default(),
             withdrawn: Counter::default(),
+            handed_over: Counter::default(),
+            taken_back: Counter::default(),
+            carried: Counter::default(),
+            heard: Counter::default(),
             unknown: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
             ops: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
@@ -69,6 +81,26 @@ impl ManifestMetrics {
             "withdrawn_commits",
             "Commits sent behind one that lost its race, and so sent again",
             m.withdrawn.clone(),
+        );
+        r.register(
+            "handed_over_commits",
+            "Commits handed over to the node that was winning the races",
+            m.handed_over.clone(),
+        );
+        r.register(
+            "taken_back_commits",
+            "Commits handed over and taken back, because they were not stored in time",
+            m.taken_back.clone(),
+        );
+        r.register(
+            "carried_commits",
+            "Commits of other nodes that this node stored in objects of its own",
+            m.carried.clone(),
+        );
+        r.register(
+            "heard_commits",
+            "Commits that another node told this one of",
+            m.heard.clone(),
         );
         r.register(
             "unknown_outcomes",

@@ -20,6 +20,11 @@
 //! before it; so one that loses its race is not overtaken by what was sent behind it, and all of it goes again in
 //! order. They are settled in the order of their seqs: the log ends where nothing stands, whatever stands behind.
 //!
+//! # Several nodes that write
+//!
+//! A node that loses a race hands its commits to the author of the newest object, which stores them with its own; and nodes
+//! tell each other of new commits. Nothing depends on it: `handover.rs` and `carry.rs` say what keeps it so.
+//!
 //! # Following
 //!
 //! [`Manifest::fresh`] answers with a state that contains every commit that was acknowledged anywhere
@@ -44,14 +49,17 @@
 //! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
+mod carry;
 mod commit;
 mod follow;
 mod handle;
+mod handover;
 mod known;
 mod log;
 mod metrics;
 mod object;
 mod open;
+mod peers;
 mod published;
 mod settle;
 mod snapshot;
@@ -64,10 +72,12 @@ mod fixtures;
 mod tests;
 
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
 pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
+pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;

@@ -85,7 +85,7 @@ impl EncodedCommit {
         })
     }
 
-    /// For [mutants](crate::mutants): the same with its ops changed.
+    /// The same data with another head.
     pub(super) fn changed(
         &self,
         commit: &Commit,

@@ -9,7 +9,9 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
+use super::carry::guest_room;
 use super::handle::{Manifest, Shared, Stopped};
+use super::handover::Rivals;
 use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
 use super::published::publish;
@@ -115,6 +117,8 @@ pub async fn open(
         stopped: OnceLock::new(),
         proven: AtomicU64::new(0),
         marks: Mutex::default(),
+        recent: Mutex::default(),
+        guest_room: guest_room(),
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -135,6 +139,12 @@ pub async fn open(
         waiting: VecDeque::new(),
         in_flight: VecDeque::new(),
         resend: VecDeque::new(),
+        peers: None,
+        handed: VecDeque::new(),
+        guests: VecDeque::new(),
+        rivals: Rivals::default(),
+        hearing: None,
+        last_found: 0,
         undisturbed: 0,
         typical_put: Duration::ZERO,
         asking: Vec::new(),

@@ -159,6 +159,7 @@ mod tests {
                 time: Timestamp(0),
                 ops: Vec::new(),
                 follows: None,
+                carried: Vec::new(),
             };
             state.apply(state.seq().next(), &commit, 0);
         }

@@ -21,7 +21,8 @@ const MAX_LOSING_PAUSE: Duration = Duration::from_millis(100);
 
 /// What stands at the seq at which a commit was tried.
 enum Stands {
-    Ours,
+    /// Our commit; as it was read, if it was: it may have been sent there before, with others beside it.
+    Ours(Option<Box<LoggedCommit>>),
     Another(Box<LoggedCommit>),
     Nothing,
 }
@@ -48,10 +49,12 @@ impl Tail {
         };
         match self.find_out(&mut oldest, answer).await {
             Ok(Some(Stands::Another(logged))) => self.lose(oldest.prepared, &logged).await,
-            Ok(Some(_)) => {
-                self.win(oldest);
+            Ok(Some(Stands::Ours(read))) => {
+                self.win(oldest, read.map(|read| *read));
                 Ok(())
             }
+            // Not returned.
+            Ok(Some(Stands::Nothing)) => Ok(()),
             Ok(None) => {
                 // The log was truncated beyond where it was tried: nobody can tell any more what became of it.
                 let behind = self.unsettled();
@@ -80,10 +83,10 @@ impl Tail {
                 Ok(Created::Created) => {
                     self.note_put(tried.sent.at.elapsed());
                     let left_behind = self.is_left_behind_for_sure().await;
-                    return Ok((!left_behind).then_some(Stands::Ours));
+                    return Ok((!left_behind).then_some(Stands::Ours(None)));
                 }
                 Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
-                    return Ok(Some(Stands::Ours));
+                    return Ok(Some(Stands::Ours(None)));
                 }
                 Ok(Created::Exists) => {}
                 Ok(Created::Unknown(_)) if mutants::on(Mutant::UnsettledSeqReused) => {
@@ -121,7 +124,7 @@ impl Tail {
                 Ok(Some(logged))
                     if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
                 {
-                    return Ok(Stands::Ours);
+                    return Ok(Stands::Ours(Some(Box::new(logged))));
                 }
                 Ok(Some(logged)) => return Ok(Stands::Another(Box::new(logged))),
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
@@ -133,8 +136,8 @@ impl Tail {
         }
     }
 
-    /// Folds our own commit, of which nothing needs to be read, and tells those who wait.
-    fn win(&mut self, tried: Sent) {
+    /// Folds our own commit, of which nothing needs to be read unless it was, and tells those who wait.
+    fn win(&mut self, tried: Sent, read: Option<LoggedCommit>) {
         let Sent {
             mut prepared,
             seq,
@@ -142,24 +145,33 @@ impl Tail {
             ..
         } = tried;
         self.note_proof(sent);
-        let logged = LoggedCommit {
+        let was_sent = |read: &LoggedCommit| read.commit != prepared.commit;
+        let logged = read.filter(was_sent).unwrap_or_else(|| LoggedCommit {
             seq,
-            commit: prepared.commit,
+            commit: prepared.commit.clone(),
             data_start: prepared.encoded.data_start,
             object_len: prepared.encoded.object.len() as u64,
             whole: Some(prepared.encoded.object.clone()),
-        };
+        });
         let folded = self.fold(&logged);
+        self.metrics.carried.inc_by(prepared.guests.len() as u64);
+        if logged.commit.carried == prepared.commit.carried {
+            prepared.land(seq);
+        }
         if folded == Folded::Void {
-            prepared.commit = logged.commit;
             return self.renew(prepared);
         }
+        self.finish(prepared, seq, folded);
+        self.snapshot_if_due();
+    }
+
+    /// Tells those who wait for a commit that was folded.
+    pub(super) fn finish(&mut self, prepared: Prepared, seq: Seq, folded: Folded) {
         self.note_race(prepared.lost);
         self.metrics.commits.inc();
         let took = prepared.begun.elapsed();
         self.metrics.duration.observe(took.as_secs_f64());
         self.hand_out(prepared.batch, (seq, folded));
-        self.snapshot_if_due();
     }
 
     /// A void commit that was the oldest on its way: what it follows was folded, and then so many others that the fold
@@ -174,7 +186,7 @@ impl Tail {
         self.resend = again;
     }
 
-    /// Puts the commit, and all that was sent behind it, before what waits to be sent.
+    /// Puts the commit, and all that was sent behind it, before what waits to be sent. What they carry waits for the next.
     fn send_again(&mut self, first: Prepared) {
         self.undisturbed = 0;
         self.metrics.withdrawn.inc_by(self.in_flight.len() as u64);
@@ -182,21 +194,28 @@ impl Tail {
         let unsent = std::mem::take(&mut self.resend);
         let all = std::iter::once(first).chain(behind).chain(unsent);
         self.resend = all.collect();
+        let again = self.resend.iter_mut();
+        let guests = again.flat_map(Prepared::put_ashore).collect();
+        self.return_guests(guests);
     }
 
-    /// Folds the commit that was faster. Ours is the next to be sent, before those behind it.
+    /// Folds the commit that was faster, which may carry ours. Else ours is the next to be sent, before those behind it.
     async fn lose(&mut self, mut lost: Prepared, faster: &LoggedCommit) -> Result<(), Stopped> {
-        self.fold(faster);
-        if faster.commit.id.incarnation != self.incarnation {
-            self.metrics.conflicts.inc();
-            self.metrics.followed.inc();
-        }
         lost.lost = lost.lost.saturating_add(1);
         let races = lost.lost;
         if mutants::on(Mutant::ProducersForgottenAfterConflict) {
             lost.change(forget_producers);
         }
         self.send_again(lost);
+        self.fold(faster);
+        if faster.commit.id.incarnation != self.incarnation {
+            self.metrics.conflicts.inc();
+            self.metrics.followed.inc();
+            self.note_contest();
+        }
+        if self.carrier().is_some() {
+            return Ok(());
+        }
         self.pause_losing(races).await;
         self.catch_up().await
     }

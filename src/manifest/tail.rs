@@ -9,11 +9,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::carry::Guest;
 use super::commit::{Prepared, Sent, refuse};
 use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
+use super::handover::{Handed, Hearing, Rivals, heard, said_of};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::open::ManifestOptions;
+use super::peers::{Declined, PeerError, Peers};
 use super::published::Publisher;
 use super::settle::answer_of;
 use super::truncated::Moment;
@@ -47,6 +50,18 @@ pub struct Tail {
     /// Commits that lost a race, or were sent behind one that did, in the order in which they are to be sent again. Before
     /// anything that waits.
     pub(super) resend: VecDeque<Prepared>,
+    /// The way to other nodes, if this one speaks to any.
+    pub(super) peers: Option<Arc<dyn Peers>>,
+    /// Commits handed over to the node that is winning, in order. Empty while any is in flight.
+    pub(super) handed: VecDeque<Handed>,
+    /// Commits that others handed over to this node, not yet in an object.
+    pub(super) guests: VecDeque<Guest>,
+    /// The others that write.
+    pub(super) rivals: Rivals,
+    /// A peer is asked what comes next in the log.
+    pub(super) hearing: Option<Hearing>,
+    /// How many commits the last look at the log found.
+    pub(super) last_found: u64,
     /// Commits of this node folded since the last one of another.
     pub(super) undisturbed: usize,
     /// How long the PUT of a commit takes, smoothed.
@@ -73,6 +88,8 @@ pub struct Tail {
 /// What ended a rest.
 enum Woken {
     Answered(Result<Created, StoreError>),
+    Said(Result<Seq, PeerError>),
+    Heard(Result<Vec<(Seq, Bytes)>, PeerError>),
     Asked(Option<Message>),
     Nudged,
 }
@@ -93,6 +110,7 @@ impl Tail {
         let _ = self.manifest.shared.stopped.set(reason.clone());
         self.mailbox.close();
         self.receive();
+        self.decline_guests(Declined::Stopping);
         refuse(self.unsettled(), &reason);
         refuse(self.waiting.drain(..).collect(), &reason);
         if let Some(source) = self.source() {
@@ -109,22 +127,24 @@ impl Tail {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         loop {
             self.receive();
+            self.take_back_overdue().await?;
             let now = Instant::now();
             if self.send_next(now) {
                 continue;
             }
             self.asking.retain(|question| !question.reply.is_closed());
             // A commit on its way will show the tail by itself.
-            if self.in_flight.is_empty() {
+            if self.in_flight.is_empty() && self.handed.is_empty() {
                 if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
                     self.catch_up().await?;
                     self.answer_fresh();
                     continue;
                 }
-                if stop.is_cancelled() && self.waiting.is_empty() {
+                if stop.is_cancelled() && self.waiting.is_empty() && self.resend.is_empty() {
                     return Ok(());
                 }
             }
+            self.listen();
             self.rest(stop).await?;
         }
     }
@@ -143,19 +163,26 @@ impl Tail {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
             Message::Fresh(question) => self.asking.push(question),
+            Message::Carry(guest) => self.welcome(*guest),
         }
     }
 
     /// Waits until there may be something to do, and settles the oldest commit on its way when it is answered.
     async fn rest(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         let shared = self.manifest.shared.clone();
-        let slot =
-            (self.has_room() && self.slot_opens() > Instant::now()).then(|| self.slot_opens());
-        let is_idle = self.in_flight.is_empty();
+        let now = Instant::now();
+        let hands_over = self.carrier().is_some();
+        let slot = match hands_over {
+            true => Some(self.next_hand_over()),
+            false => self.has_room().then(|| self.slot_opens()),
+        };
+        let slot = slot.filter(|slot| *slot > now);
+        let is_idle = self.in_flight.is_empty() && self.handed.is_empty();
+        let overdue = self.handed.front().map(|oldest| oldest.until);
         let probe = (is_idle && self.is_followed()).then(|| self.probe_due());
         let asked = self.asking.iter().map(|question| question.due).min();
         let asked = asked.filter(|_| is_idle);
-        let wake = [slot, probe, asked].into_iter().flatten().min();
+        let wake = [slot, probe, asked, overdue].into_iter().flatten().min();
         let takes = self.waiting.len() < MAX_WAITING;
         let timer = async {
             match wake {
@@ -167,6 +194,8 @@ impl Tail {
         let woken = tokio::select! {
             biased;
             answer = answer_of(self.in_flight.front_mut()) => Woken::Answered(answer),
+            heard = heard(self.hearing.as_mut()) => Woken::Heard(heard),
+            said = said_of(self.handed.front_mut()) => Woken::Said(said),
             message = self.mailbox.recv(), if takes => Woken::Asked(message),
             () = shared.nudged.notified() => Woken::Nudged,
             () = timer => Woken::Nudged,
@@ -177,15 +206,32 @@ impl Tail {
                 self.settle_oldest(answer).await?;
                 self.answer_fresh();
             }
+            Woken::Said(said) => {
+                self.hear_of_handed(said).await?;
+                self.answer_fresh();
+            }
+            Woken::Heard(heard) => {
+                self.hear(heard).await?;
+                self.answer_fresh();
+            }
             Woken::Asked(Some(message)) => self.take(message),
             Woken::Asked(None) | Woken::Nudged => {}
         }
         Ok(())
     }
 
-    /// When the follower looks again.
+    /// When the follower looks again: not so soon while somebody tells it what is new.
     fn probe_due(&self) -> Instant {
-        self.proven.at.max(self.looked) + self.rest
+        let rest = match self.hearing {
+            Some(_) => self.longest_rest(),
+            None => self.rest,
+        };
+        self.proven.at.max(self.looked) + rest
+    }
+
+    /// How long the follower rests at most.
+    pub(super) fn longest_rest(&self) -> Duration {
+        self.options.follow_interval * 5
     }
 
     /// Whether somebody needs a proof that has not come by itself.
@@ -221,10 +267,16 @@ impl Tail {
         if let Some(object) = &logged.whole {
             (self.write_through)(logged.seq, object);
         }
+        let author = logged.commit.id.incarnation;
+        let mut parts = Vec::with_capacity(logged.commit.carried.len() + 1);
+        let (seq, commit) = (logged.seq, &logged.commit);
         let folded = self
             .state
-            .apply(logged.seq, &logged.commit, logged.data_start);
-        self.undisturbed = if logged.commit.id.incarnation == self.incarnation {
+            .apply_each(seq, commit, logged.data_start, |id, folded| {
+                parts.push((id, folded));
+            });
+        parts.insert(0, (commit.id, folded.clone()));
+        self.undisturbed = if author == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
             0
@@ -232,9 +284,19 @@ impl Tail {
         self.metrics
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
+        if self.peers.is_some() {
+            let mut recent = self.manifest.shared.recent();
+            recent.note(logged.seq, logged.whole.as_ref());
+        }
         self.published.send(self.state.clone());
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
+        self.note_writers(author, &parts);
+        for (id, folded) in parts {
+            if id.incarnation == self.incarnation {
+                self.tell_of_own(logged.seq, id, folded);
+            }
+        }
         folded
     }
 

@@ -1,3 +1,4 @@
+mod carrying;
 mod pipeline;
 mod truncation;
 

@@ -22,6 +22,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::{Duration, Instant};
 
+use super::commit::refuse;
 use super::handle::Stopped;
 use super::open::{OpenError, newest_snapshot};
 use super::tail::Tail;
@@ -126,6 +127,9 @@ impl Tail {
                         "the log was truncated while this node was away; starting over from a snapshot"
                     );
                     self.metrics.started_over.inc();
+                    if self.is_any_handed() {
+                        refuse(self.unsettled(), &Stopped::OutcomeUnknown);
+                    }
                     self.state = state;
                     self.trusted = listed.boot;
                     self.published.send(self.state.clone());

@@ -17,6 +17,9 @@ const LENGTH: usize = 4;
 /// The least the buffer grows by. What a client declares is not believed until it arrives.
 const READ_AT_ONCE: usize = 64 * 1024;
 
+/// The buffer grows to so many times what has arrived.
+const GROWTH: usize = 16;
+
 /// The slowest rate at which a peer may send or take a message, beyond the stall time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
@@ -207,9 +210,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn read_some(&mut self, missing: usize) -> io::Result<usize> {
-        // Grows with what has arrived: by as much again, so that copying stays linear, and never by more
-        // than is missing plus one read.
-        let grow = missing.min(self.buffer.len().max(READ_AT_ONCE)).max(4096);
+        // Grows with what has arrived, and never by more than is missing plus one read. By so many times as much
+        // that a frame as producers send them is moved once, while it is small.
+        let believed = self.buffer.len().saturating_mul(GROWTH);
+        let grow = missing.min(believed.max(READ_AT_ONCE)).max(4096);
         self.buffer.reserve(grow);
         self.stream.read_buf(&mut self.buffer).await
     }
@@ -291,6 +295,20 @@ mod tests {
             reader.buffer.capacity()
         );
         assert_eq!(budget.available(), budget.capacity());
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_for_a_small_part_of_a_frame_more_than_has_come() {
+        let (mut peer, mut reader) = pair();
+        let size = 1_000_000;
+        peer.write_all(&i32::to_be_bytes(size)).await.unwrap();
+        peer.write_all(&vec![0; 10_000]).await.unwrap();
+        let mut next = Box::pin(reader.next(charge));
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        drop(next);
+        let capacity = reader.buffer.capacity();
+        assert!(reader.buffer.len() > 10_000, "{}", reader.buffer.len());
+        assert!(capacity < 20 * 10_000, "{capacity}");
     }
 
     #[tokio::test(start_paused = true)]

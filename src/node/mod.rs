@@ -32,7 +32,7 @@ use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough};
 use crate::state::ObjectRef;
 use crate::store::Store;
 use crate::store::check::{CheckOptions, check};
-use crate::types::Incarnation;
+use crate::types::{Incarnation, PeerKey};
 
 /// How often a check of the store that the store did not answer is repeated at start.
 const CHECK_ATTEMPTS: usize = 5;
@@ -111,9 +111,17 @@ impl Node {
             env: env.clone(),
             incarnation,
             cluster_id: cluster.cluster_id,
+            peer_key: options
+                .peers
+                .is_some()
+                .then(|| PeerKey::new(env.random_key())),
             settings: options.broker,
         });
         let (stop_manifest, stop_background) = (CancellationToken::new(), CancellationToken::new());
+        let tail = match options.peers {
+            Some(peers) => tail.with_peers(peers),
+            None => tail,
+        };
         let tail = env.spawn(tail.run(stop_manifest.clone()));
         let mut background = JoinSet::new();
         let (lease, stop) = (broker.clone(), stop_background.clone());

@@ -1,5 +1,6 @@
 //! How a node is made, from its settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::BrokerSettings;
@@ -8,7 +9,7 @@ use crate::env::Env;
 use crate::fetch::CacheOptions;
 use crate::ingest::IngestOptions;
 use crate::maintain::MaintenanceOptions;
-use crate::manifest::ManifestOptions;
+use crate::manifest::{ManifestOptions, Peers};
 use crate::store::{InvalidStoreUrl, StoreOptions, StoreUrl};
 
 /// The least time between two commits where requests cost money: ten PUTs a second at most. See
@@ -38,6 +39,8 @@ pub struct NodeOptions {
     pub broker: BrokerSettings,
     /// How background work behaves; `None` leaves it to other nodes.
     pub maintenance: Option<MaintenanceOptions>,
+    /// The way to other nodes, so that they race less.
+    pub peers: Option<Arc<dyn Peers>>,
     /// Whether the store is checked at start.
     pub check_store: bool,
 }
@@ -67,6 +70,7 @@ impl NodeOptions {
             cache: CacheOptions::default(),
             broker: BrokerSettings::default(),
             maintenance: None,
+            peers: None,
             check_store: false,
         }
     }

@@ -55,7 +55,7 @@ pub use compacted::{
     check_batches,
 };
 pub use error::{BatchError, Fault, RecordFault};
-pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice, slice_crc};
+pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice};
 pub use recompress::recompress;
 pub use records::{
     Record, RecordHeader, Records, decode_records, first_record_at_or_after, records_without_key,

@@ -11,10 +11,12 @@ use tokio::time::{sleep, timeout};
 use super::dice::Dice;
 use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
+use super::talk::Talk;
 use super::world::{Finding, World};
 use crate::broker::{Broker, Presence};
 use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
+use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
@@ -42,6 +44,8 @@ pub(super) struct Settings {
     pub(super) retention: Duration,
     /// How long the parts of uploads are.
     pub(super) part_len: usize,
+    /// Whether nodes speak to each other.
+    pub(super) peers: bool,
 }
 
 /// Background work that finds something to do within minutes.
@@ -93,6 +97,7 @@ impl Settings {
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
             retention: Duration::from_secs(if long { 300 } else { 20 }),
             part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
+            peers: dice.chance(0.7),
         }
     }
 }
@@ -164,7 +169,11 @@ impl Cluster {
             "n{node}.{run} starts, its clock off by {skew_millis} ms"
         ));
         let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
-        let options = self.options(&env);
+        let mut options = self.options(&env);
+        if self.settings.peers {
+            let dice = self.world.dice(&format!("talk of n{node}.{run}"));
+            options.peers = Some(Arc::new(Talk::new(self, dice)));
+        }
         let wire = Arc::new(Wire::new(
             &self.world,
             &self.sky,
@@ -179,10 +188,11 @@ impl Cluster {
         let metrics = self.metrics.clone();
         slot.keeper = Some(tokio::spawn(async move {
             let (reply, node_started) = oneshot::channel();
+            let node_number = node;
             env.spawn(async move {
                 let node = Node::start(store, options, &metrics).await;
                 if let Ok(node) = &node {
-                    register(node.broker()).await;
+                    register(node.broker(), address(node_number, run)).await;
                 }
                 let _ = reply.send(node);
             });
@@ -310,14 +320,29 @@ impl Cluster {
         self.slots().get(&node)?.broker.clone()
     }
 
+    /// Who is found at the address, if that run of a node takes calls.
+    pub(super) fn at(&self, address: &str) -> Option<(Env, Broker)> {
+        let slots = self.slots();
+        let (_, slot) = slots
+            .iter()
+            .find(|(node, slot)| self::address(**node, slot.run) == address)?;
+        Some((slot.env.clone()?, slot.broker.clone()?))
+    }
+
     fn env(&self, node: usize) -> Option<Env> {
         self.slots().get(&node)?.env.clone()
     }
 }
 
+/// Where the other nodes find a run of a node.
+fn address(node: usize, run: u32) -> String {
+    format!("n{node}.{run}")
+}
+
 /// As the server does before it listens.
-async fn register(broker: &Broker) {
-    while broker.register(BTreeMap::new(), None).await.is_err() {
+async fn register(broker: &Broker, address: String) {
+    let endpoints = BTreeMap::from([(PEER_ENDPOINT.to_owned(), address)]);
+    while broker.register(endpoints.clone(), None).await.is_err() {
         sleep(Duration::from_secs(1)).await;
     }
 }

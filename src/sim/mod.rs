@@ -22,6 +22,7 @@ mod network;
 mod process;
 mod producers;
 mod readers;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod verdict;

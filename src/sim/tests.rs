@@ -86,7 +86,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 12] = [
+const HAPPENS: [&str; 15] = [
     "retention",
     "producers",
     "deletion",
@@ -99,6 +99,9 @@ const HAPPENS: [&str; 12] = [
     "parts of uploads",
     "uploads completed",
     "uploads aborted",
+    "commits handed over",
+    "commits carried",
+    "carried in vain",
 ];
 
 #[test]
@@ -224,6 +227,7 @@ mod the_simulator_finds {
         a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
         an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
         a_commit_folded_behind_one_that_is_not_there: BrokenChainFolded;
+        a_commit_that_is_taken_back_and_sent_as_another: TakenBackAsNew;
         an_offset_that_is_used_again: OffsetReused;
         a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
         a_retry_that_is_appended_again: RetriesAppended;

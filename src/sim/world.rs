@@ -1,6 +1,6 @@
 //! What all actors of a run share: its seed, its time, its trace, its history, and the judge of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -88,7 +88,9 @@ struct Inner {
 #[derive(Default)]
 struct Judge {
     state: State,
+    /// Those that are the first in their object.
     commits: BTreeMap<CommitId, Seq>,
+    carried: BTreeSet<CommitId>,
     /// What came to stand behind a place where nothing stands yet.
     ahead: BTreeMap<Seq, Bytes>,
     /// The log may be deleted up to here.
@@ -268,14 +270,32 @@ impl World {
                 return self.found(Finding::Wrong(error.to_string()));
             }
         };
-        let folded = judge.state.apply(seq, &logged.commit, logged.data_start);
-        let is_void = folded == Folded::Void;
-        let before = (!is_void).then(|| judge.commits.insert(logged.commit.id, seq));
+        let mut carried = Vec::new();
+        let (commit, start) = (&logged.commit, logged.data_start);
+        let folded = judge.state.apply_each(seq, commit, start, |id, folded| {
+            carried.push((id, folded));
+        });
+        // A copy that somebody carries may stand anywhere and often. Its author stores it once.
+        let before = match folded {
+            Folded::Void => None,
+            _ => judge.commits.insert(commit.id, seq),
+        };
+        for (id, folded) in carried {
+            let what = match folded {
+                Folded::Outcomes(_) => "commits carried",
+                Folded::Duplicate => "carried in vain",
+                Folded::Void => "carried out of order",
+            };
+            self.count(what, 1);
+            if folded != Folded::Void {
+                judge.carried.insert(id);
+            }
+        }
+        let was_carried = judge.carried.contains(&commit.id);
         let state = judge.state.clone();
         drop(judge);
         self.see("the log", &state);
-        let before = before.flatten();
-        if before.is_some() || folded == Folded::Duplicate {
+        if before.is_some() || (folded == Folded::Duplicate && !was_carried) {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {
                 invariant: Invariant::RetriesAreStoredOnce,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
-    ByteCount, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId,
+    ByteCount, CommitId, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, Timestamp, TopicId,
     TopicPartition,
 };
 
@@ -25,56 +25,105 @@ const MAX_AUTHORS: usize = 1024;
 /// the next is taken.
 const KEPT_SNAPSHOTS: usize = 4;
 
+/// One of the commits in an object, as the fold takes it.
+struct Part<'a> {
+    id: CommitId,
+    time: Timestamp,
+    ops: &'a [Op],
+    follows: Option<u64>,
+    /// Where in the object the bytes of its inline appends begin.
+    data_start: u64,
+}
+
 impl State {
-    /// Folds `commit`, which stands at `seq`; the bytes of its inline appends begin at `data_start` of its
-    /// object.
+    /// Folds `commit`, which stands at `seq`, and those that it carries; the object's data begin at `data_start`. Returns what
+    /// became of itself.
     ///
     /// # Panics
     ///
     /// If `seq` is not the one after the last: folding out of order would be silent divergence, and only a
     /// bug of the caller can ask for it.
     pub fn apply(&mut self, seq: Seq, commit: &Commit, data_start: u64) -> Folded {
+        self.apply_each(seq, commit, data_start, |_, _| {})
+    }
+
+    /// The same, telling `of_carried` what became of each commit that this one carries.
+    ///
+    /// # Panics
+    ///
+    /// As [`State::apply`].
+    pub fn apply_each(
+        &mut self,
+        seq: Seq,
+        commit: &Commit,
+        data_start: u64,
+        mut of_carried: impl FnMut(CommitId, Folded),
+    ) -> Folded {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
         self.objects.at(seq, self.time);
-        if self.is_known(commit) {
+        let folded = self.apply_one(Part {
+            id: commit.id,
+            time: commit.time,
+            ops: &commit.ops,
+            follows: commit.follows,
+            data_start,
+        });
+        for carried in &commit.carried {
+            let folded = self.apply_one(Part {
+                id: carried.id,
+                time: carried.time,
+                ops: &carried.ops,
+                follows: Some(carried.follows),
+                // What begins nowhere in the object is found out by whoever reads it.
+                data_start: data_start.saturating_add(carried.start),
+            });
+            of_carried(carried.id, folded);
+        }
+        folded
+    }
+
+    /// Folds one of the commits in the object at the present seq.
+    fn apply_one(&mut self, part: Part<'_>) -> Folded {
+        if self.is_known(part.id) {
             return Folded::Duplicate;
         }
-        if !self.is_in_order(commit) {
+        if !self.is_in_order(&part) {
             return Folded::Void;
         }
-        self.note_author(seq, commit);
-        self.time = self.time.max(commit.time);
-        self.objects.at(seq, self.time);
-        self.hear_from(commit.id.incarnation);
-        let outcomes = commit
-            .ops
-            .iter()
-            .map(|op| self.apply_op(op, data_start, commit.id.incarnation))
-            .collect();
-        Folded::Outcomes(outcomes)
+        self.note_author(part.id);
+        self.time = self.time.max(part.time);
+        self.objects.at(self.seq, self.time);
+        let author = part.id.incarnation;
+        self.hear_from(author);
+        let fold = |op| self.apply_op(op, part.data_start, author);
+        Folded::Outcomes(part.ops.iter().map(fold).collect())
     }
 
     /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
-    fn is_known(&self, commit: &Commit) -> bool {
-        let known = self.authors.get(&commit.id.incarnation);
-        known.is_some_and(|known| known.counter >= commit.id.counter)
-            && !mutants::on(Mutant::DuplicateGuardOff)
+    fn is_known(&self, id: CommitId) -> bool {
+        let known = self.last_commit_of(id.incarnation);
+        known.is_some_and(|known| known >= id.counter) && !mutants::on(Mutant::DuplicateGuardOff)
+    }
+
+    /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come since
+    /// that the fold has forgotten it.
+    pub fn last_commit_of(&self, author: Incarnation) -> Option<u64> {
+        self.authors.get(&author).map(|last| last.counter)
     }
 
     /// Whether the last commit of its author is the one that it says it follows.
-    fn is_in_order(&self, commit: &Commit) -> bool {
-        let Some(before) = commit.follows else {
+    fn is_in_order(&self, part: &Part<'_>) -> bool {
+        let Some(before) = part.follows else {
             return true;
         };
-        let last = self.authors.get(&commit.id.incarnation);
-        last.is_some_and(|last| last.counter == before) || mutants::on(Mutant::BrokenChainFolded)
+        self.last_commit_of(part.id.incarnation) == Some(before)
+            || mutants::on(Mutant::BrokenChainFolded)
     }
 
     /// Notes the commit's author and counter, for the two above.
-    fn note_author(&mut self, seq: Seq, commit: &Commit) {
-        let author = commit.id.incarnation;
-        let counter = commit.id.counter;
+    fn note_author(&mut self, id: CommitId) {
+        let (author, counter, seq) = (id.incarnation, id.counter, self.seq);
         self.authors.insert(author, Author { counter, seq });
         if self.authors.len() > MAX_AUTHORS {
             let oldest = self.authors.iter().min_by_key(|(_, author)| author.seq);

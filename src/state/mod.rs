@@ -228,6 +228,11 @@ impl State {
             .map(|(id, _)| id)
     }
 
+    /// A registered node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id).map(|node| &**node)
+    }
+
     /// The newest snapshot that is known to be stored.
     pub fn last_snapshot(&self) -> Option<Snapshot> {
         self.snapshots.last().copied()

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::op::RegisterNode;
-use crate::types::{Incarnation, Timestamp};
+use crate::types::{Incarnation, PeerKey, Timestamp};
 
 /// A registered run of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -27,6 +27,8 @@ pub struct Node {
     lease_millis: u64,
     #[n(6)]
     lease_until: Timestamp,
+    #[n(7)]
+    peer_key: Option<PeerKey>,
 }
 
 impl Node {
@@ -39,7 +41,13 @@ impl Node {
             registered_at: now,
             lease_millis: op.lease_millis,
             lease_until: now.after(Duration::from_millis(op.lease_millis)),
+            peer_key: op.peer_key.clone(),
         }
+    }
+
+    /// With what others show it that they read the same bucket.
+    pub fn peer_key(&self) -> Option<&PeerKey> {
+        self.peer_key.as_ref()
     }
 
     /// Which run of the node.

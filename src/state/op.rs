@@ -16,8 +16,8 @@ use super::group::{GroupAction, GroupError, GroupReply};
 use super::job::{Claim, Job};
 use super::partition::{ObjectRef, SliceIndex};
 use crate::types::{
-    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq,
-    Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, NodeId, Offset, PeerKey, ProducerEpoch, ProducerId, SegmentId,
+    Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 /// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
@@ -38,6 +38,34 @@ pub struct Commit {
     /// handed in. Since version 2.
     #[n(3)]
     pub follows: Option<u64>,
+    /// Commits of other runs, which handed them over to be stored in this object. Folded after this one, in this order, each
+    /// as if it stood by itself: it has its own author, and may be a duplicate or void when this one is not. Their bytes
+    /// follow those of this one. Since version 3.
+    #[n(4)]
+    #[cbor(default)]
+    pub carried: Vec<Carried>,
+}
+
+/// A commit in the object of another. It carries none itself.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Carried {
+    /// As [`Commit::id`].
+    #[n(0)]
+    pub id: CommitId,
+    /// As [`Commit::time`].
+    #[n(1)]
+    pub time: Timestamp,
+    /// As [`Commit::ops`].
+    #[n(2)]
+    pub ops: Vec<Op>,
+    /// As [`Commit::follows`], and never absent: whatever copies of it are still on their way somewhere, and however late
+    /// they come, at most one of them takes effect, even when the fold has forgotten its author.
+    #[n(3)]
+    pub follows: u64,
+    /// Where the bytes of its inline appends begin in the object's data.
+    #[n(4)]
+    pub start: u64,
 }
 
 /// One requested change.
@@ -410,6 +438,9 @@ pub struct RegisterNode {
     /// The length of its first lease in milliseconds.
     #[n(4)]
     pub lease_millis: u64,
+    /// With what other nodes show that they read the same bucket, when they speak to this one.
+    #[n(5)]
+    pub peer_key: Option<PeerKey>,
 }
 
 /// What became of an op.

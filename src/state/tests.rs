@@ -1,3 +1,4 @@
+mod carried;
 mod deletion;
 
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use super::op::*;
 use super::*;
 use crate::mutants::{Mutant, assert_found};
 use crate::types::{
-    CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, ProducerEpoch,
-    ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
+    ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -28,6 +29,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         time: Timestamp(1000 + counter as i64),
         ops,
         follows: None,
+        carried: Vec::new(),
     }
 }
 
@@ -332,6 +334,7 @@ fn a_lease_that_holds_cannot_be_ended_by_others() {
         rack: None,
         version: String::new(),
         lease_millis: 3,
+        peer_key: None,
     });
     let Ok(Applied::NodeRegistered(node)) = f.apply(register) else {
         panic!()
@@ -358,6 +361,7 @@ fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
             rack: None,
             version: String::new(),
             lease_millis: 3,
+            peer_key: None,
         })
     };
     let mut counter = 1000;
@@ -556,6 +560,7 @@ fn any_op() -> impl Strategy<Value = Op> {
             rack: None,
             version: String::new(),
             lease_millis,
+            peer_key: None,
         })),
         1 => (node(), any::<u64>()).prop_map(|((n, i), lease_millis)| Op::RenewLease {
             node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)), lease_millis,
@@ -596,6 +601,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
     let follows = proptest::option::of(0..20u64);
     let parts = (1..4u128, 1..20u64, 0..2000i64, ops, follows);
     parts.prop_map(|(author, counter, time, ops, follows)| Commit {
+        carried: Vec::new(),
         id: id(author, counter),
         time: Timestamp(time),
         ops,
@@ -655,7 +661,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new() };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };

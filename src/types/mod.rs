@@ -5,6 +5,7 @@
 //! imports nothing from the other rooms.
 
 mod ids;
+mod key;
 mod names;
 mod quantities;
 mod rendezvous;
@@ -13,6 +14,7 @@ pub use ids::{
     CommitId, Generation, Incarnation, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
     SegmentId, Seq, TopicId, TopicPartition,
 };
+pub use key::PeerKey;
 pub use names::{GroupId, InvalidName, MemberId, TopicName};
 pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};
 pub use rendezvous::bid;

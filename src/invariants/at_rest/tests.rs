@@ -31,6 +31,7 @@ fn folded(ops: Vec<Op>) -> State {
         time: Timestamp(1000),
         ops: [vec![create], ops].concat(),
         follows: None,
+        carried: Vec::new(),
     };
     state.apply(Seq(1), &commit, 64);
     state

@@ -71,6 +71,7 @@ impl Log {
             time: self.now,
             ops: vec![op],
             follows: None,
+            carried: Vec::new(),
         };
         let crate::state::Folded::Outcomes(outcomes) = self.state.apply(seq, &commit, 64) else {
             panic!("folded before");

@@ -244,7 +244,9 @@ impl Fold {
         };
         let before = state.clone();
         state.apply(seq, &read.logged.commit, read.logged.data_start);
-        let slices = new_slices(&before, state, seq, &read.logged.commit.ops);
+        let commit = &read.logged.commit;
+        let carried = commit.carried.iter().flat_map(|carried| &carried.ops);
+        let slices = new_slices(&before, state, seq, commit.ops.iter().chain(carried));
         found.extend(check_data(seq, read, state, &slices));
     }
 
@@ -282,9 +284,13 @@ pub(super) fn of_commit(seq: Seq, kind: Kind, detail: String) -> Candidate {
 }
 
 /// The slices that folding this commit made of the data in it.
-fn new_slices(before: &State, after: &State, seq: Seq, ops: &[Op]) -> Vec<Reference> {
+fn new_slices<'a>(
+    before: &State,
+    after: &State,
+    seq: Seq,
+    ops: impl Iterator<Item = &'a Op>,
+) -> Vec<Reference> {
     let appended: BTreeSet<TopicPartition> = ops
-        .iter()
         .filter_map(|op| match op {
             Op::Append(append) if append.source == AppendSource::Inline => Some(append.partition),
             _ => None,

@@ -11,7 +11,7 @@ use crate::types::CommitId;
 
 const PUT: Duration = Duration::from_millis(30);
 
-fn in_flight(commits: usize) -> ManifestOptions {
+pub(super) fn in_flight(commits: usize) -> ManifestOptions {
     ManifestOptions {
         commits_in_flight: commits,
         ..ManifestOptions::default()
@@ -19,7 +19,7 @@ fn in_flight(commits: usize) -> ManifestOptions {
 }
 
 /// Asks for a producer id; they are given in the order of the log.
-async fn next_id(manifest: &Manifest) -> i64 {
+pub(super) async fn next_id(manifest: &Manifest) -> i64 {
     let op = Op::AllocateProducerIds { count: 1 };
     match manifest.commit_one(op).await.unwrap() {
         Ok(Applied::ProducerIds(id)) => id.0,
@@ -177,6 +177,7 @@ async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another()
             time: Timestamp(0),
             ops: Vec::new(),
             follows: None,
+            carried: Vec::new(),
         };
         let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
         let path = ObjectPath::commit(Seq(seq + place));

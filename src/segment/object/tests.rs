@@ -66,6 +66,42 @@ fn the_index_is_read_from_header_and_tail_alone() {
     );
 }
 
+fn large_batch(records: u8) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for i in 0..records {
+        let value = vec![i; 100_000];
+        builder.push(Timestamp(1), None, Some(&value), &[]).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+#[test]
+fn the_checksums_of_large_batches_are_joined_to_those_of_slice_and_segment() {
+    let mut builder = SegmentBuilder::new(SegmentId::default());
+    let mixed = Bytes::from([batch(2), large_batch(3), large_batch(1), batch(1)].concat());
+    let parts = vec![large_batch(2), mixed, batch(3), large_batch(2)];
+    let bytes = parts.concat();
+    let slice = builder.push(partition(1, 0), parts).unwrap();
+    assert_eq!(slice.crc, crc32c::crc32c(&bytes));
+    builder.push(partition(1, 1), vec![large_batch(2)]).unwrap();
+    let whole = Bytes::from(builder.finish().unwrap().concat());
+    // Checks them all.
+    let (_, contents) = SegmentIndex::decode("segments/x", &whole).unwrap();
+    assert_eq!(contents[0], bytes);
+}
+
+#[test]
+fn a_byte_that_changes_after_a_batch_was_validated_is_found_by_who_reads_the_segment() {
+    let mut changed = large_batch(2).to_vec();
+    changed[150_000] ^= 1;
+    let mut builder = SegmentBuilder::new(SegmentId::default());
+    builder
+        .push(partition(1, 0), vec![Bytes::from(changed)])
+        .unwrap();
+    let whole = Bytes::from(builder.finish().unwrap().concat());
+    assert!(SegmentIndex::decode("segments/x", &whole).is_err());
+}
+
 #[test]
 fn batches_are_not_copied() {
     let mut builder = SegmentBuilder::new(SegmentId::default());

@@ -31,6 +31,7 @@ impl Log {
             time: Timestamp(self.now),
             ops: vec![op],
             follows: None,
+            carried: Vec::new(),
         };
         match self.state.apply(seq, &commit, 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),

@@ -61,6 +61,7 @@ async fn node_with(store: &Store, seed: u64, groups: GroupSettings) -> TestNode 
         Arc::new(|_, parts| Box::pin(async move { parts })),
     );
     let broker = Broker::new(BrokerParts {
+        peer_key: None,
         manifest,
         ingest,
         reader: Reader::new(blocks),

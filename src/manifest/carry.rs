@@ -1,0 +1,197 @@
+//! Carrying: commits of other nodes, stored in the objects of this one.
+//!
+//! A node that keeps losing races hands its commits over to the one that wins ([`Peers::carry`](super::Peers::carry)), which puts
+//! them into its next object beside its own. Each stays what it was: its own id, its own place in its author's chain. So a
+//! node may carry a commit that its author has taken back, that somebody else carries too, or that its author stores itself, and
+//! the fold takes one of them. Whoever carries need not be believed: the author sees in the log what became of its commit.
+//!
+//! When a race is lost, its guests wait for the next object, or are declined if the node now hands over its own. When the
+//! process dies, their authors hear nothing and take them back.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::commit::{MAX_DATA, Prepared};
+use super::handle::{Manifest, Message};
+use super::object::{EncodedCommit, LoggedCommit};
+use super::peers::Declined;
+use super::tail::Tail;
+use crate::state::op::{Carried, Commit};
+use crate::types::Seq;
+
+/// The largest object of a commit that is handed over: all but those with very many ops. A larger one races for its place,
+/// and may wait for long while others do not.
+pub(super) const MAX_GUEST: usize = MAX_DATA + (2 << 20);
+
+/// How many bytes of guests a node takes in at once.
+pub(super) const ROOM: usize = 16 << 20;
+
+/// The most guests in one object, and the most bytes of their ops.
+const MAX_CARRIED: usize = 256;
+const MAX_CARRIED_HEADS: usize = 4 << 20;
+
+/// A commit that another node has handed over.
+pub(super) struct Guest {
+    commit: Commit,
+    follows: u64,
+    /// Of its inline appends.
+    data: Bytes,
+    head_len: usize,
+    done: oneshot::Sender<Result<Seq, Declined>>,
+    /// Its share of what this node takes in.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Guest {
+    pub(super) fn decline(self, why: Declined) {
+        // Whoever asked may be gone.
+        let _ = self.done.send(Err(why));
+    }
+}
+
+impl Manifest {
+    /// Stores a commit for a peer, which hands it over as the object that it would store itself, in the next object of this
+    /// node. Returns where it stands; what became of it there the peer must see for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`]; it may be in the log all the same.
+    pub async fn carry(&self, object: Bytes) -> Result<Seq, Declined> {
+        let len = object.len();
+        if len > MAX_GUEST {
+            return Err(Declined::Unfit);
+        }
+        let permits = u32::try_from(len).map_err(|_| Declined::Unfit)?;
+        let room = self.shared.guest_room.clone();
+        let room = room
+            .try_acquire_many_owned(permits)
+            .map_err(|_| Declined::Full)?;
+        let (done, stored) = oneshot::channel();
+        let guest = guest(&object, done, room).ok_or(Declined::Unfit)?;
+        let message = Message::Carry(Box::new(guest));
+        self.shared
+            .mailbox
+            .try_send(message)
+            .map_err(|_| Declined::Full)?;
+        stored.await.unwrap_or(Err(Declined::Stopping))
+    }
+}
+
+/// Reads what a peer hands over; `None` if it cannot be carried.
+fn guest(
+    object: &Bytes,
+    done: oneshot::Sender<Result<Seq, Declined>>,
+    room: OwnedSemaphorePermit,
+) -> Option<Guest> {
+    let len = object.len() as u64;
+    let logged = LoggedCommit::decode("a commit that a peer hands over", Seq(0), object, len)
+        .inspect_err(|error| tracing::warn!(%error, "a peer hands over what is no commit"))
+        .ok()?;
+    logged.whole?;
+    let start = usize::try_from(logged.data_start).ok()?;
+    let commit = logged.commit;
+    let follows = commit.follows.filter(|_| commit.carried.is_empty())?;
+    Some(Guest {
+        follows,
+        data: object.slice(start..),
+        head_len: start,
+        commit,
+        done,
+        _room: room,
+    })
+}
+
+impl Tail {
+    /// Takes a guest in, unless this node hands over what it has itself.
+    pub(super) fn welcome(&mut self, guest: Guest) {
+        if guest.commit.id.incarnation == self.incarnation {
+            return guest.decline(Declined::Unfit);
+        }
+        if self.carrier().is_some() {
+            return guest.decline(Declined::NotWinning);
+        }
+        self.guests.push_back(guest);
+    }
+
+    /// Takes from the guests what fits in one object beside `data` bytes.
+    pub(super) fn take_guests(&mut self, mut data: usize) -> Vec<Guest> {
+        let mut heads = 0;
+        let mut taken = Vec::new();
+        while let Some(next) = self.guests.front() {
+            data += next.data.len();
+            heads += next.head_len;
+            let is_full = data > MAX_DATA || heads > MAX_CARRIED_HEADS;
+            // One is taken in any case, so that none waits for ever.
+            if !taken.is_empty() && (is_full || taken.len() == MAX_CARRIED) {
+                break;
+            }
+            // Its author may have taken it back meanwhile.
+            taken.extend(
+                self.guests
+                    .pop_front()
+                    .filter(|guest| !guest.done.is_closed()),
+            );
+        }
+        taken
+    }
+
+    /// They wait for the next object, before those who came later.
+    pub(super) fn return_guests(&mut self, guests: Vec<Guest>) {
+        for guest in guests.into_iter().rev() {
+            self.guests.push_front(guest);
+        }
+    }
+
+    /// Sends all guests away, who have not been sent on their way.
+    pub(super) fn decline_guests(&mut self, why: Declined) {
+        self.guests.drain(..).for_each(|guest| guest.decline(why));
+    }
+}
+
+/// The guests as the object carries them, and their bytes at the end of `data`.
+pub(super) fn carried(guests: &[Guest], data: &mut BytesMut) -> Vec<Carried> {
+    let board = |guest: &Guest| {
+        let start = data.len() as u64;
+        data.extend_from_slice(&guest.data);
+        Carried {
+            id: guest.commit.id,
+            time: guest.commit.time,
+            ops: guest.commit.ops.clone(),
+            follows: guest.follows,
+            start,
+        }
+    };
+    guests.iter().map(board).collect()
+}
+
+impl Prepared {
+    /// Tells the guests where they stand.
+    pub(super) fn land(&mut self, seq: Seq) {
+        for guest in self.guests.drain(..) {
+            let _ = guest.done.send(Ok(seq));
+        }
+    }
+
+    /// Lets the guests out: the commit goes on alone.
+    pub(super) fn put_ashore(&mut self) -> Vec<Guest> {
+        let guests = std::mem::take(&mut self.guests);
+        if !self.commit.carried.is_empty() {
+            let mut alone = self.commit.clone();
+            alone.carried.clear();
+            let start = usize::try_from(self.encoded.data_start).unwrap_or(usize::MAX);
+            let own = self.encoded.object.slice(start..start + self.own_data);
+            // With less in it, it fits if it did before.
+            if let Ok(encoded) = EncodedCommit::new(&alone, own) {
+                (self.commit, self.encoded) = (alone, encoded);
+            }
+        }
+        guests
+    }
+}
+
+/// The room for guests.
+pub(super) fn guest_room() -> Arc<tokio::sync::Semaphore> {
+    Arc::new(tokio::sync::Semaphore::new(ROOM))
+}

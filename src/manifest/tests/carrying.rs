@@ -1,0 +1,399 @@
+//! Commits that are handed over, and what nodes tell each other of the log.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::pipeline::{in_flight, next_id};
+use super::*;
+use crate::manifest::handle::Message;
+use crate::manifest::object::EncodedCommit;
+use crate::state::op::{Commit, RegisterNode};
+use crate::types::{CommitId, PeerKey};
+
+const PUT: Duration = Duration::from_millis(30);
+const HOP: Duration = Duration::from_millis(1);
+
+/// How the nodes of a test speak to each other.
+#[derive(Default)]
+struct Room {
+    nodes: Mutex<BTreeMap<String, Manifest>>,
+    manners: Manners,
+    /// What was handed over, whether it arrived or not.
+    handed: Mutex<Vec<(String, Bytes)>>,
+    told: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Manners {
+    #[default]
+    Good,
+    /// What is handed over is stored, and nobody says so.
+    Silent,
+    /// What is handed over never arrives.
+    Deaf,
+    /// Nobody tells of the log.
+    Secretive,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+impl Room {
+    fn at(&self, peer: &Peer) -> Result<Manifest, PeerError> {
+        let nodes = self.nodes.lock().unwrap();
+        let found = nodes.get(&peer.address).cloned();
+        found.ok_or_else(|| PeerError::Unreachable("nobody is there".into()))
+    }
+}
+
+#[async_trait]
+impl Peers for Room {
+    async fn carry(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
+        self.handed
+            .lock()
+            .unwrap()
+            .push((peer.address.clone(), commit.clone()));
+        tokio::time::sleep(HOP / 2).await;
+        let manifest = self.at(peer)?;
+        if self.manners == Manners::Deaf {
+            std::future::pending::<()>().await;
+        }
+        let carried = tokio::spawn(async move { manifest.carry(commit).await });
+        if self.manners == Manners::Silent {
+            std::future::pending::<()>().await;
+        }
+        let seq = carried.await.unwrap().map_err(PeerError::Declined)?;
+        tokio::time::sleep(HOP / 2).await;
+        Ok(seq)
+    }
+
+    async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+        if matches!(self.manners, Manners::Secretive | Manners::Silent) {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(HOP / 2).await;
+        let news = self
+            .at(peer)?
+            .log_after(after, Duration::from_secs(5))
+            .await;
+        let news = news.map_err(PeerError::Declined)?;
+        tokio::time::sleep(HOP / 2).await;
+        self.told.fetch_add(news.len() as u64, Ordering::Relaxed);
+        Ok(news)
+    }
+}
+
+struct Member {
+    manifest: Manifest,
+    metrics: ManifestMetrics,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// Starts nodes that know each other.
+async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
+    let mut members = Vec::new();
+    for number in 0..count {
+        let env = Env::simulated(number, Timestamp(1_000_000));
+        let incarnation = Incarnation(env.random_uuid());
+        let metrics = ManifestMetrics::default();
+        let (manifest, tail, _) = open(
+            store.clone(),
+            env,
+            in_flight(4),
+            metrics.clone(),
+            Arc::new(|_, _| {}),
+            incarnation,
+        )
+        .await
+        .unwrap();
+        let peers: Arc<dyn Peers> = room.clone();
+        let stop = CancellationToken::new();
+        tokio::spawn(tail.with_peers(peers).run(stop.clone()));
+        let address = format!("n{number}");
+        let register = Op::RegisterNode(RegisterNode {
+            incarnation,
+            endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), address.clone())]),
+            rack: None,
+            version: String::new(),
+            lease_millis: 600_000,
+            peer_key: Some(PeerKey::new([number as u8; 32])),
+        });
+        manifest.commit_one(register).await.unwrap().unwrap();
+        room.nodes.lock().unwrap().insert(address, manifest.clone());
+        members.push(Member {
+            manifest,
+            metrics,
+            _stop: stop.drop_guard(),
+        });
+    }
+    members
+}
+
+/// Has every node commit at a steady beat. Returns the ids that each was given, and how long that took, sorted.
+async fn write(members: &[Member], times: u32) -> (Vec<Vec<i64>>, Vec<Duration>) {
+    let mut writers = Vec::new();
+    for (number, member) in members.iter().enumerate() {
+        let manifest = member.manifest.clone();
+        writers.push(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(3) * number as u32).await;
+            let mut waiting = Vec::new();
+            for _ in 0..times {
+                let manifest = manifest.clone();
+                waiting.push(tokio::spawn(async move {
+                    let begun = Instant::now();
+                    (next_id(&manifest).await, begun.elapsed())
+                }));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let mut told = Vec::new();
+            for wait in waiting {
+                told.push(wait.await.unwrap());
+            }
+            told
+        }));
+    }
+    let (mut ids, mut took) = (Vec::new(), Vec::new());
+    for writer in writers {
+        let told = writer.await.unwrap();
+        ids.push(told.iter().map(|(id, _)| *id).collect());
+        took.extend(told.iter().map(|(_, took)| *took));
+    }
+    took.sort();
+    (ids, took)
+}
+
+/// Each was given ids in the order in which it asked, and all together without a gap: every commit took effect, once.
+fn assert_once_and_in_order(ids: &[Vec<i64>]) {
+    for of_one in ids {
+        assert!(of_one.is_sorted(), "{of_one:?}");
+    }
+    let mut all = ids.concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..all.len() as i64).collect::<Vec<_>>());
+}
+
+async fn assert_agreed(members: &[Member]) {
+    let mut states = Vec::new();
+    for member in members {
+        states.push(member.manifest.fresh().await.unwrap().to_bytes());
+    }
+    assert!(states.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_write_at_once_wait_for_one_put_each_however_many_they_are() {
+    for count in [2, 5, 10] {
+        let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+        let room = Arc::new(Room::default());
+        let members = company(&store, count, &room).await;
+        // Until they have found who wins.
+        let (first, _) = write(&members, 50).await;
+        let before = store.metrics().requests(RequestKind::CommitPut);
+        let (then, took) = write(&members, 200).await;
+        let ids: Vec<_> = first
+            .into_iter()
+            .zip(then)
+            .map(|(a, b)| [a, b].concat())
+            .collect();
+        assert_once_and_in_order(&ids);
+        let puts = store.metrics().requests(RequestKind::CommitPut) - before;
+        let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+        // Two seconds at a PUT each 7.5 ms is what one node alone would make.
+        assert!(puts < 400, "{count} nodes: {puts} PUTs");
+        assert!(p50 < PUT * 3 / 2, "{count} nodes: {p50:?}");
+        assert!(p99 < PUT * 2, "{count} nodes: {p99:?}");
+        let carried: u64 = members
+            .iter()
+            .map(|member| member.metrics.carried.get())
+            .sum();
+        assert!(carried > 100 * (count - 1), "{count} nodes: {carried}");
+        assert_agreed(&members).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_carrier_stored_and_did_not_say_takes_effect_once() {
+    for manners in [Manners::Silent, Manners::Deaf, Manners::Secretive] {
+        let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+        let room = Arc::new(Room {
+            manners,
+            ..Room::default()
+        });
+        let members = company(&store, 3, &room).await;
+        let (ids, _) = write(&members, 100).await;
+        assert_once_and_in_order(&ids);
+        assert!(!room.handed.lock().unwrap().is_empty(), "{manners:?}");
+        let taken_back: u64 = members
+            .iter()
+            .map(|member| member.metrics.taken_back.get())
+            .sum();
+        assert!(
+            taken_back > 0 || manners == Manners::Secretive,
+            "{manners:?}"
+        );
+        assert_agreed(&members).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_somebody_carries_long_after_changes_nothing() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room::default());
+    let members = company(&store, 3, &room).await;
+    let (ids, _) = write(&members, 50).await;
+    assert_once_and_in_order(&ids);
+    let handed = std::mem::take(&mut *room.handed.lock().unwrap());
+    assert!(!handed.is_empty());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for (at, commit) in handed.into_iter().take(40) {
+        let late = if at == "n0" { 1 } else { 0 };
+        // Its author declines it; anybody else stores it, in vain.
+        let _ = members[late].manifest.carry(commit).await;
+    }
+    let next = next_id(&members[0].manifest).await;
+    assert_eq!(next, 150);
+    assert_agreed(&members).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_carrier_dies_goes_on_by_itself() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room::default());
+    let mut members = company(&store, 3, &room).await;
+    let (ids, _) = write(&members, 50).await;
+    assert_once_and_in_order(&ids);
+    let carries = |member: &Member| member.metrics.carried.get();
+    let winner = (0..3).max_by_key(|at| carries(&members[*at])).unwrap();
+    room.nodes.lock().unwrap().remove(&format!("n{winner}"));
+    drop(members.remove(winner));
+    let (ids, took) = write(&members, 100).await;
+    for of_one in &ids {
+        assert!(of_one.is_sorted());
+    }
+    let mut all = ids.concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 200);
+    assert!(took[took.len() / 2] < PUT * 2, "{:?}", took[took.len() / 2]);
+    assert_agreed(&members).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_hears_of_a_commit_one_hop_after_it_is_stored_and_asks_the_store_nothing() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room::default());
+    let members = company(&store, 2, &room).await;
+    let _following = members[1].manifest.follow();
+    // It has to have found a commit of the other by itself.
+    next_id(&members[0].manifest).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut states = members[1].manifest.subscribe();
+    let probes = store.metrics().requests(RequestKind::CommitProbe);
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        let begun = Instant::now();
+        next_id(&members[0].manifest).await;
+        let seq = members[0].manifest.state().seq();
+        states.wait_for(|state| state.seq() >= seq).await.unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    // At first it may be waiting for a probe that it had begun.
+    assert!(took[48] <= PUT + HOP * 2, "{took:?}");
+    let heard = members[1].metrics.heard.get();
+    assert!(heard >= 45, "{heard}");
+    let probes = store.metrics().requests(RequestKind::CommitProbe) - probes;
+    assert!(probes < 10, "{probes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_carried_is_declined() {
+    let store = Store::memory();
+    let room = Arc::new(Room::default());
+    let members = company(&store, 2, &room).await;
+    let manifest = &members[0].manifest;
+    let commit = |author: u128, follows| Commit {
+        id: CommitId {
+            incarnation: Incarnation(Uuid::from_u128(author)),
+            counter: 2,
+        },
+        time: Timestamp(0),
+        ops: vec![Op::AllocateProducerIds { count: 1 }],
+        follows,
+        carried: Vec::new(),
+    };
+    let encoded = |commit: &Commit| EncodedCommit::new(commit, Bytes::new()).unwrap().object;
+    let sound = encoded(&commit(9, Some(1)));
+    let mut damaged = sound.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    for unfit in [
+        Bytes::from_static(b"nonsense"),
+        sound.slice(..sound.len() - 1),
+        damaged.into(),
+        Bytes::from(vec![0; (6 << 20) + 1]),
+        // It may come twice.
+        encoded(&commit(9, None)),
+    ] {
+        assert_eq!(manifest.carry(unfit).await, Err(Declined::Unfit));
+    }
+    // Out of order it is stored, and void.
+    manifest.fresh().await.unwrap();
+    let seq = manifest.carry(sound).await.unwrap();
+    assert_eq!(next_id(manifest).await, 0);
+    assert_eq!(
+        manifest
+            .log_after(Seq(seq.0 - 1), Duration::ZERO)
+            .await
+            .unwrap()[0]
+            .0,
+        seq
+    );
+    // What is not at hand is in the store.
+    let forgotten = members[1].manifest.log_after(Seq(0), Duration::ZERO).await;
+    assert_eq!(forgotten, Err(Declined::Forgotten));
+    let nothing = manifest
+        .log_after(manifest.state().seq(), Duration::from_secs(1))
+        .await;
+    assert_eq!(nothing, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room::default());
+    let members = company(&store, 3, &room).await;
+    write(&members, 20).await;
+    let large = Bytes::from(vec![7; 4 << 20]);
+    let mut writers = Vec::new();
+    for member in &members {
+        let (manifest, large) = (member.manifest.clone(), large.clone());
+        writers.push(tokio::spawn(async move {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..20 {
+                let begun = Instant::now();
+                let (told, done) = tokio::sync::oneshot::channel();
+                let submission = Message::Commit(Submission {
+                    ops: vec![Op::AllocateProducerIds { count: 1 }],
+                    data: large.clone(),
+                    done: Box::new(|committed| told.send(committed.is_ok()).unwrap()),
+                });
+                assert!(manifest.shared.mailbox.send(submission).await.is_ok());
+                assert!(done.await.unwrap());
+                slowest = slowest.max(begun.elapsed());
+            }
+            slowest
+        }));
+    }
+    for writer in writers {
+        let slowest = writer.await.unwrap();
+        assert!(slowest < PUT * 6, "{slowest:?}");
+    }
+    assert_agreed(&members).await;
+}

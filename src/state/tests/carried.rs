@@ -1,0 +1,191 @@
+//! Commits in the objects of others.
+
+use super::*;
+
+fn carried(id: CommitId, follows: u64, ops: Vec<Op>) -> Carried {
+    Carried {
+        id,
+        time: Timestamp(1),
+        ops,
+        follows,
+        start: 0,
+    }
+}
+
+/// Folds an object of author 1 that carries these; returns what became of it and of each.
+fn fold(f: &mut Folding, ops: Vec<Op>, carried: Vec<Carried>) -> (Folded, Vec<Folded>) {
+    let seq = f.state.seq().next();
+    let object = Commit {
+        carried,
+        ..commit(seq.0, ops)
+    };
+    let mut each = Vec::new();
+    let folded = f
+        .state
+        .apply_each(seq, &object, 64, |_, folded| each.push(folded));
+    (folded, each)
+}
+
+/// Author 2 has stored one commit by itself.
+fn with_author_2() -> Folding {
+    let mut f = Folding::new();
+    let own = Commit {
+        id: id(2, 1),
+        ..commit(0, Vec::new())
+    };
+    f.state.apply(f.state.seq().next(), &own, 64);
+    f
+}
+
+fn producer_id() -> Vec<Op> {
+    vec![Op::AllocateProducerIds { count: 1 }]
+}
+
+fn given(id: i64) -> Folded {
+    Folded::Outcomes(vec![Ok(Applied::ProducerIds(ProducerId(id)))])
+}
+
+#[test]
+fn of_all_copies_of_a_commit_the_fold_takes_one() {
+    let mut f = with_author_2();
+    let copy = || carried(id(2, 2), 1, producer_id());
+    let (own, each) = fold(&mut f, producer_id(), vec![copy(), copy()]);
+    assert_eq!((own, each), (given(0), vec![given(1), Folded::Duplicate]));
+    let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
+    assert_eq!(each, [Folded::Duplicate]);
+    // Its author stores it as well.
+    let own = Commit {
+        id: id(2, 2),
+        follows: Some(1),
+        ..commit(0, producer_id())
+    };
+    let seq = f.state.seq().next();
+    assert_eq!(f.state.apply(seq, &own, 64), Folded::Duplicate);
+    assert_eq!(
+        f.state.last_commit_of(Incarnation(Uuid::from_u128(2))),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_copy_that_comes_after_its_author_was_forgotten_is_void() {
+    let mut f = with_author_2();
+    let copy = || carried(id(2, 2), 1, producer_id());
+    let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
+    assert_eq!(each, [given(0)]);
+    for author in 100..1_200 {
+        let other = Commit {
+            id: id(author, 1),
+            ..commit(0, Vec::new())
+        };
+        f.state.apply(f.state.seq().next(), &other, 64);
+    }
+    assert_eq!(
+        f.state.last_commit_of(Incarnation(Uuid::from_u128(2))),
+        None
+    );
+    let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
+    assert_eq!(each, [Folded::Void]);
+}
+
+#[test]
+fn a_carried_commit_is_judged_by_itself() {
+    let mut f = with_author_2();
+    // One that is out of order does not take effect, and one that comes behind it neither.
+    let late = |counter| carried(id(2, counter), counter - 1, producer_id());
+    let (own, each) = fold(&mut f, producer_id(), vec![late(3), late(4)]);
+    assert_eq!((own, each), (given(0), vec![Folded::Void, Folded::Void]));
+    let (_, each) = fold(&mut f, Vec::new(), vec![late(2), late(3), late(4)]);
+    assert_eq!(each, [given(1), given(2), given(3)]);
+    // The object of a commit that is void itself carries all the same.
+    let seq = f.state.seq().next();
+    let void = Commit {
+        id: id(9, 5),
+        follows: Some(4),
+        carried: vec![late(5)],
+        ..commit(0, producer_id())
+    };
+    let mut each = Vec::new();
+    let own = f
+        .state
+        .apply_each(seq, &void, 64, |_, folded| each.push(folded));
+    assert_eq!((own, each), (Folded::Void, vec![given(4)]));
+}
+
+#[test]
+fn a_carried_append_lies_where_the_object_has_its_bytes() {
+    let mut f = with_author_2();
+    let append_at = |start| Carried {
+        start,
+        ..carried(id(2, 2), 1, vec![append(vec![entry(0, 2, None)])])
+    };
+    let own = vec![append(vec![entry(0, 3, None)])];
+    fold(&mut f, own, vec![append_at(1000)]);
+    let seq = f.state.seq();
+    let partition = f.state.partition(partition(0)).unwrap();
+    let slices: Vec<_> = partition
+        .slices_from(Offset::ZERO)
+        .map(|(base, slice)| (base.0, slice.object, slice.start))
+        .collect();
+    let object = ObjectRef::Commit(seq);
+    assert_eq!(slices, [(0, object, 64), (3, object, 1064)]);
+    // One that lies nowhere is folded, and found out by who reads it.
+    let nowhere = Carried {
+        start: u64::MAX,
+        ..carried(id(2, 3), 2, vec![append(vec![entry(0, 2, None)])])
+    };
+    let (_, each) = fold(&mut f, Vec::new(), vec![nowhere]);
+    assert!(matches!(&each[..], [Folded::Outcomes(_)]));
+}
+
+#[test]
+fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
+    let mut f = with_author_2();
+    let register = |run: u128| {
+        Op::RegisterNode(RegisterNode {
+            incarnation: Incarnation(Uuid::from_u128(run)),
+            endpoints: BTreeMap::new(),
+            rack: None,
+            version: String::new(),
+            lease_millis: 100,
+            peer_key: Some(PeerKey::new([run as u8; 32])),
+        })
+    };
+    let registered = carried(id(2, 2), 1, vec![register(2)]);
+    let (_, each) = fold(&mut f, vec![register(1)], vec![registered]);
+    let Folded::Outcomes(outcomes) = &each[0] else {
+        panic!("{each:?}")
+    };
+    let Ok(Applied::NodeRegistered(node)) = outcomes[0] else {
+        panic!("{outcomes:?}")
+    };
+    let expire = |node| Op::Group {
+        group: GroupId::new("g").unwrap(),
+        action: GroupAction::ExpireMember {
+            member: MemberId::from("m"),
+            node: Some(node),
+        },
+    };
+    let (own, each) = fold(
+        &mut f,
+        vec![expire(node)],
+        vec![carried(id(2, 3), 2, vec![expire(node)])],
+    );
+    let refused = |folded: &Folded| {
+        matches!(folded, Folded::Outcomes(outcomes)
+            if matches!(outcomes[0], Err(Rejected::UnknownNode { .. })))
+    };
+    assert!(refused(&own), "{own:?}");
+    assert!(!refused(&each[0]), "{each:?}");
+    // Each is heard of by its own commit.
+    let until = |f: &Folding, node| f.state.node(node).unwrap().lease_until();
+    let before = until(&f, node);
+    let late = Carried {
+        time: Timestamp(9_000),
+        ..carried(id(2, 4), 3, Vec::new())
+    };
+    fold(&mut f, Vec::new(), vec![late]);
+    assert!(before < until(&f, node));
+    let key = f.state.node(node).unwrap().peer_key();
+    assert_eq!(key, Some(&PeerKey::new([2; 32])));
+}

@@ -1,0 +1,67 @@
+//! The sizes at which it is checked, and what breaks without each rule.
+
+use super::steps::says;
+use super::{HandingOver, Rule};
+use crate::check::{Needed, Rules, assert_each_is_needed, assert_holds};
+
+/// Copies that land late and often, and an author that is forgotten.
+fn copies(rules: Rules) -> HandingOver {
+    HandingOver {
+        rules,
+        most_log: 7,
+        hands: 4,
+        restarts: 0,
+        strangers: 1,
+    }
+}
+
+/// An author that starts over.
+fn sleeper(rules: Rules) -> HandingOver {
+    HandingOver {
+        most_log: 6,
+        restarts: 1,
+        ..copies(rules)
+    }
+}
+
+#[test]
+fn no_rule_of_handing_over_can_be_left_out() {
+    use Rule::*;
+    let needed = |without, at, breaks| Needed {
+        without,
+        at,
+        breaks,
+    };
+    let each: [Needed<HandingOver, Rule>; 7] = [
+        needed(&[KeepsItsId], copies, says::ONCE),
+        needed(&[DuplicateGuard, ChainedOrVoid], copies, says::ONCE),
+        needed(&[SaysWhatItFollows], copies, says::ONCE),
+        needed(&[ChainedOrVoid], copies, says::IN_ORDER),
+        needed(&[BelievesTheLog], copies, says::DURABLE),
+        needed(&[OneWayAtATime], copies, says::IN_ORDER),
+        needed(&[UnknownAfterStartingOver], sleeper, says::ONCE),
+    ];
+    assert_each_is_needed(Rule::ALL, &each);
+}
+
+#[test]
+fn what_carriers_do_with_their_copies_changes_nothing() {
+    assert_holds(copies(Rules::ALL), 25_000);
+}
+
+#[test]
+fn an_author_that_starts_over_stores_nothing_twice() {
+    assert_holds(sleeper(Rules::ALL), 15_000);
+}
+
+#[test]
+#[ignore = "takes minutes: make model"]
+fn copies_land_for_longer() {
+    let longer = HandingOver {
+        most_log: 9,
+        strangers: 2,
+        restarts: 1,
+        ..copies(Rules::ALL)
+    };
+    assert_holds(longer, 890_000);
+}

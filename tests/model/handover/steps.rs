@@ -1,0 +1,130 @@
+//! The model as such: where it begins, what can happen, what must hold.
+
+use stateright::{Model, Property};
+
+use super::{Action, Broken, Commit, HandingOver, Object, Pending, Rule, Told, World};
+
+impl Model for HandingOver {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let commit = |counter| Commit {
+            counter,
+            follows: None,
+            value: counter - 1,
+        };
+        let pending = |counter| Pending {
+            commit: commit(counter),
+            is_handed: false,
+            was_handed: false,
+        };
+        vec![World {
+            log: vec![Object::With(commit(1))],
+            copies: Vec::new(),
+            applied: 1,
+            counter: 3,
+            pending: vec![pending(2), pending(3)],
+            told: [Told::Nothing; 3],
+            hands: self.hands,
+            restarts: self.restarts,
+            strangers: self.strangers,
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.broken.is_some() {
+            return;
+        }
+        let is_at_end = usize::from(world.applied) == world.log.len();
+        if !is_at_end {
+            actions.push(Action::Fold);
+        }
+        if world.hands > 0 {
+            actions.push(Action::HandOver);
+        }
+        if world.restarts > 0 && !is_at_end {
+            actions.push(Action::StartOver);
+        }
+        let is_any_handed = world.pending.iter().any(|pending| pending.is_handed);
+        if is_any_handed {
+            actions.push(Action::TakeBack);
+        }
+        if !self.on(Rule::BelievesTheLog) {
+            actions.extend(world.copies.iter().map(|copy| Action::Say(*copy)));
+        }
+        if world.log.len() == self.most_log {
+            return;
+        }
+        // What it stores itself goes to the end of the log, or loses its race and is as if it had not been sent.
+        if is_at_end && !(is_any_handed && self.on(Rule::OneWayAtATime)) {
+            actions.push(Action::Store);
+        }
+        actions.extend(world.copies.iter().map(|copy| Action::Land(*copy)));
+        if world.strangers > 0 {
+            actions.push(Action::Forget);
+        }
+    }
+
+    fn next_state(&self, last: &World, action: Action) -> Option<World> {
+        let mut world = last.clone();
+        match action {
+            Action::HandOver => self.hand_over(&mut world),
+            Action::TakeBack => self.take_back(&mut world),
+            Action::Store => self.store(&mut world),
+            Action::Fold => self.follow(&mut world),
+            Action::Land(copy) => world.log.push(Object::With(copy)),
+            Action::Say(copy) => {
+                world
+                    .pending
+                    .retain(|pending| pending.commit.counter != copy.counter);
+                world.told[copy.value as usize] = Told::Stored;
+            }
+            Action::Forget => {
+                world.strangers -= 1;
+                world.log.push(Object::Strangers);
+            }
+            Action::StartOver => self.start_over(&mut world),
+        }
+        self.check(&mut world);
+        (world != *last).then_some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<HandingOver>> {
+        macro_rules! never {
+            ($what:ident, $says:expr) => {
+                Property::always($says, |_: &HandingOver, world: &World| {
+                    world.broken != Some(Broken::$what)
+                })
+            };
+        }
+        vec![
+            never!(Twice, says::ONCE),
+            never!(Overtaken, says::IN_ORDER),
+            never!(Lost, says::DURABLE),
+            Property::sometimes(
+                "both are stored by carriers",
+                |_: &HandingOver, world: &World| {
+                    world.told == [Told::Nothing, Told::Stored, Told::Stored]
+                        && world.copies.len() > 1
+                },
+            ),
+            Property::sometimes(
+                "a copy lands behind the effect of another",
+                |model: &HandingOver, world: &World| {
+                    let landed = |object: &Object| matches!(object, Object::With(_));
+                    let landed = world.log.iter().filter(|object| landed(object)).count();
+                    landed > model.fold(&world.log).0.len() + 1
+                },
+            ),
+        ]
+    }
+}
+
+/// The properties, in words.
+pub(super) mod says {
+    pub(in crate::handover) const ONCE: &str = "no commit takes effect twice";
+    pub(in crate::handover) const IN_ORDER: &str = "what an author commits takes effect in order";
+    pub(in crate::handover) const DURABLE: &str = "what is acknowledged is in the log";
+}
