@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Broker, Session, TopicRef, Unavailable};
-use crate::fetch::{ReadError, ReadLimits};
+use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
 use crate::state::{Partition, State};
@@ -263,18 +263,24 @@ impl Broker {
     }
 
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
-    /// as much again, which the next fetch will want.
+    /// what the next fetches will want.
     fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
-        for further in [false, true] {
-            let mut left = limits.max_bytes;
-            for wanted in partitions {
-                let bytes = wanted.max_bytes.min(left);
-                left -= bytes;
-                if let Ok((id, partition)) = find(state, wanted) {
-                    let reader = &self.inner.reader;
-                    reader.read_ahead(state, id, partition, wanted.offset, bytes, further);
-                }
+        let mut left = limits.max_bytes;
+        let mut ahead = Vec::with_capacity(partitions.len());
+        for wanted in partitions {
+            let bytes = wanted.max_bytes.min(left);
+            left -= bytes;
+            if let Ok((id, partition)) = find(state, wanted) {
+                ahead.push(Wanted {
+                    id,
+                    partition,
+                    offset: wanted.offset,
+                    bytes,
+                });
             }
+        }
+        for further in [false, true] {
+            self.inner.reader.read_ahead(state, &ahead, further);
         }
     }
 

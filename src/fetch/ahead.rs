@@ -13,14 +13,14 @@ use super::places::{BLOCK, Key, Place};
 /// readers together: more would push each other out before anybody reads them.
 #[derive(Clone)]
 pub(super) struct Ahead {
-    unread: Arc<Mutex<Unread>>,
+    places: Arc<Mutex<Places>>,
     most: u64,
 }
 
 #[derive(Default)]
-struct Unread {
-    places: HashMap<Key, Noted>,
-    bytes: u64,
+struct Places {
+    unread: HashMap<Key, Noted>,
+    unread_bytes: u64,
 }
 
 /// A place that is to be read.
@@ -44,45 +44,60 @@ impl Ahead {
     /// Nothing is ahead yet; bounded for a cache of that many bytes.
     pub(super) fn new(cache: u64) -> Ahead {
         Ahead {
-            unread: Arc::default(),
+            places: Arc::default(),
             most: (cache / 2).max(LEAST_AHEAD),
         }
     }
 
-    fn unread(&self) -> MutexGuard<'_, Unread> {
+    fn places(&self) -> MutexGuard<'_, Places> {
         // Nothing in a critical section panics half-way through a change.
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the place may be loaded ahead; if so it counts until it is read or evicted.
-    pub(super) fn begin(&self, place: &Place, soon: Soon) -> bool {
-        let room = match soon {
+    /// Whether the place is to be read, so that it is there or on its way.
+    pub(super) fn is_noted(&self, place: &Place) -> bool {
+        self.places().unread.contains_key(&place.key())
+    }
+
+    /// How many of these places, which come with one request, may be loaded ahead; they count until they are read or
+    /// evicted. Of what is wanted later all or nothing: there will be room for one request when more was read.
+    pub(super) fn begin(&self, run: &[Place], soon: Soon) -> usize {
+        let mut places = self.places();
+        let mut room = match soon {
             Soon::Next => self.most,
             Soon::Later => self.most / 2,
         };
-        let mut unread = self.unread();
-        if unread.bytes + place.len > room || unread.places.contains_key(&place.key()) {
-            return false;
+        room = room.saturating_sub(places.unread_bytes);
+        let fits = |place: &&Place| {
+            let fits = place.len <= room && !places.unread.contains_key(&place.key());
+            room = room.saturating_sub(place.len);
+            fits
+        };
+        let count = run.iter().take_while(fits).count();
+        if soon == Soon::Later && count < run.len() {
+            return 0;
         }
-        unread.add(place);
-        true
+        for place in run.iter().take(count) {
+            places.add(place);
+        }
+        count
     }
 
     /// Counts a place that somebody reads, or is about to, whatever the bound. Whether it was not counted before.
     pub(super) fn note(&self, place: &Place) -> bool {
-        let mut unread = self.unread();
-        let new = !unread.places.contains_key(&place.key());
+        let mut places = self.places();
+        let new = !places.unread.contains_key(&place.key());
         if new {
-            unread.add(place);
+            places.add(place);
         }
         new
     }
 
     /// Says which load brings the places of a run.
     pub(super) fn is_coming(&self, run: &[Place], load: &RunLoad) {
-        let mut unread = self.unread();
+        let mut places = self.places();
         for (number, place) in run.iter().enumerate() {
-            if let Some(noted) = unread.places.get_mut(&place.key()) {
+            if let Some(noted) = places.unread.get_mut(&place.key()) {
                 noted.load = load.downgrade().map(|load| (load, number));
             }
         }
@@ -90,23 +105,23 @@ impl Ahead {
 
     /// The load that brings the place, and its number there, if one is under way.
     pub(super) fn load_of(&self, key: &Key) -> Option<(RunLoad, usize)> {
-        let unread = self.unread();
-        let (load, number) = unread.places.get(key)?.load.as_ref()?;
+        let places = self.places();
+        let (load, number) = places.unread.get(key)?.load.as_ref()?;
         Some((load.upgrade()?, *number))
     }
 
     pub(super) fn end(&self, key: &Key) {
-        let mut unread = self.unread();
-        let len = unread.places.remove(key).map_or(0, |noted| noted.len);
-        unread.bytes -= len;
+        let mut places = self.places();
+        let len = places.unread.remove(key).map_or(0, |noted| noted.len);
+        places.unread_bytes -= len;
     }
 }
 
-impl Unread {
+impl Places {
     fn add(&mut self, place: &Place) {
         let len = place.len;
-        self.places.insert(place.key(), Noted { len, load: None });
-        self.bytes += len;
+        self.unread.insert(place.key(), Noted { len, load: None });
+        self.unread_bytes += len;
     }
 }
 

@@ -1,6 +1,5 @@
 //! Places of objects, loaded and cached.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -184,21 +183,25 @@ impl Blocks {
         block.map_err(Arc::unwrap_or_clone)
     }
 
-    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead.
+    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever the
+    /// order in which they are wanted, those that lie side by side come with one request.
     pub(super) fn prefetch(&self, places: impl IntoIterator<Item = Place>, soon: Soon) {
-        let mut run: Vec<Place> = Vec::new();
-        for place in places {
-            if self.is_cached(&place) || !self.pool(place.recent).ahead.begin(&place, soon) {
+        let is_missing = |place: &Place| {
+            !self.pool(place.recent).ahead.is_noted(place) && !self.is_cached(place)
+        };
+        let mut missing: Vec<Place> = places.into_iter().filter(is_missing).collect();
+        missing.sort_unstable_by_key(Place::key);
+        missing.dedup_by_key(|place| place.key());
+        for run in missing.chunk_by(Place::comes_with) {
+            let Some(first) = run.first() else {
                 continue;
+            };
+            let count = self.pool(first.recent).ahead.begin(run, soon);
+            let run = run.get(..count).unwrap_or_default();
+            if !run.is_empty() {
+                self.metrics.readahead.inc_by(run.len() as u64);
+                drop(self.start(run.to_vec()));
             }
-            self.metrics.readahead.inc();
-            if run.last().is_some_and(|last| !last.comes_with(&place)) {
-                drop(self.start(std::mem::take(&mut run)));
-            }
-            run.push(place);
-        }
-        if !run.is_empty() {
-            drop(self.start(run));
         }
     }
 
@@ -242,20 +245,12 @@ impl Blocks {
     fn load_run(&self, run: Vec<Place>) -> RunLoad {
         let blocks = self.clone();
         let load = async move {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            let Some(first) = run.first() else {
                 return Ok(Arc::default());
             };
-            let range = first.start..last.start + last.len;
-            let mut bytes = blocks.load(first.object, range, first.recent).await?;
-            if run.len() == 1 {
-                return Ok(Arc::from([bytes]));
-            }
-            let cut = run.iter().map(|place| {
-                let len = usize::try_from(place.len).unwrap_or(usize::MAX);
-                // Memory of its own, so that what the cache counts is what it holds.
-                Bytes::copy_from_slice(&bytes.split_to(len.min(bytes.len())))
-            });
-            Ok(cut.collect())
+            let lens: Vec<u64> = run.iter().map(|place| place.len).collect();
+            let pieces = blocks.load(first.object, first.start, &lens, first.recent);
+            Ok(Arc::from(pieces.await?))
         };
         load.boxed().shared()
     }
@@ -271,18 +266,22 @@ impl Blocks {
     }
 
     async fn load_one(&self, place: Place) -> Result<Bytes, LoadError> {
-        let range = place.start..place.start + place.len;
-        checked(&place, self.load(place.object, range, place.recent).await?)
+        let lens = [place.len];
+        let load = self.load(place.object, place.start, &lens, place.recent);
+        checked(&place, load.await?.pop().unwrap_or_default())
     }
 
+    /// The pieces of these lengths from `start` on, by one request; each in memory of its own, so that what the caches
+    /// count is what they hold.
     async fn load(
         &self,
         object: ObjectRef,
-        range: Range<u64>,
+        start: u64,
+        lens: &[u64],
         recent: bool,
-    ) -> Result<Bytes, StoreError> {
+    ) -> Result<Vec<Bytes>, StoreError> {
         let pool = self.pool(recent);
-        let blocks = (range.end - range.start).div_ceil(BLOCK);
+        let blocks = lens.iter().sum::<u64>().div_ceil(BLOCK);
         let permits = u32::try_from(blocks)
             .unwrap_or(u32::MAX)
             .min(pool.most_permits);
@@ -291,8 +290,7 @@ impl Blocks {
             ObjectRef::Commit(seq) => (ObjectPath::commit(seq), RequestKind::CommitGet),
             ObjectRef::Segment(id) => (ObjectPath::segment(id), RequestKind::SegmentGet),
         };
-        let (bytes, _) = self.store.get_range(&path, range, kind).await?;
-        Ok(bytes)
+        self.store.get_pieces(&path, start, lens, kind).await
     }
 
     /// The index of a compacted slice of `partition` that begins with the offset `base`.
@@ -305,8 +303,9 @@ impl Blocks {
         recent: bool,
     ) -> Result<Arc<ChunkIndex>, LoadError> {
         let load = async {
-            let range = at.start..at.start + u64::from(at.len);
-            let bytes = self.load(slice.object, range, recent).await?;
+            let lens = [at.len.into()];
+            let load = self.load(slice.object, at.start, &lens, recent);
+            let bytes = load.await?.pop().unwrap_or_default();
             let name = name_of(slice.object);
             let index = ChunkIndex::decode(&name, &bytes).map_err(LoadError::Damaged)?;
             let range = slice.start..slice.start + slice.len;

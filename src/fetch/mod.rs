@@ -34,4 +34,4 @@ pub use blocks::{Blocks, CacheOptions, split};
 pub use error::ReadError;
 pub use metrics::FetchMetrics;
 pub use places::BLOCK;
-pub use reader::{ReadLimits, Reader};
+pub use reader::{ReadLimits, Reader, Wanted};

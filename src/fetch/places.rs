@@ -7,7 +7,8 @@ use crate::state::{ObjectRef, Slice};
 pub const BLOCK: u64 = 1 << 20;
 
 /// Places of one object next to each other are loaded by one request if they begin in the same stretch of this length:
-/// a request to a distant store takes tens of milliseconds, however little it asks for.
+/// a request to a distant store takes tens of milliseconds, however little it asks for, and one that is near spends more on
+/// a request than on a mebibyte.
 const STRETCH: u64 = 4 << 20;
 
 /// A range of an object that is loaded and cached as one: a block of an object of many partitions, or a chunk of a

@@ -39,6 +39,19 @@ pub struct ReadLimits {
     pub at_least_one: bool,
 }
 
+/// What a fetch wants of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The partition's name.
+    pub id: TopicPartition,
+    /// The partition.
+    pub partition: &'a Partition,
+    /// From which offset on.
+    pub offset: Offset,
+    /// How many bytes.
+    pub bytes: usize,
+}
+
 /// What was found: whole batches, as pieces that follow one another.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -61,11 +74,26 @@ impl Found {
         limits.max_bytes.saturating_sub(self.bytes) as u64
     }
 
+    /// Adds batches that lie in a cache.
     pub(super) fn push(&mut self, piece: Bytes, records: u64) {
+        self.count(piece.len(), records);
+        self.share(piece);
+    }
+
+    /// Where to copy what is not handed out as it lies in a cache. It is to be counted.
+    pub(super) fn copied(&mut self) -> &mut BytesMut {
+        &mut self.copied
+    }
+
+    /// Adds a part of a cache, which is to be counted.
+    pub(super) fn share(&mut self, piece: Bytes) {
         self.seal();
-        self.bytes += piece.len();
-        self.records += records;
         self.pieces.push(piece);
+    }
+
+    pub(super) fn count(&mut self, bytes: usize, records: u64) {
+        self.bytes += bytes;
+        self.records += records;
     }
 
     fn seal(&mut self) {
@@ -119,9 +147,7 @@ impl Reader {
                 if found.is_full_for(batch.header.size, 0, limits) {
                     break 'slices;
                 }
-                walk.copy(&batch, &mut found.copied).await?;
-                found.bytes += batch.header.size;
-                found.records += batch.end.since(batch.base);
+                walk.hand_out(&batch, &mut found).await?;
             }
         }
         found.seal();
@@ -164,24 +190,43 @@ impl Reader {
         Ok(None)
     }
 
-    /// Asks for what a read of `bytes` from `offset` will want, so that it is loaded side by side; and if `further`, for
-    /// what the reads after it will want. A reader at the tail finds all of it cached.
-    pub fn read_ahead(
-        &self,
-        state: &State,
-        id: TopicPartition,
-        partition: &Partition,
-        offset: Offset,
-        bytes: usize,
-        further: bool,
-    ) {
-        let bytes = if further {
-            bytes.saturating_mul(2)
-        } else {
-            bytes
+    /// Asks for what a fetch will want, so that it is loaded side by side, and what lies side by side is by one request,
+    /// whichever partitions it is of. If `further`, for what the fetches after it will want too. A reader at the tail finds
+    /// all of it cached.
+    pub fn read_ahead(&self, state: &State, wanted: &[Wanted<'_>], further: bool) {
+        let blocks = |more: fn(usize) -> usize, most| {
+            wanted.iter().flat_map(move |wanted| {
+                let bytes = more(wanted.bytes);
+                wanted_blocks(state, wanted.partition, wanted.offset, bytes).take(most)
+            })
         };
-        let blocks = wanted_blocks(state, partition, offset, bytes);
-        self.blocks.prefetch(blocks.take(MAX_PREFETCH), Soon::Next);
+        if further {
+            let (next, later) = (
+                blocks(|bytes| bytes.saturating_mul(2), MAX_PREFETCH),
+                blocks(
+                    |bytes| bytes.saturating_mul(2).saturating_add(FAR as usize),
+                    2 * MAX_PREFETCH,
+                ),
+            );
+            self.blocks.prefetch(next, Soon::Next);
+            self.blocks.prefetch(later, Soon::Later);
+        } else {
+            self.blocks
+                .prefetch(blocks(|bytes| bytes, MAX_PREFETCH), Soon::Next);
+        }
+        for wanted in wanted {
+            self.read_ahead_compacted(state, wanted, further);
+        }
+    }
+
+    /// Where the offset is in a compacted slice is in its index, which may have to be loaded.
+    fn read_ahead_compacted(&self, state: &State, wanted: &Wanted<'_>, further: bool) {
+        let Wanted {
+            id,
+            partition,
+            offset,
+            bytes,
+        } = *wanted;
         let slices = partition.slices_from(offset).take(MAX_COMPACTED);
         let slices: Vec<_> = slices
             .take_while(|(_, slice)| slice.index.is_some())
@@ -190,11 +235,14 @@ impl Reader {
         if slices.is_empty() {
             return;
         }
-        // Where the offset is in a compacted slice is in its index, which may have to be loaded.
         let blocks = self.blocks.clone();
         self.blocks.spawn(async move {
             let mut soon = bytes as u64;
-            let mut far = if further { soon + FAR } else { soon };
+            let mut far = soon;
+            if further {
+                soon = soon.saturating_mul(2);
+                far = soon.saturating_add(FAR);
+            }
             for (base, slice, recent) in slices {
                 if let Some(compacted) = Compacted::of(&blocks, id, base, &slice, recent) {
                     let left = compacted.read_ahead(offset, soon, far).await;

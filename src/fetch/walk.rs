@@ -6,10 +6,15 @@ use bytes::{Bytes, BytesMut};
 use super::blocks::Blocks;
 use super::error::ReadError;
 use super::places::{BLOCK, Place};
+use super::reader::Found;
 use crate::mutants::{self, Mutant};
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader, LEADER_EPOCH, patch};
 use crate::state::Slice;
 use crate::types::{Offset, TopicPartition};
+
+/// A part of a block that is at least so long is handed out as it lies in the cache. A shorter one is copied, so that nobody
+/// who is slow to take an answer holds much more than it in memory.
+const IS_SHARED: usize = BLOCK as usize / 2;
 
 /// A walk over the batches of one slice.
 pub(super) struct Walk<'a> {
@@ -82,6 +87,49 @@ impl<'a> Walk<'a> {
         }))
     }
 
+    /// Adds the batch to what was found, checked and with its real offset. Of a large one only the header is copied, which
+    /// gets the offset, and what lies in blocks of which it is the smaller part.
+    pub(super) async fn hand_out(
+        &mut self,
+        batch: &FoundBatch,
+        found: &mut Found,
+    ) -> Result<(), ReadError> {
+        let (size, records) = (batch.header.size, batch.end.since(batch.base));
+        if size < BATCH_HEADER_LEN + IS_SHARED {
+            self.copy(batch, found.copied()).await?;
+            found.count(size, records);
+            return Ok(());
+        }
+        let mut head = BytesMut::with_capacity(BATCH_HEADER_LEN);
+        self.append(batch.at, BATCH_HEADER_LEN as u64, &mut head)
+            .await?;
+        let mut parts = Vec::new();
+        let (mut at, end) = (
+            batch.at + BATCH_HEADER_LEN as u64,
+            batch.at + batch.header.size as u64,
+        );
+        while at < end {
+            let part = self.part(at, end).await?;
+            at += part.len() as u64;
+            parts.push(part);
+        }
+        batch
+            .header
+            .check_crc_of_pieces(&head, parts.iter().map(|part| &part[..]))
+            .and_then(|()| place(&mut head, batch.base))
+            .map_err(|error| self.corrupt(batch.base, error))?;
+        found.copied().extend_from_slice(&head);
+        for part in parts {
+            if part.len() >= IS_SHARED {
+                found.share(part);
+            } else {
+                found.copied().extend_from_slice(&part);
+            }
+        }
+        found.count(size, records);
+        Ok(())
+    }
+
     /// Appends the batch to `records`, checked and with its real offset.
     pub(super) async fn copy(
         &mut self,
@@ -96,10 +144,7 @@ impl<'a> Walk<'a> {
         batch
             .header
             .check_crc(copied)
-            .and_then(|()| match mutants::on(Mutant::OffsetsNotPatched) {
-                true => Ok(()),
-                false => patch(copied, batch.base, LEADER_EPOCH),
-            })
+            .and_then(|()| place(copied, batch.base))
             .map_err(|error| self.corrupt(batch.base, error))
     }
 
@@ -108,30 +153,34 @@ impl<'a> Walk<'a> {
         let end = at + len;
         let mut at = at;
         while at < end {
-            let index = at / BLOCK;
-            let block = match &self.block {
-                Some((known, block)) if *known == index => block,
-                _ => {
-                    let place = Place::block(self.slice.object, index, self.recent);
-                    let block = self.blocks.get(place, &[]).await;
-                    let block = block.map_err(|e| e.reading(self.id, self.next))?;
-                    &self.block.insert((index, block)).1
-                }
-            };
-            let from = (at % BLOCK) as usize;
-            let to = (end - index * BLOCK).min(BLOCK) as usize;
-            let Some(part) = block
-                .get(from..to.min(block.len()))
-                .filter(|part| !part.is_empty())
-            else {
-                // The object ends before the slice does.
-                let (needed, found) = (to, block.len());
-                return Err(self.corrupt(self.next, BatchError::Truncated { needed, found }));
-            };
-            bytes.extend_from_slice(part);
+            let part = self.part(at, end).await?;
+            bytes.extend_from_slice(&part);
             at += part.len() as u64;
         }
         Ok(())
+    }
+
+    /// What one block has of the object's bytes from `at` to `end`: one byte at least.
+    async fn part(&mut self, at: u64, end: u64) -> Result<Bytes, ReadError> {
+        let index = at / BLOCK;
+        let block = match &self.block {
+            Some((known, block)) if *known == index => block,
+            _ => {
+                let place = Place::block(self.slice.object, index, self.recent);
+                let block = self.blocks.get(place, &[]).await;
+                let block = block.map_err(|e| e.reading(self.id, self.next))?;
+                &self.block.insert((index, block)).1
+            }
+        };
+        let from = (at % BLOCK) as usize;
+        let to = (end - index * BLOCK).min(BLOCK) as usize;
+        let range = from..to.min(block.len());
+        if range.is_empty() {
+            // The object ends before the slice does.
+            let (needed, found) = (to, block.len());
+            return Err(self.corrupt(self.next, BatchError::Truncated { needed, found }));
+        }
+        Ok(block.slice(range))
     }
 
     pub(super) fn corrupt(&self, offset: Offset, source: BatchError) -> ReadError {
@@ -142,4 +191,12 @@ impl<'a> Walk<'a> {
             source,
         }
     }
+}
+
+/// Writes its real offset in a batch.
+fn place(batch: &mut [u8], base: Offset) -> Result<(), BatchError> {
+    if mutants::on(Mutant::OffsetsNotPatched) {
+        return Ok(());
+    }
+    patch(batch, base, LEADER_EPOCH)
 }

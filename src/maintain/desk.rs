@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::error::JobError;
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     pub(super) options: MaintenanceOptions,
     pub(super) metrics: MaintenanceMetrics,
     busy: Busy,
+    /// Places for what is read: one for each mebibyte, or for a shorter request.
+    reading: Semaphore,
     /// When the bytes read so far are paid for.
     paid: Mutex<Instant>,
     /// What was ever stored, and since when nothing was added.
@@ -80,11 +83,15 @@ const MOST_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How many mebibytes are read at once, or shorter requests made, while one part is uploaded at a time.
+const READS_AT_ONCE: usize = 4;
+
 impl Maintenance {
     /// The background work of a node with these parts.
     pub fn new(parts: MaintenanceParts) -> Maintenance {
         let totals = parts.manifest.state().totals();
         let now = parts.env.now();
+        let reading = Semaphore::new(READS_AT_ONCE * parts.options.compaction.at_once());
         Maintenance {
             inner: Arc::new(Inner {
                 store: parts.store,
@@ -94,6 +101,7 @@ impl Maintenance {
                 options: parts.options,
                 metrics: parts.metrics,
                 busy: parts.busy,
+                reading,
                 paid: Mutex::new(Instant::now()),
                 quiet: Mutex::new((totals, now)),
                 rewriting: Mutex::default(),
@@ -173,6 +181,17 @@ impl Maintenance {
         while (self.inner.busy)() && began.elapsed() < MOST_PATIENCE {
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until a request for so many bytes may be made: none of a client is held up, the bandwidth allows it, and few
+    /// others are under way. Requests are made one by one at the pace of the bandwidth, and not many at once, for a commit
+    /// may have to wait for those that came before it. The place is given back when what is returned is dropped.
+    pub(super) async fn turn_to_read(&self, bytes: u64) -> SemaphorePermit<'_> {
+        let places = bytes.div_ceil(1 << 20).clamp(1, READS_AT_ONCE as u64) as u32;
+        let permit = self.inner.reading.acquire_many(places).await;
+        self.give_way().await;
+        self.pace(bytes).await;
+        permit.expect("the semaphore is never closed")
     }
 
     /// Waits until that many more bytes may be read.

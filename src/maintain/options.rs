@@ -47,10 +47,26 @@ pub struct CompactionOptions {
     pub memory: ByteCount,
     /// How much one job reads at most.
     pub job: ByteCount,
-    /// How many requests of it are under way at once.
+    /// How many requests of it are waiting or under way at once.
     pub requests: usize,
     /// How many bytes are read per second; `None` is without bound.
     pub bandwidth: Option<ByteCount>,
+}
+
+/// For so many bytes a second one part is uploaded at a time: a store that takes it in 100 ms keeps up with that.
+const STREAM: u64 = 64 << 20;
+
+/// The most parts that are uploaded at once.
+const MOST_AT_ONCE: u64 = 4;
+
+impl CompactionOptions {
+    /// How many parts are uploaded at once, and four times as many short reads are made: one, unless the bandwidth is
+    /// more than one is likely to fill. A store may serve one request after the other, and then a commit waits for all that
+    /// are before it.
+    pub(super) fn at_once(&self) -> usize {
+        let bandwidth = self.bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0);
+        bandwidth.div_ceil(STREAM).clamp(1, MOST_AT_ONCE) as usize
+    }
 }
 
 impl Default for MaintenanceOptions {
@@ -85,7 +101,7 @@ impl From<&MaintenanceConfig> for MaintenanceOptions {
                 state_slices: usize::try_from(config.compaction_state_slices).unwrap_or(usize::MAX),
                 memory: ByteCount::mib(64),
                 job: ByteCount(config.compaction_target.0.saturating_mul(4)),
-                requests: 16,
+                requests: 8,
                 bandwidth: (config.compaction_bandwidth.0 > 0)
                     .then_some(config.compaction_bandwidth),
             },

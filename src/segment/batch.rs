@@ -251,7 +251,29 @@ impl BatchHeader {
                 needed: self.size,
                 found: batch.len(),
             })?;
-        let computed = crc32c::crc32c(covered);
+        self.expect_crc(crc32c::crc32c(covered))
+    }
+
+    /// The same for a batch that lies in pieces: its first bytes, the whole header among them, and the rest.
+    pub fn check_crc_of_pieces<'a>(
+        &self,
+        head: &[u8],
+        rest: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), BatchError> {
+        let mut found = head.len();
+        let mut computed = crc32c::crc32c(head.get(ATTRIBUTES_AT..).unwrap_or_default());
+        for piece in rest {
+            found += piece.len();
+            computed = crc32c::crc32c_append(computed, piece);
+        }
+        if found != self.size {
+            let needed = self.size;
+            return Err(BatchError::Truncated { needed, found });
+        }
+        self.expect_crc(computed)
+    }
+
+    fn expect_crc(&self, computed: u32) -> Result<(), BatchError> {
         if computed == self.crc {
             Ok(())
         } else {

@@ -16,6 +16,7 @@ use crate::types::Timestamp;
 
 use super::attempt::{Asked, Ended, Requests, refused};
 use super::backend::{Backend, Nature};
+use super::body::Cut;
 use super::error::{Cause, StoreError};
 use super::failure::{Judged, Verdict};
 use super::listing::ObjectMeta;
@@ -273,17 +274,9 @@ impl Store {
         let asked = reading(path, kind);
         let location = self.location(path);
         let limit = self.options().max_object.0;
-        let get = || self.read(&location, GetOptions::default(), limit);
+        let get = || self.read(&location, GetOptions::default(), limit, Cut::Whole);
         match self.requests.repeat(asked, get).await {
-            Ok(Read::Bytes(bytes, _)) => {
-                self.metrics().add_received(kind, bytes.len() as u64);
-                Ok(bytes)
-            }
-            Ok(Read::TooLarge(size)) => Err(StoreError::TooLarge {
-                path: path.clone(),
-                size,
-                limit,
-            }),
+            Ok(read) => Ok(one(self.received(read, path, kind, limit)?).0),
             Err(ended) => Err(plain(ended, path, &(0..0))),
         }
     }
@@ -300,6 +293,36 @@ impl Store {
         range: Range<u64>,
         kind: RequestKind,
     ) -> Result<(Bytes, u64), StoreError> {
+        Ok(one(self.get_cut(path, range, kind, Cut::Whole).await?))
+    }
+
+    /// Reads a range of an object as pieces of these lengths, which follow one another from `start` on, by one request.
+    /// Each has memory of its own, and no more than it needs: for whoever keeps them. Where the object ends they are
+    /// shorter or missing.
+    ///
+    /// # Errors
+    /// Those of [`Store::get_range`].
+    pub async fn get_pieces(
+        &self,
+        path: &ObjectPath,
+        start: u64,
+        lens: &[u64],
+        kind: RequestKind,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let end = lens.iter().fold(start, |end, len| end.saturating_add(*len));
+        let (pieces, _) = self
+            .get_cut(path, start..end, kind, Cut::Pieces(lens))
+            .await?;
+        Ok(pieces)
+    }
+
+    async fn get_cut(
+        &self,
+        path: &ObjectPath,
+        range: Range<u64>,
+        kind: RequestKind,
+        cut: Cut<'_>,
+    ) -> Result<(Vec<Bytes>, u64), StoreError> {
         let limit = self.options().max_object.0;
         self.check_range(path, &range)?;
         let asked = Asked {
@@ -307,7 +330,7 @@ impl Store {
             ..reading(path, kind)
         };
         let location = self.location(path);
-        let get = || self.read_range(&location, range.clone());
+        let get = || self.read_range(&location, range.clone(), cut);
         match self.requests.repeat(asked, get).await {
             Ok(read) => self.received(read, path, kind, limit),
             Err(ended) => Err(plain(ended, path, &range)),
@@ -335,12 +358,12 @@ impl Store {
         let location = self.location(path);
         let began = Instant::now();
         let patience = self.options().request_timeout;
-        let work = self.read_range(&location, range.clone());
+        let work = self.read_range(&location, range.clone(), Cut::Whole);
         let attempt = self.requests.attempt(asked, patience, work).await;
         let failure = match attempt.result {
             Ok(read) => {
                 attempt.running.end(Outcome::Ok);
-                return self.received(read, path, kind, limit).map(Some);
+                return Ok(Some(one(self.received(read, path, kind, limit)?)));
             }
             Err(failure) => failure,
         };
@@ -387,11 +410,12 @@ impl Store {
         path: &ObjectPath,
         kind: RequestKind,
         limit: u64,
-    ) -> Result<(Bytes, u64), StoreError> {
+    ) -> Result<(Vec<Bytes>, u64), StoreError> {
         match read {
-            Read::Bytes(bytes, size) => {
-                self.metrics().add_received(kind, bytes.len() as u64);
-                Ok((bytes, size))
+            Read::Bytes(pieces, size) => {
+                let received: usize = pieces.iter().map(Bytes::len).sum();
+                self.metrics().add_received(kind, received as u64);
+                Ok((pieces, size))
             }
             Read::TooLarge(size) => Err(StoreError::TooLarge {
                 path: path.clone(),
@@ -401,18 +425,28 @@ impl Store {
         }
     }
 
-    async fn read_range(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+    async fn read_range(
+        &self,
+        location: &Path,
+        range: Range<u64>,
+        cut: Cut<'_>,
+    ) -> object_store::Result<Read> {
         if self.requests.backend.nature == Nature::Memory {
-            return self.slice(location, range).await;
+            return self.slice(location, range, cut).await;
         }
         let limit = range.end - range.start;
         let options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
-        self.read(location, options, limit).await
+        self.read(location, options, limit, cut).await
     }
 
     /// A store in memory gives a whole object for nothing, but tells a range after its end from other
     /// errors only in words.
-    async fn slice(&self, location: &Path, range: Range<u64>) -> object_store::Result<Read> {
+    async fn slice(
+        &self,
+        location: &Path,
+        range: Range<u64>,
+        cut: Cut<'_>,
+    ) -> object_store::Result<Read> {
         let result = self
             .objects()
             .get_opts(location, GetOptions::default())
@@ -427,7 +461,8 @@ impl Store {
             return Err(judged.wrap("memory"));
         }
         let end = range.end.min(size) as usize;
-        Ok(Read::Bytes(whole.slice(range.start as usize..end), size))
+        let found = whole.slice(range.start as usize..end);
+        Ok(Read::Bytes(cut.of(found), size))
     }
 
     /// Reads what the options ask for if that is not more than `limit` bytes.
@@ -436,20 +471,22 @@ impl Store {
         location: &Path,
         options: GetOptions,
         limit: u64,
+        cut: Cut<'_>,
     ) -> object_store::Result<Read> {
         let result = self.objects().get_opts(location, options).await?;
         let (size, length) = (result.meta.size, result.range.end - result.range.start);
         if length > limit {
             return Ok(Read::TooLarge(length));
         }
-        let bytes = result.bytes().await?;
-        if bytes.len() as u64 == length {
-            return Ok(Read::Bytes(bytes, size));
+        let pieces = cut.read(result).await?;
+        let came: usize = pieces.iter().map(Bytes::len).sum();
+        if came as u64 == length {
+            return Ok(Read::Bytes(pieces, size));
         }
         // A file that is cut short while it is read, or an answer that broke off unnoticed.
         let judged = Judged {
             verdict: Verdict::Transient { reached: true },
-            cause: Cause::new(&format!("{} bytes came instead of {length}", bytes.len())),
+            cause: Cause::new(&format!("{came} bytes came instead of {length}")),
         };
         Err(judged.wrap("store"))
     }
@@ -477,8 +514,14 @@ impl Store {
 }
 
 enum Read {
-    Bytes(Bytes, u64),
+    /// The bytes, cut as asked for, and the size of the whole object.
+    Bytes(Vec<Bytes>, u64),
     TooLarge(u64),
+}
+
+/// What was read as a whole.
+fn one((mut pieces, size): (Vec<Bytes>, u64)) -> (Bytes, u64) {
+    (pieces.pop().unwrap_or_default(), size)
 }
 
 pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {

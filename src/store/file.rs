@@ -361,7 +361,7 @@ fn failed(error: &io::Error, target: &FilePath, reached: bool) -> object_store::
 }
 
 /// Runs file system calls off the runtime's threads. They run to their end even if nobody waits.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?

@@ -46,6 +46,7 @@
 mod attempt;
 mod aws;
 mod backend;
+mod body;
 pub mod check;
 mod client;
 mod clock;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::fetch::{Blocks, CacheOptions, FetchMetrics, ReadLimits, Reader};
+use crate::fetch::{Blocks, CacheOptions, FetchMetrics, ReadLimits, Reader, Wanted};
 use crate::segment::{
     BatchBuilder, Batches, CHUNK_LEN, Codec, CompactedBuilder, CompactedSlice, LEADER_EPOCH,
     Limits, SegmentBuilder, decode_records, patch,
@@ -161,6 +161,15 @@ impl Made {
         ))
     }
 
+    fn wanted(&self, offset: i64, bytes: usize) -> Wanted<'_> {
+        Wanted {
+            id: ID,
+            partition: &self.partition,
+            offset: Offset(offset),
+            bytes,
+        }
+    }
+
     async fn read(&self, reader: &Reader, offset: i64, max_bytes: usize) -> Vec<Bytes> {
         let limits = ReadLimits {
             max_bytes,
@@ -263,7 +272,7 @@ async fn consume(made: &Made, reader: &Reader) -> usize {
     let state = old_state();
     loop {
         for further in [false, true] {
-            reader.read_ahead(&state, ID, &made.partition, offset, 1 << 20, further);
+            reader.read_ahead(&state, &[made.wanted(offset.0, 1 << 20)], further);
         }
         let found = made.read(reader, offset.0, 1 << 20).await;
         // A consumer takes its time, or at least a network does.
@@ -366,7 +375,7 @@ async fn what_is_under_way_is_bounded_in_memory_however_much_is_asked_for() {
     made.read(&reader, 0, 1 << 20).await;
     let before = faulty.requests();
     let state = old_state();
-    reader.read_ahead(&state, ID, &made.partition, Offset(30), 50 << 20, false);
+    reader.read_ahead(&state, &[made.wanted(30, 50 << 20)], false);
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Three stretches of 4 MiB are all of the twelve.
     let began = faulty.requests() - before;
@@ -457,4 +466,56 @@ async fn a_compacted_segment_that_is_gone_is_a_missing_object() {
         .await
         .unwrap();
     assert!(read_error(&made, 0).await.is_missing_object());
+}
+
+/// A slice that is not compacted, with batches that are longer than half a block.
+async fn long_batches() -> Made {
+    let batches = (0..6).map(|n| (0, batch(1, n, 700_000 + 1000 * n as usize)));
+    make(
+        Store::memory(),
+        0,
+        &[(false, 0, batches.collect())],
+        CHUNK_LEN,
+    )
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_batches_that_lie_across_blocks_come_whole_and_with_their_real_offsets() {
+    let made = long_batches().await;
+    let reader = made.reader();
+    for offset in 0..6 {
+        for max_bytes in [1, 1 << 20, 2 << 20, 50 << 20] {
+            let found = made.read(&reader, offset, max_bytes).await;
+            assert_eq!(
+                found.concat(),
+                made.model(offset, max_bytes),
+                "from {offset}"
+            );
+        }
+    }
+    let (first, again) = (
+        made.read(&reader, 0, 1).await,
+        made.read(&reader, 0, 1).await,
+    );
+    let shared = |piece: &&Bytes| again.iter().any(|other| other.as_ptr() == piece.as_ptr());
+    let copied: usize = first
+        .iter()
+        .filter(|piece| !shared(piece))
+        .map(Bytes::len)
+        .sum();
+    assert!(copied < 1000, "{copied} bytes were copied");
+}
+
+#[tokio::test]
+async fn a_long_batch_that_is_damaged_is_not_handed_out() {
+    let made = long_batches().await;
+    let slice = *made.partition.slices_from(Offset(0)).next().unwrap().1;
+    damage(&made.store, slice.start + 650_000).await;
+    let error = read_error(&made, 0).await;
+    assert!(error.is_corrupt(), "{error}");
+    assert_eq!(
+        made.read(&made.reader(), 1, 1).await.concat(),
+        made.model(1, 1)
+    );
 }

@@ -14,8 +14,9 @@ use crate::state::{ObjectRef, Slice};
 use crate::store::RequestKind;
 use crate::types::{Offset, TopicPartition};
 
-/// The most bytes that one request asks for.
-const READ: u64 = 8 << 20;
+/// The most bytes that one request asks for: whoever comes behind it at a store that serves one after the other waits no
+/// longer than for that.
+const READ: u64 = 2 << 20;
 
 /// How much is read at once of a partition that is read as a stream: twice as much is in memory.
 const WINDOW: u64 = 16 << 20;
@@ -161,9 +162,7 @@ fn windows(inputs: Vec<Input>) -> Vec<Vec<Input>> {
 /// Reads all of these, with as few requests as their objects allow.
 async fn gather(m: &Maintenance, inputs: Vec<Input>) -> Result<Vec<(Input, Bytes)>, JobError> {
     let bytes = inputs.iter().map(|input| input.slice.len).sum();
-    m.give_way().await;
-    m.pace(bytes).await;
-    let requests = (m.options().compaction.requests / 2).max(1);
+    let requests = m.options().compaction.requests.max(1);
     let mut read: Vec<(usize, Bytes)> = stream::iter(coalesced(&inputs))
         .map(|group| fetch_group(m, &inputs, group))
         .buffer_unordered(requests)
@@ -251,6 +250,7 @@ async fn fetch(m: &Maintenance, input: &Input, range: Range<u64>) -> Result<Byte
     let read = |range: Range<u64>| {
         let path = path.clone();
         async move {
+            let _turn = m.turn_to_read(range.end - range.start).await;
             let kind = RequestKind::CompactedGet;
             match m.inner.store.get_range(&path, range, kind).await {
                 Ok((bytes, _)) => Ok(bytes),

@@ -13,9 +13,6 @@ use crate::types::{Offset, SegmentId, TopicPartition};
 
 const KIND: RequestKind = RequestKind::CompactedPut;
 
-/// How many parts are uploaded at once.
-const PARTS: usize = 2;
-
 /// A compacted segment that is being written.
 pub(super) struct Writer<'a> {
     m: &'a Maintenance,
@@ -108,7 +105,10 @@ async fn send(
 ) -> Result<(), JobError> {
     let upload = match upload {
         Some(upload) => upload,
-        none => none.insert(m.inner.store.upload(path, PARTS, KIND).await?),
+        none => {
+            let at_once = m.options().compaction.at_once();
+            none.insert(m.inner.store.upload(path, at_once, KIND).await?)
+        }
     };
     Ok(upload.part(part.number, part.bytes).await?)
 }
