@@ -354,7 +354,14 @@ pub(super) async fn one_partition_that_cannot_be_read_does_not_keep_the_others_w
             feed.produce("t", partition, 1000).await;
         }
     }
-    damage(&store, &ObjectPath::commit(Seq(feed.state().seq().0 - 7))).await;
+    // One in the middle of partition 1. Between the appends are commits about snapshots.
+    let state = feed.state();
+    let one = state.partition(feed.partition("t", 1)).unwrap();
+    let (_, slice) = one.slices_from(Offset(0)).nth(2).unwrap();
+    let ObjectRef::Commit(seq) = slice.object else {
+        panic!("{slice:?}")
+    };
+    damage(&store, &ObjectPath::commit(seq)).await;
     let (b, metrics) = running::node(&store, 2, MaintenanceOptions::default()).await;
     wait(OLD + 5 * MINUTE).await;
     feed.node.manifest().fresh().await.unwrap();
