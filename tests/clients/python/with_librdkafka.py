@@ -1,6 +1,8 @@
 """confluent-kafka, which is librdkafka."""
+import time
+
 from confluent_kafka import (
-    Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition,
+    OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition,
 )
 from confluent_kafka.admin import (
     AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
@@ -94,7 +96,13 @@ class Librdkafka:
         spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(at)
         place = TopicPartition(topic, partition)
         spec = spec() if spec else OffsetSpec.for_timestamp(at)
-        return self._one(self._admin.list_offsets({place: spec})).offset
+        for _ in range(5):
+            found = self._one(self._admin.list_offsets({place: spec})).offset
+            # When it finds that its connection to the broker is broken, it tells of no error and of no offset either.
+            if found != OFFSET_INVALID:
+                break
+            time.sleep(0.5)
+        return found
 
     def _one(self, futures):
         (future,) = futures.values()
