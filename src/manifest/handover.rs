@@ -167,12 +167,19 @@ impl Tail {
     }
 
     /// Notes whose object was folded, and what became of the commits in it.
-    pub(super) fn note_writers(&mut self, author: Incarnation, parts: &[(CommitId, Folded)]) {
-        let wrote = |folded: &Folded| matches!(folded, Folded::Outcomes(ops) if !ops.is_empty());
-        let others = |part: &&(CommitId, Folded)| part.0.incarnation != self.incarnation;
-        let is_disputed = parts.iter().filter(others).any(|(_, folded)| wrote(folded));
+    pub(super) fn note_writers(
+        &mut self,
+        author: Incarnation,
+        folded: &Folded,
+        carried: &[(CommitId, Folded)],
+    ) {
+        let wrote = |author, folded: &Folded| {
+            author != self.incarnation && matches!(folded, Folded::Outcomes(ops) if !ops.is_empty())
+        };
+        let carries = |(id, folded): &(CommitId, Folded)| wrote(id.incarnation, folded);
+        let is_disputed = wrote(author, folded) || carried.iter().any(carries);
         // A void commit was sent by somebody who did not know yet that the race was lost.
-        if matches!(parts.first(), Some((_, Folded::Outcomes(_)))) {
+        if matches!(folded, Folded::Outcomes(_)) {
             if self.rivals.newest != Some(author) {
                 self.rivals.newest = Some(author);
                 self.rivals.carrying.forgive();
@@ -327,7 +334,7 @@ impl Tail {
 
     /// Tells those who wait for a commit of this node what became of it, if it was found in the log and not by
     /// settling: it was handed over.
-    pub(super) fn tell_of_own(&mut self, seq: Seq, id: CommitId, folded: Folded) {
+    pub(super) fn tell_of_own(&mut self, seq: Seq, id: CommitId, folded: &Folded) {
         let is_it = |prepared: &Prepared| prepared.commit.id == id;
         match folded {
             // What goes to the next seq.
@@ -346,7 +353,7 @@ impl Tail {
                 if let Some(handed) = prepared.handed {
                     self.note_proof(handed);
                 }
-                self.finish(prepared, seq, folded);
+                self.finish(prepared, seq, folded.clone());
             }
             Folded::Void if self.handed.iter().any(|handed| is_it(&handed.prepared)) => {
                 self.take_back();

@@ -268,14 +268,13 @@ impl Tail {
             (self.write_through)(logged.seq, object);
         }
         let author = logged.commit.id.incarnation;
-        let mut parts = Vec::with_capacity(logged.commit.carried.len() + 1);
+        let mut carried = Vec::with_capacity(logged.commit.carried.len());
         let (seq, commit) = (logged.seq, &logged.commit);
         let folded = self
             .state
             .apply_each(seq, commit, logged.data_start, |id, folded| {
-                parts.push((id, folded));
+                carried.push((id, folded));
             });
-        parts.insert(0, (commit.id, folded.clone()));
         self.undisturbed = if author == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
@@ -291,10 +290,11 @@ impl Tail {
         self.published.send(self.state.clone());
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
-        self.note_writers(author, &parts);
-        for (id, folded) in parts {
+        self.note_writers(author, &folded, &carried);
+        let first = std::iter::once((commit.id, &folded));
+        for (id, folded) in first.chain(carried.iter().map(|(id, folded)| (*id, folded))) {
             if id.incarnation == self.incarnation {
-                self.tell_of_own(logged.seq, id, folded);
+                self.tell_of_own(seq, id, folded);
             }
         }
         folded
