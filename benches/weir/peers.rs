@@ -129,14 +129,8 @@ async fn tansu(programs: &Programs, plan: &Plan, url: &str, name: &str) -> Resul
         .args(["--listener-url", &format!("tcp://{kafka}")])
         .args(["--advertised-listener-url", &format!("tcp://{kafka}")])
         .args(["--storage-engine", &format!("{url}/")])
-        .env("RUST_LOG", "error")
-        .stdin(Stdio::null())
-        .stdout(output(plan)?)
-        .stderr(output(plan)?);
-    let mut process = Process::spawn(&mut command)?;
-    listens(kafka, &mut process).await?;
-    let process = ServerProcess::Other(process);
-    Ok(Server { process, kafka })
+        .env("RUST_LOG", "error");
+    serving(command, plan, kafka).await
 }
 
 async fn kafka(programs: &Programs, plan: &Plan, folder: &Path) -> Result<Server> {
@@ -165,8 +159,13 @@ async fn kafka(programs: &Programs, plan: &Plan, folder: &Path) -> Result<Server
     let said = String::from_utf8_lossy(&format.stderr).into_owned();
     ensure!(format.status.success(), "Kafka's storage: {said}");
     let mut command = java(programs, "kafka.Kafka")?;
+    command.arg(&properties);
+    serving(command, plan, kafka).await
+}
+
+/// Starts a server and waits until it listens there.
+async fn serving(mut command: Command, plan: &Plan, kafka: SocketAddr) -> Result<Server> {
     command
-        .arg(&properties)
         .stdin(Stdio::null())
         .stdout(output(plan)?)
         .stderr(output(plan)?);

@@ -72,6 +72,18 @@ fn append(entries: Vec<AppendEntry>) -> Op {
     })
 }
 
+/// What a run of a node says of itself.
+fn registration(run: u128, lease_millis: u64) -> RegisterNode {
+    RegisterNode {
+        incarnation: Incarnation(Uuid::from_u128(run)),
+        endpoints: BTreeMap::new(),
+        rack: None,
+        version: String::new(),
+        lease_millis,
+        peer_key: None,
+    }
+}
+
 /// A state with the topic, and a function that applies one more op and returns its outcome.
 struct Folding {
     state: State,
@@ -328,15 +340,8 @@ fn deleting_records_keeps_the_slice_in_which_the_log_starts() {
 fn a_lease_that_holds_cannot_be_ended_by_others() {
     let mut f = Folding::new();
     let incarnation = Incarnation(Uuid::from_u128(77));
-    let register = Op::RegisterNode(RegisterNode {
-        incarnation,
-        endpoints: BTreeMap::new(),
-        rack: None,
-        version: String::new(),
-        lease_millis: 3,
-        peer_key: None,
-    });
-    let Ok(Applied::NodeRegistered(node)) = f.apply(register) else {
+    let register = registration(77, 3);
+    let Ok(Applied::NodeRegistered(node)) = f.apply(Op::RegisterNode(register)) else {
         panic!()
     };
     let expire = Op::ExpireNode { node, incarnation };
@@ -354,16 +359,7 @@ fn a_lease_that_holds_cannot_be_ended_by_others() {
 #[test]
 fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
     let mut f = Folding::new();
-    let register = |run: u128| {
-        Op::RegisterNode(RegisterNode {
-            incarnation: Incarnation(Uuid::from_u128(run)),
-            endpoints: BTreeMap::new(),
-            rack: None,
-            version: String::new(),
-            lease_millis: 3,
-            peer_key: None,
-        })
-    };
+    let register = |run| Op::RegisterNode(registration(run, 3));
     let mut counter = 1000;
     let mut by = |f: &mut Folding, run: u128, op: Op| {
         counter += 1;
@@ -554,14 +550,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         }),
         1 => any::<u32>().prop_map(|count| Op::AllocateProducerIds { count }),
         1 => (0..2000i64).prop_map(|t| Op::ExpireProducers { before: Timestamp(t) }),
-        1 => (1..4u128, 0..50u64).prop_map(|(n, lease_millis)| Op::RegisterNode(RegisterNode {
-            incarnation: Incarnation(Uuid::from_u128(n)),
-            endpoints: BTreeMap::new(),
-            rack: None,
-            version: String::new(),
-            lease_millis,
-            peer_key: None,
-        })),
+        1 => (1..4u128, 0..50u64).prop_map(|(n, lease_millis)| Op::RegisterNode(registration(n, lease_millis))),
         1 => (node(), any::<u64>()).prop_map(|((n, i), lease_millis)| Op::RenewLease {
             node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)), lease_millis,
         }),

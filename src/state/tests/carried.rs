@@ -143,12 +143,8 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     let mut f = with_author_2();
     let register = |run: u128| {
         Op::RegisterNode(RegisterNode {
-            incarnation: Incarnation(Uuid::from_u128(run)),
-            endpoints: BTreeMap::new(),
-            rack: None,
-            version: String::new(),
-            lease_millis: 100,
             peer_key: Some(PeerKey::new([run as u8; 32])),
+            ..registration(run, 100)
         })
     };
     let registered = carried(id(2, 2), 1, vec![register(2)]);
