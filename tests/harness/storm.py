@@ -166,6 +166,10 @@ class Member(threading.Thread):
             self.seen[place] = item["value"]
             self.times.setdefault(item["partition"], []).append(time.monotonic())
 
+    def places(self):
+        """The (partition, offset) seen so far. A list is copied from a dict in one step, so the thread may go on."""
+        return list(self.seen)
+
     def commit(self):
         """Commits what it has seen of what is assigned. A refusal that may be repeated is counted."""
         try:
@@ -198,7 +202,7 @@ class Traffic:
         for thread in [*self.members, self.stream]:
             thread.start()
         deadline = time.monotonic() + 40
-        while len({part for member in self.members for part, _ in member.seen}) < partitions:
+        while len({part for member in self.members for part, _ in member.places()}) < partitions:
             assert time.monotonic() < deadline, "the group does not begin to read"
             time.sleep(0.1)
 
@@ -211,7 +215,7 @@ class Traffic:
         total = len(stream.told.placed)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if len({place for member in self.members for place in member.seen}) >= total:
+            if len({place for member in self.members for place in member.places()}) >= total:
                 break
             time.sleep(0.1)
         for member in self.members:
