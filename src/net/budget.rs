@@ -1,7 +1,7 @@
 //! A bound on memory that many connections share.
 //!
-//! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small
-//! ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting; and a part
+//! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small and finds no room
+//! there ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting; and a part
 //! for what is held only as long as this node works on it ([`MemoryBudget::acquire_brief`]), for which no peer can keep
 //! anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and be less patient
 //! with their peers.
@@ -48,6 +48,16 @@ impl Part {
             capacity,
         }
     }
+
+    /// Waits for `bytes` of it, or for all of it if that is less.
+    async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let grains = grains(bytes).min(self.capacity);
+        // The semaphores are never closed.
+        Arc::clone(&self.grains)
+            .acquire_many_owned(grains)
+            .await
+            .ok()
+    }
 }
 
 /// A part of a [`MemoryBudget`]; given back when dropped.
@@ -89,17 +99,24 @@ impl MemoryBudget {
     /// Waits until `bytes` may be held. More than there is counts as all there is: such a one goes alone, but it
     /// goes.
     pub async fn acquire(&self, bytes: usize) -> BytePermit {
-        self.wait(&self.whole, bytes).await
+        let _waiting = Waiting::new(&self.waiting);
+        self.permit(self.whole.acquire(bytes).await)
     }
 
-    /// The same of the part that is kept for what is small.
+    /// The same for what is small: of the whole, or of the part that is kept for such, where there is room first.
     pub async fn acquire_small(&self, bytes: usize) -> BytePermit {
-        self.wait(&self.small, bytes).await
+        let _waiting = Waiting::new(&self.waiting);
+        self.permit(tokio::select! {
+            biased;
+            held = self.whole.acquire(bytes) => held,
+            held = self.small.acquire(bytes) => held,
+        })
     }
 
     /// The same of the part that is kept for what no peer can make last.
     pub async fn acquire_brief(&self, bytes: usize) -> BytePermit {
-        self.wait(&self.brief, bytes).await
+        let _waiting = Waiting::new(&self.waiting);
+        self.permit(self.brief.acquire(bytes).await)
     }
 
     /// As many of `bytes` as are free at this moment, but not fewer than `least`: those, if need be, of the part that
@@ -130,14 +147,6 @@ impl MemoryBudget {
                 *held = instead;
             }
         }
-    }
-
-    async fn wait(&self, part: &Part, bytes: usize) -> BytePermit {
-        let _waiting = Waiting::new(&self.waiting);
-        let grains = grains(bytes).min(part.capacity);
-        let held = Arc::clone(&part.grains).acquire_many_owned(grains).await;
-        // The semaphores are never closed.
-        self.permit(held.ok())
     }
 
     fn permit(&self, held: Option<OwnedSemaphorePermit>) -> BytePermit {
@@ -200,7 +209,11 @@ fn grains(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const MOMENT: Duration = Duration::from_secs(5);
 
     #[tokio::test]
     async fn a_full_budget_makes_the_next_one_wait() {
@@ -232,6 +245,45 @@ mod tests {
             budget.acquire_some(104 * 1024, 4096).await.bytes(),
             104 * 1024
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_small_has_all_the_room_there_is_and_takes_what_is_free_first() {
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let mut held = Vec::new();
+        for _ in 0..15 {
+            held.push(
+                tokio::time::timeout(MOMENT, budget.acquire_small(8 * 1024))
+                    .await
+                    .unwrap(),
+            );
+        }
+        assert!(
+            budget.available() < ByteCount::kib(8),
+            "the whole is used, and the small part"
+        );
+        for freed in [0, 13] {
+            let mut next = Box::pin(budget.acquire_small(8 * 1024));
+            assert!(futures::poll!(next.as_mut()).is_pending());
+            drop(held.remove(freed));
+            held.push(tokio::time::timeout(MOMENT, next).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_large_has_its_turn_whatever_small_ones_come() {
+        let budget = MemoryBudget::new(ByteCount::kib(128));
+        let small = budget.acquire_small(64 * 1024).await;
+        let mut large = Box::pin(budget.acquire(104 * 1024));
+        assert!(futures::poll!(large.as_mut()).is_pending());
+        let mut later: Vec<_> = (0..3)
+            .map(|_| Box::pin(budget.acquire_small(16 * 1024)))
+            .collect();
+        for later in &mut later {
+            let _ = futures::poll!(later.as_mut());
+        }
+        drop(small);
+        assert_eq!(large.await.bytes(), 104 * 1024);
     }
 
     #[tokio::test]

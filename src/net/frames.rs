@@ -319,7 +319,7 @@ mod tests {
             peer.write_all(&(1_000_000i32).to_be_bytes()).await.unwrap();
             peer.write_all(&[0; 16]).await.unwrap();
             let began = Instant::now();
-            let mut waiter = Box::pin(budget.acquire_small(1 << 20));
+            let mut waiter = Box::pin(budget.acquire(2 << 20));
             let (failed, ()) = tokio::join!(reader.next(charge), async {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 if wanted {
@@ -346,7 +346,11 @@ mod tests {
     #[tokio::test]
     async fn the_body_is_not_read_before_there_is_room() {
         let (mut peer, mut reader) = pair();
-        let held = reader.budget.acquire_small(2 << 20).await;
+        let budget = reader.budget.clone();
+        let held = (
+            budget.acquire(2 << 20).await,
+            budget.acquire_small(2 << 20).await,
+        );
         let large = vec![7; 300_000];
         let length = i32::try_from(large.len()).unwrap();
         peer.write_all(&length.to_be_bytes()).await.unwrap();
