@@ -1,15 +1,17 @@
 //! What is loaded ahead of its reader, and how much of it there may be.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, Shared, WeakShared};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tokio::sync::watch;
 
 use super::error::LoadError;
 use super::places::{BLOCK, Key, Place};
 
-/// The places that were loaded ahead of their reader and not read yet. Bounded to half of the cache, for all
+/// The places that were loaded ahead of their reader and not read yet. Bounded to three quarters of the cache, for all
 /// readers together: more would push each other out before anybody reads them.
 #[derive(Clone)]
 pub(super) struct Ahead {
@@ -27,7 +29,7 @@ struct Places {
 struct Noted {
     len: u64,
     /// The load that brings it, and its number there, as long as that is under way.
-    load: Option<(WeakShared<RunLoading>, usize)>,
+    load: Option<(Weak<RunLoad>, usize)>,
 }
 
 /// How soon what is loaded ahead will be read.
@@ -45,8 +47,13 @@ impl Ahead {
     pub(super) fn new(cache: u64) -> Ahead {
         Ahead {
             places: Arc::default(),
-            most: (cache / 2).max(LEAST_AHEAD),
+            most: (cache / 4 * 3).max(LEAST_AHEAD),
         }
+    }
+
+    /// How many bytes may be ahead.
+    pub(super) fn room(&self) -> u64 {
+        self.most
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -94,17 +101,17 @@ impl Ahead {
     }
 
     /// Says which load brings the places of a run.
-    pub(super) fn is_coming(&self, run: &[Place], load: &RunLoad) {
+    pub(super) fn is_coming(&self, run: &[Place], load: &Arc<RunLoad>) {
         let mut places = self.places();
         for (number, place) in run.iter().enumerate() {
             if let Some(noted) = places.unread.get_mut(&place.key()) {
-                noted.load = load.downgrade().map(|load| (load, number));
+                noted.load = Some((Arc::downgrade(load), number));
             }
         }
     }
 
     /// The load that brings the place, and its number there, if one is under way.
-    pub(super) fn load_of(&self, key: &Key) -> Option<(RunLoad, usize)> {
+    pub(super) fn load_of(&self, key: &Key) -> Option<(Arc<RunLoad>, usize)> {
         let places = self.places();
         let (load, number) = places.unread.get(key)?.load.as_ref()?;
         Some((load.upgrade()?, *number))
@@ -146,6 +153,104 @@ impl Drop for Reading<'_> {
 /// The least that may be loaded ahead.
 const LEAST_AHEAD: u64 = 8 * BLOCK;
 
-/// A load of several places, which all who want one of them wait for.
-pub(super) type RunLoad = Shared<RunLoading>;
-pub(super) type RunLoading = BoxFuture<'static, Result<Arc<[Bytes]>, LoadError>>;
+/// A load of several places that follow one another by one request, which all who want one of them wait for. Each place
+/// is there as soon as its own bytes are.
+pub(super) struct RunLoad {
+    /// What has come, in order.
+    come: watch::Receiver<Vec<Bytes>>,
+    /// The request. It goes on as long as anybody waits.
+    ended: Shared<BoxFuture<'static, Result<(), LoadError>>>,
+}
+
+impl RunLoad {
+    /// A load by `request`, which says of each place what has come for it. Who makes the request again may say
+    /// so again.
+    pub(super) fn new<R>(request: impl FnOnce(Come) -> R) -> RunLoad
+    where
+        R: Future<Output = Result<(), LoadError>> + Send + 'static,
+    {
+        let (sender, come) = watch::channel(Vec::new());
+        RunLoad {
+            come,
+            ended: request(Come(sender)).boxed().shared(),
+        }
+    }
+
+    /// The bytes of the place with this number, as soon as they have come. Empty if the object ends before it.
+    pub(super) async fn place(&self, number: usize) -> Result<Bytes, LoadError> {
+        let mut come = self.come.clone();
+        tokio::select! {
+            biased;
+            ended = self.ended.clone() => ended?,
+            Ok(_) = come.wait_for(|come| come.len() > number) => {}
+        }
+        let come = self.come.borrow();
+        Ok(come.get(number).cloned().unwrap_or_default())
+    }
+}
+
+/// What has come of a load.
+pub(super) struct Come(watch::Sender<Vec<Bytes>>);
+
+impl Come {
+    /// Says that the place with this number is there.
+    pub(super) fn note(&self, number: usize, bytes: &Bytes) {
+        self.0.send_if_modified(|come| {
+            let is_next = come.len() == number;
+            if is_next {
+                come.push(bytes.clone());
+            }
+            is_next
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ObjectPath, StoreError};
+    use crate::types::Seq;
+
+    fn gone() -> LoadError {
+        let path = ObjectPath::commit(Seq(0));
+        LoadError::from(StoreError::NotFound { path })
+    }
+
+    #[tokio::test]
+    async fn a_place_is_there_before_the_rest_of_its_request() {
+        let load = RunLoad::new(|come| async move {
+            come.note(0, &Bytes::from_static(b"first"));
+            std::future::pending().await
+        });
+        assert_eq!(load.place(0).await.unwrap(), "first");
+        assert!(futures::poll!(Box::pin(load.place(1))).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_made_again_doubles_nothing() {
+        let load = RunLoad::new(|come| async move {
+            for number in [0, 0, 1, 2] {
+                come.note(number, &Bytes::from(vec![number as u8]));
+            }
+            Ok(())
+        });
+        for number in 0..3 {
+            assert_eq!(load.place(number).await.unwrap(), [number as u8][..]);
+        }
+        assert!(load.place(3).await.unwrap().is_empty(), "the object ends");
+    }
+
+    #[tokio::test]
+    async fn what_had_not_come_when_a_request_failed_is_an_error_for_all_who_wait() {
+        let (fail, failed) = tokio::sync::oneshot::channel::<()>();
+        let load = RunLoad::new(|come| async move {
+            come.note(0, &Bytes::from_static(b"first"));
+            failed.await.ok();
+            Err(gone())
+        });
+        assert_eq!(load.place(0).await.unwrap(), "first");
+        fail.send(()).unwrap();
+        let (one, other) = tokio::join!(load.place(1), load.place(1));
+        assert!(matches!((one, other), (Err(LoadError::Store(_)), Err(_))));
+    }
+}

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
-use futures::future::join_all;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
@@ -12,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::ahead::{Ahead, Reading, RunLoad, Soon};
 use super::error::LoadError;
 use super::metrics::FetchMetrics;
-use super::places::{BLOCK, Key, Place};
+use super::places::{BLOCK, Key, Place, Reach, STRETCH};
 use crate::segment::{ChunkIndex, check_slice};
 use crate::state::{ObjectRef, Slice, SliceIndex};
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
@@ -32,15 +30,18 @@ pub struct CacheOptions {
 impl Default for CacheOptions {
     fn default() -> CacheOptions {
         CacheOptions {
-            size: ByteCount::mib(128),
+            size: ByteCount::mib(192),
             tail_loads: 16,
             catch_up_loads: 32,
         }
     }
 }
 
-/// The indexes of compacted slices take this part of the memory: enough for some hundred slices of 256 MiB.
-const SHARE_OF_INDEXES: u64 = 16;
+/// Sixteenths of the memory for the indexes of compacted slices: enough for some hundred slices of 256 MiB.
+const INDEXES: u64 = 1;
+
+/// Sixteenths of the memory for what is old: enough to read eight partitions in the longest requests. The rest is the tail's.
+const CATCH_UP: u64 = 9;
 
 /// The caches and the loads that fill them. Cheap to clone.
 #[derive(Clone)]
@@ -112,8 +113,8 @@ pub fn split(parts: &[Bytes]) -> Vec<Bytes> {
 impl Blocks {
     /// An empty cache over `store`.
     pub fn new(store: Store, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
-        let indexes = options.size.0 / SHARE_OF_INDEXES;
-        let catch_up = options.size.0 / 2 - indexes;
+        let indexes = options.size.0 / 16 * INDEXES;
+        let catch_up = options.size.0 / 16 * CATCH_UP;
         let tail = options.size.0 - catch_up - indexes;
         Blocks {
             store,
@@ -161,7 +162,9 @@ impl Blocks {
         let is_new = pool.ahead.note(&place);
         let _reading = Reading::new(&pool.ahead, key);
         for place in next.iter().take_while(|_| is_new) {
-            let follows = run.last().is_some_and(|last| last.comes_with(place));
+            let follows = run
+                .last()
+                .is_some_and(|last| last.comes_with(place, STRETCH));
             if !follows || self.is_cached(place) || !pool.ahead.note(place) {
                 break;
             }
@@ -175,7 +178,7 @@ impl Blocks {
         let block = match coming {
             None => pool.cache.try_get_with(key, self.load_one(place)).await,
             Some((load, number)) => {
-                let part = self.part_of(load, number, place);
+                let part = part_of(load, number, place);
                 pool.cache.try_get_with(key, part).await
             }
         };
@@ -183,16 +186,26 @@ impl Blocks {
         block.map_err(Arc::unwrap_or_clone)
     }
 
+    /// How what is old is to be loaded for fetches of `bytes` from so many partitions.
+    pub(super) fn reach(&self, partitions: usize, bytes: u64) -> Reach {
+        Reach::of(self.catch_up.ahead.room(), partitions, bytes)
+    }
+
     /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever the
-    /// order in which they are wanted, those that lie side by side come with one request.
-    pub(super) fn prefetch(&self, places: impl IntoIterator<Item = Place>, soon: Soon) {
+    /// order in which they are wanted, those that lie side by side in a stretch of that length come with one request.
+    pub(super) fn prefetch(
+        &self,
+        places: impl IntoIterator<Item = Place>,
+        soon: Soon,
+        stretch: u64,
+    ) {
         let is_missing = |place: &Place| {
             !self.pool(place.recent).ahead.is_noted(place) && !self.is_cached(place)
         };
         let mut missing: Vec<Place> = places.into_iter().filter(is_missing).collect();
         missing.sort_unstable_by_key(Place::key);
         missing.dedup_by_key(|place| place.key());
-        for run in missing.chunk_by(Place::comes_with) {
+        for run in missing.chunk_by(|place, next| place.comes_with(next, stretch)) {
             let Some(first) = run.first() else {
                 continue;
             };
@@ -206,8 +219,8 @@ impl Blocks {
     }
 
     /// Begins the load of places that follow one another; in the background it goes on to its end.
-    fn start(&self, run: Vec<Place>) -> RunLoad {
-        let load = self.load_run(run.clone());
+    fn start(&self, run: Vec<Place>) -> Arc<RunLoad> {
+        let load = Arc::new(self.load_run(run.clone()));
         if let Some(first) = run.first() {
             self.pool(first.recent).ahead.is_coming(&run, &load);
         }
@@ -220,20 +233,16 @@ impl Blocks {
         self.store.options().env.spawn(task);
     }
 
-    /// Puts what a run brings in the cache.
-    async fn fill(self, run: Vec<Place>, load: RunLoad) {
-        let each = run.iter().enumerate().map(|(number, place)| {
-            let (pool, load) = (self.pool(place.recent), load.clone());
-            let (blocks, key) = (&self, place.key());
-            async move {
-                let part = blocks.part_of(load, number, *place);
-                if pool.cache.try_get_with(key, part).await.is_err() {
-                    // Who wants it meets the error, if it lasts.
-                    pool.ahead.end(&key);
-                }
+    /// Puts what a run brings in the cache, as it comes.
+    async fn fill(self, run: Vec<Place>, load: Arc<RunLoad>) {
+        for (number, place) in run.into_iter().enumerate() {
+            let (pool, key) = (self.pool(place.recent), place.key());
+            let part = part_of(load.clone(), number, place);
+            if pool.cache.try_get_with(key, part).await.is_err() {
+                // Who wants it meets the error, if it lasts.
+                pool.ahead.end(&key);
             }
-        });
-        join_all(each).await;
+        }
     }
 
     fn is_cached(&self, place: &Place) -> bool {
@@ -244,41 +253,34 @@ impl Blocks {
     /// The load of places that follow one another.
     fn load_run(&self, run: Vec<Place>) -> RunLoad {
         let blocks = self.clone();
-        let load = async move {
+        RunLoad::new(|come| async move {
             let Some(first) = run.first() else {
-                return Ok(Arc::default());
+                return Ok(());
             };
             let lens: Vec<u64> = run.iter().map(|place| place.len).collect();
-            let pieces = blocks.load(first.object, first.start, &lens, first.recent);
-            Ok(Arc::from(pieces.await?))
-        };
-        load.boxed().shared()
-    }
-
-    async fn part_of(
-        &self,
-        load: RunLoad,
-        number: usize,
-        place: Place,
-    ) -> Result<Bytes, LoadError> {
-        let part = load.await?.get(number).cloned().unwrap_or_default();
-        checked(&place, part)
+            let note = |number, bytes: &Bytes| come.note(number, bytes);
+            blocks
+                .load(first.object, first.start, &lens, first.recent, &note)
+                .await?;
+            Ok(())
+        })
     }
 
     async fn load_one(&self, place: Place) -> Result<Bytes, LoadError> {
         let lens = [place.len];
-        let load = self.load(place.object, place.start, &lens, place.recent);
+        let load = self.load(place.object, place.start, &lens, place.recent, &|_, _| ());
         checked(&place, load.await?.pop().unwrap_or_default())
     }
 
     /// The pieces of these lengths from `start` on, by one request; each in memory of its own, so that what the caches
-    /// count is what they hold.
+    /// count is what they hold. `come` hears of each as soon as it is there.
     async fn load(
         &self,
         object: ObjectRef,
         start: u64,
         lens: &[u64],
         recent: bool,
+        come: &(dyn Fn(usize, &Bytes) + Sync),
     ) -> Result<Vec<Bytes>, StoreError> {
         let pool = self.pool(recent);
         let blocks = lens.iter().sum::<u64>().div_ceil(BLOCK);
@@ -290,7 +292,7 @@ impl Blocks {
             ObjectRef::Commit(seq) => (ObjectPath::commit(seq), RequestKind::CommitGet),
             ObjectRef::Segment(id) => (ObjectPath::segment(id), RequestKind::SegmentGet),
         };
-        self.store.get_pieces(&path, start, lens, kind).await
+        self.store.get_pieces(&path, start, lens, kind, come).await
     }
 
     /// The index of a compacted slice of `partition` that begins with the offset `base`.
@@ -304,7 +306,7 @@ impl Blocks {
     ) -> Result<Arc<ChunkIndex>, LoadError> {
         let load = async {
             let lens = [at.len.into()];
-            let load = self.load(slice.object, at.start, &lens, recent);
+            let load = self.load(slice.object, at.start, &lens, recent, &|_, _| ());
             let bytes = load.await?.pop().unwrap_or_default();
             let name = name_of(slice.object);
             let index = ChunkIndex::decode(&name, &bytes).map_err(LoadError::Damaged)?;
@@ -333,6 +335,11 @@ impl Blocks {
             .cached
             .set(i64::try_from(size).unwrap_or(i64::MAX));
     }
+}
+
+/// What a load brings for a place, checked.
+async fn part_of(load: Arc<RunLoad>, number: usize, place: Place) -> Result<Bytes, LoadError> {
+    checked(&place, load.place(number).await?)
 }
 
 fn checked(place: &Place, bytes: Bytes) -> Result<Bytes, LoadError> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::ahead::Soon;
 use super::blocks::Blocks;
 use super::error::ReadError;
-use super::places::{Place, chunks_within, stretches_within};
+use super::places::{Place, Reach, STRETCH, chunks_within, stretches_within};
 use super::reader::{Found, ReadLimits, record_by_time};
 use crate::segment::{BatchError, BatchRef, Batches, ChunkIndex};
 use crate::state::{Slice, SliceIndex};
@@ -122,9 +122,9 @@ impl<'a> Compacted<'a> {
         Ok(None)
     }
 
-    /// Asks for the chunks from `offset` on: for `bytes` soon, and up to `far` later. Returns how many bytes the slice
-    /// has from there on.
-    pub(super) async fn read_ahead(&self, offset: Offset, bytes: u64, far: u64) -> u64 {
+    /// Asks for the chunks from `offset` on: for `bytes` soon, and with a reach for the rest of their stretches and what is
+    /// beyond. Returns how many bytes the slice has from there on.
+    pub(super) async fn read_ahead(&self, offset: Offset, bytes: u64, reach: Option<Reach>) -> u64 {
         if self.slice.len == 0 {
             return 0;
         }
@@ -133,14 +133,23 @@ impl<'a> Compacted<'a> {
             return u64::MAX;
         };
         let first = index.chunk_at(offset);
+        let (slice, recent) = (self.slice, self.recent);
+        let Some(Reach { stretch, far }) = reach else {
+            if bytes > 0 {
+                // What is waited for alone: it is here sooner.
+                let now = chunks_within(slice, &index, first, bytes, recent);
+                self.blocks.prefetch(now, Soon::Next, STRETCH);
+            }
+            return index.range.end - index.range_of(first).start;
+        };
         let places = |bytes| match bytes {
             0 => Vec::new(),
-            bytes => stretches_within(self.slice, &index, first, bytes, self.recent),
+            bytes => stretches_within(slice, &index, first, bytes, stretch, recent),
         };
-        let (soon, later) = (places(bytes), places(far));
+        let (soon, later) = (places(bytes), places(bytes.saturating_add(far)));
         let later = later.into_iter().skip(soon.len());
-        self.blocks.prefetch(soon, Soon::Next);
-        self.blocks.prefetch(later, Soon::Later);
+        self.blocks.prefetch(soon, Soon::Next, stretch);
+        self.blocks.prefetch(later, Soon::Later, stretch);
         index.range.end - index.range_of(first).start
     }
 

@@ -6,10 +6,35 @@ use crate::state::{ObjectRef, Slice};
 /// The length of a block in bytes; the last of an object may be shorter.
 pub const BLOCK: u64 = 1 << 20;
 
-/// Places of one object next to each other are loaded by one request if they begin in the same stretch of this length:
-/// a request to a distant store takes tens of milliseconds, however little it asks for, and one that is near spends more on
-/// a request than on a mebibyte.
-const STRETCH: u64 = 4 << 20;
+/// Places of one object next to each other are loaded by one request if they begin in the same stretch, which has at most
+/// this length: a request to a distant store takes tens of milliseconds, however little it asks for, and one that is near
+/// spends as much on a request as on a mebibyte.
+pub(super) const STRETCH: u64 = 8 << 20;
+
+/// How what is old is loaded for one who reads in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// How much comes with one request: a power of two.
+    pub(super) stretch: u64,
+    /// How far beyond the next fetch.
+    pub(super) far: u64,
+}
+
+impl Reach {
+    /// For fetches of `bytes` from so many partitions, where `room` bytes may be loaded and not read yet. A partition then has
+    /// what the next fetch wants of it, on average half of a stretch that is begun, and what is left of its part of the
+    /// room beyond that: a few requests' worth at most.
+    pub(super) fn of(room: u64, partitions: usize, bytes: u64) -> Reach {
+        let next = bytes.saturating_mul(2).min(room / 2);
+        let share = (room - next) / (partitions.max(1) as u64);
+        let most = (2 * share).clamp(BLOCK, STRETCH);
+        let stretch = 1 << most.ilog2();
+        Reach {
+            stretch,
+            far: share.saturating_sub(stretch / 2).min(2 * STRETCH),
+        }
+    }
+}
 
 /// A range of an object that is loaded and cached as one: a block of an object of many partitions, or a chunk of a
 /// compacted slice.
@@ -66,9 +91,9 @@ impl Place {
         (self.object, self.start + self.len, self.recent) == (next.object, next.start, next.recent)
     }
 
-    /// Whether `next` lies right behind this place and comes with the same request.
-    pub(super) fn comes_with(&self, next: &Place) -> bool {
-        self.precedes(next) && self.start / STRETCH == next.start / STRETCH
+    /// Whether `next` lies right behind this place and comes with the same request, in stretches of that length.
+    pub(super) fn comes_with(&self, next: &Place, stretch: u64) -> bool {
+        self.precedes(next) && self.start / stretch == next.start / stretch
     }
 }
 
@@ -88,20 +113,58 @@ pub(super) fn chunks_within(
         .collect()
 }
 
-/// The same, and those that come with the last of them.
+/// The same, and those that come with the last of them in stretches of that length.
 pub(super) fn stretches_within(
     slice: &Slice,
     index: &ChunkIndex,
     first: usize,
     bytes: u64,
+    stretch: u64,
     recent: bool,
 ) -> Vec<Place> {
     let mut places = chunks_within(slice, index, first, bytes, recent);
     while let Some(last) = places.last() {
         match Place::chunk(slice, index, first + places.len(), recent) {
-            Some(next) if last.comes_with(&next) => places.push(next),
+            Some(next) if last.comes_with(&next, stretch) => places.push(next),
             _ => break,
         }
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_fewer_partitions_share_the_room_the_longer_are_the_requests() {
+        let reach = |partitions: u64| {
+            let reach = Reach::of(81 * MIB, partitions as usize, partitions * MIB);
+            (reach.stretch / MIB, reach.far / MIB)
+        };
+        assert_eq!(reach(1), (8, 16));
+        assert_eq!(reach(8), (8, 4));
+        assert_eq!(reach(16), (4, 1));
+        assert_eq!(reach(100), (1, 0));
+    }
+
+    #[test]
+    fn what_partitions_have_ahead_on_average_fits_in_the_room_if_anything_does() {
+        for (room, partitions, bytes) in [
+            (8 * MIB, 1, 64 * MIB),
+            (63 * MIB, 3, 3 * MIB),
+            (63 * MIB, 20, 55 * MIB),
+            (63 * MIB, 63, 0),
+        ] {
+            let Reach { stretch, far } = Reach::of(room, partitions, bytes);
+            assert!(stretch.is_power_of_two() && (BLOCK..=STRETCH).contains(&stretch));
+            let next = (2 * bytes).min(room / 2);
+            let ahead = next + partitions as u64 * (stretch / 2 + far);
+            assert!(ahead <= room, "{ahead} of {room} for {partitions}");
+        }
+        let none = Reach::of(0, 0, 0);
+        assert_eq!((none.stretch, none.far), (BLOCK, 0));
+    }
 }

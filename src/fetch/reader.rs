@@ -8,7 +8,7 @@ use super::ahead::Soon;
 use super::blocks::Blocks;
 use super::compacted::Compacted;
 use super::error::ReadError;
-use super::places::{BLOCK, Place};
+use super::places::{BLOCK, Place, Reach, STRETCH};
 use super::walk::Walk;
 use crate::segment::{Limits, first_record_at_or_after};
 use crate::state::{Partition, Slice, State};
@@ -19,10 +19,6 @@ const RECENT: Duration = Duration::from_secs(60);
 
 /// How many places one read asks for ahead of their turn.
 const MAX_PREFETCH: usize = 32;
-
-/// How far beyond the next fetch whoever reads old data in order is read ahead for: a few requests' worth, so that
-/// several are under way.
-const FAR: u64 = 4 << 20;
 
 /// How many compacted slices are read ahead in, which may be small at the end of a partition.
 const MAX_COMPACTED: usize = 8;
@@ -127,11 +123,11 @@ impl Reader {
     ) -> Result<Vec<Bytes>, ReadError> {
         // Objects may be many and small: the next are loaded while one is read.
         let mut ahead = wanted_blocks(state, partition, offset, limits.max_bytes);
-        self.blocks
-            .prefetch(ahead.by_ref().take(MAX_PREFETCH), Soon::Next);
+        let first = ahead.by_ref().take(MAX_PREFETCH);
+        self.blocks.prefetch(first, Soon::Next, STRETCH);
         let mut found = Found::default();
         'slices: for (base, slice) in partition.slices_from(offset) {
-            self.blocks.prefetch(ahead.next(), Soon::Next);
+            self.blocks.prefetch(ahead.next(), Soon::Next, STRETCH);
             let recent = is_recent(state, slice);
             if let Some(compacted) = Compacted::of(&self.blocks, id, base, slice, recent) {
                 if compacted.read(offset, limits, &mut found).await? {
@@ -194,33 +190,36 @@ impl Reader {
     /// whichever partitions it is of. If `further`, for what the fetches after it will want too. A reader at the tail finds
     /// all of it cached.
     pub fn read_ahead(&self, state: &State, wanted: &[Wanted<'_>], further: bool) {
-        let blocks = |more: fn(usize) -> usize, most| {
+        let bytes = wanted.iter().map(|wanted| wanted.bytes as u64).sum();
+        let reach = further.then(|| self.blocks.reach(wanted.len(), bytes));
+        let blocks = |times: usize, more: u64, most| {
             wanted.iter().flat_map(move |wanted| {
-                let bytes = more(wanted.bytes);
+                let bytes = wanted
+                    .bytes
+                    .saturating_mul(times)
+                    .saturating_add(more as usize);
                 wanted_blocks(state, wanted.partition, wanted.offset, bytes).take(most)
             })
         };
-        if further {
-            let (next, later) = (
-                blocks(|bytes| bytes.saturating_mul(2), MAX_PREFETCH),
-                blocks(
-                    |bytes| bytes.saturating_mul(2).saturating_add(FAR as usize),
-                    2 * MAX_PREFETCH,
-                ),
-            );
-            self.blocks.prefetch(next, Soon::Next);
-            self.blocks.prefetch(later, Soon::Later);
-        } else {
-            self.blocks
-                .prefetch(blocks(|bytes| bytes, MAX_PREFETCH), Soon::Next);
+        match reach {
+            None => {
+                let now = blocks(1, 0, MAX_PREFETCH);
+                self.blocks.prefetch(now, Soon::Next, STRETCH);
+            }
+            Some(Reach { stretch, far }) => {
+                let next = blocks(2, 0, MAX_PREFETCH);
+                self.blocks.prefetch(next, Soon::Next, stretch);
+                let later = blocks(2, far, 2 * MAX_PREFETCH);
+                self.blocks.prefetch(later, Soon::Later, stretch);
+            }
         }
         for wanted in wanted {
-            self.read_ahead_compacted(state, wanted, further);
+            self.read_ahead_compacted(state, wanted, reach);
         }
     }
 
     /// Where the offset is in a compacted slice is in its index, which may have to be loaded.
-    fn read_ahead_compacted(&self, state: &State, wanted: &Wanted<'_>, further: bool) {
+    fn read_ahead_compacted(&self, state: &State, wanted: &Wanted<'_>, reach: Option<Reach>) {
         let Wanted {
             id,
             partition,
@@ -237,18 +236,19 @@ impl Reader {
         }
         let blocks = self.blocks.clone();
         self.blocks.spawn(async move {
-            let mut soon = bytes as u64;
-            let mut far = soon;
-            if further {
-                soon = soon.saturating_mul(2);
-                far = soon.saturating_add(FAR);
-            }
+            let times = if reach.is_some() { 2 } else { 1 };
+            let mut bytes = (bytes as u64).saturating_mul(times);
+            let mut reach = reach;
             for (base, slice, recent) in slices {
-                if let Some(compacted) = Compacted::of(&blocks, id, base, &slice, recent) {
-                    let left = compacted.read_ahead(offset, soon, far).await;
-                    (soon, far) = (soon.saturating_sub(left), far.saturating_sub(left));
+                let Some(compacted) = Compacted::of(&blocks, id, base, &slice, recent) else {
+                    continue;
+                };
+                let left = compacted.read_ahead(offset, bytes, reach).await;
+                if let Some(reach) = &mut reach {
+                    reach.far = reach.far.saturating_sub(left.saturating_sub(bytes));
                 }
-                if far == 0 {
+                bytes = bytes.saturating_sub(left);
+                if bytes == 0 && reach.is_none_or(|reach| reach.far == 0) {
                     break;
                 }
             }

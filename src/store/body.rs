@@ -19,21 +19,28 @@ pub(super) enum Cut<'a> {
     Whole,
     /// In pieces of these lengths, each in memory of its own that it fills. What the object has less is missing from
     /// the last ones.
-    Pieces(&'a [u64]),
+    Pieces(&'a [u64], Come<'a>),
 }
+
+/// Who hears of each piece as soon as it is there, with its number.
+pub(super) type Come<'a> = &'a (dyn Fn(usize, &Bytes) + Sync);
 
 impl Cut<'_> {
     /// Reads the body. A body in pieces is moved once, from where the wire or the file has it to where it stays.
     pub(super) async fn read(self, result: GetResult) -> object_store::Result<Vec<Bytes>> {
-        let Cut::Pieces(lens) = self else {
+        let Cut::Pieces(lens, come) = self else {
             return Ok(vec![result.bytes().await?]);
         };
         let range = result.range.clone();
-        let mut pieces = Pieces::new(lens, range.end - range.start);
+        let mut pieces = Pieces::new(lens, range.end - range.start, come);
         match result.payload {
             GetResultPayload::File(file, _) => {
-                let read = move || from_file(file, &range, &pieces.wanted());
-                blocking(read).await
+                let wanted = pieces.wanted();
+                let found = blocking(move || from_file(file, &range, &wanted)).await?;
+                for (number, piece) in found.iter().enumerate() {
+                    come(number, piece);
+                }
+                Ok(found)
             }
             GetResultPayload::Stream(mut body) => {
                 while let Some(bytes) = body.try_next().await? {
@@ -46,28 +53,29 @@ impl Cut<'_> {
 
     /// Cuts what is in memory anyway.
     pub(super) fn of(self, bytes: Bytes) -> Vec<Bytes> {
-        let Cut::Pieces(lens) = self else {
+        let Cut::Pieces(lens, come) = self else {
             return vec![bytes];
         };
-        let mut pieces = Pieces::new(lens, bytes.len() as u64);
+        let mut pieces = Pieces::new(lens, bytes.len() as u64, come);
         pieces.push(&bytes);
         pieces.finish()
     }
 }
 
 /// Pieces that are being filled.
-struct Pieces {
+struct Pieces<'a> {
     /// The lengths of those that are not begun, the next last.
     lens: Vec<usize>,
     current: Vec<u8>,
     /// What the current one still takes.
     room: usize,
     full: Vec<Bytes>,
+    come: Come<'a>,
 }
 
-impl Pieces {
+impl<'a> Pieces<'a> {
     /// Pieces of these lengths for a body of `body` bytes.
-    fn new(lens: &[u64], mut body: u64) -> Pieces {
+    fn new(lens: &[u64], mut body: u64, come: Come<'a>) -> Pieces<'a> {
         let mut wanted = Vec::with_capacity(lens.len());
         for len in lens {
             let len = (*len).min(body);
@@ -81,6 +89,7 @@ impl Pieces {
             current: Vec::new(),
             room: 0,
             full,
+            come,
         };
         pieces.begin();
         pieces
@@ -98,10 +107,16 @@ impl Pieces {
             self.room -= now.len();
             bytes = later;
             if self.room == 0 {
-                self.full.push(std::mem::take(&mut self.current).into());
+                self.end();
                 self.begin();
             }
         }
+    }
+
+    fn end(&mut self) {
+        let piece = Bytes::from(std::mem::take(&mut self.current));
+        (self.come)(self.full.len(), &piece);
+        self.full.push(piece);
     }
 
     /// The lengths, if nothing was pushed yet.
@@ -112,7 +127,7 @@ impl Pieces {
 
     fn finish(mut self) -> Vec<Bytes> {
         if !self.current.is_empty() {
-            self.full.push(self.current.into());
+            self.end();
         }
         self.full
     }
@@ -144,6 +159,8 @@ fn from_file(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -151,12 +168,28 @@ mod tests {
         let body: Vec<u8> = (0..100u8).collect();
         for at_once in [1, 7, 30, 100] {
             for lens in [vec![100], vec![10, 90], vec![33, 33, 34], vec![60, 60, 60]] {
-                let mut pieces = Pieces::new(&lens, body.len() as u64);
-                for part in body.chunks(at_once) {
+                let come = Mutex::new(Vec::new());
+                let note =
+                    |number, piece: &Bytes| come.lock().unwrap().push((number, piece.clone()));
+                let mut pieces = Pieces::new(&lens, body.len() as u64, &note);
+                for (pushed, part) in (at_once..).step_by(at_once).zip(body.chunks(at_once)) {
                     pieces.push(part);
+                    let come: usize = come
+                        .lock()
+                        .unwrap()
+                        .iter()
+                        .map(|(_, piece)| piece.len())
+                        .sum();
+                    let longest = lens.iter().max().unwrap();
+                    assert!(
+                        come as u64 + longest > pushed.min(body.len()) as u64,
+                        "none is kept back"
+                    );
                 }
                 let pieces = pieces.finish();
                 assert_eq!(pieces.concat(), body, "{lens:?} by {at_once}");
+                let come = come.into_inner().unwrap();
+                assert_eq!(come, pieces.iter().cloned().enumerate().collect::<Vec<_>>());
                 for (piece, len) in pieces.iter().zip(&lens).take(pieces.len() - 1) {
                     assert_eq!(piece.len() as u64, *len);
                 }
@@ -166,10 +199,11 @@ mod tests {
 
     #[test]
     fn what_is_behind_the_last_piece_is_left_out() {
-        let mut pieces = Pieces::new(&[2, 1], 3);
+        let nobody = |_, _: &Bytes| ();
+        let mut pieces = Pieces::new(&[2, 1], 3, &nobody);
         pieces.push(b"abcd");
         assert_eq!(pieces.finish(), ["ab", "c"]);
-        assert!(Pieces::new(&[], 0).finish().is_empty());
-        assert!(Pieces::new(&[5, 5], 0).finish().is_empty());
+        assert!(Pieces::new(&[], 0, &nobody).finish().is_empty());
+        assert!(Pieces::new(&[5, 5], 0, &nobody).finish().is_empty());
     }
 }

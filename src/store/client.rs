@@ -298,7 +298,8 @@ impl Store {
 
     /// Reads a range of an object as pieces of these lengths, which follow one another from `start` on, by one request.
     /// Each has memory of its own, and no more than it needs: for whoever keeps them. Where the object ends they are
-    /// shorter or missing.
+    /// shorter or missing. `come` hears of each as soon as it is there, with its number; if the request has to be made again
+    /// it hears of the first ones again.
     ///
     /// # Errors
     /// Those of [`Store::get_range`].
@@ -308,10 +309,11 @@ impl Store {
         start: u64,
         lens: &[u64],
         kind: RequestKind,
+        come: &(dyn Fn(usize, &Bytes) + Sync),
     ) -> Result<Vec<Bytes>, StoreError> {
         let end = lens.iter().fold(start, |end, len| end.saturating_add(*len));
         let (pieces, _) = self
-            .get_cut(path, start..end, kind, Cut::Pieces(lens))
+            .get_cut(path, start..end, kind, Cut::Pieces(lens, come))
             .await?;
         Ok(pieces)
     }
