@@ -94,8 +94,8 @@ pub(crate) const SIZES: [(&str, usize); 4] = [
 /// How many requests at once.
 pub(crate) const AT_ONCE: [usize; 2] = [1, 8];
 
-/// How many producers flood the node.
-pub(crate) const PRODUCERS: [usize; 2] = [1, 8];
+/// How many producers flood the node: one, enough to fill its buffer, and eight, whose partitions are read again.
+pub(crate) const PRODUCERS: [usize; 3] = [1, 16, 8];
 
 /// The size that throughput is compared with.
 pub(crate) const SEGMENT: usize = 8 << 20;
