@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) own_data: usize,
     /// Those that it carries.
     pub(super) guests: Vec<Guest>,
+    /// When it was sent to the store first, if it was: from then on it may stand in the log as an object of this node.
+    pub(super) sent: Option<Moment>,
     /// When it was handed over first, if it was: from then on somebody may store it.
     pub(super) handed: Option<Moment>,
     /// When it was sent first.
@@ -138,6 +140,7 @@ impl Tail {
                         batch,
                         own_data,
                         guests,
+                        sent: None,
                         handed: None,
                         begun: Instant::now(),
                         lost: 0,
@@ -208,6 +211,7 @@ impl Tail {
             self.hand_out(std::mem::take(&mut prepared.batch), (next, guess));
         }
         let sent = self.moment();
+        prepared.sent.get_or_insert(sent);
         let answer = self.env.spawn(put(&self.store, seq, &prepared.encoded));
         self.in_flight.push_back(Sent {
             prepared,

@@ -15,7 +15,7 @@
 //! The same node tells what it folds to whoever asks ([`Peers::log_after`]), so that a commit is known here one hop after it is in
 //! the log, without a probe. An object is folded whoever it comes from: what stands in the log never changes, and it carries its
 //! checksums. It proves nothing about where the log ends, so a state that must be fresh is shown to be so as ever. Only a commit of
-//! this node in it does: it was handed over after those were stored that were acknowledged before.
+//! this node in it does: it left this node after those were stored that were acknowledged before.
 //!
 //! A dropped answer, a peer that dies or sleeps: the commit is taken back when its time is over. This process dies: what it
 //! handed over may take effect, as what it sent to the store may.
@@ -334,7 +334,12 @@ impl Tail {
 
     /// Tells those who wait for a commit of this node what became of it, if it was found in the log and not by
     /// settling: it was handed over.
-    pub(super) fn tell_of_own(&mut self, seq: Seq, id: CommitId, folded: &Folded) {
+    pub(super) fn tell_of_own(
+        &mut self,
+        seq: Seq,
+        (id, is_carried): (CommitId, bool),
+        folded: &Folded,
+    ) {
         let is_it = |prepared: &Prepared| prepared.commit.id == id;
         match folded {
             // What goes to the next seq.
@@ -350,8 +355,12 @@ impl Tail {
                     self.resend.remove(at)
                 });
                 let Some(prepared) = prepared else { return };
-                if let Some(handed) = prepared.handed {
-                    self.note_proof(handed);
+                let stands_since = match is_carried {
+                    true => prepared.handed,
+                    false => prepared.sent,
+                };
+                if let Some(moment) = stands_since {
+                    self.note_proof(moment);
                 }
                 self.finish(prepared, seq, folded.clone());
             }

@@ -144,7 +144,9 @@ impl Tail {
             sent,
             ..
         } = tried;
-        self.note_proof(sent);
+        // One that stands there already may do so since it was sent first, and much may stand behind it.
+        let stands_since = read.as_ref().and(prepared.sent).unwrap_or(sent);
+        self.note_proof(stands_since);
         let was_sent = |read: &LoggedCommit| read.commit != prepared.commit;
         let logged = read.filter(was_sent).unwrap_or_else(|| LoggedCommit {
             seq,

@@ -291,10 +291,11 @@ impl Tail {
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
         self.note_writers(author, &folded, &carried);
-        let first = std::iter::once((commit.id, &folded));
-        for (id, folded) in first.chain(carried.iter().map(|(id, folded)| (*id, folded))) {
+        let object = std::iter::once((commit.id, false, &folded));
+        let carried = carried.iter().map(|(id, folded)| (*id, true, folded));
+        for (id, is_carried, folded) in object.chain(carried) {
             if id.incarnation == self.incarnation {
-                self.tell_of_own(seq, id, folded);
+                self.tell_of_own(seq, (id, is_carried), folded);
             }
         }
         folded

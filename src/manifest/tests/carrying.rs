@@ -37,6 +37,8 @@ enum Manners {
     Deaf,
     /// Nobody tells of the log.
     Secretive,
+    /// Nothing is answered.
+    Gone,
 }
 
 impl fmt::Debug for Room {
@@ -62,7 +64,7 @@ impl Peers for Room {
             .push((peer.address.clone(), commit.clone()));
         tokio::time::sleep(HOP / 2).await;
         let manifest = self.at(peer)?;
-        if self.manners == Manners::Deaf {
+        if matches!(self.manners, Manners::Deaf | Manners::Gone) {
             std::future::pending::<()>().await;
         }
         let carried = tokio::spawn(async move { manifest.carry(commit).await });
@@ -75,7 +77,7 @@ impl Peers for Room {
     }
 
     async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
-        if matches!(self.manners, Manners::Secretive | Manners::Silent) {
+        if !matches!(self.manners, Manners::Good | Manners::Deaf) {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(HOP / 2).await;
@@ -240,6 +242,64 @@ async fn what_a_carrier_stored_and_did_not_say_takes_effect_once() {
         );
         assert_agreed(&members).await;
     }
+}
+
+/// Waits until something is so.
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothing_stands_behind_it()
+{
+    let (requests, slow) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(u64::MAX)),
+    );
+    let (counter, which) = (requests.clone(), slow.clone());
+    let (store, _) = Faulty::store(move |_| {
+        let is_it = counter.fetch_add(1, Ordering::Relaxed) == which.load(Ordering::Relaxed);
+        Fault::Slow(if is_it { Duration::from_secs(3) } else { PUT })
+    });
+    let room = Arc::new(Room {
+        manners: Manners::Gone,
+        ..Room::default()
+    });
+    let members = company(&store, 2, &room).await;
+    let (node, other) = (&members[0], &members[1].manifest);
+    let commit = |manifest: &Manifest| {
+        let manifest = manifest.clone();
+        tokio::spawn(async move { next_id(&manifest).await })
+    };
+    // The node loses a race, and hands two commits to the other, where they do not arrive.
+    let first = commit(&node.manifest);
+    until(|| room.handed.lock().unwrap().len() == 1).await;
+    let second = commit(&node.manifest);
+    until(|| room.handed.lock().unwrap().len() == 2).await;
+    let handed = room.handed.lock().unwrap()[1].1.clone();
+    // It takes them back and sends them itself, the second one slowly, and a third one behind it.
+    until(|| node.metrics.taken_back.get() == 2).await;
+    slow.store(requests.load(Ordering::Relaxed), Ordering::Relaxed);
+    first.await.unwrap();
+    let third = commit(&node.manifest);
+    tokio::time::sleep(PUT * 4).await;
+    // Only now does the other store the second, and then finds the third and goes on.
+    other.fresh().await.unwrap();
+    other.carry(handed).await.unwrap();
+    let seq = other.fresh().await.unwrap().seq();
+    next_id(other).await;
+    assert_eq!(other.state().seq(), seq.next(), "behind the third one");
+    let asked = node.manifest.fresh();
+    assert_eq!(asked.await.unwrap().seq(), seq.next());
+    assert!(second.await.unwrap() < third.await.unwrap());
+    assert_eq!(
+        node.metrics.taken_back.get(),
+        3,
+        "the third was handed over, and sent where it stood"
+    );
+    assert_agreed(&members).await;
 }
 
 #[tokio::test(start_paused = true)]
