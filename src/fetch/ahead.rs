@@ -1,12 +1,13 @@
 //! What is loaded ahead of its reader, and how much of it there may be.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::error::LoadError;
 use super::places::{BLOCK, Key, Place};
@@ -156,8 +157,7 @@ const LEAST_AHEAD: u64 = 8 * BLOCK;
 /// A load of several places that follow one another by one request, which all who want one of them wait for. Each place
 /// is there as soon as its own bytes are.
 pub(super) struct RunLoad {
-    /// What has come, in order.
-    come: watch::Receiver<Vec<Bytes>>,
+    come: Arc<Come>,
     /// The request. It goes on as long as anybody waits.
     ended: Shared<BoxFuture<'static, Result<(), LoadError>>>,
 }
@@ -165,43 +165,62 @@ pub(super) struct RunLoad {
 impl RunLoad {
     /// A load by `request`, which says of each place what has come for it. Who makes the request again may say
     /// so again.
-    pub(super) fn new<R>(request: impl FnOnce(Come) -> R) -> RunLoad
+    pub(super) fn new<R>(request: impl FnOnce(Arc<Come>) -> R) -> RunLoad
     where
         R: Future<Output = Result<(), LoadError>> + Send + 'static,
     {
-        let (sender, come) = watch::channel(Vec::new());
+        let come = Arc::new(Come::default());
         RunLoad {
+            ended: request(come.clone()).boxed().shared(),
             come,
-            ended: request(Come(sender)).boxed().shared(),
         }
     }
 
     /// The bytes of the place with this number, as soon as they have come. Empty if the object ends before it.
     pub(super) async fn place(&self, number: usize) -> Result<Bytes, LoadError> {
-        let mut come = self.come.clone();
-        tokio::select! {
-            biased;
-            ended = self.ended.clone() => ended?,
-            Ok(_) = come.wait_for(|come| come.len() > number) => {}
+        loop {
+            let mut more = pin!(self.come.more.notified());
+            // What comes from here on is not missed.
+            more.as_mut().enable();
+            if let Some(bytes) = self.come.places().get(number) {
+                return Ok(bytes.clone());
+            }
+            tokio::select! {
+                biased;
+                ended = self.ended.clone() => {
+                    ended?;
+                    return Ok(self.come.places().get(number).cloned().unwrap_or_default());
+                }
+                () = more => {}
+            }
         }
-        let come = self.come.borrow();
-        Ok(come.get(number).cloned().unwrap_or_default())
     }
 }
 
 /// What has come of a load.
-pub(super) struct Come(watch::Sender<Vec<Bytes>>);
+#[derive(Default)]
+pub(super) struct Come {
+    /// In order.
+    places: Mutex<Vec<Bytes>>,
+    more: Notify,
+}
 
 impl Come {
+    fn places(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        // Nothing in a critical section panics half-way through a change.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says that the place with this number is there.
     pub(super) fn note(&self, number: usize, bytes: &Bytes) {
-        self.0.send_if_modified(|come| {
-            let is_next = come.len() == number;
-            if is_next {
-                come.push(bytes.clone());
+        {
+            let mut places = self.places();
+            if places.len() != number {
+                return;
             }
-            is_next
-        });
+            places.push(bytes.clone());
+        }
+        self.more.notify_waiters();
     }
 }
 
