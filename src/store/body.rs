@@ -22,7 +22,7 @@ pub(super) enum Cut<'a> {
     Pieces(&'a [u64], Come<'a>),
 }
 
-/// Who hears of each piece as soon as it is there, with its number.
+/// Who hears of each piece as soon as it is there and whole, with its number.
 pub(super) type Come<'a> = &'a (dyn Fn(usize, &Bytes) + Sync);
 
 impl Cut<'_> {
@@ -36,8 +36,12 @@ impl Cut<'_> {
         match result.payload {
             GetResultPayload::File(file, _) => {
                 let wanted = pieces.wanted();
+                let lens = wanted.clone();
                 let found = blocking(move || from_file(file, &range, &wanted)).await?;
-                for (number, piece) in found.iter().enumerate() {
+                let whole = found.iter().zip(lens).enumerate();
+                for (number, (piece, _)) in
+                    whole.take_while(|(_, (piece, len))| piece.len() == *len)
+                {
                     come(number, piece);
                 }
                 Ok(found)
@@ -126,8 +130,9 @@ impl<'a> Pieces<'a> {
     }
 
     fn finish(mut self) -> Vec<Bytes> {
+        // The body broke off: nobody is to take this for what was asked for.
         if !self.current.is_empty() {
-            self.end();
+            self.full.push(self.current.into());
         }
         self.full
     }
@@ -195,6 +200,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_piece_that_broke_off_is_not_told_of() {
+        let come = Mutex::new(Vec::new());
+        let note = |number, _: &Bytes| come.lock().unwrap().push(number);
+        let mut pieces = Pieces::new(&[4, 4], 7, &note);
+        pieces.push(b"abcdef");
+        assert_eq!(pieces.finish(), ["abcd", "ef"]);
+        assert_eq!(*come.lock().unwrap(), [0]);
     }
 
     #[test]
