@@ -34,7 +34,7 @@ pub(super) struct Prepared {
     pub(super) sent: Option<Moment>,
     /// When it was handed over first, if it was: from then on somebody may store it.
     pub(super) handed: Option<Moment>,
-    /// When it was sent first.
+    /// When it was made, for how long it takes until it is folded.
     pub(super) begun: Instant,
     /// How many races it has lost.
     pub(super) lost: u32,

@@ -35,13 +35,13 @@ impl Cut<'_> {
         let mut pieces = Pieces::new(lens, range.end - range.start, come);
         match result.payload {
             GetResultPayload::File(file, _) => {
-                let wanted = pieces.wanted();
-                let lens = wanted.clone();
+                let lens = pieces.wanted();
+                let wanted = lens.clone();
                 let found = blocking(move || from_file(file, &range, &wanted)).await?;
-                let whole = found.iter().zip(lens).enumerate();
-                for (number, (piece, _)) in
-                    whole.take_while(|(_, (piece, len))| piece.len() == *len)
-                {
+                // A file that is cut short while it is read ends within a piece.
+                let pairs = found.iter().zip(lens);
+                let whole = pairs.take_while(|(piece, len)| piece.len() == *len);
+                for (number, (piece, _)) in whole.enumerate() {
                     come(number, piece);
                 }
                 Ok(found)
