@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{
-    self, Broker, Endpoints, GroupBounds, GroupSettings, NodeProperties, Reach, Unavailable,
+    self, Broker, Endpoints, GroupBounds, GroupSettings, Look, Neighbour, NodeProperties,
+    Unavailable,
 };
 use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
@@ -207,30 +208,36 @@ const PEER_INTERVAL: Duration = Duration::from_millis(500);
 /// How long connecting to another node may take.
 const PEER_PATIENCE: Duration = Duration::from_millis(400);
 
-/// Looks whether the other nodes still listen, so that clients are not sent to one that was killed.
+/// Looks whether the other nodes still listen, so that clients are not sent to one that is gone.
 async fn watch_peers(broker: Broker) {
     loop {
         tokio::time::sleep(PEER_INTERVAL).await;
         if broker.clients() == 0 {
             continue;
         }
-        let looks =
-            broker
-                .peers(Protocol::Kafka.name())
-                .into_iter()
-                .map(|(peer, address)| async move {
-                    let connect = tokio::net::TcpStream::connect(address);
-                    let reach = match tokio::time::timeout(PEER_PATIENCE, connect).await {
-                        Ok(Ok(_)) => Reach::Reached,
-                        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                            Reach::Refused
-                        }
-                        _ => Reach::Unknown,
-                    };
-                    (peer, reach)
-                });
-        let seen = futures::future::join_all(looks).await;
-        broker.note_reach(&seen);
+        let neighbours = broker.neighbours(Protocol::Kafka.name()).into_iter();
+        let looks = neighbours.map(|node| async move {
+            let look = look_at(&node).await;
+            (node, look)
+        });
+        broker.note_looks(&futures::future::join_all(looks).await);
+    }
+}
+
+async fn look_at(node: &Neighbour) -> Look {
+    let clients = connect(&node.address).await;
+    match (clients, &node.peer_address) {
+        (Look::Refused, Some(address)) if connect(address).await == Look::Refused => Look::Deserted,
+        _ => clients,
+    }
+}
+
+async fn connect(address: &str) -> Look {
+    let connect = tokio::net::TcpStream::connect(address);
+    match tokio::time::timeout(PEER_PATIENCE, connect).await {
+        Ok(Ok(_)) => Look::Reached,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Look::Refused,
+        _ => Look::Silent,
     }
 }
 

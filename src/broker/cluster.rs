@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::{Broker, Session, Unavailable};
+use crate::state::Node;
 use crate::types::{NodeId, TopicPartition, bid};
 
 /// A live node, as one front end's clients may connect to it.
@@ -67,21 +68,21 @@ impl Broker {
         let state = self.fresh().await?;
         let now = self.inner.env.now().max(state.time());
         let own = self.own_endpoint(protocol).unwrap_or_default();
-        let mut by_address: BTreeMap<String, NodeView> = BTreeMap::new();
-        for (id, node) in state
-            .nodes()
-            .filter(|(_, node)| node.lease_until() >= now && !self.is_gone(node.incarnation()))
-        {
-            let Some(address) = node.endpoints().get(protocol) else {
-                continue;
-            };
-            // Ids come in order: the lowest of an address stands for it.
-            if !by_address.contains_key(address)
-                && let Some(view) = view(id, address, node.rack())
-            {
-                by_address.insert(address.clone(), view);
+        let mut registered: BTreeMap<&str, Vec<(NodeId, &Node)>> = BTreeMap::new();
+        for (id, node) in state.nodes() {
+            if let Some(address) = node.endpoints().get(protocol) {
+                registered.entry(address).or_default().push((id, node));
             }
         }
+        let is_there = |node: &Node| node.lease_until() >= now && !self.is_gone(node.incarnation());
+        let there = registered
+            .into_iter()
+            .filter(|(_, nodes)| nodes.iter().any(|(_, node)| is_there(node)));
+        let views = there.filter_map(|(address, nodes)| {
+            let (id, node) = stands_for(&nodes)?;
+            Some((address.to_owned(), view(id, address, node.rack())?))
+        });
+        let mut by_address: BTreeMap<String, NodeView> = views.collect();
         let id = self.node_id().unwrap_or_default();
         let this = match by_address.get(&own) {
             Some(node) => node.id,
@@ -112,6 +113,21 @@ impl Broker {
     pub(super) fn authorize(&self, session: &Session) {
         tracing::trace!(principal = session.principal, "allowed");
     }
+}
+
+/// Which of the nodes that advertise one address (a load balancer's, or one that was killed and started again before its
+/// lease lapsed) gives it its id. All nodes must say the same, else clients take the one address for two brokers and break off
+/// what they asked the first: so it is chosen from what all read in the log, whoever could be reached from here. It is the
+/// lowest, so that it stays when others join; of those that have all their addresses in common it is the latest, which has
+/// taken the place of the others.
+fn stands_for<'a>(nodes: &[(NodeId, &'a Node)]) -> Option<(NodeId, &'a Node)> {
+    let age = |id: NodeId, node: &Node| (node.registered_at(), id);
+    let replaced = |(id, node): &(NodeId, &Node)| {
+        nodes.iter().any(|(other, by)| {
+            by.endpoints() == node.endpoints() && age(*other, by) > age(*id, node)
+        })
+    };
+    nodes.iter().find(|node| !replaced(node)).copied()
 }
 
 fn encode_id(id: Uuid) -> String {

@@ -6,7 +6,7 @@
 //! was away for longer than its lease) registers anew when it finds out.
 //!
 //! A node whose process was killed refuses connections at once. The server looks every now and then and
-//! [says so](Broker::note_reach), and clients are no longer sent there; everything else waits for the lease.
+//! [says so](Broker::note_looks), and clients are no longer sent there; everything else waits for the lease.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,11 +16,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::reach::Reach;
 use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
 use crate::state::State;
 use crate::state::op::{Applied, Op, RegisterNode};
-use crate::types::{Incarnation, NodeId, PeerKey};
+use crate::types::{NodeId, PeerKey};
 
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
@@ -31,23 +32,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What clients are told to connect to, by front end: `kafka` -> `host:port`.
 pub type Endpoints = BTreeMap<String, String>;
 
-/// Whether a node's address could be connected to. A hint for what clients are told, and nothing else: see
-/// [`Broker::note_reach`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Somebody listens there.
-    Reached,
-    /// The connection was refused: nobody does.
-    Refused,
-    /// No answer, which may be the network's doing.
-    Unknown,
-}
-
 /// This node's registration.
 #[derive(Default)]
 pub(super) struct Registration {
-    /// What is known of the other runs' addresses.
-    reach: Mutex<BTreeMap<Incarnation, Reach>>,
+    pub(super) reach: Mutex<Reach>,
     node: Mutex<Option<Registered>>,
     clients: AtomicUsize,
     changed: Notify,
@@ -140,49 +128,6 @@ impl Broker {
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
         self.inner.presence.clients.load(Ordering::Relaxed)
-    }
-
-    /// The other live nodes with what clients of `protocol` connect to, where that is not this node's own address.
-    pub fn peers(&self, protocol: &str) -> Vec<(Incarnation, String)> {
-        let own = self.own_endpoint(protocol);
-        let state = self.inner.manifest.state();
-        let peers = state.nodes().filter_map(|(_, node)| {
-            let address = node.endpoints().get(protocol)?;
-            (Some(address) != own.as_ref()).then(|| (node.incarnation(), address.clone()))
-        });
-        peers.collect()
-    }
-
-    /// Notes whether a node could be connected to. A node whose process was killed refuses connections long before
-    /// its lease lapses; clients need not be sent there. Only a node that could be reached before is
-    /// left out: an address may be meant for clients elsewhere and lead nowhere from here.
-    pub fn note_reach(&self, seen: &[(Incarnation, Reach)]) {
-        let mut reach = self
-            .inner
-            .presence
-            .reach
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        reach.retain(|known, _| seen.iter().any(|(incarnation, _)| incarnation == known));
-        for (incarnation, now) in seen {
-            match (reach.get(incarnation), now) {
-                (_, Reach::Reached) | (Some(_), Reach::Refused) => {
-                    reach.insert(*incarnation, *now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether a node was seen to be gone.
-    pub(super) fn is_gone(&self, incarnation: Incarnation) -> bool {
-        let reach = self
-            .inner
-            .presence
-            .reach
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        reach.get(&incarnation) == Some(&Reach::Refused)
     }
 
     /// Takes this node out of the cluster: used once, when it stops.

@@ -27,6 +27,7 @@ mod lease;
 mod offsets;
 mod produce;
 mod producers;
+mod reach;
 mod resolve;
 mod session;
 mod topics;
@@ -47,9 +48,10 @@ pub use groups::{
     Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
     Synced,
 };
-pub use lease::{Endpoints, Presence, Reach};
+pub use lease::{Endpoints, Presence};
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
+pub use reach::{Look, Neighbour};
 pub use session::{Session, Unavailable};
 pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 

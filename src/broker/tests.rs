@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::manifest::PEER_ENDPOINT;
 use crate::mutants::{Mutant, assert_found};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
@@ -503,6 +504,54 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     tokio::time::sleep(Duration::from_secs(300)).await;
     let again = b.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(again.nodes.len(), 2, "{again:?}");
+}
+
+/// A node was killed and started again where it was, and its first lease has not lapsed yet. One that saw the first run
+/// end and one that did not tell clients of the same brokers.
+#[tokio::test(start_paused = true)]
+async fn all_nodes_call_a_node_that_was_started_again_the_same() {
+    let store = Store::memory();
+    let a = node(&store, 1, |_| {}).await;
+    let killed = node(&store, 2, |_| {}).await;
+    let again = node(&store, 3, |_| {}).await;
+    let endpoints = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
+    a.broker().register(endpoints(1), None).await.unwrap();
+    killed.broker().register(endpoints(2), None).await.unwrap();
+    a.broker().fresh().await.unwrap();
+    let first_run = a.broker().neighbours("kafka").remove(0);
+    a.broker().note_looks(&[(first_run.clone(), Look::Reached)]);
+    a.broker().note_looks(&[(first_run, Look::Refused)]);
+    let seen = async |by: &Node| {
+        let cluster = by.broker().cluster(&session(), "kafka").await.unwrap();
+        let nodes = cluster.nodes.into_iter().map(|node| (node.id.0, node.port));
+        nodes.collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&a).await, [(0, 1)]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    again.broker().register(endpoints(2), None).await.unwrap();
+    assert_eq!(seen(&a).await, [(0, 1), (2, 2)]);
+    assert_eq!(seen(&again).await, [(0, 1), (2, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_broker_that_a_load_balancer_is_stays_the_same_when_nodes_join() {
+    let store = Store::memory();
+    let nodes = [
+        node(&store, 1, |_| {}).await,
+        node(&store, 2, |_| {}).await,
+        node(&store, 3, |_| {}).await,
+    ];
+    for (own, node) in nodes.iter().enumerate() {
+        let endpoints = Endpoints::from([
+            ("kafka".to_owned(), "balancer:9092".to_owned()),
+            (PEER_ENDPOINT.to_owned(), format!("h{own}:8080")),
+        ]);
+        node.broker().register(endpoints, None).await.unwrap();
+        let told = node.broker().cluster(&session(), "kafka").await.unwrap();
+        let ids: Vec<_> = told.nodes.iter().map(|node| node.id.0).collect();
+        assert_eq!(ids, [0]);
+        assert_eq!(told.this, told.nodes[0].id);
+    }
 }
 
 /// A deleted commit leaves its name free, and a writer that slept may have taken it: a node with an old state must not

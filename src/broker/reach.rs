@@ -1,0 +1,191 @@
+//! Which other nodes are not there, long before their lease says so: a hint for what clients are told, and nothing else.
+//!
+//! An address may be meant for clients elsewhere and lead nowhere from here (a port that a container publishes). So that
+//! nobody listens there tells something only of an address that could be reached before, or of a node whose address for
+//! other nodes refuses too. A hint that is wrong sends clients to fewer nodes than there are, each of which serves
+//! everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::Broker;
+use crate::manifest::PEER_ENDPOINT;
+use crate::types::Incarnation;
+
+/// How many looks in a row without an answer mean that a node is gone: one may be the network's doing.
+const SILENT_LOOKS: u32 = 4;
+
+/// How many addresses that were reached are remembered beside those of the nodes there are.
+const REMEMBERED: usize = 1_000;
+
+/// Another node, and where to look for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Which run of the node.
+    pub incarnation: Incarnation,
+    /// `host:port` that its clients connect to.
+    pub address: String,
+    /// `host:port` that other nodes reach it at, if it speaks to any.
+    pub peer_address: Option<String>,
+}
+
+/// What came of connecting to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Somebody listens there.
+    Reached,
+    /// The connection was refused: nobody does.
+    Refused,
+    /// It was refused there, and at the address for other nodes too.
+    Deserted,
+    /// No answer, which may be the network's doing.
+    Silent,
+}
+
+/// What is known of the addresses of others.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    reached: BTreeSet<String>,
+    gone: BTreeSet<Incarnation>,
+    /// How often in a row there was no answer.
+    silent: BTreeMap<Incarnation, u32>,
+}
+
+impl Reach {
+    /// Takes in what came of looking at the addresses of all the other nodes.
+    fn note(&mut self, looks: &[(Neighbour, Look)]) {
+        let there = |run: &Incarnation| looks.iter().any(|(node, _)| node.incarnation == *run);
+        self.gone.retain(there);
+        self.silent.retain(|run, _| there(run));
+        for (node, look) in looks {
+            let run = node.incarnation;
+            let known = self.reached.contains(&node.address);
+            let before = self.silent.remove(&run).unwrap_or(0);
+            match look {
+                Look::Reached => {
+                    self.gone.remove(&run);
+                    self.reached.insert(node.address.clone());
+                }
+                Look::Refused if known => {
+                    self.gone.insert(run);
+                }
+                Look::Refused => {}
+                Look::Deserted => {
+                    self.gone.insert(run);
+                }
+                Look::Silent => {
+                    let looks = before.saturating_add(1);
+                    self.silent.insert(run, looks);
+                    if known && looks >= SILENT_LOOKS {
+                        self.gone.insert(run);
+                    }
+                }
+            }
+        }
+        if self.reached.len() > REMEMBERED + looks.len() {
+            let named = |address: &String| looks.iter().any(|(node, _)| node.address == *address);
+            self.reached.retain(named);
+        }
+    }
+}
+
+impl Broker {
+    /// The other nodes with an address for clients of `protocol` that is not this node's own.
+    pub fn neighbours(&self, protocol: &str) -> Vec<Neighbour> {
+        let own = self.own_endpoint(protocol);
+        let state = self.inner.manifest.state();
+        let others = state.nodes().filter_map(|(_, node)| {
+            let address = node.endpoints().get(protocol)?;
+            (Some(address) != own.as_ref()).then(|| Neighbour {
+                incarnation: node.incarnation(),
+                address: address.clone(),
+                peer_address: node.endpoints().get(PEER_ENDPOINT).cloned(),
+            })
+        });
+        others.collect()
+    }
+
+    /// Notes what came of looking at each of the [`neighbours`](Broker::neighbours).
+    pub fn note_looks(&self, looks: &[(Neighbour, Look)]) {
+        self.reach().note(looks);
+    }
+
+    /// Whether a node was seen to be gone.
+    pub(super) fn is_gone(&self, incarnation: Incarnation) -> bool {
+        self.reach().gone.contains(&incarnation)
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Reach> {
+        let reach = &self.inner.presence.reach;
+        reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Look::{Deserted, Reached, Refused, Silent};
+    use uuid::Uuid;
+
+    fn node(run: u128, address: &str) -> Neighbour {
+        Neighbour {
+            incarnation: Incarnation(Uuid::from_u128(run)),
+            address: address.to_owned(),
+            peer_address: None,
+        }
+    }
+
+    /// Whether a node is gone after these looks at it.
+    fn gone_after(looks: &[Look]) -> bool {
+        let (mut reach, node) = (Reach::default(), node(1, "h:1"));
+        for look in looks {
+            reach.note(&[(node.clone(), *look)]);
+        }
+        reach.gone.contains(&node.incarnation)
+    }
+
+    #[test]
+    fn a_node_is_gone_that_refuses_where_it_could_be_reached_before() {
+        assert!(!gone_after(&[Refused, Refused]));
+        assert!(gone_after(&[Reached, Refused]));
+        assert!(gone_after(&[Reached, Refused, Silent]));
+        assert!(!gone_after(&[Reached, Refused, Reached]));
+    }
+
+    #[test]
+    fn a_node_is_gone_that_refuses_clients_and_other_nodes() {
+        assert!(gone_after(&[Deserted]));
+        assert!(!gone_after(&[Deserted, Reached]));
+    }
+
+    #[test]
+    fn a_node_is_gone_that_is_silent_for_some_looks_where_it_could_be_reached_before() {
+        let silent = [Silent; SILENT_LOOKS as usize];
+        let few = &silent[1..];
+        assert!(!gone_after(&silent));
+        assert!(gone_after(&[&[Reached], &silent[..]].concat()));
+        assert!(!gone_after(&[&[Reached], few].concat()));
+        assert!(!gone_after(&[&[Reached], few, &[Reached], few].concat()));
+    }
+
+    #[test]
+    fn a_run_that_was_never_seen_is_gone_when_it_refuses_where_another_was_reached() {
+        let (mut reach, first, second) = (Reach::default(), node(1, "h:1"), node(2, "h:1"));
+        reach.note(&[(first.clone(), Reached)]);
+        reach.note(&[(first, Refused)]);
+        reach.note(&[]);
+        assert!(reach.gone.is_empty());
+        reach.note(&[(second.clone(), Refused)]);
+        assert!(reach.gone.contains(&second.incarnation));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut reach = Reach::default();
+        for port in 0..3_000 {
+            reach.note(&[(node(port, &format!("h:{port}")), Reached)]);
+            assert!(reach.reached.len() <= REMEMBERED + 1);
+            assert!(reach.silent.is_empty() && reach.gone.is_empty());
+        }
+    }
+}
