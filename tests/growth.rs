@@ -203,11 +203,8 @@ impl Run {
             );
             pushed.unwrap();
         }
-        ProducePartition {
-            topic: TopicRef::Name(TOPICS[topic].0.to_owned()),
-            partition: PartitionIndex(partition),
-            records: batch.finish().unwrap(),
-        }
+        let name = TopicRef::Name(TOPICS[topic].0.to_owned());
+        ProducePartition::new(name, PartitionIndex(partition), batch.finish().unwrap())
     }
 
     /// Another node takes over; topics and producers come and go. Returns how long the start took and its requests.

@@ -26,6 +26,20 @@ pub struct ProducePartition {
     pub partition: PartitionIndex,
     /// One record batch (Kafka's v2 format).
     pub records: Bytes,
+    /// How much memory is kept at most as long as the records are: that of the whole request they came in.
+    pub memory: usize,
+}
+
+impl ProducePartition {
+    /// Records in memory of their own.
+    pub fn new(topic: TopicRef, partition: PartitionIndex, records: Bytes) -> ProducePartition {
+        ProducePartition {
+            topic,
+            partition,
+            memory: records.len(),
+            records,
+        }
+    }
 }
 
 /// Where the records stand, durably.
@@ -180,6 +194,7 @@ impl Broker {
             topic: name,
             partition: index,
             records,
+            memory,
         } = wanted;
         let topic = name.find(state).ok_or_else(|| match &name {
             TopicRef::Name(name) => ProduceError::UnknownTopic(name.clone()),
@@ -232,6 +247,7 @@ impl Broker {
                 partition: index,
             },
             bytes: records,
+            memory,
             // The validation has seen that there are as many as the header says, and at least one.
             records: header.record_count.unsigned_abs(),
             max_timestamp,
@@ -265,7 +281,8 @@ impl Broker {
         let done = self.inner.env.compute(work).await;
         // It fails only when the node stops.
         let done = done.map_err(|_| Unavailable::Stopped(Stopped::Stopping))?;
-        checked.batch.bytes = done.map_err(|error| refusal(&checked.topic, &error))?;
+        let bytes = done.map_err(|error| refusal(&checked.topic, &error))?;
+        (checked.batch.memory, checked.batch.bytes) = (bytes.len(), bytes);
         Ok(checked)
     }
 }

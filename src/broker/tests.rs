@@ -163,11 +163,7 @@ fn batch(values: &[&str], time: i64, producer: Option<(i64, i16, i32)>) -> Bytes
 
 fn to(name: &str, partition: i32, records: Bytes) -> ProducePartition {
     let topic = TopicRef::Name(name.to_owned());
-    ProducePartition {
-        topic,
-        partition: PartitionIndex(partition),
-        records,
-    }
+    ProducePartition::new(topic, PartitionIndex(partition), records)
 }
 
 async fn produce(node: &Node, name: &str, records: Bytes) -> Result<Produced, ProduceError> {

@@ -269,10 +269,12 @@ impl Producer {
             let partitions = open
                 .iter()
                 .filter_map(|i| planned.get(*i))
-                .map(|batch| ProducePartition {
-                    topic: TopicRef::Id(topic.view.id),
-                    partition: batch.partition,
-                    records: batch.bytes.clone(),
+                .map(|batch| {
+                    ProducePartition::new(
+                        TopicRef::Id(topic.view.id),
+                        batch.partition,
+                        batch.bytes.clone(),
+                    )
                 })
                 .collect();
             let left = end.saturating_duration_since(Instant::now());

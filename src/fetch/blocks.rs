@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
 
 use super::ahead::{Ahead, Reading, RunLoad, Soon};
+use super::block::Block;
 use super::error::LoadError;
 use super::metrics::FetchMetrics;
 use super::places::{BLOCK, Key, Place, Reach, STRETCH};
@@ -56,7 +57,7 @@ pub struct Blocks {
 /// A cache with a bound on the loads that fill it at once.
 #[derive(Clone)]
 struct Pool {
-    cache: Cache<Key, Bytes>,
+    cache: Cache<Key, Block>,
     /// A permit for each block of memory that loads take.
     loads: Arc<Semaphore>,
     most_permits: u32,
@@ -70,7 +71,7 @@ impl Pool {
         let cache = Cache::builder()
             // The default policy admits by frequency and would turn away what was just written.
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_: &Key, block: &Bytes| u32::try_from(block.len()).unwrap_or(u32::MAX))
+            .weigher(|_: &Key, block: &Block| u32::try_from(block.len()).unwrap_or(u32::MAX))
             .max_capacity(size)
             .eviction_listener(move |key: Arc<Key>, _, _| evicted.end(&key))
             .build();
@@ -82,32 +83,6 @@ impl Pool {
             ahead,
         }
     }
-}
-
-/// Cuts the parts of an object into blocks, each with memory of its own, so that what the cache counts is
-/// what it holds.
-pub fn split(parts: &[Bytes]) -> Vec<Bytes> {
-    let block = BLOCK as usize;
-    let mut left: usize = parts.iter().map(Bytes::len).sum();
-    let mut blocks = Vec::with_capacity(left.div_ceil(block));
-    let mut current = BytesMut::with_capacity(left.min(block));
-    for part in parts {
-        let mut rest = &part[..];
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.len().min(block - current.len()));
-            current.extend_from_slice(head);
-            left -= head.len();
-            rest = tail;
-            if current.len() == block {
-                blocks.push(std::mem::take(&mut current).freeze());
-                current.reserve(left.min(block));
-            }
-        }
-    }
-    if !current.is_empty() {
-        blocks.push(current.freeze());
-    }
-    blocks
 }
 
 impl Blocks {
@@ -135,9 +110,9 @@ impl Blocks {
         if recent { &self.tail } else { &self.catch_up }
     }
 
-    /// Puts a whole object that was just written or followed in the cache, as the blocks of [`split`]. Returns
+    /// Puts a whole object that was just written or followed in the cache, as the blocks of [`split`](super::split). Returns
     /// when readers find it.
-    pub async fn put(&self, object: ObjectRef, blocks: Vec<Bytes>) {
+    pub async fn put(&self, object: ObjectRef, blocks: Vec<Block>) {
         for (index, block) in (0..).zip(blocks) {
             let key = Place::block(object, index, true).key();
             self.tail.cache.insert(key, block).await;
@@ -147,7 +122,7 @@ impl Blocks {
 
     /// The bytes of `place`. Of `next`, which the same reader will read right after it, what lies behind it and is
     /// not there comes with the same request.
-    pub(super) async fn get(&self, place: Place, next: &[Place]) -> Result<Bytes, LoadError> {
+    pub(super) async fn get(&self, place: Place, next: &[Place]) -> Result<Block, LoadError> {
         let key = place.key();
         for pool in [&self.tail, &self.catch_up] {
             if let Some(block) = pool.cache.get(&key).await {
@@ -266,7 +241,7 @@ impl Blocks {
         })
     }
 
-    async fn load_one(&self, place: Place) -> Result<Bytes, LoadError> {
+    async fn load_one(&self, place: Place) -> Result<Block, LoadError> {
         let lens = [place.len];
         let load = self.load(place.object, place.start, &lens, place.recent, &|_, _| ());
         checked(&place, load.await?.pop().unwrap_or_default())
@@ -338,16 +313,16 @@ impl Blocks {
 }
 
 /// What a load brings for a place, checked.
-async fn part_of(load: Arc<RunLoad>, number: usize, place: Place) -> Result<Bytes, LoadError> {
+async fn part_of(load: Arc<RunLoad>, number: usize, place: Place) -> Result<Block, LoadError> {
     checked(&place, load.place(number).await?)
 }
 
-fn checked(place: &Place, bytes: Bytes) -> Result<Bytes, LoadError> {
+fn checked(place: &Place, bytes: Bytes) -> Result<Block, LoadError> {
     if let Some(crc) = place.crc {
         let range = place.start..place.start + place.len;
         check_slice(&name_of(place.object), &range, crc, &bytes).map_err(LoadError::Damaged)?;
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 fn name_of(object: ObjectRef) -> String {

@@ -167,7 +167,8 @@ impl<'a> Compacted<'a> {
         let after = places.partition_point(|other| other.start <= place.start);
         let next = places.get(after..).unwrap_or_default();
         let chunk = self.blocks.get(*place, next).await;
-        chunk.map_err(|error| error.reading(self.id, self.base))
+        let chunk = chunk.map_err(|error| error.reading(self.id, self.base))?;
+        Ok(chunk.into_bytes())
     }
 
     /// The batches of a chunk, each in its place: within the slice's offsets and after the one before.

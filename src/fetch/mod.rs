@@ -19,6 +19,7 @@
 //! refreshes its state and asks again.
 
 mod ahead;
+mod block;
 mod blocks;
 mod compacted;
 mod error;
@@ -30,7 +31,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Blocks, CacheOptions, split};
+pub use block::{Block, split};
+pub use blocks::{Blocks, CacheOptions};
 pub use error::ReadError;
 pub use metrics::FetchMetrics;
 pub use places::BLOCK;

@@ -2,9 +2,8 @@ mod compacted;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::{BLOCK, split};
 use crate::broker::{
     FetchError, FetchLimits, FetchPartition, NewTopic, ProducePartition, Session, TopicRef,
 };
@@ -45,11 +44,11 @@ async fn produce(node: &Node, partition: i32, size: usize) -> Offset {
     batch
         .push(Timestamp(1), None, Some(&vec![7; size]), &[])
         .unwrap();
-    let records = ProducePartition {
-        topic: TopicRef::Name("t".to_owned()),
-        partition: PartitionIndex(partition),
-        records: batch.finish().unwrap(),
-    };
+    let records = ProducePartition::new(
+        TopicRef::Name("t".to_owned()),
+        PartitionIndex(partition),
+        batch.finish().unwrap(),
+    );
     let timeout = Duration::from_secs(10);
     let mut produced = node
         .broker()
@@ -74,30 +73,6 @@ async fn fetch(node: &Node, partition: i32, offset: i64) -> Result<usize, FetchE
     };
     let mut answer = node.broker().fetch(&session(), &[wanted], limits).await;
     answer.pop().unwrap().map(|read| read.len())
-}
-
-#[test]
-fn blocks_are_cut_at_their_length_whatever_the_parts() {
-    for lengths in [
-        vec![0],
-        vec![1],
-        vec![BLOCK as usize],
-        vec![700_000; 5],
-        vec![3_000_000, 5],
-    ] {
-        let parts: Vec<Bytes> = (0u8..)
-            .zip(&lengths)
-            .map(|(n, len)| vec![n; *len].into())
-            .collect();
-        let blocks = split(&parts);
-        let (full, last) = blocks.split_at(blocks.len().saturating_sub(1));
-        assert!(full.iter().all(|block| block.len() as u64 == BLOCK));
-        assert!(
-            last.iter()
-                .all(|block| !block.is_empty() && block.len() as u64 <= BLOCK)
-        );
-        assert_eq!(blocks.concat(), parts.concat());
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::block::Block;
 use super::blocks::Blocks;
 use super::error::ReadError;
 use super::places::{BLOCK, Place};
@@ -12,9 +13,8 @@ use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader, LEADER_EPOCH, pa
 use crate::state::Slice;
 use crate::types::{Offset, TopicPartition};
 
-/// A part of a block that is at least so long is handed out as it lies in the cache. A shorter one is copied, so that nobody
-/// who is slow to take an answer holds much more than it in memory.
-const IS_SHARED: usize = BLOCK as usize / 2;
+/// A part of a block that is at least so long is handed out as it lies in the cache, and a shorter one copied.
+const SHARED: usize = BLOCK as usize / 2;
 
 /// A walk over the batches of one slice.
 pub(super) struct Walk<'a> {
@@ -26,7 +26,7 @@ pub(super) struct Walk<'a> {
     at: u64,
     next: Offset,
     /// The block last read, since most batches lie in the same as the one before.
-    block: Option<(u64, Bytes)>,
+    block: Option<(u64, Block)>,
 }
 
 /// A batch of a slice.
@@ -88,14 +88,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds the batch to what was found, checked and with its real offset. Of a large one only the header is copied, which
-    /// gets the offset, and what lies in blocks of which it is the smaller part.
+    /// gets the offset, and what is short: so nobody who is slow to take an answer holds much more than it in memory.
     pub(super) async fn hand_out(
         &mut self,
         batch: &FoundBatch,
         found: &mut Found,
     ) -> Result<(), ReadError> {
         let (size, records) = (batch.header.size, batch.end.since(batch.base));
-        if size < BATCH_HEADER_LEN + IS_SHARED {
+        if size < BATCH_HEADER_LEN + SHARED {
             self.copy(batch, found.copied()).await?;
             found.count(size, records);
             return Ok(());
@@ -120,7 +120,7 @@ impl<'a> Walk<'a> {
             .map_err(|error| self.corrupt(batch.base, error))?;
         found.copied().extend_from_slice(&head);
         for part in parts {
-            if part.len() >= IS_SHARED {
+            if part.len() >= SHARED {
                 found.share(part);
             } else {
                 found.copied().extend_from_slice(&part);
@@ -160,7 +160,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What one block has of the object's bytes from `at` to `end`: one byte at least.
+    /// What one piece of a block has of the object's bytes from `at` to `end`: one byte at least.
     async fn part(&mut self, at: u64, end: u64) -> Result<Bytes, ReadError> {
         let index = at / BLOCK;
         let block = match &self.block {
@@ -174,13 +174,13 @@ impl<'a> Walk<'a> {
         };
         let from = (at % BLOCK) as usize;
         let to = (end - index * BLOCK).min(BLOCK) as usize;
-        let range = from..to.min(block.len());
-        if range.is_empty() {
+        let part = block.part(from, to);
+        if part.is_empty() {
             // The object ends before the slice does.
             let (needed, found) = (to, block.len());
             return Err(self.corrupt(self.next, BatchError::Truncated { needed, found }));
         }
-        Ok(block.slice(range))
+        Ok(part)
     }
 
     pub(super) fn corrupt(&self, offset: Offset, source: BatchError) -> ReadError {

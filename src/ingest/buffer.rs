@@ -20,8 +20,8 @@ use crate::state::op::{
 use crate::store::Store;
 use crate::types::{ByteCount, Timestamp, TopicPartition};
 
-/// Is handed the parts of every segment before it is uploaded; puts them in the cache, in memory of their own,
-/// and returns that: it is what is uploaded.
+/// Is handed the parts of every segment before it is uploaded, of which those of [`LONG_BATCH`] bytes and more
+/// are nearly all of the memory that they keep; puts them in the cache and returns what lies there: it is what is uploaded.
 pub type SegmentSink =
     Arc<dyn Fn(ObjectRef, Vec<Bytes>) -> BoxFuture<'static, Vec<Bytes>> + Send + Sync>;
 
@@ -56,6 +56,10 @@ impl Default for IngestOptions {
 /// While other nodes win races, so much less travels in the commit: it may have to be sent again.
 const CONTENDED_INLINE_SHARE: u64 = 4;
 
+/// A batch of so many bytes is not moved on its way from the request to the store and the cache, if it is nearly all of
+/// its request.
+pub const LONG_BATCH: usize = 512 << 10;
+
 /// The most batches in one commit.
 const MAX_ENTRIES: usize = 16_384;
 
@@ -66,12 +70,26 @@ pub struct Batch {
     pub partition: TopicPartition,
     /// The batch, as it is to be stored.
     pub bytes: Bytes,
+    /// How much memory is kept at most as long as the bytes are: that of the request they came in.
+    pub memory: usize,
     /// How many offsets it takes.
     pub records: u32,
     /// The largest timestamp of its records.
     pub max_timestamp: Timestamp,
     /// Its producer, if that is idempotent.
     pub producer: Option<ProducerBatch>,
+}
+
+impl Batch {
+    /// Its bytes as a part of a segment: a long batch in memory of which it is nearly all.
+    pub(super) fn part(&self) -> Bytes {
+        let among_others = self.bytes.len() < self.memory / 8 * 7;
+        if self.bytes.len() >= LONG_BATCH && among_others {
+            Bytes::copy_from_slice(&self.bytes)
+        } else {
+            self.bytes.clone()
+        }
+    }
 }
 
 /// Why a batch was not appended, or is not known to be.

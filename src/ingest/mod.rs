@@ -27,5 +27,5 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use buffer::{Append, AppendError, Batch, Ingest, IngestOptions, SegmentSink};
+pub use buffer::{Append, AppendError, Batch, Ingest, IngestOptions, LONG_BATCH, SegmentSink};
 pub use metrics::IngestMetrics;

@@ -78,9 +78,11 @@ fn batch(index: i32, sequence: i32, size: usize) -> Batch {
     builder
         .push(Timestamp(1), None, Some(&vec![7; size]), &[])
         .unwrap();
+    let bytes = builder.finish().unwrap();
     Batch {
         partition: partition(index),
-        bytes: builder.finish().unwrap(),
+        memory: bytes.len(),
+        bytes,
         records: 1,
         max_timestamp: Timestamp(1),
         producer: Some(ProducerBatch {
@@ -90,6 +92,22 @@ fn batch(index: i32, sequence: i32, size: usize) -> Batch {
             continues: false,
         }),
     }
+}
+
+#[test]
+fn a_long_batch_is_moved_only_if_it_would_keep_much_else() {
+    let stays = |batch: &Batch| batch.part().as_ptr() == batch.bytes.as_ptr();
+    let mut long = batch(0, 0, LONG_BATCH);
+    assert!(stays(&long));
+    long.memory += long.memory / 8;
+    assert!(stays(&long));
+    long.memory += long.memory / 8;
+    assert!(!stays(&long));
+    assert_eq!(long.part(), long.bytes);
+    // It is moved into a block in any case.
+    let mut short = batch(0, 0, LONG_BATCH / 2);
+    short.memory *= 10;
+    assert!(stays(&short));
 }
 
 fn small() -> IngestOptions {

@@ -36,13 +36,13 @@ impl Ingest {
     }
 
     async fn store_segment(&self, id: SegmentId, parts: Vec<Bytes>) -> Result<(), String> {
-        // From here on the segment has memory of its own, and the requests it came in are freed.
-        let blocks = (self.sink)(ObjectRef::Segment(id), parts).await;
-        let bytes: u64 = blocks.iter().map(|block| block.len() as u64).sum();
+        // From here on of the requests it came in only those are kept that are long batches.
+        let pieces = (self.sink)(ObjectRef::Segment(id), parts).await;
+        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         let path = ObjectPath::segment(id);
         let put = self
             .store
-            .put_unique(&path, blocks, RequestKind::SegmentPut)
+            .put_unique(&path, pieces, RequestKind::SegmentPut)
             .await;
         put.map_err(|error| error.to_string())?;
         self.metrics.segments.inc();
@@ -61,10 +61,7 @@ fn build(id: SegmentId, entries: Vec<Entry>, ops: &mut Ops) -> Result<Vec<Bytes>
         while let Some(next) = entries.next_if(|next| next.batch.partition == partition) {
             group.push(next);
         }
-        let parts = group
-            .iter()
-            .map(|entry| entry.batch.bytes.clone())
-            .collect();
+        let parts = group.iter().map(|entry| entry.batch.part()).collect();
         let pushed = segment.push(partition, parts);
         let mut start = pushed.as_ref().map_or(0, |slice| slice.range.start);
         for entry in group {

@@ -120,6 +120,8 @@ pub(crate) struct Context {
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
+    /// The bytes of the request's frame.
+    pub(crate) frame: usize,
     /// The first error of the answer, for metrics.
     first_error: AtomicI16,
     /// Memory that is kept for the answer.
@@ -259,7 +261,7 @@ impl KafkaService {
         }
     }
 
-    fn context(&self, header: &Header) -> Context {
+    fn context(&self, header: &Header, frame: usize) -> Context {
         Context {
             shared: Arc::clone(&self.shared),
             session: self.client.session(header.client_id.clone()),
@@ -267,6 +269,7 @@ impl KafkaService {
             turn: Arc::clone(&self.turn),
             version: header.version,
             correlation: header.correlation,
+            frame,
             first_error: AtomicI16::new(0),
             reserved: Mutex::new(BytePermit::none()),
         }
@@ -276,7 +279,8 @@ impl KafkaService {
 impl Service for KafkaService {
     fn accept(&mut self, frame: Frame) -> Result<Call, Violation> {
         let Frame { body, mut permit } = frame;
-        self.shared.metrics.received(body.len() + 4);
+        let frame = body.len();
+        self.shared.metrics.received(frame + 4);
         self.presence
             .get_or_insert_with(|| self.shared.broker.client_arrived());
         let (header, body) = match codec::open(&body)? {
@@ -288,7 +292,7 @@ impl Service for KafkaService {
         let verdict = codec::check(&header, &body)?;
         let held = body.len() + verdict.memory;
         self.shared.requests.settle(&mut permit, held);
-        let context = self.context(&header);
+        let context = self.context(&header, frame);
         Ok(handlers::call(context, &header, body, permit)?)
     }
 

@@ -25,8 +25,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::broker::{Broker, BrokerParts};
-use crate::fetch::{Blocks, Reader, split};
-use crate::ingest::Ingest;
+use crate::fetch::{Block, Blocks, Reader, split};
+use crate::ingest::{Ingest, LONG_BATCH};
 use crate::maintain::{Maintenance, MaintenanceParts};
 use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough};
 use crate::state::ObjectRef;
@@ -228,8 +228,8 @@ fn commits_into(blocks: &Blocks) -> WriteThrough {
     let blocks = blocks.clone();
     Arc::new(move |seq, object| {
         let pieces = match object.len() as u64 <= crate::fetch::BLOCK {
-            true => vec![object.clone()],
-            false => split(std::slice::from_ref(object)),
+            true => vec![object.clone().into()],
+            false => split(std::slice::from_ref(object), usize::MAX),
         };
         // Inserting does not wait for anything; polling it once completes it.
         let put = blocks.put(ObjectRef::Commit(seq), pieces);
@@ -245,9 +245,10 @@ fn segments_into(blocks: &Blocks) -> crate::ingest::SegmentSink {
     Arc::new(move |object, parts| {
         let blocks = blocks.clone();
         async move {
-            let pieces = split(&parts);
+            let cut = split(&parts, LONG_BATCH);
             drop(parts);
-            blocks.put(object, pieces.clone()).await;
+            let pieces = cut.iter().flat_map(Block::pieces).cloned().collect();
+            blocks.put(object, cut).await;
             pieces
         }
         .boxed()

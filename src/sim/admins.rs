@@ -148,11 +148,7 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
         let records = batch(&world.values(count), padding, None, world.now());
         let topic = TopicRef::Name(name.clone());
         let work = |broker: Broker| async move {
-            let wanted = ProducePartition {
-                topic,
-                partition: PartitionIndex(0),
-                records,
-            };
+            let wanted = ProducePartition::new(topic, PartitionIndex(0), records);
             broker.produce(&session(), vec![wanted], PATIENCE).await
         };
         // Stored or not: nobody reads it.

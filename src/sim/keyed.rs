@@ -62,11 +62,7 @@ pub(super) async fn writer(cluster: Cluster, name: String, until: Instant) {
             let records = records.clone();
             let work = |broker: Broker| async move {
                 let (topic, partition) = place(KEYED);
-                let wanted = ProducePartition {
-                    topic,
-                    partition,
-                    records,
-                };
+                let wanted = ProducePartition::new(topic, partition, records);
                 let session = Session::internal("keys");
                 broker.produce(&session, vec![wanted], TIMEOUT).await.pop()
             };

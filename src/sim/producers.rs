@@ -76,11 +76,7 @@ async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     let mut taken = Vec::new();
     for sent in &requests {
         let (topic, partition) = place(sent.partition);
-        let partition = ProducePartition {
-            topic,
-            partition,
-            records: sent.records.clone(),
-        };
+        let partition = ProducePartition::new(topic, partition, sent.records.clone());
         taken.push(
             broker
                 .begin_produce(&session, vec![partition], TIMEOUT)

@@ -96,6 +96,7 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
                         topic: reference,
                         partition: PartitionIndex(partition.index),
                         records,
+                        memory: context.frame,
                     });
                     answers.push(answer);
                 }

@@ -157,11 +157,8 @@ impl World {
 
     /// Appends a batch; returns the offset of its first record.
     async fn append(&self, batch: Bytes) -> i64 {
-        let wanted = ProducePartition {
-            topic: TopicRef::Name("t".to_owned()),
-            partition: PartitionIndex(0),
-            records: batch,
-        };
+        let wanted =
+            ProducePartition::new(TopicRef::Name("t".to_owned()), PartitionIndex(0), batch);
         let timeout = Duration::from_secs(10);
         let broker = self.node.broker();
         let mut produced = broker.produce(&session(), vec![wanted], timeout).await;

@@ -110,11 +110,11 @@ impl Worker {
     }
 
     async fn produce_batch(&self, topic: &str, partition: i32, records: Bytes) -> Offset {
-        let wanted = ProducePartition {
-            topic: TopicRef::Name(topic.to_owned()),
-            partition: PartitionIndex(partition),
+        let wanted = ProducePartition::new(
+            TopicRef::Name(topic.to_owned()),
+            PartitionIndex(partition),
             records,
-        };
+        );
         let timeout = Duration::from_secs(10);
         let broker = self.node.broker();
         let mut produced = broker.produce(&session(), vec![wanted], timeout).await;
