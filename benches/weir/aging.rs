@@ -258,19 +258,12 @@ async fn compact(plan: &Plan, url: &str, figures: &mut Figures, id: &str) -> Res
 
 async fn read(plan: &Plan, old: &Old, reading: &mut Reading) -> Result<()> {
     let node = Node::start_with(&plan.node, &old.url, &plan.log, &OFF)?;
-    let (before, gets) = (node.processor_seconds()?, gets(&node).await?);
+    let (before, gets) = (node.processor_seconds()?, node.gets().await?);
     let (bytes, took) = catch_up(node.kafka, "old", &old.ends, plan.turn).await?;
     let processor = node.processor_seconds()? - before;
     ensure!(bytes > MESSAGE as u64, "nothing was read");
     reading.flow.add(bytes, took, processor);
-    reading.gets += crate::aging::gets(&node).await? - gets;
+    reading.gets += node.gets().await? - gets;
     reading.memory = reading.memory.max(node.peak_mib()?);
     Ok(())
-}
-
-/// Requests that read what consumers get. What starting reads is counted before.
-async fn gets(node: &Node) -> Result<f64> {
-    let requests = node.requests().await?;
-    let of = |kind: &str| requests.get(kind).copied().unwrap_or(0.0);
-    Ok(of("segment_get") + of("commit_get"))
 }

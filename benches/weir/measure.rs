@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use tokio::time::Instant;
 use weir::store::ObjectPath;
 
 use crate::load::{Flood, MESSAGE, Steady, catch_up, noise};
 use crate::node::Node;
+use crate::process::own_processor_seconds;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
 use crate::stores::Setting;
@@ -100,6 +101,9 @@ pub(crate) const PRODUCERS: [usize; 3] = [1, 16, 8];
 /// The size that throughput is compared with.
 pub(crate) const SEGMENT: usize = 8 << 20;
 
+/// What is produced to be read from memory: well within the cache.
+const CACHED: u64 = 40_000_000;
+
 /// The topic of the flood.
 const FLOOD: &str = "flood";
 
@@ -154,8 +158,8 @@ async fn one(
             *written = Some(produce(plan, raw, url, figures).await?);
             Ok(())
         }
-        // In the end, after all other parts.
-        Part::CatchUp => Ok(()),
+        // What is old is read in the end, after all other parts.
+        Part::CatchUp => read_cached(plan, &url("cached"), figures).await,
         Part::Compaction => aging::disturbance(plan, url, figures).await,
         Part::Old => aging::old_data(plan, raw, url, figures).await,
         Part::Many => {
@@ -351,6 +355,37 @@ async fn produce(
         objects,
         at: Instant::now(),
     })
+}
+
+/// Reads what the node has in memory since it was produced, from the start again and again, by one consumer.
+async fn read_cached(plan: &Plan, url: &str, figures: &mut Figures) -> Result<()> {
+    let node = Node::start(&plan.node, url, &plan.log)?;
+    let mut flood = Flood::start(FLOOD, node.kafka, 8).await?;
+    flood.run_to(plan.turn, CACHED / 8).await?;
+    let ends = flood.sent();
+    let gets = node.gets().await?;
+    let (mut flow, mut client) = (Flow::default(), 0.0);
+    for round in 0..=plan.rounds {
+        let before = (node.processor_seconds()?, own_processor_seconds()?);
+        let (begun, mut bytes) = (Instant::now(), 0);
+        while begun.elapsed() < plan.turn {
+            bytes += catch_up(node.kafka, FLOOD, &ends, plan.turn).await?.0;
+        }
+        // The first round warms up.
+        if round > 0 {
+            let took = begun.elapsed();
+            flow.add(bytes, took, node.processor_seconds()? - before.0);
+            client += own_processor_seconds()? - before.1;
+        }
+    }
+    ensure!(
+        node.gets().await? == gets,
+        "what was to be cached was read from the store"
+    );
+    figures.set("cached.rate", flow.megabytes_per_second());
+    figures.set("cached.processor", flow.processor_seconds_per_gigabyte());
+    figures.set("cached.client", client / (flow.megabytes() / 1e3));
+    Ok(())
 }
 
 /// Reads what the flood left through fresh nodes, whose caches are empty.

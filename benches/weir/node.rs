@@ -125,4 +125,11 @@ impl Node {
         }
         Ok(requests)
     }
+
+    /// How many requests have read what consumers get. What starting reads is among them.
+    pub(crate) async fn gets(&self) -> Result<f64> {
+        let requests = self.requests().await?;
+        let of = |kind: &str| requests.get(kind).copied().unwrap_or(0.0);
+        Ok(of("segment_get") + of("commit_get"))
+    }
 }

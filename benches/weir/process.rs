@@ -49,14 +49,7 @@ impl Process {
 
     /// The processor time that it has used, in seconds.
     pub(crate) fn processor_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        // The name of the program, in brackets, may contain anything.
-        let (_, fields) = stat.rsplit_once(')').context("a strange /proc")?;
-        let field = |at: usize| -> Result<f64> {
-            let field = fields.split_whitespace().nth(at);
-            Ok(field.context("a strange /proc")?.parse()?)
-        };
-        Ok((field(11)? + field(12)?) / TICKS)
+        processor_seconds(&self.0.id().to_string())
     }
 
     /// The most memory that it has had, in MiB.
@@ -77,4 +70,20 @@ impl Process {
             .context("a strange /proc")?;
         Ok(kib.parse::<f64>()? / 1024.0)
     }
+}
+
+/// The processor time that this process has used, in seconds.
+pub(crate) fn own_processor_seconds() -> Result<f64> {
+    processor_seconds("self")
+}
+
+fn processor_seconds(process: &str) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program, in brackets, may contain anything.
+    let (_, fields) = stat.rsplit_once(')').context("a strange /proc")?;
+    let field = |at: usize| -> Result<f64> {
+        let field = fields.split_whitespace().nth(at);
+        Ok(field.context("a strange /proc")?.parse()?)
+    };
+    Ok((field(11)? + field(12)?) / TICKS)
 }

@@ -143,9 +143,15 @@ fn node() -> Vec<Row> {
     }
     rows.push(Row::new("raw GET, 8 of 8 MiB at once, MB/s", "raw.get").whole());
     rows.push(Row::new("catch-up read, MB/s", "catchup.rate").whole());
-    rows.push(Row::new("catch-up read, CPU s per GB", "catchup.processor"));
+    rows.push(Row::new("catch-up read, CPU s per GB", "catchup.processor").goal("<= 0.5"));
     rows.push(Row::new("catch-up read, peak memory, MiB", "catchup.memory").whole());
     rows.push(Row::new("stored at that start, GB", "start.stored"));
+    rows.push(Row::new("read from memory, MB/s", "cached.rate").whole());
+    rows.push(Row::new("read from memory, CPU s per GB", "cached.processor").goal("<= 0.5"));
+    rows.push(Row::new(
+        "read from memory, CPU s per GB of the client",
+        "cached.client",
+    ));
     rows.push(Row::new("8 producers that wait, messages/s", "eight.rate").whole());
     for (what, id) in [
         ("8 producers that wait: ack", "eight.ack"),
