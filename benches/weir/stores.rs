@@ -221,6 +221,8 @@ fn command(kind: Kind, programs: &Programs, folder: &Path, at: SocketAddr) -> Re
                 .arg(format!("-volume.port={}", ports[1]))
                 .arg(format!("-filer.port={}", ports[2]))
                 .arg("-master.volumeSizeLimitMB=1024")
+                // As many as the disk has room for. Eight are full before the last parts.
+                .arg("-volume.max=0")
                 // Without it a disk that is nearly full is not written to, which is no error but a hang.
                 .arg("-volume.minFreeSpace=256MiB");
             command
