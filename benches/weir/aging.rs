@@ -38,6 +38,9 @@ const AT_ONCE: [&str; 6] = [
     "500ms",
 ];
 
+/// How long it takes at least until so much is compacted as is produced.
+const SETTLING: Duration = Duration::from_secs(5);
+
 const OFF: [&str; 2] = ["--background-work", "off"];
 
 /// How many messages are produced one by one, so many commits.
@@ -99,7 +102,11 @@ pub(crate) async fn disturbance(
     let written = "weir_maintenance_written_bytes_total{task=\"compaction\"}";
     for round in 0..=plan.rounds {
         // In the first nothing is old enough yet, connections are opened and code is loaded.
-        let time = if round == 0 { plan.turn / 2 } else { plan.turn };
+        let time = if round == 0 {
+            plan.turn.max(SETTLING)
+        } else {
+            plan.turn
+        };
         on.node.pause(true)?;
         off.turn(time, round > 0).await?;
         on.node.pause(false)?;

@@ -11,7 +11,8 @@ mod report;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -40,6 +41,9 @@ pub struct CheckOptions {
     pub racers: usize,
     /// How many names are raced for.
     pub rounds: usize,
+    /// How long is waited for the others once one has won and one was refused. Stores that put creates of one name in order
+    /// (SeaweedFS) may hold one of them back for a second.
+    pub stragglers: Duration,
     /// The size of the racing objects: the larger, the wider a gap in a store that has one.
     pub race_bytes: usize,
     /// Whether ranges past the end, listings and deletes are checked too.
@@ -56,6 +60,7 @@ impl CheckOptions {
         CheckOptions {
             racers: 3,
             rounds: 1,
+            stragglers: Duration::from_millis(250),
             race_bytes: 1024,
             thorough: false,
             clock_limit: Duration::from_secs(5),
@@ -68,6 +73,7 @@ impl CheckOptions {
         CheckOptions {
             racers: 12,
             rounds: 20,
+            stragglers: Duration::from_secs(60),
             race_bytes: 64 * 1024,
             thorough: true,
             clock_limit: Duration::from_secs(5),
@@ -374,12 +380,22 @@ impl Checker<'_> {
         let bodies: Vec<Bytes> = (0..self.racers())
             .map(|number| self.racer(number))
             .collect();
-        let creates = bodies
-            .iter()
-            .map(|body| self.store.create(path, body.clone(), KIND));
+        let creates = bodies.iter().map(|body| async move {
+            let answer = self.store.create(path, body.clone(), KIND).await;
+            (body, answer)
+        });
+        let mut answers: FuturesUnordered<_> = creates.collect();
         let (mut won, mut open, mut refused) = (Vec::new(), Vec::new(), 0);
         let mut trouble = String::new();
-        for (body, answer) in bodies.iter().zip(join_all(creates).await) {
+        loop {
+            let patience = match won.is_empty() || refused == 0 {
+                true => self.options.patience,
+                false => self.options.stragglers,
+            };
+            let Ok(Some((body, answer))) = tokio::time::timeout(patience, answers.next()).await
+            else {
+                break;
+            };
             match answer {
                 Ok(Created::Created) => won.push(body),
                 Ok(Created::Exists) => refused += 1,

@@ -85,6 +85,34 @@ async fn a_store_that_checks_and_then_writes_is_refused_for_its_races() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_racer_that_is_held_back_does_not_hold_up_the_start_of_a_node() {
+    let slow = Duration::from_secs(2);
+    // How many of the requests may be that slow, one at a time, and the check is not.
+    let without_effect = async |stragglers| {
+        let quick = CheckOptions::quick();
+        let options = CheckOptions {
+            stragglers,
+            ..quick
+        };
+        let mut count = 0;
+        for number in 0..10 {
+            let delay = move |n| match n == number {
+                true => Fault::Slow(slow),
+                false => Fault::None,
+            };
+            let begun = Instant::now();
+            let report = check(&Faulty::store(delay).0, &options).await;
+            assert!(report.passed(), "{report}");
+            count += usize::from(begun.elapsed() < slow);
+        }
+        count
+    };
+    let quick = CheckOptions::quick();
+    let more = without_effect(quick.stragglers).await - without_effect(quick.patience).await;
+    assert_eq!(more, quick.racers);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_overloaded_at_the_start_passes_when_it_recovers() {
     // Answers are lost and requests fail in turn for a while.
     let (store, _) = Faulty::store(|n| match n {
