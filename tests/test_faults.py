@@ -26,9 +26,7 @@ MEMORY = 512  # MiB
 # Seconds after the end of faults, at most, until every partition is written and read again. A member of a group
 # that was cut off may have to be expired first, and the machine may be busy.
 WRITES_BACK = 30
-# A join that was under way when the store went may be carried out when it is back, for a client that has given it up and
-# joins anew. The group waits a session for such a member, and for one more if the client gives up the second join too.
-READS_BACK = 2 * GROUP_SESSION + 20
+READS_BACK = GROUP_SESSION + 20
 
 
 def judge(name, row):
