@@ -10,6 +10,10 @@
 //!   read, are unfinished. Each future is polled at once when it is started, in the order of arrival,
 //!   which is the order of appending that the broker promises. It neither waits for a Fetch before
 //!   it nor disturbs it: that Fetch may or may not see the records, as if the two had been sent on two connections.
+//! * A [`Look`](Overlap::Look) (Metadata, FindCoordinator) starts although earlier looks, up to [`MAX_LOOKS`], are
+//!   unfinished: each wants a proof from the store that what it says is up to date, and one proof does for all who wait. Clients
+//!   ask again every second while they hear nothing; one after the other, what they asked while the store was away kept
+//!   their connections busy for half a minute after it was back.
 //! * Everything else starts only when all answers before it have been sent: a Fetch after a Produce
 //!   sees its records, two OffsetCommits keep their order, and at most one response of unbounded size
 //!   exists per connection.
@@ -56,6 +60,8 @@ use super::codec::Malformed;
 pub(crate) enum Overlap {
     /// May start while appends or a read before it are unfinished.
     Append,
+    /// May start while looks before it are unfinished.
+    Look,
     /// Starts alone; appends may start while it is unfinished. Dropped when the node stops.
     LongRead,
     /// Starts alone, and nothing starts until it is answered. Dropped when the node stops.
@@ -63,6 +69,9 @@ pub(crate) enum Overlap {
     /// Starts alone, and nothing starts until it is answered.
     Alone,
 }
+
+/// How many looks of a connection are started at most. Their answers are small or counted, as those of the others.
+const MAX_LOOKS: usize = 32;
 
 /// A request, ready to run.
 pub(crate) struct Call {
@@ -170,7 +179,7 @@ where
         service,
         limits,
         in_flight: FuturesOrdered::new(),
-        exclusive: false,
+        last: Overlap::Alone,
         waiting: None,
         ready: VecDeque::new(),
         writing: None,
@@ -190,8 +199,8 @@ struct Serving<W, S> {
     service: S,
     limits: ConnectionLimits,
     in_flight: FuturesOrdered<BoxFuture<'static, Outcome>>,
-    /// What is in flight lets nothing start.
-    exclusive: bool,
+    /// What was started last.
+    last: Overlap,
     /// Read, but not to be started yet.
     waiting: Option<Call>,
     /// Finished, not yet being sent.
@@ -299,9 +308,14 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
     }
 
     fn may_start(&self, overlap: Overlap) -> bool {
-        match overlap {
-            Overlap::Append if !self.exclusive => self.has_room(),
-            _ => self.in_flight.is_empty() && self.ready.is_empty() && self.writing.is_none(),
+        let unsent = self.in_flight.len() + self.ready.len();
+        if unsent == 0 && self.writing.is_none() {
+            return true;
+        }
+        match (self.last, overlap) {
+            (Overlap::Append | Overlap::LongRead, Overlap::Append) => self.has_room(),
+            (Overlap::Look, Overlap::Look) => unsent < MAX_LOOKS,
+            _ => false,
         }
     }
 
@@ -314,11 +328,11 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
             self.waiting = Some(call);
             return;
         }
-        self.exclusive = matches!(call.overlap, Overlap::Alone | Overlap::LongWait);
+        self.last = call.overlap;
         let (gone, stopping) = (self.gone.clone(), self.stopping.clone());
         let mut run = match call.overlap {
             Overlap::Append => call.run,
-            Overlap::Alone => unless(gone, call.run),
+            Overlap::Look | Overlap::Alone => unless(gone, call.run),
             Overlap::LongRead | Overlap::LongWait => unless(gone, unless(stopping, call.run)),
         };
         match futures::poll!(Pin::new(&mut run)) {

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Presence, Session};
@@ -116,8 +117,7 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Arc<Session>,
     pub(crate) client: Client,
-    /// Held while records are brought into the log: the requests of a connection take turns, in order.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
     /// The bytes of the request's frame.
@@ -126,11 +126,26 @@ pub(crate) struct Context {
     first_error: AtomicI16,
     /// Memory that is kept for the answer.
     reserved: Mutex<BytePermit>,
+    kept: Mutex<Option<OwnedMutexGuard<()>>>,
 }
 
 impl Context {
     pub(crate) fn broker(&self) -> &Broker {
         &self.shared.broker
+    }
+
+    /// The turn of this request among those of its connection that overlap, in the order in which they were first polled.
+    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
+        // The lock is fair, but Tokio's cooperative budget would let a later request overtake one that it sends away
+        // before it is queued.
+        tokio::task::unconstrained(Arc::clone(&self.turn).lock_owned()).await
+    }
+
+    /// Waits for the turn and keeps it until the answer is made. Answers are sent in order, so none that has room for
+    /// itself may be behind one that still waits for some.
+    pub(crate) async fn keep_turn(&self) {
+        let turn = self.turn().await;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
     }
 
     /// Waits until an answer of about so many bytes may be made. For handlers whose answers can be large: made
@@ -272,6 +287,7 @@ impl KafkaService {
             frame,
             first_error: AtomicI16::new(0),
             reserved: Mutex::new(BytePermit::none()),
+            kept: Mutex::default(),
         }
     }
 }

@@ -43,12 +43,16 @@ impl Rig {
     }
 
     async fn with(options: KafkaOptions) -> Rig {
+        Rig::on(Store::memory(), options).await
+    }
+
+    async fn on(store: Store, options: KafkaOptions) -> Rig {
         let env = Env::simulated(7, Timestamp(START));
         let mut node = NodeOptions::new(StoreUrl::memory(), env);
         // There is no other node to follow, and simulated hours pass in some tests.
         node.manifest.follow_interval = std::time::Duration::from_secs(1);
         let metrics = NodeMetrics::default();
-        let node = Node::start(Store::memory(), node, &metrics).await.unwrap();
+        let node = Node::start(store, node, &metrics).await.unwrap();
         let endpoints = Endpoints::from([("kafka".to_owned(), "here.example:9092".to_owned())]);
         node.broker().register(endpoints, None).await.unwrap();
         let mut registry = Registry::default();

@@ -60,6 +60,7 @@ impl Service for Stage {
             "f" => Overlap::LongRead,
             "j" => Overlap::LongWait,
             "m" => Overlap::Alone,
+            "l" => Overlap::Look,
             _ => return Err(Violation::Unanswerable("bad letter".into())),
         };
         let (stage, name) = (self.clone(), name.to_owned());
@@ -212,6 +213,39 @@ async fn two_requests_that_are_not_appends_never_overlap() {
         rig.stage.reply(name);
         rig.expect(name).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_overlap_with_each_other_and_with_nothing_else() {
+    for other in ["p", "f", "j", "m"] {
+        let mut rig = rig(16);
+        let (first, last) = (format!("{other}a"), format!("{other}e"));
+        rig.send(&[&first, "lb", "lc", "ld", &last]).await;
+        assert_eq!(rig.stage.log(), ["a"], "{other}");
+        rig.stage.reply("a");
+        rig.expect("a").await;
+        settle().await;
+        assert_eq!(rig.stage.log()[2..], ["b", "c", "d"], "{other}");
+        rig.stage.reply("d");
+        rig.stage.reply("c");
+        rig.expect_nothing().await;
+        rig.stage.reply("b");
+        rig.expect("bcd").await;
+        settle().await;
+        assert_eq!(rig.stage.log().last().unwrap(), "e", "{other}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_that_are_started_are_bounded() {
+    let mut rig = rig(1000);
+    let looks: Vec<String> = (0..2 * MAX_LOOKS).map(|n| format!("l{n}")).collect();
+    let looks: Vec<&str> = looks.iter().map(String::as_str).collect();
+    rig.send(&looks).await;
+    for _ in 0..4 {
+        settle().await;
+    }
+    assert_eq!(rig.stage.log().len(), MAX_LOOKS);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,10 +30,11 @@ pub(super) async fn find_coordinator(
     } else {
         vec![request.key]
     };
-    let found = if request.key_type == OF_GROUPS {
-        let cluster = context.broker().cluster(&context.session, "kafka").await;
-        cluster.map_err(|why| errors::find_coordinator(&why))
-    } else {
+    let found = async {
+        if request.key_type == OF_GROUPS {
+            let cluster = context.broker().cluster(&context.session, "kafka").await;
+            return cluster.map_err(|why| errors::find_coordinator(&why));
+        }
         // A retriable code would keep Java's transactional producers asking for ever.
         let what = match request.key_type {
             1 => "transactions are not supported yet".to_owned(),
@@ -42,6 +43,7 @@ pub(super) async fn find_coordinator(
         };
         Err(Fault::new(ResponseError::InvalidRequest, what))
     };
+    let (found, ()) = futures::join!(found, context.keep_turn());
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
         coordinators.push(match &found {

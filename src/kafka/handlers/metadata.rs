@@ -30,7 +30,6 @@ pub(super) async fn metadata(
     context: &Context,
     request: MetadataRequest,
 ) -> Answer<MetadataResponse> {
-    let cluster = cluster(context).await?;
     let asked_about_topics = request.include_topic_authorized_operations;
     // Before version 1 an empty list stands for all topics; since then null does.
     let wanted = match request.topics {
@@ -38,18 +37,27 @@ pub(super) async fn metadata(
         _ => None,
     };
     let wanted = wanted.map(|topics| once(topics, |topic| (topic.name.clone(), topic.topic_id)));
-    context.reserve(size(context, wanted.as_deref())).await;
-    let topics = match wanted {
+    let (cluster, topics) = match wanted {
         None => {
-            let all = context.broker().list_topics(&context.session).await;
-            all.map_err(unanswerable)?
-                .iter()
-                .map(|view| found(&cluster, view, asked_about_topics))
-                .collect()
+            context.keep_turn().await;
+            context.reserve(size(context, None)).await;
+            let all = context.broker().list_topics(&context.session);
+            let (cluster, all) = futures::join!(cluster(context), all);
+            let (cluster, all) = (cluster?, all.map_err(unanswerable)?);
+            let views = all.iter();
+            let topics = views.map(|view| found(&cluster, view, asked_about_topics));
+            let topics = topics.collect();
+            (cluster, topics)
         }
-        Some(topics) => {
+        Some(wanted) => {
             let create = context.version < 4 || request.allow_auto_topic_creation;
-            named(context, &cluster, &topics, create, asked_about_topics).await
+            let described = described(context, &wanted, create);
+            let ((), cluster, described) =
+                futures::join!(context.keep_turn(), cluster(context), described);
+            let cluster = cluster?;
+            context.reserve(size(context, Some(&wanted))).await;
+            let topics = named(context, &cluster, &wanted, described, asked_about_topics);
+            (cluster, topics)
         }
     };
     let brokers = cluster.nodes.iter().map(|node| {
@@ -105,22 +113,30 @@ pub(super) fn controller(cluster: &ClusterView) -> i32 {
     lowest.unwrap_or(cluster.this.0)
 }
 
-async fn named(
+/// What there is of each topic; those that there are not are created, if asked.
+async fn described(
     context: &Context,
-    cluster: &ClusterView,
     topics: &[MetadataRequestTopic],
     create: bool,
-    asked: bool,
-) -> Vec<MetadataResponseTopic> {
+) -> Vec<Result<TopicView, TopicError>> {
     let wanted: Vec<TopicRef> = topics.iter().map(reference).collect();
     let described = context
         .broker()
         .describe_topics(&context.session, &wanted, create)
         .await;
-    let described = described.unwrap_or_else(|why| {
+    described.unwrap_or_else(|why| {
         let failed = |_| Err(TopicError::Unavailable(why.clone()));
         wanted.iter().map(failed).collect()
-    });
+    })
+}
+
+fn named(
+    context: &Context,
+    cluster: &ClusterView,
+    topics: &[MetadataRequestTopic],
+    described: Vec<Result<TopicView, TopicError>>,
+    asked: bool,
+) -> Vec<MetadataResponseTopic> {
     let answers = topics.iter().zip(described);
     answers
         .map(|(topic, outcome)| match outcome {

@@ -53,10 +53,10 @@ pub(crate) fn call(
         Produce => produce::produce, Append;
         Fetch => fetch::fetch, LongRead;
         ListOffsets => partition_offsets::list_offsets, Alone;
-        Metadata => metadata::metadata, Alone;
+        Metadata => metadata::metadata, Look;
         OffsetCommit => offsets::commit, Alone;
         OffsetFetch => offsets::fetch, Alone;
-        FindCoordinator => cluster::find_coordinator, Alone;
+        FindCoordinator => cluster::find_coordinator, Look;
         JoinGroup => groups::join, LongWait;
         Heartbeat => groups::heartbeat, Alone;
         LeaveGroup => groups::leave, Alone;

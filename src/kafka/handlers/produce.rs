@@ -43,9 +43,7 @@ async fn append(
     wanted: Vec<ProducePartition>,
     timeout: Duration,
 ) -> Vec<Result<Produced, ProduceError>> {
-    // Requests are first polled in the order in which they came, and the lock is fair. Tokio's cooperative
-    // budget would let a later one overtake one that it sends away before it is queued.
-    let turn = tokio::task::unconstrained(context.turn.lock()).await;
+    let turn = context.turn().await;
     let producing = context
         .broker()
         .begin_produce(&context.session, wanted, timeout)

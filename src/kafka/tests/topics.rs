@@ -16,9 +16,11 @@ use kafka_protocol::messages::{
     DescribeTopicPartitionsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
     MetadataRequest, MetadataResponse, alter_configs_request,
 };
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::*;
+use crate::store::{Fault, Faulty};
 
 fn asked(topics: &[&str]) -> Option<Vec<MetadataRequestTopic>> {
     let topics = topics.iter();
@@ -578,4 +580,34 @@ async fn the_cluster_is_described() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_asks_at_once_is_answered_in_order_by_few_requests_to_the_store() {
+    const ASKED: usize = 30;
+    let (store, faulty) = Faulty::store(|_| Fault::Slow(Duration::from_millis(100)));
+    let rig = Rig::on(store, KafkaOptions::default()).await;
+    let mut client = rig.connect();
+    create(&mut client, "a", 3).await;
+    let (before, begun) = (faulty.requests(), Instant::now());
+    let first = client.correlation + 1;
+    for number in 0..ASKED {
+        if number % 3 == 2 {
+            let request = FindCoordinatorRequest::default().with_key(words("group"));
+            client.send(2, &request).await;
+        } else {
+            let request = MetadataRequest::default().with_topics(asked(&["a"]));
+            client.send(12, &request).await;
+        }
+    }
+    for correlation in (first..).take(ASKED) {
+        let mut frame = client.frame().await.unwrap();
+        assert_eq!(frame.get_i32(), correlation);
+    }
+    // The proof that the first asked for is too old for those that came while it was on its way.
+    let (made, took) = (faulty.requests() - before, begun.elapsed());
+    assert!(
+        made <= 4 && took < Duration::from_millis(400),
+        "{made} requests in {took:?}"
+    );
 }
