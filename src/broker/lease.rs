@@ -2,8 +2,12 @@
 //!
 //! A node that serves clients has a short lease, so that the others soon know when it dies. Each of its
 //! commits renews it, so a busy node pays nothing for it. A node without clients has a long lease and renews it
-//! seldom: an idle cluster costs next to nothing. A node that was taken for dead (it was paused, or the store
-//! was away for longer than its lease) registers anew when it finds out.
+//! seldom: an idle cluster costs next to nothing. A node that was taken for dead (it was paused, or cut off from
+//! the store for longer than its lease) registers anew when it finds out.
+//!
+//! A lease lapses as well because the store is away, and then all of them do. So nobody proposes the end of another
+//! before proofs from the store have shown for a while ([`SUSPICION`]) that the other does not renew its lease.
+//! Members of groups would lose who vouches for them, and rebalances wait for those who are gone for good.
 //!
 //! A node whose process was killed refuses connections at once. The server looks every now and then and
 //! [says so](Broker::note_looks), and clients are no longer sent there; everything else waits for the lease.
@@ -21,13 +25,14 @@ use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
 use crate::state::State;
 use crate::state::op::{Applied, Op, RegisterNode};
-use crate::types::{NodeId, PeerKey};
+use crate::types::{Incarnation, NodeId, PeerKey};
 
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
 
-/// How long after a lease has lapsed another node proposes its end: clocks differ a little.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long does
+/// it have once the store is there again. Clocks differ a little, too.
+const SUSPICION: Duration = Duration::from_secs(3);
 
 /// What clients are told to connect to, by front end: `kafka` -> `host:port`.
 pub type Endpoints = BTreeMap<String, String>;
@@ -46,6 +51,31 @@ struct Registered {
     id: NodeId,
     endpoints: Endpoints,
     rack: Option<String>,
+}
+
+/// Nodes whose lease had lapsed in every state that was proven to be up to date, and since when. Times are of the boot-time
+/// clock.
+#[derive(Default)]
+struct Suspects {
+    since: BTreeMap<Incarnation, Duration>,
+    /// The last proof.
+    seen: Duration,
+}
+
+impl Suspects {
+    /// Takes note of a proof, and returns of each that has lapsed for how long it has been seen so.
+    fn note(&mut self, lapsed: &[(NodeId, Incarnation)], now: Duration) -> Vec<Duration> {
+        // Between proofs that far apart the store may have been away, from the others as well.
+        let gap = now.saturating_sub(self.seen) > SUSPICION * 2;
+        self.since.retain(|suspect, _| {
+            !gap && lapsed.iter().any(|(_, incarnation)| incarnation == suspect)
+        });
+        self.seen = now;
+        let since = lapsed
+            .iter()
+            .map(|(_, incarnation)| *self.since.entry(*incarnation).or_insert(now));
+        since.map(|since| now.saturating_sub(since)).collect()
+    }
 }
 
 /// While it lives, this node has a client and holds a short lease. See [`Broker::client_arrived`].
@@ -143,8 +173,9 @@ impl Broker {
 
     /// Keeps this node's lease and ends those of nodes that are gone, until `stop`.
     pub async fn keep_lease(&self, stop: CancellationToken) {
+        let mut suspects = Suspects::default();
         loop {
-            let pause = match self.tend_lease().await {
+            let pause = match self.tend_leases(&mut suspects).await {
                 Ok(pause) => pause,
                 Err(Unavailable::Stopped(_)) => return,
                 Err(error) => {
@@ -159,6 +190,13 @@ impl Broker {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Renews this node's lease and ends others, if it is time to; returns how long to wait.
+    async fn tend_leases(&self, suspects: &mut Suspects) -> Result<Duration, Unavailable> {
+        let pause = self.tend_lease().await?;
+        let look = self.end_lapsed(suspects).await?;
+        Ok(look.map_or(pause, |look| pause.min(look)))
     }
 
     /// Renews the lease if it is time to; returns how long to wait.
@@ -182,30 +220,52 @@ impl Broker {
         let (length, left) = held.map_or((Duration::ZERO, Duration::ZERO), |node| {
             (node.lease(), node.lease_until().since(now))
         });
-        let mut ops = self.lapsed_nodes(&state);
         if length != lease || left < lease * 2 / 3 {
-            ops.push(Op::RenewLease {
+            let renewal = Op::RenewLease {
                 node,
                 incarnation,
                 lease_millis: millis(lease),
-            });
-        }
-        if !ops.is_empty() {
-            self.commit(ops).await?;
+            };
+            self.commit(vec![renewal]).await?;
         }
         Ok(self.inner.env.jittered(lease / 4))
     }
 
-    fn lapsed_nodes(&self, state: &State) -> Vec<Op> {
+    /// Proposes the end of others whose leases have lapsed and stay so. Returns when to look again, if any is suspected.
+    async fn end_lapsed(&self, suspects: &mut Suspects) -> Result<Option<Duration>, Unavailable> {
+        if self.lapsed(&self.inner.manifest.state()).is_empty() {
+            *suspects = Suspects::default();
+            return Ok(None);
+        }
+        let state = self.fresh().await?;
+        let lapsed = self.lapsed(&state);
+        let seen = suspects.note(&lapsed, self.inner.env.boot());
+        let (mut ends, mut next) = (Vec::new(), None::<Duration>);
+        for ((node, incarnation), seen) in lapsed.into_iter().zip(seen) {
+            let left = SUSPICION.saturating_sub(seen);
+            if left.is_zero() {
+                ends.push(Op::ExpireNode { node, incarnation });
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        if !ends.is_empty() {
+            self.commit(ends).await?;
+        }
+        Ok(next)
+    }
+
+    /// The others whose leases have lapsed in `state`.
+    fn lapsed(&self, state: &State) -> Vec<(NodeId, Incarnation)> {
         let now = self.inner.env.now();
-        let lapsed = state
+        let nodes = state
             .nodes()
-            .filter(|(_, node)| node.lease_until().after(GRACE) < now);
-        lapsed
-            .map(|(id, node)| Op::ExpireNode {
-                node: id,
-                incarnation: node.incarnation(),
+            .map(|(id, node)| (id, node.incarnation(), node.lease_until()));
+        nodes
+            .filter(|(_, incarnation, until)| {
+                *until < now && *incarnation != self.inner.incarnation
             })
+            .map(|(id, incarnation, _)| (id, incarnation))
             .collect()
     }
 

@@ -502,6 +502,43 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     assert_eq!(again.nodes.len(), 2, "{again:?}");
 }
 
+/// Neither can renew its lease while the store is away, and each sees that of the other lapse.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_store_takes_no_living_node_for_dead() {
+    let away = Arc::new(AtomicBool::new(false));
+    let plan = away.clone();
+    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
+        true => Fault::Fails,
+        false => Fault::None,
+    });
+    let mut nodes = Vec::new();
+    let mut clients = Vec::new();
+    for seed in 1..=3 {
+        let node = node(&store, seed, |_| {}).await;
+        let endpoint = Endpoints::from([("kafka".to_owned(), format!("h:{seed}"))]);
+        node.broker().register(endpoint, None).await.unwrap();
+        clients.push(node.broker().client_arrived());
+        nodes.push(node);
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let registered = async |by: &Node| {
+        let state = by.manifest().fresh().await.unwrap();
+        let nodes = state.nodes().map(|(id, node)| (id.0, node.registered_at()));
+        nodes.collect::<Vec<_>>()
+    };
+    let before = registered(&nodes[0]).await;
+    assert_eq!(before.len(), 3);
+
+    away.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let dies = nodes.pop().unwrap();
+    clients.pop();
+    dies.stop(Duration::ZERO).await;
+    away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(registered(&nodes[0]).await, before[..2]);
+}
+
 /// A node was killed and started again where it was, and its first lease has not lapsed yet. One that saw the first run
 /// end and one that did not tell clients of the same brokers.
 #[tokio::test(start_paused = true)]
