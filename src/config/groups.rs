@@ -80,7 +80,7 @@ settings! {
         /// How many segments are uploaded at once.
         upload_parallelism: u32 = "8",
         /// How many bytes of messages are kept in memory for consumers.
-        cache: ByteCount = "192MiB",
+        cache: ByteCount = "256MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.
         fetch_max_bytes: ByteCount = "55MiB",
     }

@@ -28,7 +28,7 @@ fn the_default_of_every_setting_can_be_read_and_the_defaults_are_valid_together(
     assert_eq!(config.store.store, "file://./weir-data");
     assert_eq!(config.node.inline_limit, ByteCount::kib(512));
     assert_eq!(config.node.segment_size, ByteCount::mib(8));
-    assert_eq!(config.node.cache, ByteCount::mib(192));
+    assert_eq!(config.node.cache, ByteCount::mib(256));
     assert_eq!(config.node.commit_interval, None);
     assert_eq!(config.listen.kafka.to_string(), "127.0.0.1:9092");
 }
@@ -45,7 +45,7 @@ fn a_flag_wins_over_the_environment_the_environment_over_the_file_the_file_over_
     );
     assert_eq!(load(sources(&[], &[variable], file)), ByteCount::mib(2));
     assert_eq!(load(sources(&[], &[], file)), ByteCount::mib(3));
-    assert_eq!(load(sources(&[], &[], "")), ByteCount::mib(192));
+    assert_eq!(load(sources(&[], &[], "")), ByteCount::mib(256));
 }
 
 #[test]

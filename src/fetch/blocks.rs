@@ -31,9 +31,9 @@ pub struct CacheOptions {
 impl Default for CacheOptions {
     fn default() -> CacheOptions {
         CacheOptions {
-            size: ByteCount::mib(192),
+            size: ByteCount::mib(256),
             tail_loads: 16,
-            catch_up_loads: 32,
+            catch_up_loads: 64,
         }
     }
 }
@@ -41,8 +41,9 @@ impl Default for CacheOptions {
 /// Sixteenths of the memory for the indexes of compacted slices: enough for some hundred slices of 256 MiB.
 const INDEXES: u64 = 1;
 
-/// Sixteenths of the memory for what is old: enough to read eight partitions in the longest requests. The rest is the tail's.
-const CATCH_UP: u64 = 9;
+/// Sixteenths of the memory for what is old: enough to read eight partitions in the longest requests from a distant store. The
+/// rest is the tail's.
+const CATCH_UP: u64 = 11;
 
 /// The caches and the loads that fill them. Cheap to clone.
 #[derive(Clone)]
