@@ -1,7 +1,5 @@
 //! The broker on a memory store, several nodes in one process, on simulated time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -505,12 +503,7 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
 /// Neither can renew its lease while the store is away, and each sees that of the other lapse.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_store_takes_no_living_node_for_dead() {
-    let away = Arc::new(AtomicBool::new(false));
-    let plan = away.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Fails,
-        false => Fault::None,
-    });
+    let (store, away) = Faulty::switched(Fault::Fails);
     let mut nodes = Vec::new();
     let mut clients = Vec::new();
     for seed in 1..=3 {
@@ -529,12 +522,12 @@ async fn an_outage_of_the_store_takes_no_living_node_for_dead() {
     let before = registered(&nodes[0]).await;
     assert_eq!(before.len(), 3);
 
-    away.store(true, Ordering::Relaxed);
+    away.set(true);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let dies = nodes.pop().unwrap();
     clients.pop();
     dies.stop(Duration::ZERO).await;
-    away.store(false, Ordering::Relaxed);
+    away.set(false);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(registered(&nodes[0]).await, before[..2]);
 }
@@ -637,24 +630,19 @@ fn a_reader_that_does_not_look_at_the_age_of_its_state_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn an_offset_that_a_node_has_not_heard_of_is_not_out_of_range_while_it_cannot_ask() {
-    let away = Arc::new(AtomicBool::new(false));
-    let plan = away.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Fails,
-        false => Fault::None,
-    });
+    let (store, away) = Faulty::switched(Fault::Fails);
     let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
     topic(&a, "t", 1).await;
     b.manifest().fresh().await.unwrap();
     produce(&a, "t", batch(&["x", "y"], 0, None)).await.unwrap();
-    away.store(true, Ordering::Relaxed);
+    away.set(true);
     // Its consumer has read the first record through the other node.
     let answer = b.broker().fetch(&session(), &[from("t", 1)], AT_ONCE).await;
     assert!(
         matches!(answer[..], [Err(FetchError::Unavailable(_))]),
         "{answer:?}"
     );
-    away.store(false, Ordering::Relaxed);
+    away.set(false);
     let answer = b.broker().fetch(&session(), &[from("t", 1)], AT_ONCE).await;
     assert!(
         matches!(&answer[..], [Ok(found)] if !found.is_empty()),

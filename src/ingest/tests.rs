@@ -177,21 +177,16 @@ async fn batches_of_a_partition_keep_their_order_whichever_way_their_bytes_take(
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_segment_that_cannot_be_stored_is_told_and_nothing_is_appended() {
-    let broken = Arc::new(AtomicBool::new(false));
-    let plan = broken.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Denied,
-        false => Fault::None,
-    });
+    let (store, broken) = Faulty::switched(Fault::Denied);
     let w = start(&store, small()).await;
-    broken.store(true, Ordering::Relaxed);
+    broken.set(true);
     let mut refused = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
     let outcome = refused.pop().unwrap().await.unwrap();
     assert!(
         matches!(outcome, Err(AppendError::Upload(_))),
         "{outcome:?}"
     );
-    broken.store(false, Ordering::Relaxed);
+    broken.set(false);
     let mut again = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
     assert_eq!(
         again.pop().unwrap().await.unwrap().unwrap().base_offset,
@@ -218,14 +213,9 @@ async fn a_batch_of_a_partition_that_is_being_uploaded_does_not_overtake_and_oth
 
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
-    let away = Arc::new(AtomicBool::new(false));
-    let plan = away.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Fails,
-        false => Fault::None,
-    });
+    let (store, away) = Faulty::switched(Fault::Fails);
     let w = start(&store, small()).await;
-    away.store(true, Ordering::Relaxed);
+    away.set(true);
     let mut waiting = Vec::new();
     let mut sequence = 0;
     loop {
@@ -241,7 +231,7 @@ async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
         );
     }
     assert!(sequence > 30, "{sequence}");
-    away.store(false, Ordering::Relaxed);
+    away.set(false);
     for (n, append) in (0..).zip(waiting) {
         assert_eq!(append.await.unwrap().unwrap().base_offset, Offset(n));
     }
@@ -255,15 +245,10 @@ async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
 
 #[tokio::test(start_paused = true)]
 async fn while_uploads_are_under_way_a_little_more_waits_and_is_uploaded_together() {
-    let slow = Arc::new(AtomicBool::new(false));
-    let plan = slow.clone();
     let second = std::time::Duration::from_secs(1);
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Slow(second),
-        false => Fault::None,
-    });
+    let (store, slow) = Faulty::switched(Fault::Slow(second));
     let w = start(&store, small()).await;
-    slow.store(true, Ordering::Relaxed);
+    slow.set(true);
     let mut waiting = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
     // More than travels in a commit, less than a third of a segment.
     let little = batch(1, 0, 550);
@@ -326,17 +311,12 @@ async fn a_new_producer_whose_first_batch_fails_for_good_does_not_begin_with_its
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_comes_after_the_first_of_a_new_producer_has_failed_does_not_begin_it_either()
 {
-    let denied = Arc::new(AtomicBool::new(false));
-    let plan = denied.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Denied,
-        false => Fault::None,
-    });
+    let (store, denied) = Faulty::switched(Fault::Denied);
     let w = start(&store, small()).await;
-    denied.store(true, Ordering::Relaxed);
+    denied.set(true);
     let first = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
     assert!(first.into_iter().next().unwrap().await.unwrap().is_err());
-    denied.store(false, Ordering::Relaxed);
+    denied.set(false);
     // It was on its way when its client heard of the failure.
     let second = w.ingest.append(vec![batch(0, 1, 10)]).await.unwrap();
     let told = second.into_iter().next().unwrap().await.unwrap();
@@ -356,14 +336,9 @@ async fn a_batch_that_comes_after_the_first_of_a_new_producer_has_failed_does_no
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_for_which_there_was_no_room_in_time_is_not_overtaken_by_those_behind_it() {
-    let away = Arc::new(AtomicBool::new(false));
-    let plan = away.clone();
-    let (store, _) = Faulty::store(move |_| match plan.load(Ordering::Relaxed) {
-        true => Fault::Fails,
-        false => Fault::None,
-    });
+    let (store, away) = Faulty::switched(Fault::Fails);
     let w = start(&store, small()).await;
-    away.store(true, Ordering::Relaxed);
+    away.set(true);
     // Another producer has the buffer full.
     let full = w.ingest.append(vec![batch(1, 0, 19_900)]).await.unwrap();
     let second = std::time::Duration::from_secs(1);
@@ -372,7 +347,7 @@ async fn a_batch_for_which_there_was_no_room_in_time_is_not_overtaken_by_those_b
         tokio::time::timeout(second, first).await.is_err(),
         "there is room"
     );
-    away.store(false, Ordering::Relaxed);
+    away.set(false);
     let behind = w.ingest.append(vec![batch(0, 1, 10)]).await.unwrap();
     for append in full {
         append.await.unwrap().unwrap();

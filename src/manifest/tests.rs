@@ -199,22 +199,14 @@ async fn an_idle_node_asks_the_store_nothing_and_a_following_one_hears_of_commit
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_back_after_an_hour_is_noticed_within_seconds() {
     for fault in [Fault::Fails, Fault::Hangs] {
-        let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let is_gone = Arc::clone(&gone);
-        let (store, _) = Faulty::store(move |_| {
-            if is_gone.load(std::sync::atomic::Ordering::Relaxed) {
-                fault
-            } else {
-                Fault::None
-            }
-        });
+        let (store, gone) = Faulty::switched(fault);
         let node = start(&store, 1).await;
-        gone.store(true, std::sync::atomic::Ordering::Relaxed);
+        gone.set(true);
         let manifest = node.manifest.clone();
         let commit = tokio::spawn(async move { manifest.commit(vec![create_topic("t", 1)]).await });
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert!(!commit.is_finished());
-        gone.store(false, std::sync::atomic::Ordering::Relaxed);
+        gone.set(false);
         let back = Instant::now();
         commit.await.unwrap().unwrap();
         let took = back.elapsed();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +51,16 @@ pub(crate) enum Fault {
 /// Decides by the number of the request, from 0.
 type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
 
+/// Turns the fault of [`Faulty::switched`] on and off.
+#[derive(Clone, Default)]
+pub(crate) struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    pub(crate) fn set(&self, on: bool) {
+        self.0.store(on, Ordering::SeqCst);
+    }
+}
+
 /// A store in memory with faults.
 pub(crate) struct Faulty {
     inner: InMemory,
@@ -86,6 +96,17 @@ impl Faulty {
         let objects = Arc::clone(&faulty);
         let store = Store::from_multipart_store(objects, options, StoreMetrics::default());
         (store, faulty)
+    }
+
+    /// A store to whose requests `fault` happens while the switch is on. It is off.
+    pub(crate) fn switched(fault: Fault) -> (Store, Switch) {
+        let switch = Switch::default();
+        let is_on = switch.0.clone();
+        let (store, _) = Faulty::store(move |_| match is_on.load(Ordering::SeqCst) {
+            true => fault,
+            false => Fault::None,
+        });
+        (store, switch)
     }
 
     fn uploads(&self) -> usize {
