@@ -21,9 +21,8 @@
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`peer`] | what nodes say to each other, to race less; nothing depends on it |
 //! | [`node`] | a node without front ends: everything below, wired and running |
-//! | [`maintain`] | background work: retention, compaction, deletion, on any node, without a leader |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
-//! | [`maintain`] | work beside the traffic: `fsck`, what takes how much space |
+//! | [`maintain`] | work beside the traffic, on any node, without a leader: retention, compaction, deletion; `fsck`, what takes how much space |
 //! | [`ingest`] | the write path: the buffer, and whether bytes travel in the commit or in segments |
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
@@ -77,6 +76,8 @@
 //!    committed. Still too little: the fetch holds a [`manifest::Following`], with which the node looks for
 //!    commits on one timer for everybody, and sleeps until the state changes or its time is over.
 //! 5. The answer is sent as pieces; the records are not copied again.
+
+#![forbid(unsafe_code)] // nothing here has been measured to need it
 
 pub mod broker;
 pub mod cli;

@@ -265,3 +265,10 @@ def test_a_server_without_conditional_writes_is_refused():
             assert "not-in-any-log" not in done.stdout + done.stderr
     finally:
         server.shutdown()
+
+
+def test_the_allocator_has_the_settings_of_the_program():
+    env = {**os.environ, "_RJEM_MALLOC_CONF": "stats_print:true"}
+    done = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=60, env=env)
+    for setting in ("oversize_threshold: 0", "dirty_decay_ms: 60000", "narenas: 4"):
+        assert re.search(rf"^ *opt\.{setting}\b", done.stderr, re.MULTILINE), (setting, done.stderr)

@@ -65,7 +65,7 @@ impl Broker {
         protocol: &str,
     ) -> Result<ClusterView, Unavailable> {
         self.authorize(session);
-        let state = self.fresh().await?;
+        let (id, state) = self.registered_in(self.fresh().await?).await?;
         let now = self.inner.env.now().max(state.time());
         let own = self.own_endpoint(protocol).unwrap_or_default();
         let mut registered: BTreeMap<&str, Vec<(NodeId, &Node)>> = BTreeMap::new();
@@ -83,7 +83,6 @@ impl Broker {
             Some((address.to_owned(), view(id, address, node.rack())?))
         });
         let mut by_address: BTreeMap<String, NodeView> = views.collect();
-        let id = self.node_id().unwrap_or_default();
         let this = match by_address.get(&own) {
             Some(node) => node.id,
             None => {

@@ -3,7 +3,8 @@
 //! A node that serves clients has a short lease, so that the others soon know when it dies. Each of its
 //! commits renews it, so a busy node pays nothing for it. A node without clients has a long lease and renews it
 //! seldom: an idle cluster costs next to nothing. A node that was taken for dead (it was paused, or cut off from
-//! the store for longer than its lease) registers anew when it finds out.
+//! the store for longer than its lease) registers anew when it finds out, at the latest before it tells clients which
+//! nodes there are: it goes by the id that the state gives it, never by one that it remembers.
 //!
 //! A lease lapses as well because the store is away, and then all of them do. So nobody proposes the end of another
 //! before proofs from the store have shown for a while ([`SUSPICION`]) that the other does not renew its lease.
@@ -14,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -41,14 +42,16 @@ pub type Endpoints = BTreeMap<String, String>;
 #[derive(Default)]
 pub(super) struct Registration {
     pub(super) reach: Mutex<Reach>,
-    node: Mutex<Option<Registered>>,
+    place: Mutex<Option<Place>>,
+    /// Held by who registers a node that was taken for dead.
+    anew: tokio::sync::Mutex<()>,
     clients: AtomicUsize,
     changed: Notify,
 }
 
+/// Where this node is found. Which id it has, the state says.
 #[derive(Clone)]
-struct Registered {
-    id: NodeId,
+struct Place {
     endpoints: Endpoints,
     rack: Option<String>,
 }
@@ -112,12 +115,32 @@ impl Broker {
         let Some(Ok(Applied::NodeRegistered(id))) = committed.outcomes.into_iter().next() else {
             return Err(Unavailable::Stopped(Stopped::Stopping));
         };
-        *self.registered_slot() = Some(Registered {
-            id,
-            endpoints,
-            rack,
-        });
+        *self.place() = Some(Place { endpoints, rack });
         Ok(id)
+    }
+
+    /// The id under which this node is registered, and a state not older than `state` that says so. A node that was taken
+    /// for dead registers anew first, once for all who ask: its id may be another's by now.
+    pub(super) async fn registered_in(
+        &self,
+        mut state: Arc<State>,
+    ) -> Result<(NodeId, Arc<State>), Unavailable> {
+        let incarnation = self.inner.incarnation;
+        if let Some(id) = state.node_of(incarnation) {
+            return Ok((id, state));
+        }
+        let _turn = self.inner.presence.anew.lock().await;
+        state = self.inner.manifest.state();
+        if let Some(id) = state.node_of(incarnation) {
+            return Ok((id, state));
+        }
+        let unknown = || Unavailable::Store("this node is not one of the cluster".to_owned());
+        let place = self.place().clone().ok_or_else(unknown)?;
+        self.register(place.endpoints, place.rack).await?;
+        state = self.inner.manifest.state();
+        let id = state.node_of(incarnation).ok_or_else(unknown)?;
+        tracing::info!(%id, "this node had been taken for dead; registered anew");
+        Ok((id, state))
     }
 
     /// With what this node's peers show that they read the same bucket, if it speaks to any.
@@ -125,24 +148,18 @@ impl Broker {
         self.inner.peer_key.as_ref()
     }
 
-    /// This node's integer id, once it is registered.
+    /// This node's integer id, while it is registered.
     pub fn node_id(&self) -> Option<NodeId> {
-        self.registered_slot()
-            .as_ref()
-            .map(|registered| registered.id)
+        self.inner.manifest.state().node_of(self.inner.incarnation)
     }
 
     /// What this node's clients connect to through `protocol`, once it is registered.
     pub(super) fn own_endpoint(&self, protocol: &str) -> Option<String> {
-        self.registered_slot()
-            .as_ref()?
-            .endpoints
-            .get(protocol)
-            .cloned()
+        self.place().as_ref()?.endpoints.get(protocol).cloned()
     }
 
     pub(super) fn own_rack(&self) -> Option<String> {
-        self.registered_slot().as_ref()?.rack.clone()
+        self.place().as_ref()?.rack.clone()
     }
 
     /// Says that a client is connected, for as long as the guard lives.
@@ -160,8 +177,9 @@ impl Broker {
         self.inner.presence.clients.load(Ordering::Relaxed)
     }
 
-    /// Takes this node out of the cluster: used once, when it stops.
+    /// Takes this node out of the cluster, for good: used once, when it stops.
     pub async fn retire(&self) -> Result<(), Unavailable> {
+        self.place().take();
         let Some(node) = self.node_id() else {
             return Ok(());
         };
@@ -201,29 +219,19 @@ impl Broker {
 
     /// Renews the lease if it is time to; returns how long to wait.
     async fn tend_lease(&self) -> Result<Duration, Unavailable> {
-        let Some(registered) = self.registered_slot().clone() else {
+        if self.place().is_none() {
             return Ok(IDLE_LEASE / 3);
-        };
-        let (node, incarnation) = (registered.id, self.inner.incarnation);
-        let state = self.inner.manifest.state();
-        if state.node_of(incarnation) != Some(node) {
-            let id = self.register(registered.endpoints, registered.rack).await?;
-            tracing::info!(was = %node, is = %id, "this node had been taken for dead; registered anew");
-            return Ok(self.wanted_lease() / 3);
         }
+        let (node, state) = self.registered_in(self.inner.manifest.state()).await?;
         let lease = self.wanted_lease();
         let now = self.inner.env.now();
-        let held = state
-            .nodes()
-            .find(|(id, _)| *id == node)
-            .map(|(_, node)| node);
-        let (length, left) = held.map_or((Duration::ZERO, Duration::ZERO), |node| {
+        let (length, left) = state.node(node).map_or_else(Default::default, |node| {
             (node.lease(), node.lease_until().since(now))
         });
         if length != lease || left < lease * 2 / 3 {
             let renewal = Op::RenewLease {
                 node,
-                incarnation,
+                incarnation: self.inner.incarnation,
                 lease_millis: millis(lease),
             };
             self.commit(vec![renewal]).await?;
@@ -279,12 +287,9 @@ impl Broker {
         }
     }
 
-    fn registered_slot(&self) -> std::sync::MutexGuard<'_, Option<Registered>> {
-        self.inner
-            .presence
-            .node
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        let place = &self.inner.presence.place;
+        place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

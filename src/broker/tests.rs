@@ -10,7 +10,9 @@ use crate::mutants::{Mutant, assert_found};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
 use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
-use crate::types::{ByteCount, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp};
+use crate::types::{
+    ByteCount, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp,
+};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -498,6 +500,37 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     tokio::time::sleep(Duration::from_secs(300)).await;
     let again = b.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(again.nodes.len(), 2, "{again:?}");
+}
+
+/// Its id was free and is another's by now: clients that are told of two brokers under one id break off all that they do.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_dead_tells_clients_of_no_two_brokers_under_one_id() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
+    let endpoint = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
+    a.broker().register(endpoint(1), None).await.unwrap();
+    let incarnation = a.broker().inner.incarnation;
+    let node = a.broker().node_id().unwrap();
+    b.broker()
+        .commit(vec![Op::RetireNode { node, incarnation }])
+        .await
+        .unwrap();
+    assert_eq!(b.broker().register(endpoint(2), None).await, Ok(node));
+    let session = session();
+    let asked = (0..10).map(|_| a.broker().cluster(&session, "kafka"));
+    for told in futures::future::join_all(asked).await {
+        let told = told.unwrap();
+        let brokers: Vec<_> = told
+            .nodes
+            .iter()
+            .map(|node| (node.id.0, node.port))
+            .collect();
+        assert_eq!(brokers, [(0, 2), (1, 1)]);
+        assert_eq!(told.this, NodeId(1));
+    }
+    assert_eq!(a.broker().node_id(), Some(NodeId(1)));
+    let by_b = b.broker().cluster(&session, "kafka").await.unwrap();
+    assert_eq!(by_b.nodes.len(), 2, "{by_b:?}");
 }
 
 /// Neither can renew its lease while the store is away, and each sees that of the other lapse.
