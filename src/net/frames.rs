@@ -17,6 +17,9 @@ const LENGTH: usize = 4;
 /// The least the buffer grows by. What a client declares is not believed until it arrives.
 const READ_AT_ONCE: usize = 64 * 1024;
 
+/// The least there is to read into when a frame begins, or has nearly arrived: small requests come several at a time.
+const LEAST_READ: usize = 4096;
+
 /// The buffer grows to so many times what has arrived.
 const GROWTH: usize = 16;
 
@@ -210,11 +213,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn read_some(&mut self, missing: usize) -> io::Result<usize> {
-        // Grows with what has arrived, and never by more than is missing plus one read. By so many times as much
-        // that a frame as producers send them is moved once, while it is small.
-        let believed = self.buffer.len().saturating_mul(GROWTH);
-        let grow = missing.min(believed.max(READ_AT_ONCE)).max(4096);
-        self.buffer.reserve(grow);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare < missing.max(1) {
+            // Grows with what has arrived, and a large frame to what it needs and no more, so that nothing of the next one
+            // comes with it. By so many times as much that a frame as producers send them is moved once, while it is small.
+            let believed = self.buffer.len().saturating_mul(GROWTH);
+            let grow = missing.min(believed.max(READ_AT_ONCE)).max(LEAST_READ);
+            // `reserve` would double memory that frames before this one have left.
+            let mut larger = BytesMut::with_capacity(self.buffer.len() + grow);
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
         self.stream.read_buf(&mut self.buffer).await
     }
 }
@@ -240,6 +249,30 @@ mod tests {
         let (peer, stream) = tokio::io::duplex(1 << 16);
         let budget = MemoryBudget::new(ByteCount::mib(2));
         (peer, FrameReader::new(stream, LIMITS, budget))
+    }
+
+    /// Who keeps a part of a frame keeps the memory that it was read into, and counts the frame.
+    #[tokio::test]
+    async fn a_large_frame_has_memory_of_its_own_and_no_more_than_it_needs() {
+        const SIZE: usize = 500_000;
+        let (mut peer, mut reader) = pair();
+        let writer = tokio::spawn(async move {
+            let mut frame = (SIZE as i32).to_be_bytes().to_vec();
+            frame.resize(LENGTH + SIZE, 7);
+            let stream = frame.repeat(20);
+            for piece in stream.chunks(LENGTH + SIZE - 1000) {
+                peer.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        for _ in 0..20 {
+            let frame = reader.next(charge).await.unwrap().unwrap();
+            let own = frame.body.try_into_mut();
+            let held = own.map(|memory| memory.capacity());
+            let held = held.unwrap_or_else(|_| panic!("a frame shares its memory"));
+            assert!(held <= SIZE, "{held} bytes are held for {SIZE}");
+        }
+        writer.await.unwrap();
     }
 
     #[tokio::test]
