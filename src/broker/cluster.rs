@@ -67,7 +67,9 @@ impl Broker {
         self.authorize(session);
         let (id, state) = self.registered_in(self.fresh().await?).await?;
         let now = self.inner.env.now().max(state.time());
-        let own = self.own_endpoint(protocol).unwrap_or_default();
+        let own = state.node(id);
+        let own_address = own.and_then(|node| node.endpoints().get(protocol));
+        let own_address = own_address.cloned().unwrap_or_default();
         let mut registered: BTreeMap<&str, Vec<(NodeId, &Node)>> = BTreeMap::new();
         for (id, node) in state.nodes() {
             if let Some(address) = node.endpoints().get(protocol) {
@@ -83,14 +85,15 @@ impl Broker {
             Some((address.to_owned(), view(id, address, node.rack())?))
         });
         let mut by_address: BTreeMap<String, NodeView> = views.collect();
-        let this = match by_address.get(&own) {
+        let this = match by_address.get(&own_address) {
             Some(node) => node.id,
             None => {
                 // Its lease has lapsed, and it answers all the same.
                 let unnamed =
                     || Unavailable::Store("this node does not say where it listens".to_owned());
-                let node = view(id, &own, self.own_rack().as_deref()).ok_or_else(unnamed)?;
-                by_address.insert(own, node);
+                let rack = own.and_then(Node::rack);
+                let node = view(id, &own_address, rack).ok_or_else(unnamed)?;
+                by_address.insert(own_address, node);
                 id
             }
         };

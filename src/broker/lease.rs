@@ -158,10 +158,6 @@ impl Broker {
         self.place().as_ref()?.endpoints.get(protocol).cloned()
     }
 
-    pub(super) fn own_rack(&self) -> Option<String> {
-        self.place().as_ref()?.rack.clone()
-    }
-
     /// Says that a client is connected, for as long as the guard lives.
     pub fn client_arrived(&self) -> Presence {
         if self.inner.presence.clients.fetch_add(1, Ordering::Relaxed) == 0 {

@@ -481,21 +481,37 @@ async fn a_full_buffer_makes_producers_wait_and_loses_nothing() {
     assert_eq!(fetch(&a, "t", 0).await.len(), 100);
 }
 
+/// What clients of a node connect to.
+fn at(port: u16) -> Endpoints {
+    Endpoints::from([("kafka".to_owned(), format!("h:{port}"))])
+}
+
+/// The brokers that clients are told of: ids and ports.
+fn told(cluster: &ClusterView) -> Vec<(i32, u16)> {
+    let nodes = cluster.nodes.iter().map(|node| (node.id.0, node.port));
+    nodes.collect()
+}
+
+/// Takes another node for dead; returns the id that is free now.
+async fn take_for_dead(by: &Node, other: &Node) -> NodeId {
+    let incarnation = other.broker().inner.incarnation;
+    let node = other.broker().node_id().unwrap();
+    by.broker()
+        .commit(vec![Op::RetireNode { node, incarnation }])
+        .await
+        .unwrap();
+    node
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_taken_for_dead_registers_anew() {
     let store = Store::memory();
     let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
-    let endpoint = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
-    a.broker().register(endpoint(1), None).await.unwrap();
-    b.broker().register(endpoint(2), None).await.unwrap();
+    a.broker().register(at(1), None).await.unwrap();
+    b.broker().register(at(2), None).await.unwrap();
     let both = a.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(both.nodes.len(), 2);
-    let incarnation = a.broker().inner.incarnation;
-    let node = a.broker().node_id().unwrap();
-    b.broker()
-        .commit(vec![Op::RetireNode { node, incarnation }])
-        .await
-        .unwrap();
+    take_for_dead(&b, &a).await;
     a.broker().fresh().await.unwrap();
     tokio::time::sleep(Duration::from_secs(300)).await;
     let again = b.broker().cluster(&session(), "kafka").await.unwrap();
@@ -507,26 +523,15 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
 async fn a_node_that_was_taken_for_dead_tells_clients_of_no_two_brokers_under_one_id() {
     let store = Store::memory();
     let (a, b) = (node(&store, 1, |_| {}).await, node(&store, 2, |_| {}).await);
-    let endpoint = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
-    a.broker().register(endpoint(1), None).await.unwrap();
-    let incarnation = a.broker().inner.incarnation;
-    let node = a.broker().node_id().unwrap();
-    b.broker()
-        .commit(vec![Op::RetireNode { node, incarnation }])
-        .await
-        .unwrap();
-    assert_eq!(b.broker().register(endpoint(2), None).await, Ok(node));
+    a.broker().register(at(1), None).await.unwrap();
+    let free = take_for_dead(&b, &a).await;
+    assert_eq!(b.broker().register(at(2), None).await, Ok(free));
     let session = session();
     let asked = (0..10).map(|_| a.broker().cluster(&session, "kafka"));
-    for told in futures::future::join_all(asked).await {
-        let told = told.unwrap();
-        let brokers: Vec<_> = told
-            .nodes
-            .iter()
-            .map(|node| (node.id.0, node.port))
-            .collect();
-        assert_eq!(brokers, [(0, 2), (1, 1)]);
-        assert_eq!(told.this, NodeId(1));
+    for answer in futures::future::join_all(asked).await {
+        let answer = answer.unwrap();
+        assert_eq!(told(&answer), [(0, 2), (1, 1)]);
+        assert_eq!(answer.this, NodeId(1));
     }
     assert_eq!(a.broker().node_id(), Some(NodeId(1)));
     let by_b = b.broker().cluster(&session, "kafka").await.unwrap();
@@ -540,9 +545,8 @@ async fn an_outage_of_the_store_takes_no_living_node_for_dead() {
     let mut nodes = Vec::new();
     let mut clients = Vec::new();
     for seed in 1..=3 {
-        let node = node(&store, seed, |_| {}).await;
-        let endpoint = Endpoints::from([("kafka".to_owned(), format!("h:{seed}"))]);
-        node.broker().register(endpoint, None).await.unwrap();
+        let node = node(&store, seed.into(), |_| {}).await;
+        node.broker().register(at(seed), None).await.unwrap();
         clients.push(node.broker().client_arrived());
         nodes.push(node);
     }
@@ -573,21 +577,16 @@ async fn all_nodes_call_a_node_that_was_started_again_the_same() {
     let a = node(&store, 1, |_| {}).await;
     let killed = node(&store, 2, |_| {}).await;
     let again = node(&store, 3, |_| {}).await;
-    let endpoints = |port| Endpoints::from([("kafka".to_owned(), format!("h:{port}"))]);
-    a.broker().register(endpoints(1), None).await.unwrap();
-    killed.broker().register(endpoints(2), None).await.unwrap();
+    a.broker().register(at(1), None).await.unwrap();
+    killed.broker().register(at(2), None).await.unwrap();
     a.broker().fresh().await.unwrap();
     let first_run = a.broker().neighbours("kafka").remove(0);
     a.broker().note_looks(&[(first_run.clone(), Look::Reached)]);
     a.broker().note_looks(&[(first_run, Look::Refused)]);
-    let seen = async |by: &Node| {
-        let cluster = by.broker().cluster(&session(), "kafka").await.unwrap();
-        let nodes = cluster.nodes.into_iter().map(|node| (node.id.0, node.port));
-        nodes.collect::<Vec<_>>()
-    };
+    let seen = async |by: &Node| told(&by.broker().cluster(&session(), "kafka").await.unwrap());
     assert_eq!(seen(&a).await, [(0, 1)]);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    again.broker().register(endpoints(2), None).await.unwrap();
+    again.broker().register(at(2), None).await.unwrap();
     assert_eq!(seen(&a).await, [(0, 1), (2, 2)]);
     assert_eq!(seen(&again).await, [(0, 1), (2, 2)]);
 }

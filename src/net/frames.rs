@@ -14,7 +14,7 @@ use super::{BytePermit, MemoryBudget};
 /// The bytes of the length.
 const LENGTH: usize = 4;
 
-/// The least the buffer grows by. What a client declares is not believed until it arrives.
+/// How much the buffer grows by at least where so much is missing. What a client declares is not believed until it arrives.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// The least there is to read into when a frame begins, or has nearly arrived: small requests come several at a time.
@@ -267,9 +267,10 @@ mod tests {
         });
         for _ in 0..20 {
             let frame = reader.next(charge).await.unwrap().unwrap();
-            let own = frame.body.try_into_mut();
-            let held = own.map(|memory| memory.capacity());
-            let held = held.unwrap_or_else(|_| panic!("a frame shares its memory"));
+            let Ok(own) = frame.body.try_into_mut() else {
+                panic!("a frame shares its memory");
+            };
+            let held = own.capacity();
             assert!(held <= SIZE, "{held} bytes are held for {SIZE}");
         }
         writer.await.unwrap();

@@ -52,7 +52,7 @@ pub(crate) enum Fault {
 type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
 
 /// Turns the fault of [`Faulty::switched`] on and off.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Switch(Arc<AtomicBool>);
 
 impl Switch {
