@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::load::{Flood, MESSAGE, Paced, Steady, catch_up, noise, singles};
@@ -45,6 +46,10 @@ const OFF: [&str; 2] = ["--background-work", "off"];
 
 /// How many messages are produced one by one, so many commits.
 const SINGLES: usize = 100_000;
+
+/// What is produced one by one: so little that all of it is read in a moment, and enough that reading it goes on for
+/// longer than it takes to begin.
+const SINGLE_TOPICS: [(&str, usize); 2] = [("single", MESSAGE), ("tenfold", 10 * MESSAGE)];
 
 /// How much is produced in large batches, to be read.
 const BULK: Duration = Duration::from_secs(6);
@@ -169,28 +174,30 @@ pub(crate) async fn old_data(
     url: impl Fn(&str) -> String,
     figures: &mut Figures,
 ) -> Result<()> {
-    let bulk = bulk(plan, url("old-bulk")).await?;
-    let single = single(plan, url("old-singles")).await?;
+    let mut topics = vec![bulk(plan, url("old-bulk")).await?];
+    let singles = SINGLE_TOPICS.map(|(id, bytes)| single(plan, id, bytes, url(id)));
+    topics.extend(try_join_all(singles).await?);
     let objects = raw.puts(&noise(SEGMENT), 8, plan.turn).await?.objects;
     tokio::time::sleep_until(Instant::now() + OLD).await;
     let mut rates = (Vec::new(), Vec::new());
-    for (when, topics) in [("before", [&bulk, &single]), ("after", [&bulk, &single])] {
+    for when in ["before", "after"] {
         if when == "after" {
-            for old in topics {
+            for old in &topics {
                 compact(plan, &old.url, figures, old.id).await?;
             }
         }
-        let mut readings = [Reading::default(), Reading::default()];
+        let mut readings = Vec::new();
+        readings.resize_with(topics.len(), Reading::default);
         for _ in 0..plan.rounds {
             for (at_once, rates) in [(1, &mut rates.0), (8, &mut rates.1)] {
                 let burst = raw.gets(objects.clone(), at_once, plan.turn / 2).await?;
                 rates.push(burst.bytes_per_second / 1e6);
             }
-            for (old, reading) in topics.into_iter().zip(&mut readings) {
+            for (old, reading) in topics.iter().zip(&mut readings) {
                 read(plan, old, reading).await?;
             }
         }
-        for (old, reading) in topics.into_iter().zip(readings) {
+        for (old, reading) in topics.iter().zip(readings) {
             let id = |what: &str| format!("old.{}.{when}.{what}", old.id);
             figures.set(id("rate"), reading.flow.megabytes_per_second());
             figures.set(id("gets"), reading.gets / reading.flow.megabytes());
@@ -203,7 +210,7 @@ pub(crate) async fn old_data(
     }
     figures.set("old.raw.1", mean(&rates.0));
     figures.set("old.raw.8", mean(&rates.1));
-    for id in [bulk.id, single.id] {
+    for Old { id, .. } in &topics {
         for when in ["before", "after"] {
             let rate = format!("old.{id}.{when}.rate");
             figures.set_ratio(&format!("ratio.old.{id}.{when}"), &rate, "old.raw.8");
@@ -225,14 +232,10 @@ async fn bulk(plan: &Plan, url: String) -> Result<Old> {
     })
 }
 
-async fn single(plan: &Plan, url: String) -> Result<Old> {
+async fn single(plan: &Plan, id: &'static str, bytes: usize, url: String) -> Result<Old> {
     let node = Node::start_with(&plan.node, &url, &plan.log, &OFF)?;
-    let ends = singles("old", node.kafka, 8, SINGLES).await?;
-    Ok(Old {
-        id: "single",
-        url,
-        ends,
-    })
+    let ends = singles("old", node.kafka, 8, SINGLES, bytes).await?;
+    Ok(Old { id, url, ends })
 }
 
 /// A node compacts all there is.

@@ -262,13 +262,14 @@ impl Paced {
     }
 }
 
-/// Produces messages one by one, each when the one before is acknowledged, to the partitions of a topic in turn: so
+/// Produces messages of so many bytes one by one, each when the one before is acknowledged, to the partitions of a topic in turn: so
 /// each is a commit. Returns how many there are in each partition.
 pub(crate) async fn singles(
     topic: &str,
     address: SocketAddr,
     partitions: usize,
     messages: usize,
+    bytes: usize,
 ) -> Result<Vec<i64>> {
     let mut connection = Connection::open(address).await?;
     connection
@@ -276,7 +277,7 @@ pub(crate) async fn singles(
         .await?;
     let producer = connection.producer().await?;
     let mut sent = vec![0; partitions];
-    let message = batch(&[noise(MESSAGE)])?;
+    let message = batch(&[noise(bytes)])?;
     for number in 0..messages {
         let partition = number % partitions;
         let batch = stamp(message.clone(), producer, sent[partition]);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::flood::Flood;
 use crate::load::{MESSAGE, Steady, closed_loop, noise};
-use crate::measure::{BEAT, Plan};
+use crate::measure::{BEAT, Flow, Plan};
 use crate::node::Node;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
@@ -121,6 +121,9 @@ async fn puts(nodes: &[Node]) -> Result<f64> {
 /// How many producers send to all nodes together as much as these take, in turns to one node and to three.
 const FLOODING: usize = 6;
 
+/// How often more than elsewhere both take their turns: they are near each other.
+const TURNS: u32 = 3;
+
 /// The nodes of each of the two clusters.
 pub(crate) const CLUSTERS: [usize; 2] = [1, 3];
 
@@ -133,8 +136,12 @@ pub(crate) async fn together(
     struct Side {
         nodes: Vec<Node>,
         floods: Vec<Flood>,
-        bytes: u64,
-        seconds: f64,
+        flow: Flow,
+    }
+    impl Side {
+        fn processor_seconds(&self) -> Result<f64> {
+            self.nodes.iter().map(|node| node.processor_seconds()).sum()
+        }
     }
     let mut sides = Vec::new();
     for count in CLUSTERS {
@@ -149,26 +156,27 @@ pub(crate) async fn together(
         sides.push(Side {
             nodes,
             floods,
-            bytes: 0,
-            seconds: 0.0,
+            flow: Flow::default(),
         });
     }
-    for round in 0..=plan.rounds {
+    for round in 0..=plan.rounds * TURNS {
         for side in &mut sides {
             // The first round finds out who wins, and counts nothing.
             let time = if round == 0 { plan.turn / 4 } else { plan.turn };
-            let begun = Instant::now();
+            let (begun, before) = (Instant::now(), side.processor_seconds()?);
             let all = side.floods.iter_mut().map(|flood| flood.run(time));
             let sent = try_join_all(all).await?;
             if round > 0 {
-                side.seconds += begun.elapsed().as_secs_f64();
-                side.bytes += sent.iter().map(|(bytes, _)| bytes).sum::<u64>();
+                let bytes = sent.iter().map(|(bytes, _)| bytes).sum();
+                let processor = side.processor_seconds()? - before;
+                side.flow.add(bytes, begun.elapsed(), processor);
             }
         }
     }
     for (count, side) in CLUSTERS.into_iter().zip(&sides) {
         let id = |what: &str| format!("together.{count}.{what}");
-        figures.set(id("rate"), side.bytes as f64 / 1e6 / side.seconds);
+        figures.set(id("rate"), side.flow.megabytes_per_second());
+        figures.set(id("processor"), side.flow.processor_seconds_per_gigabyte());
         let (mut lost, mut in_vain) = (0.0, 0.0);
         for node in &side.nodes {
             let conflicts = node.metric("weir_manifest_conflicts_total").await?;

@@ -17,6 +17,9 @@ use crate::stats::Samples;
 /// How much data one burst writes at most.
 const MOST_BYTES: u64 = 2 << 30;
 
+/// How often an object is created at most until the store says that it is there.
+const ATTEMPTS: usize = 3;
+
 /// The store alone.
 #[derive(Clone)]
 pub(crate) struct Raw {
@@ -48,24 +51,30 @@ impl Raw {
 
     /// Creates a segment if it is absent.
     async fn put(&self, body: Bytes) -> Result<(ObjectPath, Duration)> {
-        let path = ObjectPath::segment(SegmentId(self.env.time_uuid()));
-        self.create(path, body, RequestKind::SegmentPut).await
+        let name = || ObjectPath::segment(SegmentId(self.env.time_uuid()));
+        self.create(name, body, RequestKind::SegmentPut).await
     }
 
+    /// Creates an object under a new name, and under another one when the store did not say what became of it, as a
+    /// node would.
     async fn create(
         &self,
-        path: ObjectPath,
+        name: impl Fn() -> ObjectPath,
         body: Bytes,
         kind: RequestKind,
     ) -> Result<(ObjectPath, Duration)> {
         let begun = Instant::now();
-        let created = self.store.create(&path, body, kind).await?;
-        let took = begun.elapsed();
-        match created {
-            Created::Created => Ok((path, took)),
-            Created::Exists => bail!("a name was minted twice"),
-            Created::Unknown(cause) => bail!("the outcome of a create is unknown: {cause}"),
+        let mut unknown = None;
+        for _ in 0..ATTEMPTS {
+            let path = name();
+            match self.store.create(&path, body.clone(), kind).await? {
+                Created::Created => return Ok((path, begun.elapsed())),
+                Created::Exists => bail!("a name was minted twice"),
+                Created::Unknown(cause) => unknown = Some(cause),
+            }
         }
+        let cause = unknown.map(|cause| cause.to_string()).unwrap_or_default();
+        bail!("the outcome of {ATTEMPTS} creates is unknown: {cause}")
     }
 
     async fn get(&self, path: &ObjectPath) -> Result<(usize, Duration)> {
@@ -138,8 +147,10 @@ impl Raw {
         while begun.elapsed() < time {
             beat.tick().await;
             let (raw, body) = (self.clone(), body.clone());
-            let path = ObjectPath::commit(Seq(self.commits.fetch_add(1, Ordering::Relaxed)));
-            requests.spawn(async move { raw.create(path, body, RequestKind::CommitPut).await });
+            requests.spawn(async move {
+                let name = || ObjectPath::commit(Seq(raw.commits.fetch_add(1, Ordering::Relaxed)));
+                raw.create(name, body, RequestKind::CommitPut).await
+            });
         }
         let mut times = Samples::default();
         while let Some(done) = requests.join_next().await {

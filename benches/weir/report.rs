@@ -184,6 +184,7 @@ fn node() -> Vec<Row> {
             )
         };
         rows.push(row("MB/s", "rate").whole());
+        rows.push(row("CPU s per GB of the node(s)", "processor"));
         rows.push(row("races lost", "lost").whole());
         rows.push(row("commit PUTs in vain, %", "vain"));
     }
@@ -191,9 +192,10 @@ fn node() -> Vec<Row> {
 }
 
 /// What is read from the start before it is compacted and after.
-const OLD: [(&str, &str); 2] = [
+const OLD: [(&str, &str); 3] = [
     ("bulk", "large batches"),
     ("single", "100,000 commits of one message"),
+    ("tenfold", "100,000 commits of one message of 10 KiB"),
 ];
 
 fn old() -> Vec<Row> {
