@@ -118,16 +118,41 @@ async fn puts(nodes: &[Node]) -> Result<f64> {
     Ok(sum)
 }
 
-/// How many producers send to all nodes together as much as these take, in turns to one node and to three.
-const FLOODING: usize = 6;
-
 /// How often more than elsewhere both take their turns: they are near each other.
 const TURNS: u32 = 3;
 
-/// The nodes of each of the two clusters.
-pub(crate) const CLUSTERS: [usize; 2] = [1, 3];
+/// A cluster that takes as much as it can.
+#[derive(Clone, Copy)]
+pub(crate) struct Cluster {
+    pub(crate) nodes: usize,
+    /// To each node.
+    pub(crate) producers: usize,
+}
 
-/// As much as the nodes take, on one node and on three with a bucket of their own.
+impl Cluster {
+    /// The name of one of its figures.
+    pub(crate) fn figure(self, what: &str) -> String {
+        format!("together.{}.{}.{what}", self.nodes, self.producers)
+    }
+}
+
+/// One node; three with as many producers in all; and three of which each has as many as the one.
+pub(crate) const CLUSTERS: [Cluster; 3] = [
+    Cluster {
+        nodes: 1,
+        producers: 6,
+    },
+    Cluster {
+        nodes: 3,
+        producers: 2,
+    },
+    Cluster {
+        nodes: 3,
+        producers: 6,
+    },
+];
+
+/// As much as the nodes take, in turns, each cluster with a bucket of its own.
 pub(crate) async fn together(
     plan: &Plan,
     url: impl Fn(usize) -> String,
@@ -144,13 +169,12 @@ pub(crate) async fn together(
         }
     }
     let mut sides = Vec::new();
-    for count in CLUSTERS {
-        let url = url(count);
+    for (number, cluster) in CLUSTERS.into_iter().enumerate() {
+        let url = url(number);
         let (mut nodes, mut floods) = (Vec::new(), Vec::new());
-        for at in 0..count {
+        for topic in ["flood-0", "flood-1", "flood-2"].iter().take(cluster.nodes) {
             let node = Node::start(&plan.node, &url, &plan.log)?;
-            let topic = ["flood-0", "flood-1", "flood-2"][at];
-            floods.push(Flood::start(topic, node.kafka, FLOODING / count).await?);
+            floods.push(Flood::start(topic, node.kafka, cluster.producers).await?);
             nodes.push(node);
         }
         sides.push(Side {
@@ -173,8 +197,8 @@ pub(crate) async fn together(
             }
         }
     }
-    for (count, side) in CLUSTERS.into_iter().zip(&sides) {
-        let id = |what: &str| format!("together.{count}.{what}");
+    for (cluster, side) in CLUSTERS.into_iter().zip(&sides) {
+        let id = |what: &str| cluster.figure(what);
         figures.set(id("rate"), side.flow.megabytes_per_second());
         figures.set(id("processor"), side.flow.processor_seconds_per_gigabyte());
         let (mut lost, mut in_vain) = (0.0, 0.0);
@@ -186,7 +210,11 @@ pub(crate) async fn together(
         figures.set(id("lost"), lost);
         figures.set(id("vain"), in_vain / puts(&side.nodes).await? * 100.0);
     }
-    figures.set_ratio("ratio.together", "together.3.rate", "together.1.rate");
+    let [one, several @ ..] = CLUSTERS;
+    for cluster in several {
+        let (ratio, rate) = (cluster.figure("ratio"), cluster.figure("rate"));
+        figures.set_ratio(&ratio, &rate, &one.figure("rate"));
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::many::{CLUSTERS, NODES};
+use crate::many::{CLUSTERS, Cluster, NODES};
 use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
 use crate::stats::Figures;
 use crate::{clients, codecs, peers, scale};
@@ -63,8 +63,14 @@ fn ratios() -> Vec<Row> {
             "ratio.across.p50",
         ),
     ];
-    let together = "produce throughput, three nodes on one bucket / one node";
-    rows.push(Row::new(together, "ratio.together").goal(">= 1"));
+    let [one, several @ ..] = CLUSTERS;
+    for cluster in several {
+        let title = format!(
+            "produce throughput, {} nodes with {} producers each / one with {}",
+            cluster.nodes, cluster.producers, one.producers
+        );
+        rows.push(Row::new(title, cluster.figure("ratio")).goal(">= 1"));
+    }
     for producers in PRODUCERS.into_iter().rev() {
         let title = format!("produce throughput, {producers} producer(s) / raw PUT");
         let row = Row::new(title, format!("ratio.produce.{producers}"));
@@ -176,12 +182,11 @@ fn node() -> Vec<Row> {
         rows.push(row("end to end p50, ms", "e2e.p50"));
         rows.push(row("commit PUTs per 1,000 messages", "puts").whole());
     }
-    for count in CLUSTERS {
+    for cluster in CLUSTERS {
+        let Cluster { nodes, producers } = cluster;
         let row = |what: &str, id: &str| {
-            Row::new(
-                format!("6 producers to {count} node(s): {what}"),
-                format!("together.{count}.{id}"),
-            )
+            let title = format!("{nodes} node(s) with {producers} producers each: {what}");
+            Row::new(title, cluster.figure(id))
         };
         rows.push(row("MB/s", "rate").whole());
         rows.push(row("CPU s per GB of the node(s)", "processor"));
