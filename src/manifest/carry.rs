@@ -5,6 +5,10 @@
 //! node may carry a commit that its author has taken back, that somebody else carries too, or that its author stores itself, and
 //! the fold takes one of them. Whoever carries need not be believed: the author sees in the log what became of its commit.
 //!
+//! Requests overtake each other, and a commit that comes into the log before the one that it follows is void there. So an author's
+//! guests go in the order of their ids, and one that is early waits for the one before it, as long as anything of this node is
+//! on its way to the store: the answer to that wakes it.
+//!
 //! When a race is lost, its guests wait for the next object, or are declined if the node now hands over its own. When the
 //! process dies, their authors hear nothing and take them back.
 
@@ -19,7 +23,7 @@ use super::object::{EncodedCommit, LoggedCommit};
 use super::peers::Declined;
 use super::tail::Tail;
 use crate::state::op::{Carried, Commit};
-use crate::types::Seq;
+use crate::types::{CommitId, Seq};
 
 /// The largest object of a commit that is handed over: all but those with very many ops. A larger one races for its place,
 /// and may wait for long while others do not.
@@ -112,28 +116,59 @@ impl Tail {
         if self.carrier().is_some() {
             return guest.decline(Declined::NotWinning);
         }
-        self.guests.push_back(guest);
+        let CommitId {
+            incarnation,
+            counter,
+        } = guest.commit.id;
+        let comes_later = |waiting: &Guest| {
+            let id = waiting.commit.id;
+            id.incarnation == incarnation && id.counter > counter
+        };
+        let later = self.guests.iter().position(comes_later);
+        self.guests
+            .insert(later.unwrap_or(self.guests.len()), guest);
     }
 
-    /// Takes from the guests what fits in one object beside `data` bytes.
+    /// Whether a guest can go. Those whose authors have taken them back are let go of.
+    pub(super) fn has_guests(&mut self) -> bool {
+        self.guests.retain(|guest| !guest.done.is_closed());
+        self.guests.iter().any(|guest| !self.is_early(guest, &[]))
+    }
+
+    /// Whether the one that this guest follows is neither in the log nor on its way there nor taken, and may still come.
+    fn is_early(&self, guest: &Guest, taken: &[Guest]) -> bool {
+        let author = guest.commit.id.incarnation;
+        let under_way = self.in_flight.iter();
+        let carried = under_way.flat_map(|sent| &sent.prepared.commit.carried);
+        let before = carried
+            .map(|carried| carried.id)
+            .chain(taken.iter().map(|taken| taken.commit.id))
+            .filter(|id| id.incarnation == author)
+            .map(|id| id.counter)
+            .chain(self.state.last_commit_of(author));
+        !self.in_flight.is_empty() && before.max() < Some(guest.follows)
+    }
+
+    /// Takes from the guests that can go what fits in one object beside `data` bytes.
     pub(super) fn take_guests(&mut self, mut data: usize) -> Vec<Guest> {
         let mut heads = 0;
-        let mut taken = Vec::new();
-        while let Some(next) = self.guests.front() {
+        let (mut taken, mut early) = (Vec::new(), Vec::new());
+        while let Some(next) = self.guests.pop_front() {
+            if self.is_early(&next, &taken) {
+                early.push(next);
+                continue;
+            }
             data += next.data.len();
             heads += next.head_len;
             let is_full = data > MAX_DATA || heads > MAX_CARRIED_HEADS;
             // One is taken in any case, so that none waits for ever.
             if !taken.is_empty() && (is_full || taken.len() == MAX_CARRIED) {
+                self.guests.push_front(next);
                 break;
             }
-            // Its author may have taken it back meanwhile.
-            taken.extend(
-                self.guests
-                    .pop_front()
-                    .filter(|guest| !guest.done.is_closed()),
-            );
+            taken.push(next);
         }
+        self.return_guests(early);
         taken
     }
 

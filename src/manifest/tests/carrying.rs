@@ -16,6 +16,7 @@ use crate::types::{CommitId, PeerKey};
 
 const PUT: Duration = Duration::from_millis(30);
 const HOP: Duration = Duration::from_millis(1);
+const BEAT: Duration = Duration::from_millis(10);
 
 /// How the nodes of a test speak to each other.
 #[derive(Default)]
@@ -39,6 +40,8 @@ enum Manners {
     Secretive,
     /// Nothing is answered.
     Gone,
+    /// What is handed over at about the same time arrives in another order.
+    Jumbled,
 }
 
 impl fmt::Debug for Room {
@@ -58,11 +61,16 @@ impl Room {
 #[async_trait]
 impl Peers for Room {
     async fn carry(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
-        self.handed
-            .lock()
-            .unwrap()
-            .push((peer.address.clone(), commit.clone()));
+        let number = {
+            let mut handed = self.handed.lock().unwrap();
+            handed.push((peer.address.clone(), commit.clone()));
+            handed.len() as u32
+        };
         tokio::time::sleep(HOP / 2).await;
+        if self.manners == Manners::Jumbled {
+            // Each second one is overtaken by the one behind it.
+            tokio::time::sleep(BEAT / 2 * (number % 2) * 3).await;
+        }
         let manifest = self.at(peer)?;
         if matches!(self.manners, Manners::Deaf | Manners::Gone) {
             std::future::pending::<()>().await;
@@ -77,7 +85,10 @@ impl Peers for Room {
     }
 
     async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
-        if !matches!(self.manners, Manners::Good | Manners::Deaf) {
+        if matches!(
+            self.manners,
+            Manners::Silent | Manners::Secretive | Manners::Gone
+        ) {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(HOP / 2).await;
@@ -152,7 +163,7 @@ async fn write(members: &[Member], times: u32) -> (Vec<Vec<i64>>, Vec<Duration>)
                     let begun = Instant::now();
                     (next_id(&manifest).await, begun.elapsed())
                 }));
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(BEAT).await;
             }
             let mut told = Vec::new();
             for wait in waiting {
@@ -242,6 +253,28 @@ async fn what_a_carrier_stored_and_did_not_say_takes_effect_once() {
         );
         assert_agreed(&members).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_overtake_each_other_on_their_way_to_the_carrier_take_effect_all_the_same() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+    let room = Arc::new(Room {
+        manners: Manners::Jumbled,
+        ..Room::default()
+    });
+    let members = company(&store, 3, &room).await;
+    let (ids, took) = write(&members, 100).await;
+    assert_once_and_in_order(&ids);
+    let sum = |of: fn(&ManifestMetrics) -> u64| -> u64 {
+        members.iter().map(|member| of(&member.metrics)).sum()
+    };
+    let (handed, back) = (
+        sum(|metrics| metrics.handed_over.get()),
+        sum(|metrics| metrics.taken_back.get()),
+    );
+    assert!(handed > 100, "{handed}");
+    assert!(back < handed / 20, "{back} of {handed}");
+    assert_agreed(&members).await;
 }
 
 /// Waits until something is so.
