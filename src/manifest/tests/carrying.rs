@@ -263,7 +263,7 @@ async fn commits_that_overtake_each_other_on_their_way_to_the_carrier_take_effec
         ..Room::default()
     });
     let members = company(&store, 3, &room).await;
-    let (ids, took) = write(&members, 100).await;
+    let (ids, _) = write(&members, 100).await;
     assert_once_and_in_order(&ids);
     let sum = |of: fn(&ManifestMetrics) -> u64| -> u64 {
         members.iter().map(|member| of(&member.metrics)).sum()
