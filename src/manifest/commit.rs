@@ -114,7 +114,7 @@ impl Tail {
         if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
-        while !self.waiting.is_empty() || self.has_guests() {
+        while self.has_guests() || !self.waiting.is_empty() {
             if let Some(prepared) = self.prepare() {
                 self.last_commit = Some(prepared.begun);
                 self.metrics.ops.observe(prepared.commit.ops.len() as f64);
