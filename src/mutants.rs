@@ -10,6 +10,12 @@ pub(crate) enum Mutant {
     // Deleting and compacting: `docs/rules.md` says which test finds each.
     /// A dead segment may be referred to again.
     DeadLivesAgain,
+    /// A commit to which records are appended behind deleted ones of the same object stays dead.
+    DeadAndAlive,
+    /// Dead objects are deleted though slices lie in them.
+    LivenessUnchecked,
+    /// The level is raised above what a registered node knows.
+    LevelUnchecked,
     /// The sweep boundary may be lowered.
     SweepBoundaryFalls,
     /// A dead segment is forgotten when it is deleted, though no boundary has passed it.

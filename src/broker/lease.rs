@@ -107,7 +107,7 @@ impl Broker {
             incarnation: self.inner.incarnation,
             endpoints: endpoints.clone(),
             rack: rack.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: self.inner.manifest.level().label(env!("CARGO_PKG_VERSION")),
             lease_millis: millis(self.wanted_lease()),
             peer_key: self.inner.peer_key.clone(),
         });

@@ -24,6 +24,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod lease;
+mod level;
 mod offsets;
 mod produce;
 mod producers;
@@ -49,6 +50,7 @@ pub use groups::{
     Synced,
 };
 pub use lease::{Endpoints, Presence};
+pub use level::RaiseLevelError;
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use reach::{Look, Neighbour};

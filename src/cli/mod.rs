@@ -11,6 +11,7 @@
 //! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
 //! done: each change is one commit.
 
+mod cluster;
 mod consume;
 mod context;
 mod cost;
@@ -107,6 +108,9 @@ enum Command {
     Produce(produce::Produce),
     /// Consume records and write them as lines.
     Consume(consume::Consume),
+    /// The cluster as a whole: upgrade.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Consumer groups: list, describe, reset, delete.
     #[command(subcommand)]
     Group(group::Group),
@@ -195,6 +199,7 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
 /// Runs a command that opens the bucket itself.
 async fn run_client(command: Command, context: &mut Context) -> Result<(), CliError> {
     match command {
+        Command::Cluster(command) => cluster::run(&command, context).await,
         Command::Topic(command) => topic::run(&command, context).await,
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::output::{OutputArgs, OutputFormat};
 use super::text::shown;
 use crate::broker::Unavailable;
+use crate::state::{Level, State};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
@@ -35,6 +36,8 @@ struct Row {
     endpoints: BTreeMap<String, String>,
     rack: Option<String>,
     version: String,
+    /// The highest level of the log that it knows.
+    level: Level,
     since: String,
     lease_until: String,
 }
@@ -58,6 +61,7 @@ pub(super) async fn run(command: &Node, context: &mut Context) -> Result<(), Cli
                     endpoints: node.endpoints().clone(),
                     rack: node.rack().map(str::to_owned),
                     version: node.version().to_owned(),
+                    level: node.level(),
                     since: shown(node.registered_at()),
                     lease_until: shown(node.lease_until()),
                 })
@@ -80,14 +84,35 @@ pub(super) async fn run(command: &Node, context: &mut Context) -> Result<(), Cli
                         endpoints.join(","),
                         row.rack.unwrap_or_else(|| "-".to_owned()),
                         row.version,
+                        row.level.to_string(),
                         row.since,
                     ]
                 })
                 .collect();
             output.table(
-                &["NODE", "STATE", "ENDPOINTS", "RACK", "VERSION", "SINCE"],
+                &[
+                    "NODE",
+                    "STATE",
+                    "ENDPOINTS",
+                    "RACK",
+                    "VERSION",
+                    "LEVEL",
+                    "SINCE",
+                ],
                 &cells,
-            )
+            )?;
+            level_note(&state).map_or(Ok(()), |note| output.line(&note))
         })
         .await
+}
+
+/// What to do, if the cluster is not at the newest level.
+fn level_note(state: &State) -> Option<String> {
+    let (level, known) = (state.level(), Level::NEWEST);
+    (level < known).then(|| {
+        format!(
+            "\nThe cluster is at level {level}, and this software knows level {known}. When every node knows it, run \
+             `weir cluster upgrade`."
+        )
+    })
 }

@@ -83,6 +83,9 @@ settings! {
         cache: ByteCount = "256MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.
         fetch_max_bytes: ByteCount = "55MiB",
+        /// The highest level of the log that this node takes part in, as if its software were older: for tests of upgrades.
+        /// If it is not set it is the newest that the software knows.
+        max_level: Option<u32> = "",
     }
 }
 

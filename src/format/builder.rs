@@ -17,6 +17,7 @@ use super::{
 #[derive(Debug)]
 pub struct ObjectBuilder {
     kind: ObjectKind,
+    version: u16,
     data: Vec<Bytes>,
     data_len: u64,
     data_crc: u32,
@@ -25,8 +26,14 @@ pub struct ObjectBuilder {
 impl ObjectBuilder {
     /// An empty object of `kind`, in the newest version of its format.
     pub fn new(kind: ObjectKind) -> ObjectBuilder {
+        ObjectBuilder::in_version(kind, kind.newest_version())
+    }
+
+    /// An empty object of `kind` in this version of its format, which older builds may know, too.
+    pub fn in_version(kind: ObjectKind, version: u16) -> ObjectBuilder {
         ObjectBuilder {
             kind,
+            version,
             data: Vec::new(),
             data_len: 0,
             data_crc: 0,
@@ -77,7 +84,7 @@ impl ObjectBuilder {
         check_length(&object, Section::Data, self.data_len, MAX_DATA_LEN)?;
         Ok(ObjectHeader {
             kind: self.kind,
-            version: self.kind.newest_version(),
+            version: self.version,
             head_len: short_length(&object, Section::Head, head, MAX_HEAD_LEN)?,
             head_crc: crc32c::crc32c(head),
             tail_len: short_length(&object, Section::Tail, tail, MAX_TAIL_LEN)?,

@@ -63,12 +63,12 @@ impl ObjectKind {
             .find(|kind| kind.number() == number)
     }
 
-    /// The newest version of the kind's format: the one that is written. All versions from 1 up to
-    /// it can be read.
+    /// The newest version of the kind's format that this build knows. All versions from 1 up to it can be read; what is
+    /// written is as old as what it says allows.
     pub const fn newest_version(self) -> u16 {
         match self {
-            ObjectKind::Commit => 3,
-            ObjectKind::Snapshot => 2,
+            ObjectKind::Commit => 4,
+            ObjectKind::Snapshot => 3,
             ObjectKind::Segment | ObjectKind::Boundary | ObjectKind::Compacted => 1,
         }
     }

@@ -126,8 +126,8 @@ fn every_fault_has_its_own_error_that_names_the_object() {
             "a snapshot where a commit was expected",
         ),
         (
-            with_header(&sound, 6, &[4, 0]),
-            "version 4 of the commit format, and this node reads 1 to 3",
+            with_header(&sound, 6, &[5, 0]),
+            "version 5 of the commit format, and this node reads 1 to 4",
         ),
         (
             with_header(&sound, 6, &[0, 0]),

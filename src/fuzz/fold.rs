@@ -99,7 +99,7 @@ pub(super) fn go_on(state: &mut State) {
                 incarnation,
                 endpoints: Default::default(),
                 rack: None,
-                version: String::new(),
+                version: crate::state::Level::NEWEST.label(""),
                 lease_millis: u64::MAX,
                 peer_key: None,
             }),

@@ -103,7 +103,9 @@ fn deletable<'a>(
         let known = dead.seq <= known.seq
             || mutants::on(Mutant::GraceByFoldAlone)
             || mutants::on(Mutant::GraceIgnored);
-        let due = !dead.deleted && behind && over && known;
+        // A log of the first level may have commits that are both.
+        let dead_only = !state.is_live(object) || mutants::on(Mutant::LivenessUnchecked);
+        let due = !dead.deleted && dead_only && behind && over && known;
         due.then_some((object, dead.since))
     })
 }

@@ -110,7 +110,8 @@ fn guest(
 impl Tail {
     /// Takes a guest in, unless this node hands over what it has itself.
     pub(super) fn welcome(&mut self, guest: Guest) {
-        if guest.commit.id.incarnation == self.incarnation {
+        let too_new = guest.commit.level() > self.options.level;
+        if too_new || guest.commit.id.incarnation == self.incarnation {
             return guest.decline(Declined::Unfit);
         }
         if self.carrier().is_some() {

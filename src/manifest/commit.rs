@@ -11,6 +11,7 @@ use super::object::EncodedCommit;
 use super::tail::Tail;
 use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
+use crate::state::Level;
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
 use crate::types::{CommitId, Seq};
@@ -114,6 +115,7 @@ impl Tail {
         if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
+        self.begin_log();
         while self.has_guests() || !self.waiting.is_empty() {
             if let Some(prepared) = self.prepare() {
                 self.last_commit = Some(prepared.begun);
@@ -122,6 +124,20 @@ impl Tail {
             }
         }
         None
+    }
+
+    /// A new log begins at the newest level that its first node knows: its first commit says so, before anything else. If
+    /// another node is faster, that one has decided, and this op changes nothing or is refused.
+    fn begin_log(&mut self) {
+        let to = self.options.level;
+        let is_new = self.state.seq() == Seq::ZERO && self.in_flight.is_empty();
+        if is_new && !self.waiting.is_empty() && to > Level::FIRST {
+            self.waiting.push_front(Submission {
+                ops: vec![Op::RaiseLevel { to }],
+                data: Bytes::new(),
+                done: Box::new(|_| {}),
+            });
+        }
     }
 
     /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was

@@ -123,10 +123,12 @@ impl Tail {
     async fn read_window(&mut self, window: u64) -> Result<Option<u64>, LogError> {
         let first = self.state.seq().0 + 1;
         let (store, limit) = (self.store.clone(), self.read_limit());
+        let known = self.options.level;
         let mut reads = futures::stream::iter(first..first + window)
             .map(|seq| {
                 let store = store.clone();
-                async move { log::read(&store, Seq(seq), limit, RequestKind::CommitProbe).await }
+                let kind = RequestKind::CommitProbe;
+                async move { log::read(&store, known, Seq(seq), limit, kind).await }
             })
             .buffered(usize::try_from(window).unwrap_or(1));
         let mut found = Vec::new();

@@ -15,8 +15,8 @@ use super::published::States;
 use super::truncated::Proof;
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
-use crate::state::State;
 use crate::state::op::{Op, Outcome};
+use crate::state::{Level, State};
 use crate::types::Seq;
 
 /// Ops that are in the log and folded.
@@ -108,6 +108,8 @@ pub(super) struct Shared {
     pub(super) recent: Mutex<Recent>,
     /// A permit for each byte of the commits that this node takes in for others.
     pub(super) guest_room: Arc<Semaphore>,
+    /// The highest level that this node takes part in.
+    pub(super) level: Level,
 }
 
 impl Manifest {
@@ -119,6 +121,11 @@ impl Manifest {
     /// The state, with a wake-up at each commit folded.
     pub fn subscribe(&self) -> States {
         self.shared.states.clone()
+    }
+
+    /// The highest level of the log that this node takes part in.
+    pub fn level(&self) -> Level {
+        self.shared.level
     }
 
     /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed

@@ -420,7 +420,9 @@ impl Tail {
                 continue;
             }
             let len = object.len() as u64;
-            let logged = LoggedCommit::decode("a commit that a peer tells of", *seq, object, len)
+            const NAME: &str = "a commit that a peer tells of";
+            let logged = LoggedCommit::decode(NAME, *seq, object, len)
+                .and_then(|logged| logged.at_level(NAME, self.options.level))
                 .map_err(|error| unreachable(&error))?;
             if logged.whole.is_none() {
                 return Err(unreachable(&"a commit came with damaged data"));

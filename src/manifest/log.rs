@@ -1,6 +1,7 @@
 //! Reading the log.
 
 use crate::format::FormatError;
+use crate::state::Level;
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
 use crate::types::Seq;
 
@@ -18,9 +19,10 @@ pub(super) enum LogError {
 }
 
 /// Reads the commit at `seq`, if there is one: its first `limit` bytes, or as many as its ops take.
-/// Makes one attempt.
+/// Makes one attempt. A commit above the level `known` cannot be folded, so it is an error.
 pub(super) async fn read(
     store: &Store,
+    known: Level,
     seq: Seq,
     limit: u64,
     kind: RequestKind,
@@ -35,15 +37,11 @@ pub(super) async fn read(
         {
             needed
         }
-        decoded => return Ok(Some(decoded?)),
+        decoded => return Ok(Some(decoded?.at_level(path.as_str(), known)?)),
     };
     let (prefix, object_len) = store
         .get_range(&path, 0..needed, RequestKind::CommitGet)
         .await?;
-    Ok(Some(LoggedCommit::decode(
-        path.as_str(),
-        seq,
-        &prefix,
-        object_len,
-    )?))
+    let logged = LoggedCommit::decode(path.as_str(), seq, &prefix, object_len)?;
+    Ok(Some(logged.at_level(path.as_str(), known)?))
 }

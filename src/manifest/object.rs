@@ -6,8 +6,8 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::format::{FormatError, Object, ObjectBuilder, ObjectHead, ObjectKind};
-use crate::state::State;
 use crate::state::op::Commit;
+use crate::state::{Level, State};
 use crate::types::Seq;
 
 /// Why an object cannot be read. Final: reading it again gives the same.
@@ -34,6 +34,18 @@ pub enum ObjectError {
         object: String,
         /// The seq of the state in it.
         found: Seq,
+    },
+    /// The cluster was upgraded beyond what this node knows.
+    #[error(
+        "{object} is of level {level} of the log, and this node knows levels up to {known}: upgrade it"
+    )]
+    Level {
+        /// The object.
+        object: String,
+        /// Its level.
+        level: Level,
+        /// The highest level that this node knows.
+        known: Level,
     },
 }
 
@@ -74,7 +86,8 @@ impl EncodedCommit {
     pub(super) fn new(commit: &Commit, data: Bytes) -> Result<EncodedCommit, FormatError> {
         let head = to_cbor(commit);
         let data_len = data.len();
-        let mut builder = ObjectBuilder::new(ObjectKind::Commit);
+        let version = commit_version(commit.level());
+        let mut builder = ObjectBuilder::in_version(ObjectKind::Commit, version);
         builder.push(data);
         let object = join(&builder.finish(&head, &[])?);
         let data_start = (object.len() - data_len) as u64;
@@ -111,23 +124,55 @@ impl LoggedCommit {
         object_len: u64,
     ) -> Result<LoggedCommit, ObjectError> {
         let ObjectHead { header, head } = ObjectHead::decode(object, ObjectKind::Commit, prefix)?;
-        let commit = minicbor::decode(&head).map_err(|cause| ObjectError::Content {
+        let commit: Commit = minicbor::decode(&head).map_err(|cause| ObjectError::Content {
             object: object.to_owned(),
             cause,
         })?;
-        Ok(LoggedCommit {
+        let logged = LoggedCommit {
             seq,
             commit,
             data_start: header.data_range().start,
             object_len,
             whole: is_sound(object, prefix, object_len).then(|| prefix.clone()),
+        };
+        logged.at_level(object, Level::NEWEST)
+    }
+
+    /// The commit, if a node can fold it that knows levels up to `known`.
+    pub(super) fn at_level(self, object: &str, known: Level) -> Result<LoggedCommit, ObjectError> {
+        let level = self.commit.level();
+        if level <= known {
+            return Ok(self);
+        }
+        let object = object.to_owned();
+        Err(ObjectError::Level {
+            object,
+            level,
+            known,
         })
+    }
+}
+
+/// The version of the format of a commit whose ops are of this level. All nodes that know levels know version 3.
+const fn commit_version(level: Level) -> u16 {
+    match level {
+        Level::FIRST => 3,
+        _ => 4,
+    }
+}
+
+/// The version of the format of a snapshot of a state of this level.
+const fn snapshot_version(level: Level) -> u16 {
+    match level {
+        Level::FIRST => 2,
+        _ => 3,
     }
 }
 
 /// Encodes a snapshot of `state`.
 pub(super) fn encode_snapshot(state: &State) -> Result<Bytes, FormatError> {
-    let mut builder = ObjectBuilder::new(ObjectKind::Snapshot);
+    let version = snapshot_version(state.level());
+    let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, version);
     builder.push(state.to_bytes().into());
     Ok(join(&builder.finish(&[], &[])?))
 }

@@ -18,7 +18,7 @@ use super::published::publish;
 use super::tail::{Tail, WriteThrough};
 use super::truncated::Moment;
 use crate::env::Env;
-use crate::state::State;
+use crate::state::{Level, State};
 use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
 use crate::types::{Incarnation, Seq};
 
@@ -40,6 +40,8 @@ pub struct ManifestOptions {
     pub follow_interval: Duration,
     /// The least number of commits between two snapshots.
     pub snapshot_every: u64,
+    /// The highest level of the log that this node takes part in.
+    pub level: Level,
 }
 
 impl Default for ManifestOptions {
@@ -49,6 +51,7 @@ impl Default for ManifestOptions {
             commits_in_flight: 4,
             follow_interval: Duration::from_millis(10),
             snapshot_every: 256,
+            level: Level::NEWEST,
         }
     }
 }
@@ -83,6 +86,16 @@ pub enum OpenError {
         found: u32,
         /// The newest version known.
         known: u32,
+    },
+    /// The cluster was upgraded.
+    #[error(
+        "the cluster is at level {level}, and this node knows levels up to {known}: upgrade it"
+    )]
+    NewerLevel {
+        /// The cluster's level.
+        level: Level,
+        /// The highest level known.
+        known: Level,
     },
     /// The log could not be folded to its end.
     #[error(transparent)]
@@ -119,6 +132,7 @@ pub async fn open(
         marks: Mutex::default(),
         recent: Mutex::default(),
         guest_room: guest_room(),
+        level: options.level,
     };
     let manifest = Manifest {
         shared: Arc::new(shared),
@@ -158,6 +172,10 @@ pub async fn open(
         snapshots: Arc::new(Semaphore::new(1)),
     };
     tail.read_to_the_end().await?;
+    let (level, known) = (tail.state.level(), tail.options.level);
+    if level > known {
+        return Err(OpenError::NewerLevel { level, known });
+    }
     tail.publish_proof();
     Ok((manifest, tail, cluster))
 }

@@ -118,7 +118,8 @@ impl Tail {
     async fn read_settled(&mut self, seq: Seq, ours: CommitId) -> Result<Stands, Stopped> {
         let mut failures = 0;
         loop {
-            let read = log::read(&self.store, seq, self.read_limit(), RequestKind::CommitGet);
+            let (known, limit) = (self.options.level, self.read_limit());
+            let read = log::read(&self.store, known, seq, limit, RequestKind::CommitGet);
             match read.await {
                 Ok(None) => return Ok(Stands::Nothing),
                 Ok(Some(logged))

@@ -10,6 +10,7 @@ use crate::fetch::CacheOptions;
 use crate::ingest::IngestOptions;
 use crate::maintain::MaintenanceOptions;
 use crate::manifest::{ManifestOptions, Peers};
+use crate::state::Level;
 use crate::store::{InvalidStoreUrl, StoreOptions, StoreUrl};
 
 /// The least time between two commits where requests cost money: ten PUTs a second at most. See
@@ -95,6 +96,10 @@ impl NodeOptions {
             options.manifest.commit_interval = interval;
         }
         options.manifest.commits_in_flight = as_usize(node.commits_in_flight);
+        if let Some(level) = node.max_level {
+            options.manifest.level =
+                Level(u16::try_from(level).unwrap_or(u16::MAX)).min(Level::NEWEST);
+        }
         if let Some(interval) = node.follow_interval {
             options.manifest.follow_interval = interval;
         }

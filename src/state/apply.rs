@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::group::{GroupAction, GroupReply};
+use super::objects::Now;
 use super::op::{
     self, Append, AppendRejected, AppendSource, Applied, Commit, CreateTopic, Op, Outcome,
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Author, Claim, Folded, Group, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
+    Author, Claim, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State,
+    Topic,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -61,7 +63,7 @@ impl State {
     ) -> Folded {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
-        self.objects.at(seq, self.time);
+        self.objects.at(self.now());
         let folded = self.apply_one(Part {
             id: commit.id,
             time: commit.time,
@@ -93,7 +95,7 @@ impl State {
         }
         self.note_author(part.id);
         self.time = self.time.max(part.time);
-        self.objects.at(self.seq, self.time);
+        self.objects.at(self.now());
         let author = part.id.incarnation;
         self.hear_from(author);
         let fold = |op| self.apply_op(op, part.data_start, author);
@@ -214,7 +216,31 @@ impl State {
                 let reply = self.change_group(group, action, author)?;
                 Ok(Applied::Group(reply))
             }
+            Op::RaiseLevel { to } => self.raise_level(*to),
         }
+    }
+
+    /// Where the fold is.
+    pub(super) fn now(&self) -> Now {
+        Now {
+            seq: self.seq,
+            time: self.time,
+            level: self.level,
+        }
+    }
+
+    fn raise_level(&mut self, to: Level) -> Outcome {
+        let behind = self.nodes().find(|(_, node)| node.level() < to);
+        if let Some((node, behind)) = behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
+            let known = behind.level();
+            return Err(Rejected::LevelUnknown { to, node, known });
+        }
+        if self.level < to {
+            self.level = to;
+            self.objects.at(self.now());
+            self.objects.revive();
+        }
+        Ok(Applied::Done)
     }
 
     fn append(
@@ -418,6 +444,10 @@ impl State {
     }
 
     fn register_node(&mut self, register: &RegisterNode) -> Outcome {
+        let (level, known) = (self.level, Level::of_label(&register.version));
+        if known < level {
+            return Err(Rejected::LevelTooLow { level, known });
+        }
         let lapsed: Vec<NodeId> = self
             .nodes()
             .filter(|(_, n)| n.lease_until() < self.time)

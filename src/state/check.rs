@@ -1,7 +1,7 @@
 //! What a state must be to be gone on with. Whatever the fold comes to is such; a snapshot is read from a bucket, to
 //! which others may write, and one that is not such would make a node panic, or delete what is needed, much later.
 
-use super::{ObjectRef, Partition, State};
+use super::{Feature, Level, ObjectRef, Partition, State};
 use crate::types::{Offset, Seq};
 
 /// Further than any log goes: at a million commits a second it takes 146,000 years. What is added to a seq below it
@@ -21,11 +21,21 @@ impl State {
         if self.truncation.truncated > self.truncation.boundary {
             return Err("its log is truncated beyond the boundary".to_owned());
         }
+        // Before that rule the fold came to commits that are both, and `RaiseLevel` mends them.
+        let may_be_both = |object| {
+            !self.has(Feature::LiveObjectsAreNotDead) && matches!(object, ObjectRef::Commit(_))
+        };
         if let Some((object, _)) = self
             .dead_objects()
-            .find(|(object, _)| self.is_live(*object))
+            .find(|(object, _)| self.is_live(*object) && !may_be_both(*object))
         {
             return Err(format!("{object:?} is alive and dead"));
+        }
+        if self.level > Level::NEWEST {
+            let (level, newest) = (self.level, Level::NEWEST);
+            return Err(format!(
+                "the cluster is at level {level}, and this software knows levels up to {newest}: upgrade it"
+            ));
         }
         if self.names.len() != self.topics.len() {
             return Err("two topics have one name".to_owned());

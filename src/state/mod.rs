@@ -16,6 +16,7 @@ mod check;
 mod codec;
 pub mod group;
 mod job;
+mod level;
 mod node;
 mod objects;
 pub mod op;
@@ -36,6 +37,7 @@ use serde::Serialize;
 pub use codec::Shared;
 pub use group::Group;
 pub use job::{Claim, Job};
+pub use level::{Feature, Level};
 pub use node::Node;
 pub use objects::Dead;
 pub use partition::{ObjectRef, Partition, Slice, SliceIndex};
@@ -97,6 +99,8 @@ pub struct State {
     #[n(13)]
     #[cbor(default)]
     totals: Totals,
+    #[cbor(n(14), default, skip_if = "Level::is_first")]
+    level: Level,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -169,6 +173,16 @@ impl State {
     /// Time: the highest wall time of any commit folded.
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// Which rules hold.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Whether a rule is in force, or something may be written.
+    pub fn has(&self, feature: Feature) -> bool {
+        feature.since() <= self.level
     }
 
     /// The topic of this id.
@@ -342,7 +356,7 @@ impl State {
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }
-        state.objects.at(state.seq, state.time);
+        state.objects.at(state.now());
         state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::level::Level;
 use super::op::RegisterNode;
 use crate::types::{Incarnation, PeerKey, Timestamp};
 
@@ -67,7 +68,13 @@ impl Node {
 
     /// The version of its software.
     pub fn version(&self) -> &str {
-        &self.version
+        let software = self.version.split_once('+');
+        software.map_or(&self.version, |(software, _)| software)
+    }
+
+    /// The highest level that it knows.
+    pub fn level(&self) -> Level {
+        Level::of_label(&self.version)
     }
 
     /// When this run was registered.

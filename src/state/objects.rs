@@ -2,8 +2,9 @@
 //!
 //! An object is *live* while a slice lies in it. When the last one goes (deleted, expired, replaced) it is *dead*
 //! from that moment of the fold's time: no new reader will ask for it, but one with an older state still may, so it is
-//! deleted only when it has been dead for a while. Once dead, an object never lives again: the fold refuses whatever
-//! refers to it. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until the
+//! deleted only when it has been dead for a while. Once dead, a segment never lives again: the fold refuses whatever
+//! refers to it; a commit may, while it is being folded: ops of one object append to a partition, delete all of it, and append
+//! again. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until the
 //! sweep boundary has passed the time of its minting: from then on its age alone is refused.
 
 use imbl::OrdMap;
@@ -11,6 +12,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::codec::map;
+use super::level::{Feature, Level};
 use super::partition::ObjectRef;
 use crate::mutants::{self, Mutant};
 use crate::types::{SegmentId, Seq, Timestamp};
@@ -28,10 +30,20 @@ pub(super) struct Objects {
     #[cbor(skip)]
     #[serde(skip)]
     live: OrdMap<ObjectRef, u32>,
-    /// The commit that is being folded, and the time in the fold.
     #[cbor(skip)]
     #[serde(skip)]
-    now: (Seq, Timestamp),
+    now: Now,
+}
+
+/// Where the fold is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Now {
+    /// The commit that is being folded.
+    pub(super) seq: Seq,
+    /// The time in the fold.
+    pub(super) time: Timestamp,
+    /// The rules in force.
+    pub(super) level: Level,
 }
 
 /// An object in which no slice lies any more.
@@ -62,9 +74,9 @@ impl Objects {
         self.sweep_boundary
     }
 
-    /// Says which commit is being folded, at which time in the fold.
-    pub(super) fn at(&mut self, seq: Seq, time: Timestamp) {
-        self.now = (seq, time);
+    /// Says where the fold is.
+    pub(super) fn at(&mut self, now: Now) {
+        self.now = now;
     }
 
     /// Whether an op may place slices in this segment.
@@ -75,9 +87,27 @@ impl Objects {
             && (!is_swept || mutants::on(Mutant::SweepWithoutBoundary))
     }
 
-    /// Counts a slice in `object`.
+    /// Counts a slice in `object`. Of what is put into an object, only the one that is being folded can be dead: all that an
+    /// earlier op of the same object put there may be deleted already.
     pub(super) fn acquire(&mut self, object: ObjectRef) {
         *self.live.entry(object).or_default() += 1;
+        let revives = Feature::LiveObjectsAreNotDead.since() <= self.now.level;
+        if revives && !mutants::on(Mutant::DeadAndAlive) {
+            self.dead.remove(&object);
+        }
+    }
+
+    /// Takes from the dead those that are alive, as acquiring them did not always do.
+    pub(super) fn revive(&mut self) {
+        let alive: Vec<ObjectRef> = self
+            .dead
+            .keys()
+            .copied()
+            .filter(|object| self.live.contains_key(object))
+            .collect();
+        for object in alive {
+            self.dead.remove(&object);
+        }
     }
 
     /// Discounts a slice in `object`, which is dead if it was the last one.
@@ -88,9 +118,9 @@ impl Objects {
         *slices = slices.saturating_sub(1);
         if *slices == 0 || mutants::on(Mutant::DeadWhileShared) {
             self.live.remove(&object);
-            let (seq, since) = self.now;
+            let Now { seq, time, .. } = self.now;
             let dead = Dead {
-                since,
+                since: time,
                 deleted: false,
                 seq,
             };

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::group::{GroupAction, GroupError, GroupReply};
 use super::job::{Claim, Job};
+use super::level::Level;
 use super::partition::{ObjectRef, SliceIndex};
 use crate::types::{
     CommitId, GroupId, Incarnation, NodeId, Offset, PeerKey, ProducerEpoch, ProducerId, SegmentId,
@@ -252,6 +253,111 @@ pub enum Op {
         #[n(1)]
         incarnation: Incarnation,
     },
+    /// From now on fold by the rules of a higher level. Since version 4.
+    #[n(22)]
+    RaiseLevel {
+        /// The level.
+        #[n(0)]
+        to: Level,
+    },
+}
+
+impl Commit {
+    /// The level that a node must know to fold this commit.
+    pub fn level(&self) -> Level {
+        let carried = self.carried.iter().flat_map(|carried| &carried.ops);
+        let levels = self.ops.iter().chain(carried).map(Op::level);
+        levels.max().unwrap_or_default()
+    }
+}
+
+impl Op {
+    /// The name of every op.
+    #[cfg(test)]
+    pub(crate) const NAMES: &'static [&'static str] = &[
+        "Append",
+        "CreateTopic",
+        "DeleteTopic",
+        "CreatePartitions",
+        "AlterConfigs",
+        "DeleteRecords",
+        "AllocateProducerIds",
+        "ExpireProducers",
+        "RegisterNode",
+        "RenewLease",
+        "RetireNode",
+        "ExpireNode",
+        "Group",
+        "SnapshotTaken",
+        "ReplaceSlices",
+        "ExpireRecords",
+        "RaiseLogBoundary",
+        "LogTruncated",
+        "RaiseSweepBoundary",
+        "ObjectsDeleted",
+        "ClaimJob",
+        "ReleaseJob",
+        "RaiseLevel",
+    ];
+
+    /// What kind of op it is.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Op::Append(_) => "Append",
+            Op::CreateTopic(_) => "CreateTopic",
+            Op::DeleteTopic { .. } => "DeleteTopic",
+            Op::CreatePartitions { .. } => "CreatePartitions",
+            Op::AlterConfigs { .. } => "AlterConfigs",
+            Op::DeleteRecords { .. } => "DeleteRecords",
+            Op::AllocateProducerIds { .. } => "AllocateProducerIds",
+            Op::ExpireProducers { .. } => "ExpireProducers",
+            Op::RegisterNode(_) => "RegisterNode",
+            Op::RenewLease { .. } => "RenewLease",
+            Op::RetireNode { .. } => "RetireNode",
+            Op::ExpireNode { .. } => "ExpireNode",
+            Op::Group { .. } => "Group",
+            Op::SnapshotTaken { .. } => "SnapshotTaken",
+            Op::ReplaceSlices(_) => "ReplaceSlices",
+            Op::ExpireRecords { .. } => "ExpireRecords",
+            Op::RaiseLogBoundary { .. } => "RaiseLogBoundary",
+            Op::LogTruncated { .. } => "LogTruncated",
+            Op::RaiseSweepBoundary { .. } => "RaiseSweepBoundary",
+            Op::ObjectsDeleted { .. } => "ObjectsDeleted",
+            Op::ClaimJob { .. } => "ClaimJob",
+            Op::ReleaseJob { .. } => "ReleaseJob",
+            Op::RaiseLevel { .. } => "RaiseLevel",
+        }
+    }
+
+    /// The level that a node must know to fold this op as it is.
+    fn level(&self) -> Level {
+        match self {
+            Op::RaiseLevel { to } => (*to).max(Level(2)),
+            Op::Append(_)
+            | Op::CreateTopic(_)
+            | Op::DeleteTopic { .. }
+            | Op::CreatePartitions { .. }
+            | Op::AlterConfigs { .. }
+            | Op::DeleteRecords { .. }
+            | Op::AllocateProducerIds { .. }
+            | Op::ExpireProducers { .. }
+            | Op::RegisterNode(_)
+            | Op::RenewLease { .. }
+            | Op::RetireNode { .. }
+            | Op::ExpireNode { .. }
+            | Op::Group { .. }
+            | Op::SnapshotTaken { .. }
+            | Op::ReplaceSlices(_)
+            | Op::ExpireRecords { .. }
+            | Op::RaiseLogBoundary { .. }
+            | Op::LogTruncated { .. }
+            | Op::RaiseSweepBoundary { .. }
+            | Op::ObjectsDeleted { .. }
+            | Op::ClaimJob { .. }
+            | Op::ReleaseJob { .. } => Level::FIRST,
+        }
+    }
 }
 
 /// Put compacted slices in the place of the slices that cover the offsets from `base` to `end`.
@@ -639,6 +745,28 @@ pub enum Rejected {
         to: Seq,
         /// How far it may be.
         limit: Seq,
+    },
+    /// A registered node could not fold the log any further.
+    #[error(
+        "the level cannot be raised to {to}: node {node} knows levels up to {known} only; upgrade it, or stop it"
+    )]
+    LevelUnknown {
+        /// The level that was asked for.
+        to: Level,
+        /// The node.
+        node: NodeId,
+        /// The highest level that it knows.
+        known: Level,
+    },
+    /// The node does not know the level of the cluster.
+    #[error(
+        "the cluster is at level {level}, and the node knows levels up to {known} only; upgrade it"
+    )]
+    LevelTooLow {
+        /// The cluster's level.
+        level: Level,
+        /// The highest level that the node knows.
+        known: Level,
     },
     /// The sweep boundary cannot lie in the future.
     #[error("the sweep boundary {before} is not before {now}")]

@@ -1,8 +1,9 @@
 mod carried;
 mod deletion;
+mod level;
+mod properties;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::group::{GroupAction, Join, Protocol};
@@ -444,22 +445,6 @@ fn output(end: i64, segment: u128) -> CompactedSlice {
     }
 }
 
-fn object() -> impl Strategy<Value = ObjectRef> {
-    prop_oneof![
-        (0..40u64).prop_map(|n| ObjectRef::Commit(Seq(n))),
-        (1..9u128).prop_map(|n| ObjectRef::Segment(SegmentId(Uuid::from_u128(n)))),
-    ]
-}
-
-fn job() -> impl Strategy<Value = Job> {
-    prop_oneof![
-        (0..3i32).prop_map(|n| Job::Compaction(partition(n))),
-        Just(Job::Deletion),
-        Just(Job::Truncation),
-        Just(Job::Sweep),
-    ]
-}
-
 #[test]
 fn an_append_that_no_node_asks_for_changes_nothing() {
     let mut f = Folding::new();
@@ -506,158 +491,4 @@ fn replacements_of_any_length_are_counted_without_overflow() {
     let found = f.state.partition(partition(0)).unwrap();
     assert_eq!(found.bytes(), ByteCount(u64::MAX));
     assert_eq!(State::from_bytes(&f.state.to_bytes()).unwrap(), f.state);
-}
-
-/// Any op, valid or not.
-fn any_op() -> impl Strategy<Value = Op> {
-    let topic = || (1..4u128).prop_map(|n| TopicId(Uuid::from_u128(n)));
-    let place = move || {
-        (topic(), -1..3i32).prop_map(|(topic, index)| TopicPartition {
-            topic,
-            partition: PartitionIndex(index),
-        })
-    };
-    let batch = (
-        0..1000u64,
-        0..5u32,
-        proptest::option::of((0..3i64, 0..3i16, 0..6i32)),
-        any::<bool>(),
-    )
-        .prop_map(|(start, records, producer, continues)| {
-            let mut entry = entry(start, records.max(1), producer);
-            if let Some(producer) = &mut entry.producer {
-                producer.continues = continues;
-            }
-            entry
-        });
-    let source = prop_oneof![
-        Just(AppendSource::Inline),
-        (1..3u128).prop_map(|n| AppendSource::Segment(SegmentId(Uuid::from_u128(n)))),
-    ];
-    let node = || (0..3i32, 1..4u128);
-    prop_oneof![
-        6 => (place(), source, proptest::collection::vec(batch, 0..4)).prop_map(
-            |(partition, source, entries)| Op::Append(Append { partition, source, entries })
-        ),
-        2 => (topic(), -1..4i32, "[a-c]").prop_map(|(id, n, name)| create(&name, id, n)),
-        1 => topic().prop_map(|topic| Op::DeleteTopic { topic }),
-        1 => (topic(), -1..6i32).prop_map(|(topic, total)| Op::CreatePartitions { topic, total }),
-        1 => (proptest::option::of(topic()), "[a-b]", proptest::option::of("[x-y]")).prop_map(
-            |(topic, name, value)| Op::AlterConfigs { topic, edits: BTreeMap::from([(name, value)]) }
-        ),
-        1 => (place(), proptest::option::of(-1..9i64)).prop_map(|(partition, before)| {
-            Op::DeleteRecords { partition, before: before.map(Offset) }
-        }),
-        1 => any::<u32>().prop_map(|count| Op::AllocateProducerIds { count }),
-        1 => (0..2000i64).prop_map(|t| Op::ExpireProducers { before: Timestamp(t) }),
-        1 => (1..4u128, 0..50u64).prop_map(|(n, lease_millis)| Op::RegisterNode(registration(n, lease_millis))),
-        1 => (node(), any::<u64>()).prop_map(|((n, i), lease_millis)| Op::RenewLease {
-            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)), lease_millis,
-        }),
-        1 => node().prop_map(|(n, i)| Op::RetireNode {
-            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)),
-        }),
-        1 => node().prop_map(|(n, i)| Op::ExpireNode {
-            node: NodeId(n), incarnation: Incarnation(Uuid::from_u128(i)),
-        }),
-        1 => (any::<u64>(), any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
-            seq: Seq(seq), bytes,
-        }),
-        3 => (place(), 0..3u64, 0..6i64, 0..9i64, proptest::collection::vec((0..9i64, 1..9u128), 0..3))
-            .prop_map(|(partition, layout, base, end, outputs)| Op::ReplaceSlices(ReplaceSlices {
-                partition, layout, base: Offset(base), end: Offset(end),
-                outputs: outputs.into_iter().map(|(end, n)| output(end, n)).collect(),
-                cleaned: (layout == 1).then_some(Cleaned { to: Offset(end), as_of: Seq(99) }),
-            })),
-        1 => (place(), -1..9i64, 0..50u64).prop_map(|(partition, before, as_of)| Op::ExpireRecords {
-            partition, before: Offset(before), as_of: Seq(as_of),
-        }),
-        1 => (0..40u64).prop_map(|to| Op::RaiseLogBoundary { to: Seq(to) }),
-        1 => (0..40u64).prop_map(|to| Op::LogTruncated { to: Seq(to) }),
-        1 => (-9..2000i64).prop_map(|t| Op::RaiseSweepBoundary { before: Timestamp(t) }),
-        1 => proptest::collection::vec(object(), 0..5).prop_map(|objects| Op::ObjectsDeleted { objects }),
-        1 => (job(), 0..3u128, 0..99u64).prop_map(|(job, n, lease_millis)| Op::ClaimJob {
-            job, incarnation: Incarnation(Uuid::from_u128(n)), lease_millis,
-        }),
-        1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
-            job, incarnation: Incarnation(Uuid::from_u128(n)),
-        }),
-    ]
-}
-
-fn any_commit() -> impl Strategy<Value = Commit> {
-    let ops = proptest::collection::vec(any_op(), 0..5);
-    let follows = proptest::option::of(0..20u64);
-    let parts = (1..4u128, 1..20u64, 0..2000i64, ops, follows);
-    parts.prop_map(|(author, counter, time, ops, follows)| Commit {
-        carried: Vec::new(),
-        id: id(author, counter),
-        time: Timestamp(time),
-        ops,
-        follows,
-    })
-}
-
-proptest! {
-    /// I3 and I2, whatever the log holds: a node that folded it from the start, one that started from a snapshot
-    /// on the way, and one that read the commits back from their bytes agree on every byte.
-    #[test]
-    fn every_way_to_the_same_seq_gives_the_same_bytes(
-        log in proptest::collection::vec(any_commit(), 1..40),
-        cut in any::<proptest::sample::Index>(),
-    ) {
-        let cut = cut.index(log.len());
-        let mut whole = State::new();
-        let mut resumed = None;
-        for (index, commit) in log.iter().enumerate() {
-            if index == cut {
-                resumed = Some(State::from_bytes(&whole.to_bytes()).unwrap());
-            }
-            let stored = minicbor::to_vec(commit).unwrap();
-            let read: Commit = minicbor::decode(&stored).unwrap();
-            prop_assert_eq!(&read, commit);
-            let before = whole.clone();
-            let frozen = before.to_bytes();
-            let seq = whole.seq().next();
-            let folded = whole.apply(seq, &read, 64);
-            // A published state does not change under its readers.
-            prop_assert_eq!(before.to_bytes(), frozen);
-            if let Some(resumed) = &mut resumed {
-                prop_assert_eq!(resumed.apply(seq, commit, 64), folded);
-            }
-        }
-        prop_assert_eq!(resumed.unwrap().to_bytes(), whole.to_bytes());
-        for (_, partition) in whole.topics().flat_map(Topic::partitions) {
-            prop_assert_eq!(partition.gap_in_offsets(), None);
-        }
-        // What was counted on the way is what is there, and nothing is both alive and dead.
-        let counted = State::from_bytes(&whole.to_bytes()).unwrap();
-        prop_assert!(whole.live_objects().eq(counted.live_objects()));
-        prop_assert!(whole.dead_objects().all(|(object, _)| !whole.is_live(object)));
-        prop_assert!(whole.log_truncated() <= whole.log_boundary());
-    }
-
-    /// An op that is refused leaves everything as it was but the seq, the time and the author's mark.
-    #[test]
-    fn a_refused_op_changes_nothing(
-        log in proptest::collection::vec(any_commit(), 1..30),
-        op in any_op(),
-    ) {
-        let mut state = State::new();
-        for commit in &log {
-            let seq = state.seq().next();
-            state.apply(seq, commit, 64);
-        }
-        let apply = |ops| {
-            let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new() };
-            let folded = after.apply(state.seq().next(), &commit, 64);
-            (after.to_bytes(), folded)
-        };
-        let (with, folded) = apply(vec![op]);
-        let Folded::Outcomes(outcomes) = folded else { panic!("the author is new") };
-        if outcomes[0].is_err() {
-            prop_assert_eq!(with, apply(vec![]).0);
-        }
-    }
 }

@@ -53,7 +53,7 @@ pub(super) fn kind_of_format(error: &FormatError) -> Kind {
 pub(super) fn kind_of_object(error: &ObjectError) -> Kind {
     match error {
         ObjectError::Format(error) => kind_of_format(error),
-        ObjectError::Content { .. } => Kind::Newer,
+        ObjectError::Content { .. } | ObjectError::Level { .. } => Kind::Newer,
         ObjectError::WrongSeq { .. } => Kind::Corrupt,
     }
 }

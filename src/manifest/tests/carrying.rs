@@ -11,6 +11,7 @@ use super::pipeline::{in_flight, next_id};
 use super::*;
 use crate::manifest::handle::Message;
 use crate::manifest::object::EncodedCommit;
+use crate::state::Level;
 use crate::state::op::{Commit, RegisterNode};
 use crate::types::{CommitId, PeerKey};
 
@@ -134,7 +135,7 @@ async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
             incarnation,
             endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), address.clone())]),
             rack: None,
-            version: String::new(),
+            version: Level::NEWEST.label("0"),
             lease_millis: 600_000,
             peer_key: Some(PeerKey::new([number as u8; 32])),
         });

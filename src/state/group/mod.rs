@@ -61,6 +61,9 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(in crate::state) use tests::{aim, any_action};
+
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;

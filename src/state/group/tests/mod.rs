@@ -4,6 +4,8 @@ mod offsets;
 mod properties;
 mod static_members;
 
+pub(in crate::state) use properties::{aim, any_action};
+
 use bytes::Bytes;
 use uuid::Uuid;
 

@@ -11,7 +11,7 @@ use super::*;
 /// fit the group: most of what is drawn blindly is refused at the door and never reaches the rules behind it.
 type Step = (u64, bool, GroupAction);
 
-fn aim(action: &GroupAction, group: &Group) -> GroupAction {
+pub(in crate::state) fn aim(action: &GroupAction, group: &Group) -> GroupAction {
     let mut action = action.clone();
     match &mut action {
         GroupAction::Join(join) => {
@@ -178,6 +178,11 @@ fn action(timeouts: BoxedStrategy<u64>) -> impl Strategy<Value = GroupAction> {
         2 => generation().prop_map(|generation| GroupAction::CompleteSync { generation }),
         1 => (0..2_000_000i64).prop_map(|t| GroupAction::ExpireOffsets { before: Timestamp(t) }),
     ]
+}
+
+/// Any action, with sane timeouts.
+pub(in crate::state) fn any_action() -> impl Strategy<Value = GroupAction> {
+    action(proptest::sample::select(vec![0, 0, 1, 500]).boxed())
 }
 
 fn steps(timeouts: Vec<u64>) -> impl Strategy<Value = Vec<Step>> {

@@ -1,0 +1,36 @@
+//! The level of the cluster, raised by hand once all nodes are upgraded.
+
+use super::{Broker, Session, Unavailable};
+use crate::state::Level;
+use crate::state::op::{Op, Rejected};
+
+/// Why the level was not raised.
+#[derive(Debug, thiserror::Error)]
+pub enum RaiseLevelError {
+    /// A node does not know it.
+    #[error(transparent)]
+    Refused(#[from] Rejected),
+    /// The bucket could not be asked.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl Broker {
+    /// Raises the level of the cluster to the newest that this software knows. Returns what it was, and what it is. There is
+    /// no way back: a node that does not know the new level stops, and none such starts.
+    ///
+    /// # Errors
+    ///
+    /// [`RaiseLevelError::Refused`] while a registered node does not know it.
+    pub async fn raise_level(&self, session: &Session) -> Result<(Level, Level), RaiseLevelError> {
+        self.authorize(session);
+        let before = self.fresh().await?.level();
+        let to = self.inner.manifest.level();
+        let committed = self.commit(vec![Op::RaiseLevel { to }]).await?;
+        committed
+            .outcomes
+            .into_iter()
+            .try_for_each(|outcome| outcome.map(drop))?;
+        Ok((before, committed.state.level()))
+    }
+}

@@ -1,0 +1,370 @@
+//! What holds of any log, of valid ops and others, by themselves and in the objects of others; and that the generators make
+//! all of it.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::super::group::{aim, any_action};
+use super::*;
+use crate::mutants::assert_found;
+
+fn topic() -> impl Strategy<Value = TopicId> {
+    prop_oneof![3 => Just(1u128), 1 => 2..4u128].prop_map(|n| TopicId(Uuid::from_u128(n)))
+}
+
+fn place() -> impl Strategy<Value = TopicPartition> {
+    let index = prop_oneof![6 => Just(0), 1 => -1..3i32];
+    (topic(), index).prop_map(|(topic, index)| TopicPartition {
+        topic,
+        partition: PartitionIndex(index),
+    })
+}
+
+fn object() -> impl Strategy<Value = ObjectRef> {
+    prop_oneof![
+        (0..40u64).prop_map(|n| ObjectRef::Commit(Seq(n))),
+        (1..9u128).prop_map(|n| ObjectRef::Segment(SegmentId(Uuid::from_u128(n)))),
+    ]
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    prop_oneof![
+        (0..3i32).prop_map(|n| Job::Compaction(partition(n))),
+        Just(Job::Deletion),
+        Just(Job::Truncation),
+        Just(Job::Sweep),
+    ]
+}
+
+fn node() -> impl Strategy<Value = (NodeId, Incarnation)> {
+    (0..3i32, 1..4u128).prop_map(|(id, run)| (NodeId(id), Incarnation(Uuid::from_u128(run))))
+}
+
+fn any_entry() -> impl Strategy<Value = AppendEntry> {
+    let producer = proptest::option::of((0..3i64, 0..3i16, 0..6i32));
+    (0..1000u64, 0..5u32, producer, any::<bool>()).prop_map(
+        |(start, records, producer, continues)| {
+            let mut entry = entry(start, records.max(1), producer);
+            if let Some(producer) = &mut entry.producer {
+                producer.continues = continues;
+            }
+            entry
+        },
+    )
+}
+
+fn registration_of_any_level() -> impl Strategy<Value = RegisterNode> {
+    let level = prop_oneof![6 => Just(Some(Level::NEWEST)), 1 => Just(None)];
+    (1..4u128, 0..50u64, level).prop_map(|(run, lease_millis, level)| RegisterNode {
+        version: level.map_or_else(String::new, |level| level.label("0")),
+        ..registration(run, lease_millis)
+    })
+}
+
+/// Any op, valid or not.
+fn any_op() -> impl Strategy<Value = Op> {
+    let source = prop_oneof![
+        3 => Just(AppendSource::Inline),
+        1 => (1..3u128).prop_map(|n| AppendSource::Segment(SegmentId(Uuid::from_u128(n)))),
+    ];
+    let before = prop_oneof![2 => Just(None), 1 => (-1..9i64).prop_map(Some)];
+    let outputs = vec((0..9i64, 1..9u128), 0..3);
+    prop_oneof![
+        9 => (place(), source, vec(any_entry(), 0..4)).prop_map(
+            |(partition, source, entries)| Op::Append(Append { partition, source, entries })
+        ),
+        4 => (topic(), -1..4i32, "[a-c]").prop_map(|(id, n, name)| create(&name, id, n)),
+        1 => topic().prop_map(|topic| Op::DeleteTopic { topic }),
+        1 => (topic(), -1..6i32).prop_map(|(topic, total)| Op::CreatePartitions { topic, total }),
+        1 => (proptest::option::of(topic()), "[a-b]", proptest::option::of("[x-y]")).prop_map(
+            |(topic, name, value)| Op::AlterConfigs { topic, edits: BTreeMap::from([(name, value)]) }
+        ),
+        3 => (place(), before).prop_map(|(partition, before)| {
+            Op::DeleteRecords { partition, before: before.map(Offset) }
+        }),
+        1 => any::<u32>().prop_map(|count| Op::AllocateProducerIds { count }),
+        1 => (0..2000i64).prop_map(|t| Op::ExpireProducers { before: Timestamp(t) }),
+        2 => registration_of_any_level().prop_map(Op::RegisterNode),
+        1 => (node(), any::<u64>()).prop_map(|((node, incarnation), lease_millis)| Op::RenewLease {
+            node, incarnation, lease_millis,
+        }),
+        1 => node().prop_map(|(node, incarnation)| Op::RetireNode { node, incarnation }),
+        1 => node().prop_map(|(node, incarnation)| Op::ExpireNode { node, incarnation }),
+        6 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
+            group: GroupId::new(&group).unwrap(), action,
+        }),
+        1 => (0..60u64, any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
+            seq: Seq(seq), bytes,
+        }),
+        4 => (place(), 0..2u64, 0..3i64, 0..6i64, outputs)
+            .prop_map(|(partition, layout, base, end, outputs)| Op::ReplaceSlices(ReplaceSlices {
+                partition, layout, base: Offset(base), end: Offset(end),
+                outputs: outputs.into_iter().map(|(end, n)| output(end, n)).collect(),
+                cleaned: (layout == 1).then_some(Cleaned { to: Offset(end), as_of: Seq(99) }),
+            })),
+        1 => (place(), -1..9i64, 0..50u64).prop_map(|(partition, before, as_of)| Op::ExpireRecords {
+            partition, before: Offset(before), as_of: Seq(as_of),
+        }),
+        1 => (0..40u64).prop_map(|to| Op::RaiseLogBoundary { to: Seq(to) }),
+        1 => (0..40u64).prop_map(|to| Op::LogTruncated { to: Seq(to) }),
+        1 => (-9..2000i64).prop_map(|t| Op::RaiseSweepBoundary { before: Timestamp(t) }),
+        1 => vec(object(), 0..5).prop_map(|objects| Op::ObjectsDeleted { objects }),
+        1 => (job(), 0..3u128, 0..99u64).prop_map(|(job, n, lease_millis)| Op::ClaimJob {
+            job, incarnation: Incarnation(Uuid::from_u128(n)), lease_millis,
+        }),
+        1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
+            job, incarnation: Incarnation(Uuid::from_u128(n)),
+        }),
+        1 => (0..3u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
+    ]
+}
+
+/// Any commit of one of three authors, with any commits in its object; mostly in order.
+fn any_commit() -> impl Strategy<Value = Commit> {
+    let one = || {
+        let follows = prop_oneof![2 => Just(None), 1 => (0..20u64).prop_map(Some)];
+        (1..4u128, 1..60u64, 0..2000i64, vec(any_op(), 0..5), follows)
+    };
+    let parts = (one(), vec(one(), 0..3));
+    parts.prop_map(|((author, counter, time, ops, follows), others)| {
+        let carried = others
+            .into_iter()
+            .map(|(author, counter, time, ops, follows)| Carried {
+                id: id(author, counter),
+                time: Timestamp(time),
+                ops,
+                follows: follows.unwrap_or(counter - 1),
+                start: 0,
+            });
+        Commit {
+            carried: carried.collect(),
+            id: id(author, counter),
+            time: Timestamp(time),
+            ops,
+            follows,
+        }
+    })
+}
+
+/// Any log, of either level. The ids of most commits follow those of their authors, so that most take effect.
+fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
+    let log = vec((any_commit(), proptest::bool::weighted(0.9)), 1..commits);
+    (proptest::bool::weighted(0.8), log).prop_map(|(raised, log)| {
+        let to = if raised { Level::NEWEST } else { Level::FIRST };
+        let topic = create("a", TopicId(Uuid::from_u128(1)), 3);
+        let first = Commit {
+            id: id(4, 1),
+            ..commit(0, vec![Op::RaiseLevel { to }, topic])
+        };
+        let mut counters = BTreeMap::new();
+        let mut next = |id: &mut CommitId| {
+            let last: &mut u64 = counters.entry(id.incarnation).or_default();
+            let before = *last;
+            *last += 1;
+            id.counter = *last;
+            before
+        };
+        let in_order = |(mut commit, ordered): (Commit, bool)| {
+            if ordered {
+                next(&mut commit.id);
+                commit.follows = None;
+                for carried in &mut commit.carried {
+                    carried.follows = next(&mut carried.id);
+                }
+            }
+            commit
+        };
+        std::iter::once(first)
+            .chain(log.into_iter().map(in_order))
+            .collect()
+    })
+}
+
+/// The commit, in half of all cases with what it asks of groups aimed at what they are just now: few members are known by
+/// chance.
+fn aimed(state: &State, commit: &Commit) -> Commit {
+    let mut commit = commit.clone();
+    if commit.time.0 % 2 == 0 {
+        return commit;
+    }
+    let carried = commit
+        .carried
+        .iter_mut()
+        .flat_map(|carried| &mut carried.ops);
+    for op in commit.ops.iter_mut().chain(carried) {
+        if let Op::Group { group, action } = op
+            && let Some(group) = state.group(group)
+        {
+            *action = aim(action, group);
+        }
+    }
+    commit
+}
+
+/// A bug that shows in a state that is none: it is found if any of many logs comes to such.
+fn some_log_comes_to_what_no_state_is() {
+    let mut runner = TestRunner::deterministic();
+    let logs = any_log(40);
+    for _ in 0..300 {
+        let log = logs.new_tree(&mut runner).unwrap().current();
+        let mut state = State::new();
+        for commit in &log {
+            let commit = aimed(&state, commit);
+            state.apply(state.seq().next(), &commit, 64);
+            state.check().unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_state_of_any_log_is_one_and_the_bug_that_makes_others_is_found() {
+    some_log_comes_to_what_no_state_is();
+    assert_found(&[(Mutant::DeadAndAlive, some_log_comes_to_what_no_state_is)]);
+}
+
+proptest! {
+    /// I3 and I2, whatever the log holds: a node that folded it from the start, one that started from a snapshot
+    /// on the way, and one that read the commits back from their bytes agree on every byte.
+    #[test]
+    fn every_way_to_the_same_seq_gives_the_same_bytes(log in any_log(40), cut in any::<Index>()) {
+        let cut = cut.index(log.len());
+        let mut whole = State::new();
+        let mut resumed = None;
+        for (index, commit) in log.iter().enumerate() {
+            if index == cut {
+                resumed = Some(State::from_bytes(&whole.to_bytes()).unwrap());
+            }
+            let commit = aimed(&whole, commit);
+            let stored = minicbor::to_vec(&commit).unwrap();
+            let read: Commit = minicbor::decode(&stored).unwrap();
+            prop_assert_eq!(&read, &commit);
+            let before = whole.clone();
+            let frozen = before.to_bytes();
+            let seq = whole.seq().next();
+            let mut each = Vec::new();
+            let folded = whole.apply_each(seq, &read, 64, |_, folded| each.push(folded));
+            // A published state does not change under its readers.
+            prop_assert_eq!(before.to_bytes(), frozen);
+            if let Some(resumed) = &mut resumed {
+                let mut again = Vec::new();
+                let resumed = resumed.apply_each(seq, &commit, 64, |_, folded| again.push(folded));
+                prop_assert_eq!(resumed, folded);
+                prop_assert_eq!(again, each);
+            }
+            prop_assert_eq!(whole.check(), Ok(()));
+        }
+        prop_assert_eq!(resumed.unwrap().to_bytes(), whole.to_bytes());
+        for (_, partition) in whole.topics().flat_map(Topic::partitions) {
+            prop_assert_eq!(partition.gap_in_offsets(), None);
+        }
+        // What was counted on the way is what is there.
+        let counted = State::from_bytes(&whole.to_bytes()).unwrap();
+        prop_assert!(whole.live_objects().eq(counted.live_objects()));
+        prop_assert!(whole.log_truncated() <= whole.log_boundary());
+    }
+
+    /// An op that is refused leaves everything as it was but the seq, the time and the author's mark.
+    #[test]
+    fn a_refused_op_changes_nothing(log in any_log(30), op in any_op()) {
+        let mut state = State::new();
+        for commit in &log {
+            let commit = aimed(&state, commit);
+            state.apply(state.seq().next(), &commit, 64);
+        }
+        let apply = |ops| {
+            let mut after = state.clone();
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new() };
+            let folded = after.apply(state.seq().next(), &commit, 64);
+            (after.to_bytes(), folded)
+        };
+        let (with, folded) = apply(vec![op]);
+        let Folded::Outcomes(outcomes) = folded else { panic!("the author is new") };
+        if outcomes[0].is_err() {
+            prop_assert_eq!(with, apply(vec![]).0);
+        }
+    }
+}
+
+/// The op and what it leaves open, as a word: `DeleteRecords to the end`.
+fn kind(op: &Op) -> String {
+    let name = op.name();
+    match op {
+        Op::Append(append) => match append.source {
+            AppendSource::Inline => format!("{name} inline"),
+            AppendSource::Segment(_) => format!("{name} of a segment"),
+        },
+        Op::DeleteRecords { before: None, .. } => format!("{name} to the end"),
+        Op::AlterConfigs { topic: None, .. } => format!("{name} of the cluster"),
+        Op::ReplaceSlices(replace) if replace.cleaned.is_some() => format!("{name} cleaned"),
+        Op::Group { action, .. } => format!("{name} {}", action.name()),
+        _ => name.to_owned(),
+    }
+}
+
+/// What the fold never refuses.
+const NEVER_REFUSED: &[&str] = &[
+    "AllocateProducerIds",
+    "AlterConfigs of the cluster",
+    "Append inline",
+    "Append of a segment",
+    "ExpireProducers",
+    "LogTruncated",
+    "ObjectsDeleted",
+    "ReleaseJob",
+    "SnapshotTaken",
+];
+
+/// A generator that never makes something tests nothing of it. So each op, with each of its options, must have been seen
+/// to take effect and to be refused, both in a commit of its own and in one that another carries.
+#[test]
+fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and_carried() {
+    let mut seen: BTreeMap<String, [[u64; 2]; 2]> = BTreeMap::new();
+    let mut count = |ops: &[Op], folded: &Folded, carried: bool| {
+        let Folded::Outcomes(outcomes) = folded else {
+            return;
+        };
+        for (op, outcome) in ops.iter().zip(outcomes) {
+            let counts = seen.entry(kind(op)).or_default();
+            counts[usize::from(carried)][usize::from(outcome.is_err())] += 1;
+        }
+    };
+    let mut runner = TestRunner::deterministic();
+    let logs = any_log(40);
+    for _ in 0..1500 {
+        let log = logs.new_tree(&mut runner).unwrap().current();
+        let mut state = State::new();
+        for commit in &log {
+            let mut each = Vec::new();
+            let seq = state.seq().next();
+            let commit = aimed(&state, commit);
+            let folded = state.apply_each(seq, &commit, 64, |_, folded| each.push(folded));
+            count(&commit.ops, &folded, false);
+            for (carried, folded) in commit.carried.iter().zip(&each) {
+                count(&carried.ops, folded, true);
+            }
+        }
+    }
+    let names: Vec<&str> = seen
+        .keys()
+        .filter_map(|kind| kind.split(' ').next())
+        .collect();
+    for name in Op::NAMES {
+        assert!(names.contains(name), "no {name} was made");
+    }
+    for (kind, [own, carried]) in &seen {
+        for (how, [accepted, refused]) in [("of its own", own), ("carried", carried)] {
+            assert!(*accepted > 0, "{kind}, {how}: never accepted");
+            let refusable = !NEVER_REFUSED.contains(&kind.as_str());
+            assert_eq!(
+                *refused > 0,
+                refusable,
+                "{kind}, {how}: refused {refused} times"
+            );
+        }
+    }
+}
