@@ -14,6 +14,7 @@ use crate::broker::{
     Broker, NewTopic, OffsetSpec, ProducePartition, Session, TopicError, TopicRef, Unavailable,
 };
 use crate::invariants::history::{Access, Deletion, Moment, TopicHistory};
+use crate::state::Level;
 use crate::types::{Offset, PartitionIndex};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -154,6 +155,43 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
         // Stored or not: nobody reads it.
         let told = connection.call(PATIENCE, work).await;
         world.note(format_args!("the admin writes to {name}: {told:?}"));
+        if connection.dice.chance(0.3) {
+            let topic = TopicRef::Name(name.clone());
+            let work = |broker: Broker| async move {
+                let to_the_end = [(topic, PartitionIndex(0), None)];
+                broker.delete_records(&session(), &to_the_end).await
+            };
+            let told = connection.call(PATIENCE, work).await;
+            world.note(format_args!("the admin empties {name}: {told:?}"));
+            world.count("partitions emptied", 1);
+        }
+    }
+}
+
+/// Upgrades the nodes one by one, and the cluster when all are.
+pub(super) async fn upgrader(cluster: Cluster, name: String, until: Instant) {
+    let mut connection = Connection::new(&cluster, &name);
+    if !cluster.settings.upgraded {
+        return;
+    }
+    while Instant::now() < until {
+        connection.rest(1_000, 10_000).await;
+        if let Some(node) = cluster.behind() {
+            if cluster.kill(node) {
+                connection.rest(10, 2_000).await;
+                cluster.start(node);
+            }
+            continue;
+        }
+        cluster.commit_to_upgrade();
+        let work = |broker: Broker| async move { broker.raise_level(&session()).await };
+        let done = connection.call(PATIENCE, work).await;
+        cluster
+            .world
+            .note(format_args!("{name} raises the level: {done:?}"));
+        if let Ok(Ok((_, Level::NEWEST))) = done {
+            return cluster.world.count("levels raised", 1);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The nodes, and how clients call them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
 use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::state::Level;
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
 use crate::types::ByteCount;
@@ -46,6 +48,8 @@ pub(super) struct Settings {
     pub(super) part_len: usize,
     /// Whether nodes speak to each other.
     pub(super) peers: bool,
+    /// Whether the nodes begin with older software, and are upgraded one by one.
+    pub(super) upgraded: bool,
 }
 
 /// Background work that finds something to do within minutes.
@@ -98,6 +102,7 @@ impl Settings {
             retention: Duration::from_secs(if long { 300 } else { 20 }),
             part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
             peers: dice.chance(0.7),
+            upgraded: dice.chance(0.4),
         }
     }
 }
@@ -112,12 +117,16 @@ pub(super) struct Cluster {
     /// Of all nodes together.
     metrics: Arc<NodeMetrics>,
     slots: Arc<Mutex<BTreeMap<usize, Slot>>>,
+    /// Whether no node may be put back to older software any more.
+    committed: Arc<AtomicBool>,
 }
 
 /// One node: the run of it that there is, if any.
 #[derive(Default)]
 struct Slot {
     run: u32,
+    /// What its software knows.
+    level: Level,
     process: Option<Arc<Process>>,
     env: Option<Env>,
     broker: Option<Broker>,
@@ -143,6 +152,7 @@ impl Cluster {
             bucket: Bucket::default(),
             metrics: Arc::default(),
             slots: Arc::default(),
+            committed: Arc::default(),
         }
     }
 
@@ -170,6 +180,8 @@ impl Cluster {
         ));
         let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
         let mut options = self.options(&env);
+        slot.level = self.software_of(node, run);
+        options.manifest.level = slot.level;
         if self.settings.peers {
             let dice = self.world.dice(&format!("talk of n{node}.{run}"));
             options.peers = Some(Arc::new(Talk::new(self, dice)));
@@ -219,6 +231,28 @@ impl Cluster {
             let next = this.clone();
             tokio::spawn(async move { next.start(node) });
         }));
+    }
+
+    /// What the software of a run knows. Until the upgrade is committed to, it may be put back.
+    fn software_of(&self, node: usize, run: u32) -> Level {
+        let mut dice = self.world.dice(&format!("software of n{node}.{run}"));
+        let put_back = !self.committed.load(Ordering::Relaxed) && (run == 1 || dice.chance(0.2));
+        match self.settings.upgraded && put_back {
+            true => Level::FIRST,
+            false => Level::NEWEST,
+        }
+    }
+
+    /// A node with older software, if there is one.
+    pub(super) fn behind(&self) -> Option<usize> {
+        let slots = self.slots();
+        let behind = slots.iter().find(|(_, slot)| slot.level < Level::NEWEST);
+        behind.map(|(node, _)| *node)
+    }
+
+    /// From now on every node starts with the newest software.
+    pub(super) fn commit_to_upgrade(&self) {
+        self.committed.store(true, Ordering::Relaxed);
     }
 
     fn options(&self, env: &Env) -> NodeOptions {

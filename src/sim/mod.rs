@@ -185,6 +185,9 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("key-reader", &|name| {
         keyed::reader(here(), name, until).boxed()
     });
+    add("upgrader", &|name| {
+        admins::upgrader(here(), name, until).boxed()
+    });
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()
     });

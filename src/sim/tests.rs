@@ -86,7 +86,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 15] = [
+const HAPPENS: [&str; 17] = [
     "retention",
     "producers",
     "deletion",
@@ -96,6 +96,8 @@ const HAPPENS: [&str; 15] = [
     "log_compaction",
     "records deleted",
     "topics deleted",
+    "partitions emptied",
+    "levels raised",
     "parts of uploads",
     "uploads completed",
     "uploads aborted",
@@ -242,6 +244,7 @@ mod the_simulator_finds {
         a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;
         a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
         a_sweep_without_a_boundary: SweepWithoutBoundary;
+        a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
     }
 }

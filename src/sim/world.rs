@@ -167,6 +167,11 @@ impl World {
             .0
             .is_multiple_of(self.inner.stride.load(Ordering::Relaxed))
         {
+            if let Err(why) = state.check() {
+                self.found(Finding::Wrong(format!(
+                    "the state of {node} at {seq}: {why}"
+                )));
+            }
             self.history().states.push(StateSeen {
                 node: node.to_owned(),
                 seq,

@@ -41,6 +41,10 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
             deleting::where_the_log_is_ahead_of_time_as_well_nothing_is_deleted_early,
         ),
         (
+            Mutant::LivenessUnchecked,
+            deleting::a_commit_that_is_alive_and_dead_stays,
+        ),
+        (
             Mutant::DeadCommitsOfTheLog,
             deleting::a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it,
         ),
