@@ -131,6 +131,12 @@ pub(crate) enum Mutant {
     FailedUploadCommitted,
     /// A probe that the store did not answer is taken for the end of the log.
     FailedProbeIsEnd,
+    /// A new cluster is begun where there is a log.
+    LogWithoutCluster,
+    /// A node does not look whether its store is still that of its cluster.
+    ClusterUnwatched,
+    /// A "not found" is believed whoever says it.
+    ForeignNotFoundBelieved,
     /// A fetch that finds nothing says so without asking what other nodes have committed.
     EmptyWithoutAsking,
     /// A node that slept believes what it finds at the next seq without looking for a boundary.

@@ -117,10 +117,9 @@ impl Server {
             let address = for_peers(&config, *bound).to_string();
             endpoints.insert(PEER_ENDPOINT.to_owned(), address);
         }
-        let id = node
-            .broker()
-            .register(endpoints, config.node.rack.clone())
-            .await?;
+        let rack = config.node.rack.as_deref();
+        let patience = config.store.store_retry_deadline;
+        let id = register(node.broker(), &endpoints, rack, patience).await?;
         let listeners = said_of(&listening, &advertised);
         let properties = NodeProperties::new(id, &config, &listeners, group_bounds);
         node.broker().describe_self(properties);
@@ -198,6 +197,30 @@ impl Server {
                 self.node.stop(self.grace / FRONT_SHARE).await;
                 Ok(())
             }
+        }
+    }
+}
+
+/// Registers the node, for as long as requests to the store are repeated: each attempt takes a commit, which may have to
+/// catch up with others that write, in a store that is slow. Registered twice is registered once.
+async fn register(
+    broker: &Broker,
+    endpoints: &Endpoints,
+    rack: Option<&str>,
+    patience: Duration,
+) -> Result<NodeId, Unavailable> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match broker
+            .register(endpoints.clone(), rack.map(str::to_owned))
+            .await
+        {
+            Err(Unavailable::TimedOut) if began.elapsed() < patience => {
+                tracing::warn!(
+                    "this node is not registered yet: the store takes long for a commit"
+                );
+            }
+            registered => return registered,
         }
     }
 }

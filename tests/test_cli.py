@@ -272,3 +272,16 @@ def test_the_allocator_has_the_settings_of_the_program():
     done = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=60, env=env)
     for setting in ("oversize_threshold: 0", "dirty_decay_ms: 60000", "narenas: 4"):
         assert re.search(rf"^ *opt\.{setting}\b", done.stderr, re.MULTILINE), (setting, done.stderr)
+
+
+@pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}])
+def test_without_a_region_one_line_says_what_to_do(keys, tmp_path):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Nobody listens there, as outside AWS.
+    none = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [binary(), "topic", "list", "--store", "s3://bucket/weir"], env={**bare, **none, **keys},
+        capture_output=True, text=True, timeout=60,
+    )
+    said = done.stderr.splitlines()
+    assert done.returncode and len(said) == 1 and "AWS_REGION" in said[0], done.stderr

@@ -112,7 +112,17 @@ async fn readyz(State(seen): State<Seen>) -> (StatusCode, String) {
     if seen.stopping.is_cancelled() {
         return unready("this node is stopping".to_owned());
     }
-    match tokio::time::timeout(READY_WITHIN, seen.broker.manifest().fresh()).await {
+    let manifest = seen.broker.manifest();
+    // Known already, and nothing would come of asking.
+    if let Some(why) = manifest.refusal() {
+        return unready(why);
+    }
+    // To ask has the node look whether its store is still its own.
+    let fresh = tokio::time::timeout(READY_WITHIN, manifest.fresh()).await;
+    if let Some(why) = manifest.refusal() {
+        return unready(why);
+    }
+    match fresh {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n".to_owned()),
         Ok(Err(why)) => unready(why.to_string()),
         Err(_) => unready(format!("the store did not answer within {READY_WITHIN:?}")),

@@ -100,6 +100,8 @@ pub(super) struct Shared {
     /// Not held: the gatherer holds a manifest.
     pub(super) source: OnceLock<Weak<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
+    /// Why nothing can be committed until somebody changes something.
+    pub(super) refusal: Mutex<Option<String>>,
     /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
     /// What this node has known for how long.
@@ -217,6 +219,12 @@ impl Manifest {
         self.shared.stopped.get().cloned()
     }
 
+    /// Why nothing is committed until somebody changes something: what happened to the store, and what to do. `None` if all
+    /// is well, or if the store only does not answer.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.refusal().clone()
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopped> {
         self.shared
             .mailbox
@@ -234,6 +242,18 @@ impl Shared {
     pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
         // Nothing in a critical section panics half-way through a change.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refusal(&self) -> MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refuse(&self, why: String) {
+        *self.refusal() = Some(why);
+    }
+
+    pub(super) fn refuse_no_longer(&self) {
+        self.refusal().take();
     }
 
     pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {

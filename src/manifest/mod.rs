@@ -39,6 +39,11 @@
 //! Old commits are deleted, and what is deleted leaves its name free: to a node that slept meanwhile, the log seems to
 //! end where it does not. `truncated.rs` says what keeps such a node from believing it.
 //!
+//! # A store that is another one
+//!
+//! `cluster.rs`: what a node does when its bucket is emptied, exchanged or not mounted, and why it does not start where there
+//! is a log and no `cluster.json`.
+//!
 //! # When the process dies, when a future is dropped, when the store is away
 //!
 //! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
@@ -50,6 +55,7 @@
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
 mod carry;
+mod cluster;
 mod commit;
 mod follow;
 mod handle;
@@ -71,12 +77,13 @@ mod fixtures;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{Cluster, find_cluster, read_cluster};
 pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
+pub use open::{ManifestOptions, OpenError, open, open_in};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};

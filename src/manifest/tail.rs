@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::carry::Guest;
+use super::cluster::Watch;
 use super::commit::{Prepared, Sent, refuse};
 use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::handover::{Handed, Hearing, Rivals, heard, said_of};
@@ -75,6 +76,8 @@ pub struct Tail {
     pub(super) trusted: Duration,
     /// When the follower last looked, whether or not the store answered.
     pub(super) looked: Instant,
+    /// Whether the store is still that of the cluster.
+    pub(super) watch: Watch,
     /// When the last commit was begun.
     pub(super) last_commit: Option<Instant>,
     /// How long the follower rests between probes: grows while it finds nothing.
@@ -127,6 +130,7 @@ impl Tail {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         loop {
             self.receive();
+            self.watch_cluster(stop).await;
             self.take_back_overdue().await?;
             let now = Instant::now();
             if self.send_next(now) {

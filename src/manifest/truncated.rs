@@ -69,6 +69,7 @@ impl Tail {
             self.proven = sent;
         }
         self.trusted = self.trusted.max(sent.boot);
+        self.manifest.shared.refuse_no_longer();
     }
 
     /// Lets readers know how old the proof of the published state is. After the state is published, never before: who

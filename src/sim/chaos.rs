@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
 use super::network::Cut;
+use crate::store::simulated::Reply;
 
 /// Lets things go wrong until `until`; then all is put right.
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
@@ -73,11 +74,12 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
             9..11 => {
                 let share = dice.one_of(&[0.3, 0.9, 1.0]);
                 let rest = dice.time(100, 20_000);
+                let answer = dice.one_of(&[Reply::Error, Reply::Foreign]);
                 cluster.world.note(format_args!(
-                    "the store answers {share} of all requests 503 for {} ms",
+                    "{share} of all requests are answered {answer:?} for {} ms",
                     rest.as_millis()
                 ));
-                cluster.sky.lock().burst = Some((Instant::now() + rest, share));
+                cluster.sky.lock().burst = Some((Instant::now() + rest, share, answer));
             }
             _ => {
                 let factor = dice.number(3, 60) as u32;

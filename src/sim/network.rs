@@ -30,8 +30,8 @@ pub(super) enum Cut {
 pub(super) struct Weather {
     /// The share of requests that meet a fault of their own.
     pub(super) faults: f64,
-    /// Until then this share of requests is answered 503.
-    pub(super) burst: Option<(Instant, f64)>,
+    /// Until then this share of requests is answered so, and not applied: by 503, or by something between.
+    pub(super) burst: Option<(Instant, f64, Reply)>,
     /// Until then everything is slower by this factor.
     pub(super) slow: Option<(Instant, u32)>,
     /// The nodes that are cut off.
@@ -195,13 +195,13 @@ impl Wire {
             }
             None => {}
         }
-        if let Some((until, share)) = weather.burst
+        if let Some((until, share, answer)) = weather.burst
             && Instant::now() < until
             && dice.chance(share)
         {
             return Fate {
                 applied: false,
-                answer: Reply::Error,
+                answer,
                 ..well
             };
         }
@@ -251,6 +251,12 @@ impl Wire {
             // It comes again, long after its answer.
             7 => Fate {
                 again: Some(dice.time(1, 120_000)),
+                ..well
+            },
+            // Something between answers.
+            8 => Fate {
+                applied: false,
+                answer: Reply::Foreign,
                 ..well
             },
             _ => Fate {

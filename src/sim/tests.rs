@@ -239,6 +239,7 @@ mod the_simulator_finds {
         a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;
         a_failed_upload_that_is_committed: FailedUploadCommitted;
         a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
+        a_not_found_that_is_believed_whoever_says_it: ForeignNotFoundBelieved;
         a_fetch_that_does_not_ask: EmptyWithoutAsking;
         a_snapshot_that_forgets: SnapshotForgets;
         a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;

@@ -12,6 +12,7 @@ use crate::env::Env;
 use crate::types::Timestamp;
 
 use super::backend::{Backend, Nature};
+use super::client::Store;
 use super::error::{Cause, StoreError};
 use super::failure::{Failure, Verdict, judge_http, judge_local};
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
@@ -24,9 +25,9 @@ pub(super) struct Requests {
     pub(super) backend: Backend,
     pub(super) options: StoreOptions,
     pub(super) metrics: StoreMetrics,
-    /// Places for requests about the manifest.
+    /// Places that are kept for requests about the manifest.
     manifest: Semaphore,
-    /// Places for all others.
+    /// Places for all.
     data: Semaphore,
     /// The last request about the manifest was not answered in its time.
     overdue: AtomicBool,
@@ -110,16 +111,18 @@ impl Requests {
         &self.options.env
     }
 
+    /// Places for data are also taken by requests about the manifest, not the other way round.
     async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
-        let places = if kind.is_manifest() {
-            &self.manifest
+        let place = if kind.is_manifest() {
+            tokio::select! {
+                biased;
+                place = self.manifest.acquire() => place,
+                place = self.data.acquire() => place,
+            }
         } else {
-            &self.data
+            self.data.acquire().await
         };
-        places
-            .acquire()
-            .await
-            .expect("the semaphores are never closed")
+        place.expect("the semaphores are never closed")
     }
 
     /// Makes one attempt, when there is a place for it, and gives it at most `limit`, or less: see
@@ -155,6 +158,7 @@ impl Requests {
                     reached: traced.sent || !over_http,
                 },
                 cause: Cause::new(&format!("no answer within {:.1} s", limit.as_secs_f64())),
+                foreign: false,
             }),
         };
         Attempt {
@@ -227,6 +231,10 @@ impl Requests {
                 return Err(Ended::Error(error));
             }
             attempt.running.end(Outcome::Retry);
+            if failure.foreign && attempts.is_power_of_two() {
+                // Nothing is known to be wrong with the store, and somebody may have to do something.
+                tracing::warn!(kind = asked.kind.label(), cause = %failure.cause, attempts, "trying again");
+            }
             tracing::debug!(
                 kind = asked.kind.label(), subject = %asked.subject, cause = %failure.cause, attempts,
                 "a request to the store is repeated"
@@ -249,6 +257,28 @@ impl Requests {
             attempts,
             elapsed: began.elapsed(),
         }
+    }
+}
+
+/// While it lives there are more places for requests about the manifest.
+pub struct MorePlaces(Arc<Requests>);
+
+/// How many there are then.
+const MORE_PLACES: usize = 192;
+
+impl Store {
+    /// Gives requests about the manifest more places, and sockets, than `max_requests`, for as long as the guard lives. For
+    /// a node that is starting: it has no clients that need sockets, and a long log to read.
+    pub fn more_places(&self) -> MorePlaces {
+        self.requests.manifest.add_permits(MORE_PLACES);
+        MorePlaces(Arc::clone(&self.requests))
+    }
+}
+
+impl Drop for MorePlaces {
+    fn drop(&mut self) {
+        // Those who read have ended, so that all of them are free.
+        self.0.manifest.forget_permits(MORE_PLACES);
     }
 }
 
