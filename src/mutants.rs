@@ -109,6 +109,8 @@ pub(crate) enum Mutant {
     OffsetReused,
     /// A commit that lost a race is tried again without what its producers said of sequences.
     ProducersForgottenAfterConflict,
+    /// A topic is created though its name collides with another's.
+    CollidingNamesCreated,
     /// The fold folds a commit again that it had folded before.
     DuplicateGuardOff,
     /// The fold folds a commit that was sent behind one which is not in the log.

@@ -53,6 +53,57 @@ def test_lines_go_in_and_come_out_without_a_node(weir):
 
 
 @FILE
+def test_settings_of_the_cluster_are_set_described_and_unset(weir):
+    def told(*arguments):
+        return {row["setting"]: (row["value"], row["source"], row["default"]) for row in weir.json("cluster", *arguments)}
+
+    assert told("describe", "num.partitions") == {"num.partitions": ("1", "default", "1")}
+    changed = told("set", "num.partitions=6", "log.retention.hours=72")
+    assert changed == {
+        "num.partitions": ("6", "cluster", "1"), "log.retention.hours": ("72", "cluster", "168"),
+    }
+    assert told("describe", "--changed") == changed
+    everything = told("describe")
+    assert len(everything) > 40 and everything["auto.create.topics.enable"] == ("true", "default", "true")
+    assert everything["log.retention.ms"] == ("259200000", "cluster", "604800000"), "by way of log.retention.hours"
+    assert [line.split()[2] for line in weir("cluster", "describe", "log.retention.ms").splitlines()] == [
+        "FROM", "log.retention.hours",
+    ]
+    weir("topic", "create", "six")
+    assert len(weir.json("topic", "describe", "six")[0]["partitions"]) == 6
+    table = weir("cluster", "describe", "num.partitions").splitlines()
+    assert [line.split() for line in table] == [
+        ["SETTING", "VALUE", "FROM", "DEFAULT"], ["num.partitions", "6", "cluster", "1"],
+    ]
+    said = weir("cluster", "set", "num.partitions=7", "no.such.thing=1", fails=1)
+    assert "there is no setting 'no.such.thing' of the cluster" in said and "weir cluster describe" in said
+    assert "num.partitions" in weir("cluster", "set", "log.retention.hours=5", "num.partitions=many", fails=1)
+    assert "no.such.thing" in weir("cluster", "unset", "num.partitions", "no.such.thing", fails=1)
+    assert told("describe", "--changed") == changed, "all or none"
+    assert told("unset", "num.partitions", "log.retention.hours") == {
+        "num.partitions": ("1", "default", "1"), "log.retention.hours": ("168", "default", "168"),
+    }
+    assert "unset" in weir("topic", "alter", "--help")
+    assert "no.such" in weir("topic", "alter", "six", "--unset", "no.such", fails=1)
+
+
+@FILE
+def test_producing_nothing_to_a_topic_that_cannot_exist_is_refused(weir):
+    weir("topic", "create", "a.b", "--partitions", "1")
+    for name, why in {
+        "bad/name": "not allowed", "": "not allowed", "x" * 250: "not allowed", "__transaction_state": "internal",
+        "a_b": "collides with topic 'a.b'",
+    }.items():
+        assert why in weir("produce", name, text="", fails=1), name
+        assert why in weir("produce", name, text="a line\n", fails=1), name
+        assert why in weir("topic", "create", name, fails=1), name
+    assert weir("produce", "a.b", text="") == "stored 0 records in a.b\n"
+    weir("cluster", "set", "auto.create.topics.enable=false")
+    assert "no topic named 'elsewhere'" in weir("produce", "elsewhere", text="", fails=1)
+    assert [row["topic"] for row in weir.json("topic", "list", "--internal")] == ["a.b"]
+
+
+@FILE
 def test_what_the_command_line_writes_a_node_serves_and_the_other_way_round(weir, node, drivers):
     client = drivers("librdkafka", node.kafka)
     weir("topic", "create", "both", "--partitions", "1")

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, Session, TopicError, Unavailable};
+use super::{Broker, NewTopic, Session, TopicError, Unavailable};
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
-    describe_node, describe_topic,
+    describe_cluster_in_full, describe_node, describe_topic, initial,
 };
 use crate::state::State;
 use crate::state::op::{Op, Rejected};
@@ -54,15 +54,27 @@ impl Broker {
             .collect())
     }
 
-    /// The settings of a topic as far as this node has followed, such as one that it has just created.
-    pub fn known_configs(
+    /// The settings that a new topic has, whether it was created or only could be.
+    pub fn configs_of_new(
         &self,
         session: &Session,
-        topic: &TopicName,
+        new: &NewTopic,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
         self.authorize(session);
-        let resource = ConfigResource::Topic(topic.to_string());
-        self.configs_in(&self.inner.manifest.state(), &resource, None)
+        let state = self.inner.manifest.state();
+        let configs = initial(&new.configs, state.configs())?;
+        Ok(describe_topic(&configs, state.configs(), None))
+    }
+
+    /// The cluster's settings, up to date: those named, or all, also those that nobody has set.
+    pub async fn describe_cluster_configs(
+        &self,
+        session: &Session,
+        names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, Unavailable> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        Ok(describe_cluster_in_full(state.configs(), names))
     }
 
     fn configs_in(
@@ -76,7 +88,7 @@ impl Broker {
             ConfigResource::Topic(name) => {
                 let topic = state
                     .topic_by_name(name)
-                    .ok_or_else(|| TopicError::UnknownName(name.clone()))?;
+                    .ok_or_else(|| no_settings_of(name))?;
                 Ok(describe_topic(topic.configs(), cluster, names))
             }
             ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
@@ -114,7 +126,7 @@ impl Broker {
         &self,
         session: &Session,
         resource: &ConfigResource,
-        configs: BTreeMap<String, Option<String>>,
+        configs: BTreeMap<String, String>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
@@ -134,9 +146,15 @@ impl Broker {
         let state = self.fresh().await?;
         let cluster = state.configs();
         let (topic, edits) = match resource {
+            ConfigResource::Topic(name) if name.is_empty() => {
+                return Err(TopicError::InvalidRequest(
+                    "no topic is named; settings of all topics are the cluster's".to_owned(),
+                ));
+            }
             ConfigResource::Topic(name) => {
-                let unknown = || TopicError::UnknownName(name.clone());
-                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
+                let topic = state
+                    .topic_by_name(name)
+                    .ok_or_else(|| no_settings_of(name))?;
                 let edits = plan(Edited::Topic(topic.configs(), cluster))?;
                 (Some(topic.id()), edits)
             }
@@ -159,5 +177,13 @@ impl Broker {
             Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
             Some(Ok(_)) | None => Ok(()),
         }
+    }
+}
+
+/// There is no topic of that name, or there can be none.
+fn no_settings_of(name: &str) -> TopicError {
+    match TopicName::new(name) {
+        Ok(_) => TopicError::UnknownName(name.to_owned()),
+        Err(invalid) => invalid.into(),
     }
 }

@@ -29,8 +29,10 @@ mod offsets;
 mod produce;
 mod producers;
 mod reach;
+mod record_rules;
 mod resolve;
 mod session;
+mod sizes;
 mod topics;
 
 #[cfg(test)]
@@ -54,7 +56,9 @@ pub use level::RaiseLevelError;
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use reach::{Look, Neighbour};
+pub use record_rules::{RecordRefusal, RefusedRecord};
 pub use session::{Session, Unavailable};
+pub use sizes::{TopicSizes, WantedSizes};
 pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
 use std::sync::{Arc, Mutex, OnceLock};

@@ -61,6 +61,9 @@ pub enum DeleteRecordsError {
         /// The partition.
         partition: PartitionIndex,
     },
+    /// The topic is one of Kafka's own, whose records clients cannot delete.
+    #[error("{0} is an internal topic, whose records clients cannot delete")]
+    InternalTopic(String),
     /// The offset is beyond the high watermark, or negative.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -188,12 +191,22 @@ impl Broker {
         let mut ops = Vec::new();
         let mut found = Vec::new();
         for (topic, index, before) in partitions {
-            found.push(find(&state, topic, *index).map(|(partition, _)| {
-                ops.push(Op::DeleteRecords {
-                    partition,
-                    before: *before,
-                });
-            }));
+            let internal = topic
+                .find(&state)
+                .filter(|found| found.name().is_internal());
+            found.push(match (internal, find(&state, topic, *index)) {
+                (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
+                    internal.name().to_string(),
+                )),
+                (None, Err(_)) => Err(unknown(topic, *index)),
+                (None, Ok((partition, _))) => {
+                    ops.push(Op::DeleteRecords {
+                        partition,
+                        before: *before,
+                    });
+                    Ok(())
+                }
+            });
         }
         let mut outcomes = match ops.is_empty() {
             true => Vec::new(),
@@ -204,7 +217,7 @@ impl Broker {
             .iter()
             .zip(found)
             .map(|((topic, index, _), found)| {
-                found.map_err(|_| unknown(topic, *index))?;
+                found?;
                 match outcomes.next() {
                     Some(Ok(Applied::RecordsDeleted(log_start))) => Ok(log_start),
                     Some(Err(Rejected::OffsetOutOfRange {

@@ -1,5 +1,6 @@
 //! Topics: create, describe, grow, delete.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -11,6 +12,9 @@ use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
 
 /// How many topics one request may create (as Kafka has it): they are folded by every node in one go.
 pub const MAX_CREATED: usize = 10_000;
+
+/// The one name, besides the internal ones, under which Kafka creates no topic.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct TopicView {
     pub name: TopicName,
     /// How many partitions it has: their indexes are `0..partitions`.
     pub partitions: i32,
-    /// True for topics of the system (`__...`).
+    /// Whether it is one of Kafka's own ([`TopicName::is_internal`]).
     pub internal: bool,
 }
 
@@ -77,6 +81,17 @@ pub enum TopicError {
     /// The name breaks a rule.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// The name differs from that of another topic only in dots and underscores.
+    #[error(
+        "topic '{name}' collides with topic '{existing}': '.' and '_' are the same in the names of Kafka's metrics; \
+         choose another name"
+    )]
+    Collides {
+        /// The name asked for.
+        name: String,
+        /// The topic that there is.
+        existing: TopicName,
+    },
     /// Partition counts are positive, grow, and are bounded.
     #[error("{0}")]
     InvalidPartitions(String),
@@ -108,7 +123,8 @@ impl Broker {
     }
 
     /// The topics asked for, in order; up to date. With `create`, those that do not exist are created
-    /// with the cluster's defaults if the setting `auto.create.topics.enable` allows it.
+    /// with the cluster's defaults if the setting `auto.create.topics.enable` allows it; of one that cannot be
+    /// created it is said why.
     pub async fn describe_topics(
         &self,
         session: &Session,
@@ -118,6 +134,8 @@ impl Broker {
         self.authorize(session);
         let mut state = self.fresh().await?;
         let settings = ClusterSettings::effective(state.configs());
+        // Why a topic of that name could not be created.
+        let mut refused = BTreeMap::new();
         if create && settings.auto_create_topics {
             let mut names = BTreeSet::new();
             for topic in topics {
@@ -127,25 +145,49 @@ impl Broker {
                     names.insert(name);
                 }
             }
-            let missing: Vec<NewTopic> = names
-                .into_iter()
-                .map(|name| NewTopic {
-                    name: name.clone(),
-                    ..NewTopic::default()
-                })
-                .collect();
+            let missing: Vec<NewTopic> = names.iter().map(|name| NewTopic::named(name)).collect();
             if !missing.is_empty() {
-                // Whether this or another client created it: it is there afterwards, or its name is bad, or there
-                // are too many topics.
-                self.create_topics(session, missing, false).await?;
+                let created = self.create_topics(session, missing, false).await?;
                 state = self.inner.manifest.state();
+                for (name, outcome) in names.into_iter().zip(created) {
+                    match outcome {
+                        Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) => {
+                            refused.insert(name, error);
+                        }
+                        // Another client was faster, the topic is gone again, or there is no room: clients ask again.
+                        Ok(_) | Err(_) => {}
+                    }
+                }
             }
         }
         let describe = |topic: &TopicRef| match topic.find(&state) {
             Some(found) => Ok(TopicView::of(found)),
-            None => Err(topic.unknown()),
+            None => Err(match topic {
+                TopicRef::Name(name) => refused.get(name).cloned(),
+                TopicRef::Id(_) => None,
+            }
+            .unwrap_or_else(|| topic.unknown())),
         };
         Ok(topics.iter().map(describe).collect())
+    }
+
+    /// Whether records can be produced to a topic of this name: there is one, or the first record would create it.
+    pub async fn check_destination(&self, session: &Session, name: &str) -> Result<(), TopicError> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        if TopicName::is_internal_name(name) {
+            return Err(internal(name).into());
+        }
+        if state.topic_by_name(name).is_some() {
+            return Ok(());
+        }
+        let new = NewTopic::named(name);
+        self.check_new(&state, &new)?;
+        if ClusterSettings::effective(state.configs()).auto_create_topics {
+            Ok(())
+        } else {
+            Err(TopicError::UnknownName(new.name))
+        }
     }
 
     /// How many topics and partitions these are, or all, as far as this node has followed: what an answer about
@@ -189,6 +231,7 @@ impl Broker {
             })
             .collect();
         refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
+        refuse_collisions(&mut checked);
         if !validate_only {
             let ops: Vec<Op> = checked
                 .iter()
@@ -199,15 +242,15 @@ impl Broker {
             let mut outcomes = self.commit_some(ops).await?.into_iter();
             for result in &mut checked {
                 if let Ok(new) = result
-                    && let Some(Err(_)) = outcomes.next()
+                    && let Some(Err(rejected)) = outcomes.next()
                 {
-                    *result = Err(TopicError::Exists(new.name.to_string()));
+                    *result = Err(rejected_create(&new.name, rejected));
                 }
             }
         }
         let view = |new: CreateTopic| TopicView {
             id: new.id,
-            internal: is_internal(&new.name),
+            internal: new.name.is_internal(),
             name: new.name,
             partitions: new.partitions,
         };
@@ -219,6 +262,20 @@ impl Broker {
         let name = TopicName::new(&new.name)?;
         if state.topic_by_name(&new.name).is_some() {
             return Err(TopicError::Exists(new.name.clone()));
+        }
+        if name.is_internal() {
+            return Err(internal(&new.name).into());
+        }
+        if name.as_str() == CLUSTER_METADATA {
+            return Err(TopicError::InvalidRequest(format!(
+                "'{CLUSTER_METADATA}' is the log of Kafka's controllers, and nobody may create it"
+            )));
+        }
+        if let Some(existing) = state.collision(&name) {
+            return Err(TopicError::Collides {
+                name: new.name.clone(),
+                existing: existing.clone(),
+            });
         }
         let defaults = ClusterSettings::effective(state.configs());
         let partitions = match &new.assignment {
@@ -265,7 +322,7 @@ impl Broker {
             topic
                 .find(&state)
                 .map(TopicView::of)
-                .ok_or_else(|| topic.unknown())
+                .ok_or_else(|| topic.absent())
         };
         let mut found: Vec<_> = topics.iter().map(find).collect();
         let ops = found
@@ -278,7 +335,7 @@ impl Broker {
             if result.is_ok()
                 && let Some(Err(_)) = outcomes.next()
             {
-                *result = Err(topic.unknown());
+                *result = Err(topic.absent());
             }
         }
         Ok(found)
@@ -449,17 +506,71 @@ impl Drop for Room<'_> {
     }
 }
 
-fn is_internal(name: &TopicName) -> bool {
-    name.as_str().starts_with("__")
+/// Of the topics of one request whose names collide, the first can be created.
+fn refuse_collisions(results: &mut [Result<CreateTopic, TopicError>]) {
+    let mut names: BTreeMap<TopicName, TopicName> = BTreeMap::new();
+    for result in results {
+        let Ok(new) = result else { continue };
+        let name = new.name.clone();
+        match names.entry(name.without_dots()) {
+            Entry::Vacant(free) => {
+                free.insert(name);
+            }
+            Entry::Occupied(taken) => {
+                *result = Err(TopicError::Collides {
+                    name: name.to_string(),
+                    existing: taken.get().clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Why the fold did not create a topic that was in order a moment before: another node was faster.
+fn rejected_create(name: &TopicName, rejected: Rejected) -> TopicError {
+    match rejected {
+        Rejected::TopicCollides { existing, .. } => TopicError::Collides {
+            name: name.to_string(),
+            existing,
+        },
+        _ => TopicError::Exists(name.to_string()),
+    }
+}
+
+fn internal(name: &str) -> InvalidName {
+    InvalidName {
+        what: "topic",
+        name: name.to_owned(),
+        reason: "it is the name of an internal topic, which clients cannot create or write",
+    }
+}
+
+impl NewTopic {
+    /// A topic of this name, with the cluster's defaults for all else.
+    pub fn named(name: &str) -> NewTopic {
+        NewTopic {
+            name: name.to_owned(),
+            ..NewTopic::default()
+        }
+    }
 }
 
 impl TopicRef {
+    /// There is no such topic, or there can be none.
     fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {
-                Ok(_) => TopicError::UnknownName(name.clone()),
+                Ok(_) => self.absent(),
                 Err(invalid) => invalid.into(),
             },
+            TopicRef::Id(_) => self.absent(),
+        }
+    }
+
+    /// There is no such topic. Where one is only looked up, Kafka does not say whether there can be.
+    fn absent(&self) -> TopicError {
+        match self {
+            TopicRef::Name(name) => TopicError::UnknownName(name.clone()),
             TopicRef::Id(id) => TopicError::UnknownId(*id),
         }
     }
@@ -471,7 +582,7 @@ impl TopicView {
             id: topic.id(),
             name: topic.name().clone(),
             partitions: topic.partition_count(),
-            internal: is_internal(topic.name()),
+            internal: topic.name().is_internal(),
         }
     }
 

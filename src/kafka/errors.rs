@@ -54,13 +54,18 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
             Code::UnknownTopicOrPartition
         }
         ProduceError::UnknownTopicId(_) => Code::UnknownTopicId,
+        ProduceError::InternalTopic(_) => Code::InvalidTopicException,
         ProduceError::TooLarge { .. } => Code::MessageTooLarge,
         ProduceError::Corrupt(_) => Code::CorruptMessage,
         // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
-        ProduceError::UnsupportedFormat(_)
-        | ProduceError::InvalidRecord(_)
-        | ProduceError::WithoutKey { .. } => Code::InvalidRecord,
-        ProduceError::InvalidTimestamp(_) => Code::InvalidTimestamp,
+        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::Records { refused, .. } => {
+            if refused.iter().any(|record| record.why.is_of_time()) {
+                Code::InvalidTimestamp
+            } else {
+                Code::InvalidRecord
+            }
+        }
         ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
@@ -106,6 +111,7 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
         DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
@@ -119,7 +125,7 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
         TopicError::UnknownName(_) => Code::UnknownTopicOrPartition,
         TopicError::UnknownId(_) => Code::UnknownTopicId,
         TopicError::Exists(_) => Code::TopicAlreadyExists,
-        TopicError::InvalidName(_) => Code::InvalidTopicException,
+        TopicError::InvalidName(_) | TopicError::Collides { .. } => Code::InvalidTopicException,
         TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
         TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
         TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
@@ -155,6 +161,12 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
         Unavailable::Stopped(_) => ResponseError::NotController,
     };
     Fault::new(code, why.to_string())
+}
+
+/// The sizes of partitions are not known.
+pub(crate) fn log_dirs(why: &Unavailable) -> Fault {
+    // What Kafka says of a directory that is offline.
+    Fault::new(ResponseError::KafkaStorageError, why.to_string())
 }
 
 /// A broker error of a group.

@@ -36,6 +36,11 @@ impl Edited<'_> {
         })
     }
 
+    /// Whether there is such a setting, or another version of this software has set one of that name.
+    fn knows(&self, name: &str) -> bool {
+        self.set().contains_key(name) || self.definition(name).is_ok()
+    }
+
     fn set(&self) -> &Overrides {
         match self {
             Edited::Topic(topic, _) => topic,
@@ -62,11 +67,13 @@ pub fn edits(
 ) -> Result<Edits, ConfigError> {
     let mut edits = Edits::new();
     for (name, edit) in wanted {
-        let definition = edited.definition(name)?;
         let value = match edit {
+            // As in Kafka, what there is not can be unset.
+            ConfigEdit::Delete if !edited.knows(name) => continue,
             ConfigEdit::Delete => None,
-            ConfigEdit::Set(value) => Some(check(definition, value)?),
+            ConfigEdit::Set(value) => Some(check(edited.definition(name)?, value)?),
             ConfigEdit::Append(value) | ConfigEdit::Subtract(value) => {
+                let definition = edited.definition(name)?;
                 if definition.kind != ConfigType::List {
                     return Err(ConfigError::Invalid {
                         name: name.clone(),
@@ -91,7 +98,7 @@ pub fn edits(
 /// Checks a whole new set of settings and turns it into the edits that lead there from what is set now.
 pub fn replacement(
     edited: Edited<'_>,
-    wanted: &BTreeMap<String, Option<String>>,
+    wanted: &BTreeMap<String, String>,
 ) -> Result<Edits, ConfigError> {
     let mut edits: Edits = edited
         .set()
@@ -100,11 +107,7 @@ pub fn replacement(
         .collect();
     for (name, value) in wanted {
         let definition = edited.definition(name)?;
-        let value = match value {
-            None => None,
-            Some(value) => Some(check(definition, value)?),
-        };
-        edits.insert(name.clone(), value);
+        edits.insert(name.clone(), Some(check(definition, value)?));
     }
     consistent(edited, &edits)?;
     Ok(edits)
@@ -117,16 +120,20 @@ pub fn initial(
 ) -> Result<Overrides, ConfigError> {
     let empty = Overrides::new();
     let edited = Edited::Topic(&empty, cluster);
-    if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
-        edited.definition(name)?;
-        return Err(ConfigError::Invalid {
-            name: name.clone(),
-            value: "null".to_owned(),
-            reason: "a topic is created with values; leave the setting out for its default"
-                .to_owned(),
-        });
+    let mut values = BTreeMap::new();
+    for (name, value) in wanted {
+        let Some(value) = value else {
+            edited.definition(name)?;
+            return Err(ConfigError::Invalid {
+                name: name.clone(),
+                value: "null".to_owned(),
+                reason: "a topic is created with values; leave the setting out for its default"
+                    .to_owned(),
+            });
+        };
+        values.insert(name.clone(), value.clone());
     }
-    let edits = replacement(edited, wanted)?;
+    let edits = replacement(edited, &values)?;
     Ok(edits
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))

@@ -21,7 +21,9 @@ mod values;
 pub use edit::{Edited, Edits, edits, initial, replacement};
 pub use effective::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
 pub use node::{GroupBounds, Listener, NodeProperties};
-pub use resolve::{Overrides, describe_cluster, describe_node, describe_topic};
+pub use resolve::{
+    Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
+};
 
 /// Kafka's `ConfigType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct ConfigEntry {
     pub value: Option<String>,
     /// Where it comes from.
     pub source: ConfigSource,
+    /// The value that it has where nobody sets it; `None` if it has none.
+    pub default: Option<String>,
     /// Cannot be changed by clients.
     pub read_only: bool,
     /// A secret.
@@ -77,7 +81,7 @@ pub struct ConfigEntry {
 pub enum ConfigEdit {
     /// Set it.
     Set(String),
-    /// Back to the default.
+    /// Back to the default. Nothing is done if it is not set, or there is no such setting.
     Delete,
     /// Add to a list.
     Append(String),

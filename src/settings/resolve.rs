@@ -102,10 +102,12 @@ fn wanted(definition: &Definition, names: Option<&[String]>) -> bool {
 
 fn entry(definition: &'static Definition, found: Vec<Found>) -> ConfigEntry {
     let first = found.first();
+    let default = found.iter().find(|f| f.source == ConfigSource::Default);
     ConfigEntry {
         name: definition.name,
         value: first.map(|f| f.value.clone()),
         source: first.map_or(ConfigSource::Default, |f| f.source),
+        default: default.map(|f| f.value.clone()),
         read_only: false,
         sensitive: false,
         kind: definition.kind,
@@ -140,6 +142,15 @@ pub fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) -> Vec<Co
         .collect()
 }
 
+/// The settings of the cluster, also those that were not set: those named, or all. By name.
+pub fn describe_cluster_in_full(cluster: &Overrides, names: Option<&[String]>) -> Vec<ConfigEntry> {
+    CLUSTER
+        .iter()
+        .filter(|definition| wanted(definition, names))
+        .map(|definition| entry(definition, synonyms(definition, None, cluster)))
+        .collect()
+}
+
 /// The settings of a node: its own, read-only, and the cluster's; those named, or all. By name.
 pub fn describe_node(
     properties: &NodeProperties,
@@ -165,10 +176,7 @@ pub fn describe_node(
                 ..entry(definition, found.into_iter().collect())
             }
         });
-    let shared = CLUSTER
-        .iter()
-        .filter(|definition| wanted(definition, names))
-        .map(|definition| entry(definition, synonyms(definition, None, cluster)));
+    let shared = describe_cluster_in_full(cluster, names);
     let mut all: Vec<ConfigEntry> = own.chain(shared).collect();
     all.sort_by_key(|entry| entry.name);
     all

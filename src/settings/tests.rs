@@ -391,6 +391,13 @@ fn edits_are_checked_and_lists_are_written_out() {
     );
     let delete = edit("retention.ms", ConfigEdit::Delete);
     assert_eq!(edits(edited, &delete), Ok(one("retention.ms", None)));
+    let unknown = edit("retention.msec", ConfigEdit::Delete);
+    assert_eq!(edits(edited, &unknown), Ok(Edits::new()));
+    let of_another_version = set(&[("retention.msec", "1")]);
+    assert_eq!(
+        edits(Edited::Topic(&of_another_version, &cluster), &unknown),
+        Ok(one("retention.msec", None))
+    );
     let number = edit("retention.ms", ConfigEdit::Append("1".into()));
     assert!(matches!(
         edits(edited, &number),
@@ -415,7 +422,7 @@ fn edits_are_checked_and_lists_are_written_out() {
 fn a_replacement_returns_to_defaults_what_it_does_not_name() {
     let topic = set(&[("retention.ms", "1"), ("preallocate", "true")]);
     let cluster = set(&[]);
-    let wanted = BTreeMap::from([("retention.ms".to_owned(), Some("2".to_owned()))]);
+    let wanted = BTreeMap::from([("retention.ms".to_owned(), "2".to_owned())]);
     let found = replacement(Edited::Topic(&topic, &cluster), &wanted).unwrap();
     assert_eq!(
         found,

@@ -10,8 +10,8 @@ use super::op::{
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Author, Claim, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State,
-    Topic,
+    Author, Claim, Feature, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared,
+    Snapshot, State, Topic, may_collide,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -278,6 +278,16 @@ impl State {
         if self.names.contains_key(&create.name) || self.topics.contains_key(&create.id) {
             return Err(Rejected::TopicExists(create.name.clone()));
         }
+        // A node has looked before, but another may have been faster.
+        if self.has(Feature::CollidingNamesAreRefused)
+            && let Some(existing) = self.collision(&create.name)
+            && !mutants::on(Mutant::CollidingNamesCreated)
+        {
+            return Err(Rejected::TopicCollides {
+                name: create.name.clone(),
+                existing: existing.clone(),
+            });
+        }
         if !(1..=MAX_PARTITIONS).contains(&create.partitions) {
             return Err(Rejected::InvalidPartitions(create.partitions));
         }
@@ -288,6 +298,9 @@ impl State {
             configs,
         } = create.clone();
         self.names.insert(name.clone(), id);
+        if may_collide(&name) {
+            self.dotless.insert((name.without_dots(), id));
+        }
         let topic = Topic::new(id, name, partitions, configs, self.time);
         self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
@@ -297,6 +310,7 @@ impl State {
     fn delete_topic(&mut self, id: TopicId) -> Outcome {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
+        self.dotless.remove(&(topic.name().without_dots(), id));
         self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);

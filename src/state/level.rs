@@ -73,13 +73,15 @@ pub enum Feature {
     /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from it
     /// before, in the same object.
     LiveObjectsAreNotDead,
+    /// A topic is not created whose name differs from another's only in dots and underscores.
+    CollidingNamesAreRefused,
 }
 
 impl Feature {
     /// The level from which on it is in force.
     pub const fn since(self) -> Level {
         match self {
-            Feature::LiveObjectsAreNotDead => Level(2),
+            Feature::LiveObjectsAreNotDead | Feature::CollidingNamesAreRefused => Level(2),
         }
     }
 }

@@ -30,7 +30,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -105,6 +105,11 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// The topics whose names have dots or underscores, by what their names have in common with those that collide with
+    /// them. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    dotless: OrdSet<(TopicName, TopicId)>,
     /// How many partitions all topics have. Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -193,6 +198,16 @@ impl State {
     /// The topic of this name.
     pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
         self.names.get(name).and_then(|id| self.topic(*id))
+    }
+
+    /// A topic whose name differs from `name` only in dots and underscores. Those of old logs may be several.
+    pub fn collision(&self, name: &TopicName) -> Option<&TopicName> {
+        let dotless = name.without_dots();
+        let first = (dotless.clone(), TopicId::default());
+        let alike = self.dotless.range(first..);
+        let alike = alike.take_while(|(other, _)| *other == dotless);
+        let mut names = alike.filter_map(|(_, id)| self.topic(*id)).map(Topic::name);
+        names.find(|other| *other != name)
     }
 
     /// All topics, by name.
@@ -346,11 +361,13 @@ impl State {
         if mutants::on(Mutant::SnapshotForgets) {
             state.next_producer_id = ProducerId::default();
         }
-        state.names = state
-            .topics
-            .values()
-            .map(|topic| (topic.name().clone(), topic.id()))
-            .collect();
+        for topic in state.topics.values() {
+            let name = topic.name();
+            state.names.insert(name.clone(), topic.id());
+            if may_collide(name) {
+                state.dotless.insert((name.without_dots(), topic.id()));
+            }
+        }
         let counts = state.topics.values().map(|topic| topic.partition_count());
         state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
@@ -360,4 +377,9 @@ impl State {
         state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }
+}
+
+/// Whether the name can differ from another only in dots and underscores.
+fn may_collide(name: &TopicName) -> bool {
+    name.as_str().contains(['.', '_'])
 }

@@ -651,6 +651,14 @@ pub enum Rejected {
     /// The name is taken.
     #[error("there is already a topic named '{0}'")]
     TopicExists(TopicName),
+    /// The name differs from another topic's only in dots and underscores.
+    #[error("topic '{name}' collides with topic '{existing}'")]
+    TopicCollides {
+        /// The name asked for.
+        name: TopicName,
+        /// The topic that there is.
+        existing: TopicName,
+    },
     /// The topic has that many partitions or more.
     #[error("the topic has {current} partitions; {requested} is not more")]
     PartitionsNotMore {

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
-use crate::types::{PartitionIndex, TopicPartition};
+use crate::types::{PartitionIndex, TopicName as Name, TopicPartition};
 
 use super::super::connection::Violation;
 use super::super::errors;
@@ -148,8 +148,10 @@ fn named(
                     None if context.version < 12 => Some(TopicName::default()),
                     name => name.clone(),
                 };
+                let named = name.as_ref().map_or("", |name| name.as_str());
                 MetadataResponseTopic::default()
                     .with_error_code(code)
+                    .with_is_internal(Name::is_internal_name(named))
                     .with_name(name)
                     .with_topic_id(topic.topic_id)
                     .with_topic_authorized_operations(allowed::NOT_ASKED)

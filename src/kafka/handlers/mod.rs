@@ -7,6 +7,7 @@ mod configs;
 mod fetch;
 mod group_admin;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod partition_offsets;
@@ -71,6 +72,7 @@ pub(crate) fn call(
         OffsetForLeaderEpoch => partition_offsets::offset_for_leader_epoch, Alone;
         DescribeConfigs => configs::describe, Alone;
         AlterConfigs => configs::alter, Alone;
+        DescribeLogDirs => log_dirs::describe, Alone;
         CreatePartitions => topics::create_partitions, Alone;
         DeleteGroups => group_admin::delete, Alone;
         IncrementalAlterConfigs => configs::incremental_alter, Alone;

@@ -84,9 +84,10 @@ pub(super) async fn create(
         }
         new_topic(topic)
     });
+    let wanted: Vec<Result<NewTopic, Fault>> = wanted.collect();
     let validate_only = request.validate_only;
     let created = each(
-        wanted.collect(),
+        wanted.clone(),
         async |topics| {
             let session = &context.session;
             let created = context
@@ -98,12 +99,12 @@ pub(super) async fn create(
     )
     .await;
     let mut results = Vec::with_capacity(names.len());
-    for (name, outcome) in names.into_iter().zip(created) {
+    for ((name, wanted), outcome) in names.into_iter().zip(wanted).zip(created) {
         let result = CreatableTopicResult::default()
             .with_name(name)
             .with_error_message(None);
-        results.push(match outcome {
-            Ok(view) => described(context, result, &view, validate_only),
+        results.push(match wanted.and_then(|new| Ok((new, outcome?))) {
+            Ok((new, view)) => described(context, result, &new, &view, validate_only),
             Err(fault) => {
                 let (code, message) = context.fault(&fault);
                 result
@@ -152,17 +153,18 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
     })
 }
 
-/// A topic that was created, with its settings (KIP-525). One that was only validated has none to read.
+/// A topic that was created, or only could be, with its settings (KIP-525). Java's client wants them of both.
 fn described(
     context: &Context,
     result: CreatableTopicResult,
+    new: &NewTopic,
     view: &TopicView,
     validate_only: bool,
 ) -> CreatableTopicResult {
     let mut configs = None;
-    if context.version >= 5 && !validate_only {
+    if context.version >= 5 {
         let broker = context.broker();
-        let entries = broker.known_configs(&context.session, &view.name);
+        let entries = broker.configs_of_new(&context.session, new);
         let shown = entries.ok().map(|entries| {
             let entries = entries.into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
