@@ -117,6 +117,8 @@ pub(crate) enum Mutant {
     BrokenChainFolded,
     /// A commit that was handed over and is taken back is sent as another one.
     TakenBackAsNew,
+    /// Commits that go again as others, since the fold has forgotten their author, do not follow one another.
+    ChainBrokenOnRenew,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
     /// A group accepts any generation.
@@ -129,6 +131,10 @@ pub(crate) enum Mutant {
     OffsetsNotPatched,
     /// A fresh state is the one at hand.
     FreshWithoutProbe,
+    /// Of uploads that hold batches of one partition, the one that ends first is committed first.
+    UploadsOvertake,
+    /// A put of which nothing is heard is waited for until its time is over.
+    NeverHedged,
     /// A segment that could not be stored is committed.
     FailedUploadCommitted,
     /// A probe that the store did not answer is taken for the end of the log.

@@ -271,6 +271,7 @@ async fn bind_kafka(config: &ServeConfig) -> Result<Option<Listener>, ServeError
     let options = ListenerOptions {
         max_connections: as_usize(config.listen.max_connections),
         max_connections_per_ip: as_usize(config.listen.max_connections_per_ip),
+        max_known: 0,
     };
     Ok(Some(Listener::bind(&address.to_string(), options).await?))
 }
@@ -282,7 +283,9 @@ async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError>
     let most = as_usize(config.listen.max_http_connections);
     let options = ListenerOptions {
         max_connections: most,
-        max_connections_per_ip: most,
+        // Nodes that connect from elsewhere find a place before they have shown that they are nodes.
+        max_connections_per_ip: most.div_ceil(2),
+        max_known: as_usize(config.listen.max_peer_connections),
     };
     Ok(Some(Listener::bind(&address.to_string(), options).await?))
 }
@@ -291,15 +294,25 @@ async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError>
 /// libraries have, connections being refused, looks at other nodes, and some to spare.
 const OTHER_FILES: u64 = 64;
 
-/// Lowers the number of connections to what the limit of open files allows. Else a flood of connections would take
+/// The share of the open files that connections of other nodes may take, where there are few: the rest is for clients.
+const PEER_SHARE: u64 = 4;
+
+/// Lowers the numbers of connections to what the limit of open files allows. Else a flood of connections would take
 /// from the node what it needs to reach its store.
 fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
     let limit = open_files();
     let needed = OTHER_FILES
         + u64::from(config.store.store_max_requests)
         + u64::from(config.listen.max_http_connections);
+    let peers = limit.map(|limit| limit.saturating_sub(needed) / PEER_SHARE);
+    let peers = connections_within(peers, 0, config.listen.max_peer_connections);
+    config.listen.max_peer_connections = match config.node.peer_traffic {
+        true => peers,
+        false => 0,
+    };
     let wanted = config.listen.max_connections;
-    let fit = connections_within(limit, needed, wanted);
+    let others = needed + u64::from(config.listen.max_peer_connections);
+    let fit = connections_within(limit, others, wanted);
     if let (0, Some(limit)) = (fit, limit) {
         return Err(ServeError::OpenFiles { limit, needed });
     }
@@ -307,6 +320,7 @@ fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
         tracing::warn!(
             max_connections = fit,
             wanted,
+            max_peer_connections = config.listen.max_peer_connections,
             open_files = limit,
             "the limit of open files allows fewer connections: raise it (ulimit -n, LimitNOFILE)"
         );

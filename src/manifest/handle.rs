@@ -68,6 +68,8 @@ pub struct Submission {
 pub trait CommitSource: Send + Sync {
     /// Called when a commit is about to be made: everything that is ready now.
     fn take(&self) -> Vec<Submission>;
+    /// Called once, when no commit will be made any more: those who wait are to be told why.
+    fn ended(&self, why: &Stopped);
 }
 
 /// A handle on the manifest. Cheap to clone.

@@ -1,10 +1,12 @@
 //! The task that owns the fold.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -105,9 +107,14 @@ impl Tail {
     ///
     /// # Errors
     ///
-    /// [`Stopped::Halted`] when the log holds something that cannot be folded.
+    /// [`Stopped::Halted`] when the log holds something that cannot be folded, or when folding panics: all who wait are
+    /// told, and nothing is folded on top of what may be half a commit.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Stopped> {
-        let ended = self.work(&stop).await;
+        let work = AssertUnwindSafe(self.work(&stop)).catch_unwind();
+        let ended = work.await.unwrap_or_else(|_| {
+            let what = "the task that commits and follows panicked; restart it, and report this as a fault of Weir";
+            Err(Stopped::Halted(what.into()))
+        });
         let reason = ended.clone().err().unwrap_or(Stopped::Stopping);
         // Set first: whoever finds the mailbox closed asks why.
         let _ = self.manifest.shared.stopped.set(reason.clone());
@@ -117,7 +124,7 @@ impl Tail {
         refuse(self.unsettled(), &reason);
         refuse(self.waiting.drain(..).collect(), &reason);
         if let Some(source) = self.source() {
-            refuse(source.take(), &reason);
+            source.ended(&reason);
         }
         ended
     }

@@ -12,6 +12,11 @@ use crate::store::simulated::Reply;
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
     let nodes = cluster.settings.nodes;
+    if cluster.settings.calm {
+        cluster.sky.lock().swallowed = dice.one_of(&[0.01, 0.04]);
+        sleep_until(until).await;
+        return cluster.sky.clear();
+    }
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
     if cluster.settings.long {
         cluster.sky.lock().stuck = Some((0.05, until));

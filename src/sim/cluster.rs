@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub(super) check_store: bool,
     /// Whether it goes on for so long that the log is truncated under nodes that sleep.
     pub(super) long: bool,
+    /// Whether nothing goes wrong but that puts of segments are swallowed.
+    pub(super) calm: bool,
     /// How much slower clients are than at their fastest.
     pub(super) pace: u64,
     pub(super) maintenance: Option<MaintenanceOptions>,
@@ -97,6 +99,7 @@ impl Settings {
             retry_deadline: millis(&[2_000, 5_000, 180_000], dice),
             check_store: dice.chance(0.3),
             long,
+            calm: false,
             pace: if long { 15 } else { 1 },
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
             retention: Duration::from_secs(if long { 300 } else { 20 }),

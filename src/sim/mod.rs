@@ -44,6 +44,9 @@ use world::{Finding, Tally, World};
 /// How long clients have to come to an end when all is well again.
 const RECOVERY: Duration = Duration::from_secs(120);
 
+/// The longest that a write may wait where nothing goes wrong but that puts of segments are swallowed.
+const CALM_WAIT: Duration = Duration::from_secs(3);
+
 /// A run that has ended.
 struct Report {
     seed: u64,
@@ -78,9 +81,16 @@ fn note_panics() {
 
 /// Runs one seed.
 fn run(seed: u64) -> Report {
+    run_so(seed, false)
+}
+
+/// Runs one seed; if it is `calm`, nothing goes wrong but that puts of segments are swallowed, and nobody who writes may wait
+/// for longer than [`CALM_WAIT`].
+fn run_so(seed: u64, calm: bool) -> Report {
     note_panics();
     PANICS.set(Some(Vec::new()));
-    let mut report = std::panic::catch_unwind(|| run_to_the_end(seed)).unwrap_or(Report {
+    let ran = std::panic::catch_unwind(|| run_to_the_end(seed, calm));
+    let mut report = ran.unwrap_or(Report {
         seed,
         trace: Vec::new(),
         findings: Vec::new(),
@@ -93,7 +103,7 @@ fn run(seed: u64) -> Report {
     report
 }
 
-fn run_to_the_end(seed: u64) -> Report {
+fn run_to_the_end(seed: u64, calm: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -101,7 +111,7 @@ fn run_to_the_end(seed: u64) -> Report {
         .unwrap();
     runtime.block_on(async {
         let world = World::new(seed);
-        simulate(&world).await;
+        simulate(&world, calm).await;
         let findings = std::mem::take(&mut world.history().findings);
         Report {
             seed,
@@ -112,9 +122,14 @@ fn run_to_the_end(seed: u64) -> Report {
     })
 }
 
-async fn simulate(world: &World) {
+async fn simulate(world: &World, calm: bool) {
     let mut dice = world.dice("settings");
-    let settings = Settings::draw(&mut dice);
+    let mut settings = Settings::draw(&mut dice);
+    if calm {
+        (settings.calm, settings.long) = (true, false);
+        settings.commit_interval = settings.commit_interval.min(Duration::from_millis(100));
+        world.bound_waits(CALM_WAIT);
+    }
     world.note(format_args!("seed {}: {settings:?}", world.seed()));
     let (nodes, long) = (settings.nodes, settings.long);
     world.compare_every(if long { 32 } else { 4 });

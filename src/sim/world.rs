@@ -74,6 +74,7 @@ struct Inner {
     seed: u64,
     origin: Instant,
     ends: OnceLock<Instant>,
+    longest_wait: OnceLock<Duration>,
     moment: Mutex<Moment>,
     value: Mutex<Value>,
     trace: Mutex<Vec<String>>,
@@ -114,6 +115,7 @@ impl World {
                 seed,
                 origin: Instant::now(),
                 ends: OnceLock::new(),
+                longest_wait: OnceLock::new(),
                 moment: Mutex::new(0),
                 value: Mutex::new(0),
                 trace: Mutex::default(),
@@ -141,6 +143,21 @@ impl World {
     /// Says when all actors are to end.
     pub(super) fn ends(&self, at: Instant) {
         let _ = self.inner.ends.set(at);
+    }
+
+    /// From now on nobody who writes may wait for longer.
+    pub(super) fn bound_waits(&self, longest: Duration) {
+        let _ = self.inner.longest_wait.set(longest);
+    }
+
+    /// Somebody who wrote has waited for an answer since then.
+    pub(super) fn waited(&self, since: Instant, what: &str) {
+        let longest = self.inner.longest_wait.get();
+        let waited = since.elapsed();
+        if longest.is_some_and(|longest| waited > *longest) {
+            let waited = waited.as_secs_f64();
+            self.found(Finding::Stuck(format!("{what} waited for {waited:.1} s")));
+        }
     }
 
     /// Does nothing for a while, or until all are to end.

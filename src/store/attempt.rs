@@ -15,6 +15,7 @@ use super::backend::{Backend, Nature};
 use super::client::Store;
 use super::error::{Cause, StoreError};
 use super::failure::{Failure, Verdict, judge_http, judge_local};
+use super::hedge::Hedging;
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
 use super::wire::Trace;
@@ -31,6 +32,7 @@ pub(super) struct Requests {
     data: Semaphore,
     /// The last request about the manifest was not answered in its time.
     overdue: AtomicBool,
+    pub(super) hedging: Hedging,
 }
 
 /// What a request about the manifest has on top of its time, for each MiB that it moves.
@@ -52,6 +54,13 @@ pub(super) struct Attempt<'a, T> {
     /// The store's clock in the answer's head.
     pub(super) date: Option<Timestamp>,
     pub(super) running: Running<'a>,
+}
+
+impl<T> Attempt<'_, T> {
+    /// How long it has taken.
+    pub(super) fn took(&self) -> Duration {
+        self.running.began.elapsed()
+    }
 }
 
 /// An attempt under way. Dropped without an outcome, as when the caller's future is, it counts as
@@ -87,6 +96,7 @@ impl Requests {
             manifest: Semaphore::new(kept),
             data: Semaphore::new(places - kept),
             overdue: AtomicBool::new(false),
+            hedging: Hedging::default(),
         }
     }
 
@@ -112,7 +122,7 @@ impl Requests {
     }
 
     /// Places for data are also taken by requests about the manifest, not the other way round.
-    async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
+    pub(super) async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
         let place = if kind.is_manifest() {
             tokio::select! {
                 biased;
@@ -125,6 +135,15 @@ impl Requests {
         place.expect("the semaphores are never closed")
     }
 
+    /// A place, if one is free.
+    pub(super) fn free_place(&self, kind: RequestKind) -> Option<SemaphorePermit<'_>> {
+        let places = match kind.is_manifest() {
+            true => &self.manifest,
+            false => &self.data,
+        };
+        places.try_acquire().ok()
+    }
+
     /// Makes one attempt, when there is a place for it, and gives it at most `limit`, or less: see
     /// [`Requests::patience`].
     pub(super) async fn attempt<T>(
@@ -133,7 +152,18 @@ impl Requests {
         limit: Duration,
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Attempt<'_, T> {
-        let _place = self.place(asked.kind).await;
+        let place = self.place(asked.kind).await;
+        self.attempt_in(place, asked, limit, work).await
+    }
+
+    /// Makes one attempt in that place.
+    pub(super) async fn attempt_in<'a, T>(
+        &'a self,
+        _place: SemaphorePermit<'a>,
+        asked: Asked<'_>,
+        limit: Duration,
+        work: impl Future<Output = object_store::Result<T>>,
+    ) -> Attempt<'a, T> {
         let limit = self.patience(asked, limit);
         let running = Running {
             metrics: &self.metrics,
@@ -179,6 +209,19 @@ impl Requests {
     where
         W: Future<Output = object_store::Result<T>>,
     {
+        self.repeat_by(asked, |limit| self.attempt(asked, limit, work()))
+            .await
+    }
+
+    /// The same with attempts of whatever kind, which are told how long they may take.
+    pub(super) async fn repeat_by<'a, T, A>(
+        &'a self,
+        asked: Asked<'_>,
+        attempt: impl Fn(Duration) -> A,
+    ) -> Result<T, Ended>
+    where
+        A: Future<Output = Attempt<'a, T>>,
+    {
         let began = Instant::now();
         let policy = self.options.retry;
         let deadline = began + policy.deadline;
@@ -188,9 +231,7 @@ impl Requests {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = self.options.request_timeout.min(left);
             // Waiting for a place counts towards the deadline too.
-            let Ok(attempt) =
-                tokio::time::timeout_at(deadline, self.attempt(asked, limit, work())).await
-            else {
+            let Ok(attempt) = tokio::time::timeout_at(deadline, attempt(limit)).await else {
                 let cause = Cause::new("no answer before the deadline");
                 return Err(Ended::Error(
                     self.unavailable(asked, cause, attempts, began),

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, PutResult,
+};
 use tokio::time::Instant;
 
 use crate::types::Timestamp;
@@ -189,12 +192,7 @@ impl Store {
         kind: RequestKind,
     ) -> Result<Created, StoreError> {
         let PutBody(payload) = body.into();
-        let asked = Asked {
-            kind,
-            subject: path,
-            sent: payload.content_length() as u64,
-            expected: 0,
-        };
+        let asked = writing(path, &payload, kind);
         let location = self.location(path);
         let options = PutOptions::from(PutMode::Create);
         let work = self.objects().put_opts(&location, payload, options);
@@ -246,21 +244,48 @@ impl Store {
         kind: RequestKind,
     ) -> Result<(), StoreError> {
         let PutBody(payload) = body.into();
-        let asked = Asked {
-            kind,
-            subject: path,
-            sent: payload.content_length() as u64,
-            expected: 0,
-        };
+        let put = || self.put(path, &payload);
+        let asked = writing(path, &payload, kind);
+        let done = self.requests.repeat(asked, put).await;
+        done.map(|_| ())
+            .map_err(|ended| plain(ended, path, &(0..0)))
+    }
+
+    /// The same for a put that others wait for: when it takes much longer than such puts do, it is sent once more beside
+    /// itself, and the first answer counts. See `hedge.rs` for what that may cost.
+    ///
+    /// # Errors
+    /// Those of [`Store::put_unique`].
+    pub async fn put_hedged(
+        &self,
+        path: &ObjectPath,
+        body: impl Into<PutBody>,
+        kind: RequestKind,
+    ) -> Result<(), StoreError> {
+        let PutBody(payload) = body.into();
+        let put = || self.put(path, &payload);
+        let asked = writing(path, &payload, kind);
+        let done = self.requests.repeat_hedged(asked, put).await;
+        done.map(|_| ())
+            .map_err(|ended| plain(ended, path, &(0..0)))
+    }
+
+    /// How long a put of so many bytes takes, going by the hedged ones that ended last.
+    pub fn expected_put(&self, bytes: u64) -> Duration {
+        self.requests.hedging.expected(bytes)
+    }
+
+    /// One put, whatever stands under the name.
+    async fn put(
+        &self,
+        path: &ObjectPath,
+        payload: &PutPayload,
+    ) -> object_store::Result<PutResult> {
+        let options = PutOptions::from(PutMode::Overwrite);
         let location = self.location(path);
-        let put = || {
-            let options = PutOptions::from(PutMode::Overwrite);
-            self.objects().put_opts(&location, payload.clone(), options)
-        };
-        match self.requests.repeat(asked, put).await {
-            Ok(_) => Ok(()),
-            Err(ended) => Err(plain(ended, path, &(0..0))),
-        }
+        self.objects()
+            .put_opts(&location, payload.clone(), options)
+            .await
     }
 
     /// Reads a whole object, with retries.
@@ -429,6 +454,16 @@ impl Store {
 /// What was read as a whole.
 fn one((mut pieces, size): (Vec<Bytes>, u64)) -> (Bytes, u64) {
     (pieces.pop().unwrap_or_default(), size)
+}
+
+/// A request that sends this under that name.
+fn writing<'a>(path: &'a ObjectPath, payload: &PutPayload, kind: RequestKind) -> Asked<'a> {
+    Asked {
+        kind,
+        subject: path,
+        sent: payload.content_length() as u64,
+        expected: 0,
+    }
 }
 
 pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {

@@ -32,13 +32,14 @@ fn no_rule_of_handing_over_can_be_left_out() {
         at,
         breaks,
     };
-    let each: [Needed<HandingOver, Rule>; 7] = [
+    let each: [Needed<HandingOver, Rule>; 8] = [
         needed(&[KeepsItsId], copies, says::ONCE),
         needed(&[DuplicateGuard, ChainedOrVoid], copies, says::ONCE),
         needed(&[SaysWhatItFollows], copies, says::ONCE),
         needed(&[ChainedOrVoid], copies, says::IN_ORDER),
         needed(&[BelievesTheLog], copies, says::DURABLE),
         needed(&[OneWayAtATime], copies, says::IN_ORDER),
+        needed(&[ChainRenewed], copies, says::IN_ORDER),
         needed(&[UnknownAfterStartingOver], sleeper, says::ONCE),
     ];
     assert_each_is_needed(Rule::ALL, &each);

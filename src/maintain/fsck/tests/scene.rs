@@ -59,6 +59,8 @@ impl CommitSource for Queue {
     fn take(&self) -> Vec<Submission> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
+
+    fn ended(&self, _: &crate::manifest::Stopped) {}
 }
 
 /// A node that writes to a bucket.
