@@ -121,6 +121,12 @@ pub(crate) enum Mutant {
     ChainBrokenOnRenew,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
+    /// A group is changed before what has happened to it among many is applied.
+    ChangedOutdated,
+    /// A group of which nothing is left is forgotten at once.
+    EmptyGroupsVanish,
+    /// Two changes of groups are given one number.
+    NumberReused,
     /// A group accepts any generation.
     StaleGenerationAccepted,
     /// A group believes what is said for a node by a run that had its id before.

@@ -13,10 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{
-    self, Broker, Endpoints, GroupBounds, GroupSettings, Look, Neighbour, NodeProperties,
-    Unavailable,
-};
+use crate::broker::{self, Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
 use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{self, GroupMetrics};
@@ -98,7 +95,6 @@ impl Server {
         if config.maintenance.background_work {
             options.maintenance = Some(MaintenanceOptions::from(&config.maintenance));
         }
-        let group_bounds = bounds(&options.broker.groups);
         let node = Node::open(options, &metrics).await?;
 
         let mut listening = BTreeMap::new();
@@ -121,7 +117,7 @@ impl Server {
         let patience = config.store.store_retry_deadline;
         let id = register(node.broker(), &endpoints, rack, patience).await?;
         let listeners = said_of(&listening, &advertised);
-        let properties = NodeProperties::new(id, &config, &listeners, group_bounds);
+        let properties = NodeProperties::new(id, &config, &listeners);
         node.broker().describe_self(properties);
         let collector = GroupMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
@@ -413,17 +409,6 @@ fn kafka_options(config: &ServeConfig) -> KafkaOptions {
         max_idle: listen.idle_timeout,
         drain: listen.shutdown_grace / FRONT_SHARE,
         ..KafkaOptions::default()
-    }
-}
-
-fn bounds(groups: &GroupSettings) -> GroupBounds {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    GroupBounds {
-        min_session_timeout_ms: millis(groups.min_session_timeout),
-        max_session_timeout_ms: millis(groups.max_session_timeout),
-        initial_rebalance_delay_ms: millis(groups.initial_rebalance_delay),
-        max_size: groups.max_size.into(),
-        offset_metadata_max_bytes: groups.offset_metadata_max_bytes as u64,
     }
 }
 

@@ -61,9 +61,10 @@ def test_nothing_is_lost_doubled_or_reordered_whatever_is_between(make_node, sto
         stream.start()
         for proxy in cluster.proxies:
             proxy.kinds, proxy.late_by, proxy.rate = kinds, LATE, rate
-        for round_, kind in enumerate(kinds * 2):
-            # Meanwhile one node after the other has it with every commit.
-            cluster.proxies[round_ % 3].break_all(kind, 1, is_commit)
+        for kind in kinds * 2:
+            # And for a moment with every commit. Most are stored by one of the nodes, for all.
+            for proxy in cluster.proxies:
+                proxy.break_all(kind, 0.5, is_commit)
             time.sleep(SECONDS / len(kinds * 2))
         for proxy in cluster.proxies:
             proxy.calm()
@@ -74,7 +75,7 @@ def test_nothing_is_lost_doubled_or_reordered_whatever_is_between(make_node, sto
         acknowledged, *bad = count(stream, logs[0])
         print(f"{acknowledged} acknowledged; {done}")
         assert bad == [0, 0, 0], f"lost, duplicated, out of order: {bad}; seed {SEED}"
-        assert acknowledged > 300 and min(done.values()) >= 3, (acknowledged, done)
+        assert acknowledged > 300 and min(done.values()) >= 1, (acknowledged, done)
         assert all(node.running for node in cluster.nodes), "nothing between ends a node"
         assert not (damage := cluster.fsck()), damage
     finally:
@@ -149,20 +150,18 @@ def test_topics_come_and_go_through_three_nodes_and_the_bucket_stays_sound(make_
 @MINIO
 @pytest.mark.parametrize("trouble", ["three of ten requests refused", "two seconds for each request"])
 def test_a_node_starts_though_its_store_is_in_trouble(make_node, place, names, trouble):
-    """While two others write, so that the log grows."""
-    nodes = [make_node(place).start() for _ in range(2)]
-    topic = names("topic")
-    with Connection(nodes[0].kafka) as wire:
-        assert wire.create_topic(topic, 4) == 0
-    stream = Stream(",".join(node.kafka for node in nodes), topic, 4)
-    stream.start()
+    """With some hundred commits to read. (While others write, the log is read to its end: `node/tests/starting.rs`.)"""
+    other, topic = make_node(place).start(), names("topic")
+    with Connection(other.kafka) as wire:
+        assert wire.create_topic(topic) == 0
+        for number in range(200):
+            assert wire.produce(topic, 0, batch([b"%d" % number]))[0] == 0
     proxy = FaultyStore(place.store, SEED, kinds=["refuse"])
     if trouble.startswith("two"):
         proxy.latency = 2.0
     else:
         proxy.rate = 0.3
     try:
-        time.sleep(5)
         third = make_node(place, "in-trouble", env=proxy.env)
         third.start(wait=False)
         began = time.monotonic()
@@ -171,7 +170,6 @@ def test_a_node_starts_though_its_store_is_in_trouble(make_node, place, names, t
             assert time.monotonic() - began < START, f"not started after {START} s\n{third.tail()}"
             time.sleep(0.2)
         print(f"\n{trouble}: started after {time.monotonic() - began:.1f} s, {proxy.done}")
-        stream.finish()
     finally:
         proxy.stop()
 

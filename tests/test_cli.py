@@ -64,7 +64,7 @@ def test_settings_of_the_cluster_are_set_described_and_unset(weir):
     }
     assert told("describe", "--changed") == changed
     everything = told("describe")
-    assert len(everything) > 40 and everything["auto.create.topics.enable"] == ("true", "default", "true")
+    assert len(everything) > 30 and everything["auto.create.topics.enable"] == ("true", "default", "true")
     assert everything["log.retention.ms"] == ("259200000", "cluster", "604800000"), "by way of log.retention.hours"
     assert [line.split()[2] for line in weir("cluster", "describe", "log.retention.ms").splitlines()] == [
         "FROM", "log.retention.hours",

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, NewTopic, Session, TopicError, Unavailable};
+use super::{Broker, NewTopic, Session, TopicError, TopicRef, Unavailable, offsets_topic};
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
     describe_cluster_in_full, describe_node, describe_topic, initial,
@@ -86,6 +86,10 @@ impl Broker {
         let cluster = state.configs();
         match resource {
             ConfigResource::Topic(name) => {
+                let reference = TopicRef::Name(name.clone());
+                if offsets_topic::named(&reference, state).is_some() {
+                    return Ok(describe_topic(&offsets_topic::configs(), cluster, names));
+                }
                 let topic = state
                     .topic_by_name(name)
                     .ok_or_else(|| no_settings_of(name))?;
@@ -152,9 +156,8 @@ impl Broker {
                 ));
             }
             ConfigResource::Topic(name) => {
-                let topic = state
-                    .topic_by_name(name)
-                    .ok_or_else(|| no_settings_of(name))?;
+                let unknown = || TopicRef::Name(name.clone()).unchangeable(&state);
+                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
                 let edits = plan(Edited::Topic(topic.configs(), cluster))?;
                 (Some(topic.id()), edits)
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
@@ -222,11 +222,10 @@ impl Broker {
         partitions.iter().zip(answer).any(|(wanted, answer)| {
             let topic = wanted.topic.find(state);
             let now = topic.and_then(|topic| topic.partition(wanted.partition));
-            match (now, answer) {
-                (Some(now), Ok(answer)) => {
-                    (now.high_watermark(), now.log_start())
-                        != (answer.high_watermark, answer.log_start)
-                }
+            let now = now.map(|now| (now.high_watermark(), now.log_start()));
+            let shown = || offsets_topic::end(state, &wanted.topic, wanted.partition);
+            match (now.or_else(|| Some((shown()?, Offset::ZERO))), answer) {
+                (Some(now), Ok(answer)) => now != (answer.high_watermark, answer.log_start),
                 (now, answer) => now.is_some() || answer.is_ok(),
             }
         })
@@ -293,6 +292,9 @@ impl Broker {
     ) -> Result<FetchedPartition, FetchError> {
         let mut attempts = 0;
         loop {
+            if let Some(shown) = offsets_topic::read(&state, wanted, limits) {
+                return shown;
+            }
             let (id, partition) = find(&state, wanted)?;
             let read = self
                 .inner

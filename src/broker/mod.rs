@@ -26,6 +26,7 @@ mod groups;
 mod lease;
 mod level;
 mod offsets;
+mod offsets_topic;
 mod produce;
 mod producers;
 mod reach;
@@ -43,13 +44,12 @@ pub use configs::ConfigResource;
 // The front ends' only door down is this room.
 pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
-    ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
+    ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
 };
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
-    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, GroupSettings,
-    Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
-    Synced,
+    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
+    JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest, Synced,
 };
 pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
@@ -92,8 +92,6 @@ pub struct BrokerSettings {
     pub node_lease: Duration,
     /// How many partitions the cluster may have for this node to create more.
     pub max_partitions: u64,
-    /// The bounds of consumer groups.
-    pub groups: GroupSettings,
 }
 
 impl Default for BrokerSettings {
@@ -102,7 +100,6 @@ impl Default for BrokerSettings {
             request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
-            groups: GroupSettings::default(),
         }
     }
 }
@@ -163,7 +160,6 @@ impl Broker {
             manifest: manifest.clone(),
             env: env.clone(),
             incarnation,
-            settings: settings.groups.clone(),
             patience: settings.request_timeout,
         });
         let inner = Inner {

@@ -1,6 +1,6 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
 use crate::manifest::Proof;
 use crate::state::op::{Applied, Op, Rejected};
 use crate::state::{Partition, State};
@@ -74,6 +74,9 @@ pub enum DeleteRecordsError {
         /// The offset after the last record.
         high_watermark: Offset,
     },
+    /// The topic shows what is kept elsewhere.
+    #[error("the records of topic {0} cannot be deleted: it shows the state of consumer groups")]
+    Internal(String),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -114,6 +117,9 @@ impl Broker {
         epoch: Option<i32>,
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ListOffsetsError> {
+        if let Some(shown) = offsets_topic::find_offset(state, topic, index, epoch, spec) {
+            return shown;
+        }
         let (id, partition) = find(state, topic, index)?;
         if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
             return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
@@ -161,6 +167,9 @@ impl Broker {
     ) -> Result<Option<Offset>, ListOffsetsError> {
         self.authorize(session);
         let state = self.fresh().await?;
+        if let Some(end) = offsets_topic::end(&state, topic, partition) {
+            return Ok((epoch == 0).then_some(end));
+        }
         let (_, partition) = find(&state, topic, partition)?;
         Ok((epoch == 0).then(|| partition.high_watermark()))
     }
@@ -217,6 +226,9 @@ impl Broker {
             .iter()
             .zip(found)
             .map(|((topic, index, _), found)| {
+                if offsets_topic::end(&state, topic, *index).is_some() {
+                    return Err(DeleteRecordsError::Internal(topic.to_string()));
+                }
                 found?;
                 match outcomes.next() {
                     Some(Ok(Applied::RecordsDeleted(log_start))) => Ok(log_start),

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Broker, ConfigError, Inner, Session, Unavailable};
+use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{MAX_PARTITIONS, State, Topic};
@@ -119,7 +119,16 @@ impl Broker {
     /// All topics, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
         self.authorize(session);
-        Ok(self.fresh().await?.topics().map(TopicView::of).collect())
+        let state = self.fresh().await?;
+        let mut topics: Vec<TopicView> = state.topics().map(TopicView::of).collect();
+        // As in Kafka it is among the topics once there has been a group.
+        if state.has_group_changes()
+            && let Some(view) = offsets_topic::view(&state)
+        {
+            let at = topics.partition_point(|topic| topic.name < view.name);
+            topics.insert(at, view);
+        }
+        Ok(topics)
     }
 
     /// The topics asked for, in order; up to date. With `create`, those that do not exist are created
@@ -141,6 +150,7 @@ impl Broker {
             for topic in topics {
                 if let TopicRef::Name(name) = topic
                     && state.topic_by_name(name).is_none()
+                    && offsets_topic::named(topic, &state).is_none()
                 {
                     names.insert(name);
                 }
@@ -162,11 +172,13 @@ impl Broker {
         }
         let describe = |topic: &TopicRef| match topic.find(&state) {
             Some(found) => Ok(TopicView::of(found)),
-            None => Err(match topic {
-                TopicRef::Name(name) => refused.get(name).cloned(),
-                TopicRef::Id(_) => None,
-            }
-            .unwrap_or_else(|| topic.unknown())),
+            None => offsets_topic::named(topic, &state).ok_or_else(|| {
+                match topic {
+                    TopicRef::Name(name) => refused.get(name).cloned(),
+                    TopicRef::Id(_) => None,
+                }
+                .unwrap_or_else(|| topic.unknown())
+            }),
         };
         Ok(topics.iter().map(describe).collect())
     }
@@ -260,7 +272,8 @@ impl Broker {
     /// The op that creates the topic, if all of it is in order.
     fn check_new(&self, state: &State, new: &NewTopic) -> Result<CreateTopic, TopicError> {
         let name = TopicName::new(&new.name)?;
-        if state.topic_by_name(&new.name).is_some() {
+        let shown = offsets_topic::view(state);
+        if state.topic_by_name(&new.name).is_some() || shown.is_some_and(|view| view.name == name) {
             return Err(TopicError::Exists(new.name.clone()));
         }
         if name.is_internal() {
@@ -322,7 +335,7 @@ impl Broker {
             topic
                 .find(&state)
                 .map(TopicView::of)
-                .ok_or_else(|| topic.absent())
+                .ok_or_else(|| topic.not_stored(&state))
         };
         let mut found: Vec<_> = topics.iter().map(find).collect();
         let ops = found
@@ -443,7 +456,7 @@ fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), Topic
     let total = *total;
     let topic = state
         .topic_by_name(name)
-        .ok_or_else(|| TopicError::UnknownName(name.to_owned()))?;
+        .ok_or_else(|| TopicRef::Name(name.to_owned()).not_stored(state))?;
     let current = topic.partition_count();
     if total <= current || total > MAX_PARTITIONS {
         return Err(TopicError::InvalidPartitions(format!(
@@ -556,7 +569,23 @@ impl NewTopic {
 }
 
 impl TopicRef {
+    /// Why what is not among the stored topics cannot be changed.
+    pub(super) fn unchangeable(&self, state: &State) -> TopicError {
+        match offsets_topic::named(self, state) {
+            Some(_) => offsets_topic::unchangeable(),
+            None => self.unknown(),
+        }
+    }
+
     /// There is no such topic, or there can be none.
+    /// The same, where Kafka does not say whether there can be such a topic.
+    fn not_stored(&self, state: &State) -> TopicError {
+        match offsets_topic::named(self, state) {
+            Some(_) => offsets_topic::unchangeable(),
+            None => self.absent(),
+        }
+    }
+
     fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {

@@ -113,6 +113,7 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
         DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
         DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        DeleteRecordsError::Internal(_) => Code::InvalidTopicException,
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -180,12 +181,12 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::IllegalGeneration { .. } => Code::IllegalGeneration,
         GroupOpError::RebalanceInProgress => Code::RebalanceInProgress,
         GroupOpError::InconsistentProtocol => Code::InconsistentGroupProtocol,
-        GroupOpError::InvalidSessionTimeout => Code::InvalidSessionTimeout,
-        GroupOpError::GroupMaxSizeReached => Code::GroupMaxSizeReached,
+        GroupOpError::InvalidSessionTimeout { .. } => Code::InvalidSessionTimeout,
+        GroupOpError::GroupMaxSizeReached(_) => Code::GroupMaxSizeReached,
         GroupOpError::GroupIdNotFound => Code::GroupIdNotFound,
         GroupOpError::NonEmptyGroup => Code::NonEmptyGroup,
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
-        GroupOpError::OffsetMetadataTooLarge => Code::OffsetMetadataTooLarge,
+        GroupOpError::OffsetMetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
         GroupOpError::TooLarge(_) => Code::InvalidRequest,
         GroupOpError::Unavailable(_) => Code::NotCoordinator,

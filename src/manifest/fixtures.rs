@@ -16,7 +16,7 @@ use crate::state::group::{
     Sync,
 };
 use crate::state::op::*;
-use crate::state::{Folded, Job, ObjectRef, SliceIndex, State};
+use crate::state::{Folded, Job, Level, ObjectRef, SliceIndex, State};
 use crate::types::{
     CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
@@ -406,6 +406,35 @@ fn a_snapshot_of_version_2_is_read_and_written_for_ever() {
     let state = folded(&[commit(1, ops()), commit(2, background_ops())]);
     let present = encode_snapshot(&state).unwrap();
     let stored = fixture("snapshot.2.every-op", &present);
+    assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
+    assert_eq!(stored, present);
+}
+
+/// The ops of a cluster that begins at the second level, with nodes that know it.
+fn ops_of_level_2() -> Vec<Op> {
+    let to = Level(2);
+    let mut all = vec![Op::RaiseLevel { to }];
+    all.extend(ops());
+    for op in &mut all {
+        if let Op::RegisterNode(register) = op {
+            register.version = to.label(&register.version);
+        }
+    }
+    all
+}
+
+#[test]
+fn a_commit_of_version_4_is_read_and_written_for_ever() {
+    let (stored, present) = commit_fixture("commit.4.every-op", &commit(1, ops_of_level_2()));
+    assert_eq!(stored, present);
+}
+
+#[test]
+fn a_snapshot_of_version_3_is_read_and_written_for_ever() {
+    let state = folded(&[commit(1, ops_of_level_2()), commit(2, background_ops())]);
+    assert_eq!(state.level(), Level(2));
+    let present = encode_snapshot(&state).unwrap();
+    let stored = fixture("snapshot.3.every-op", &present);
     assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
     assert_eq!(stored, present);
 }

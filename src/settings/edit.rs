@@ -166,34 +166,38 @@ fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
             None => after.remove(name),
         };
     }
-    let (least, most, after) = match edited {
-        Edited::Topic(_, cluster) => (
-            "min.compaction.lag.ms",
-            "max.compaction.lag.ms",
-            Edited::Topic(&after, cluster),
-        ),
-        Edited::Cluster(_) => (
+    const TOPIC_PAIRS: &[(&str, &str)] = &[("min.compaction.lag.ms", "max.compaction.lag.ms")];
+    const CLUSTER_PAIRS: &[(&str, &str)] = &[
+        (
             "log.cleaner.min.compaction.lag.ms",
             "log.cleaner.max.compaction.lag.ms",
-            Edited::Cluster(&after),
         ),
+        (
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+        ),
+    ];
+    let (pairs, after) = match edited {
+        Edited::Topic(_, cluster) => (TOPIC_PAIRS, Edited::Topic(&after, cluster)),
+        Edited::Cluster(_) => (CLUSTER_PAIRS, Edited::Cluster(&after)),
     };
-    if !edits.contains_key(least) && !edits.contains_key(most) {
-        return Ok(());
-    }
     let number = |name| {
         after
             .in_force(name)
             .and_then(|text| text.parse::<i64>().ok())
     };
-    if let (Some(low), Some(high)) = (number(least), number(most))
-        && low > high
-    {
-        return Err(ConfigError::Invalid {
-            name: least.to_owned(),
-            value: low.to_string(),
-            reason: format!("it is more than {most}, which is {high}"),
-        });
+    for (least, most) in pairs {
+        let edited = [least, most].iter().any(|name| edits.contains_key(**name));
+        if edited
+            && let (Some(low), Some(high)) = (number(least), number(most))
+            && low > high
+        {
+            return Err(ConfigError::Invalid {
+                name: (*least).to_owned(),
+                value: low.to_string(),
+                reason: format!("it is more than {most}, which is {high}"),
+            });
+        }
     }
     Ok(())
 }

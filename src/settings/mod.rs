@@ -19,8 +19,8 @@ mod tests;
 mod values;
 
 pub use edit::{Edited, Edits, edits, initial, replacement};
-pub use effective::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
-pub use node::{GroupBounds, Listener, NodeProperties};
+pub use effective::{CleanupPolicy, ClusterSettings, Compression, GroupSettings, TopicSettings};
+pub use node::{Listener, NodeProperties};
 pub use resolve::{
     Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
 };
@@ -111,7 +111,9 @@ pub enum ConfigError {
         reason: String,
     },
     /// Clients cannot change it.
-    #[error("{name} cannot be changed while the node runs; it is set by the node's flags")]
+    #[error(
+        "{name} says how a node was started and cannot be changed by clients; see 'weir serve --help'"
+    )]
     ReadOnly {
         /// The setting.
         name: String,

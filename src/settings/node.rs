@@ -20,25 +20,9 @@ pub struct Listener {
     pub advertised: HostPort,
 }
 
-/// The bounds of groups that the node keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Kafka's and say it")]
-pub struct GroupBounds {
-    pub min_session_timeout_ms: u64,
-    pub max_session_timeout_ms: u64,
-    pub initial_rebalance_delay_ms: u64,
-    pub max_size: u64,
-    pub offset_metadata_max_bytes: u64,
-}
-
 impl NodeProperties {
     /// What the node `id` with these settings and listeners says of itself.
-    pub fn new(
-        id: NodeId,
-        config: &ServeConfig,
-        listeners: &[Listener],
-        groups: GroupBounds,
-    ) -> NodeProperties {
+    pub fn new(id: NodeId, config: &ServeConfig, listeners: &[Listener]) -> NodeProperties {
         let join = |address: fn(&Listener) -> &HostPort| {
             let all: Vec<String> = listeners
                 .iter()
@@ -58,19 +42,6 @@ impl NodeProperties {
                 listen.idle_timeout.as_millis().to_string(),
             ),
             ("fetch.max.bytes", config.node.fetch_max_bytes.0.to_string()),
-            (
-                "group.initial.rebalance.delay.ms",
-                groups.initial_rebalance_delay_ms.to_string(),
-            ),
-            (
-                "group.max.session.timeout.ms",
-                groups.max_session_timeout_ms.to_string(),
-            ),
-            ("group.max.size", groups.max_size.to_string()),
-            (
-                "group.min.session.timeout.ms",
-                groups.min_session_timeout_ms.to_string(),
-            ),
             ("listeners", join(|listener| &listener.bound)),
             ("log.dirs", config.store.store.clone()),
             ("max.connections", listen.max_connections.to_string()),
@@ -79,10 +50,6 @@ impl NodeProperties {
                 listen.max_connections_per_ip.to_string(),
             ),
             ("node.id", id.to_string()),
-            (
-                "offset.metadata.max.bytes",
-                groups.offset_metadata_max_bytes.to_string(),
-            ),
             (
                 "socket.request.max.bytes",
                 listen.max_request_size.0.to_string(),

@@ -321,15 +321,8 @@ fn the_cluster_shows_what_was_set_and_a_node_shows_everything() {
         bound: address(9092),
         advertised: address(19092),
     };
-    let groups = GroupBounds {
-        min_session_timeout_ms: 6000,
-        max_session_timeout_ms: 1_800_000,
-        initial_rebalance_delay_ms: 3000,
-        max_size: 1000,
-        offset_metadata_max_bytes: 4096,
-    };
     let config = ServeConfig::default();
-    let properties = NodeProperties::new(NodeId(4), &config, &[listener], groups);
+    let properties = NodeProperties::new(NodeId(4), &config, &[listener]);
     let all = describe_node(&properties, &cluster, None);
     assert_eq!(all.len(), NODE.len() + CLUSTER.len());
     assert!(all.is_sorted_by(|a, b| a.name < b.name));

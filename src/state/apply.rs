@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::group::{GroupAction, GroupReply};
+use super::changes::{Changes, OFFSETS_TOPIC_ID, name_of};
+use super::group::{GroupAction, GroupReply, Which};
+use super::groups::REFRESHED_PER_COMMIT;
 use super::objects::Now;
 use super::op::{
     self, Append, AppendRejected, AppendSource, Applied, Commit, CreateTopic, Op, Outcome,
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Author, Claim, Feature, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared,
-    Snapshot, State, Topic, may_collide,
+    Author, Claim, Feature, Folded, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot,
+    State, Topic, may_collide,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -82,6 +84,7 @@ impl State {
             });
             of_carried(carried.id, folded);
         }
+        self.refresh_some(REFRESHED_PER_COMMIT);
         folded
     }
 
@@ -98,6 +101,7 @@ impl State {
         self.objects.at(self.now());
         let author = part.id.incarnation;
         self.hear_from(author);
+        self.begin_changes();
         let fold = |op| self.apply_op(op, part.data_start, author);
         Folded::Outcomes(part.ops.iter().map(fold).collect())
     }
@@ -315,7 +319,7 @@ impl State {
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);
         }
-        self.for_each_group(|group| group.topic_deleted(id));
+        self.groups.topic_deleted(id, !self.empty_groups_stay());
         Ok(Applied::Done)
     }
 
@@ -497,8 +501,8 @@ impl State {
         if let Some(node) = self.nodes.remove(&id) {
             self.claims.release_all(node.incarnation());
         }
-        let now = self.time;
-        self.for_each_group(|group| group.node_gone(id, now));
+        self.groups
+            .node_gone(id, self.time, !self.empty_groups_stay());
     }
 
     fn snapshot_taken(&mut self, seq: Seq, bytes: u64) -> Applied {
@@ -530,12 +534,21 @@ impl State {
                 incarnation: author,
             });
         }
-        let mut group = self.groups.get(id).cloned().unwrap_or_default();
-        let reply = group.make_mut().apply(action, now)?;
-        for topic in action
-            .topics()
-            .filter(|topic| !self.topics.contains_key(topic))
-        {
+        self.refresh(id);
+        let known = self.groups.get(id);
+        let before = known.clone().unwrap_or_default();
+        let mut group = before.clone();
+        let mut touched = group.touched(action);
+        let stays = self.empty_groups_stay();
+        let exists = known
+            .as_ref()
+            .is_some_and(|known| stays || !known.is_vacant());
+        let reply = group.make_mut().apply_to(action, now, exists)?;
+        let is_unknown = |topic: &TopicId| {
+            !self.topics.contains_key(topic)
+                && !(*topic == OFFSETS_TOPIC_ID && self.serves_offsets_topic())
+        };
+        for topic in action.topics().filter(is_unknown) {
             group.make_mut().topic_deleted(topic);
         }
         if let Some(node) = action
@@ -543,25 +556,58 @@ impl State {
             .filter(|node| !self.nodes.contains_key(node))
         {
             group.make_mut().node_gone(node, now);
+            touched.members = Which::All;
         }
-        self.put_group(id, group);
+        let stays = stays && known.is_some() && !group.ends_with(action);
+        let mut after = Some(group).filter(|group| stays || !group.is_vacant());
+        let (topics, serves) = (&self.topics, self.serves_offsets_topic());
+        if let Some(changes) = &mut self.changes {
+            let name = |topic| name_of(topics, serves, topic);
+            changes.note(id, &before, after.as_mut(), action, now, name);
+        }
+        self.groups.put(id, after, &touched);
         Ok(reply)
     }
 
-    /// Changes every group by itself; forgets those of which nothing is left.
-    fn for_each_group(&mut self, change: impl Fn(&mut Group)) {
-        for (id, mut group) in self.groups.clone() {
-            change(group.make_mut());
-            self.put_group(&id, group);
-        }
+    /// Whether a group of which nothing is left is still there.
+    fn empty_groups_stay(&self) -> bool {
+        self.has(Feature::EmptyGroupsStay) && !mutants::on(Mutant::EmptyGroupsVanish)
     }
 
-    fn put_group(&mut self, id: &GroupId, group: Shared<Group>) {
-        if group.is_vacant() {
-            self.groups.remove(id);
-        } else {
-            self.groups.insert(id.clone(), group);
+    /// Refreshes a group, which may then be changed.
+    fn refresh(&mut self, id: &GroupId) {
+        if mutants::on(Mutant::ChangedOutdated) {
+            return;
         }
+        let changes = &mut self.changes;
+        self.groups.refresh(id, &mut |group, number| {
+            if let Some(changes) = changes {
+                changes.dropped(group, number);
+            }
+        });
+    }
+
+    /// Refreshes some groups with what is pending for them.
+    pub(super) fn refresh_some(&mut self, most: u32) {
+        let changes = &mut self.changes;
+        self.groups.refresh_some(most, &mut |group, number| {
+            if let Some(changes) = changes {
+                changes.dropped(group, number);
+            }
+        });
+    }
+
+    /// From its level on the changes of groups are numbered, first what is there.
+    fn begin_changes(&mut self) {
+        if self.changes.is_some() || !self.has(Feature::OffsetsTopic) {
+            return;
+        }
+        self.refresh_some(u32::MAX);
+        let mut changes = Changes::new();
+        let now = self.time;
+        self.groups
+            .for_each(|id, group| changes.begin(id, group, now));
+        self.changes = Some(changes);
     }
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejected> {

@@ -75,13 +75,20 @@ pub enum Feature {
     LiveObjectsAreNotDead,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
+    /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
+    EmptyGroupsStay,
+    /// The changes of groups are numbered, and served as `__consumer_offsets`.
+    OffsetsTopic,
 }
 
 impl Feature {
     /// The level from which on it is in force.
     pub const fn since(self) -> Level {
         match self {
-            Feature::LiveObjectsAreNotDead | Feature::CollidingNamesAreRefused => Level(2),
+            Feature::LiveObjectsAreNotDead
+            | Feature::CollidingNamesAreRefused
+            | Feature::EmptyGroupsStay
+            | Feature::OffsetsTopic => Level(2),
         }
     }
 }

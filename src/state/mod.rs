@@ -12,9 +12,11 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod changes;
 mod check;
 mod codec;
 pub mod group;
+mod groups;
 mod job;
 mod level;
 mod node;
@@ -22,6 +24,7 @@ mod objects;
 pub mod op;
 mod partition;
 mod producer;
+mod rejected;
 mod topic;
 mod truncation;
 
@@ -34,6 +37,9 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+pub use changes::{
+    Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
+};
 pub use codec::Shared;
 pub use group::Group;
 pub use job::{Claim, Job};
@@ -45,7 +51,9 @@ pub use producer::Producer;
 pub use topic::Topic;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
+use changes::Changes;
 use codec::map;
+use groups::Groups;
 use job::Claims;
 use objects::Objects;
 use op::Outcome;
@@ -74,8 +82,8 @@ pub struct State {
     configs: BTreeMap<String, String>,
     #[cbor(n(4), with = "map")]
     topics: OrdMap<TopicId, Shared<Topic>>,
-    #[cbor(n(5), with = "map")]
-    groups: OrdMap<GroupId, Shared<Group>>,
+    #[n(5)]
+    groups: Groups,
     #[cbor(n(6), with = "map")]
     nodes: OrdMap<NodeId, Shared<Node>>,
     #[cbor(n(7), with = "map")]
@@ -101,6 +109,10 @@ pub struct State {
     totals: Totals,
     #[cbor(n(14), default, skip_if = "Level::is_first")]
     level: Level,
+    /// The numbers of the changes of groups; none until the cluster's level has them.
+    #[n(15)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Changes>,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -170,6 +182,15 @@ impl State {
         State::default()
     }
 
+    /// The state before any commit, at a level.
+    #[cfg(test)]
+    pub(crate) fn at_level(level: Level) -> State {
+        State {
+            level,
+            ..State::default()
+        }
+    }
+
     /// The last commit folded.
     pub fn seq(&self) -> Seq {
         self.seq
@@ -236,13 +257,21 @@ impl State {
     }
 
     /// The group of this id.
-    pub fn group(&self, id: &GroupId) -> Option<&Group> {
-        self.groups.get(id).map(|group| &**group)
+    pub fn group(&self, id: &GroupId) -> Option<Shared<Group>> {
+        self.groups.get(id)
     }
 
     /// All groups, by id.
-    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &Group)> {
-        self.groups.iter().map(|(id, group)| (id, &**group))
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.iter()
+    }
+
+    /// The groups in which a node vouches for members, by id.
+    pub fn groups_vouched_by(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.vouched_by(node)
     }
 
     /// The registered nodes, by id, whether or not their lease has lapsed.
@@ -372,6 +401,9 @@ impl State {
         state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
+        }
+        if let Some(changes) = &mut state.changes {
+            changes.derive(state.groups.iter());
         }
         state.objects.at(state.now());
         state.check().map_err(minicbor::decode::Error::message)?;

@@ -1,5 +1,7 @@
 mod carried;
 mod deletion;
+mod group_changes;
+mod groups;
 mod level;
 mod properties;
 

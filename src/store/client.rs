@@ -8,9 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{
-    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, PutResult,
-};
+use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, PutResult};
 use tokio::time::Instant;
 
 use crate::types::Timestamp;

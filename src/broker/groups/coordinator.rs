@@ -7,13 +7,15 @@ use tokio::time::timeout;
 
 use crate::env::Env;
 use crate::manifest::{Committed, Manifest, Stopped};
+use crate::settings::GroupSettings;
 use crate::state::State;
 use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
 use crate::state::op::{Applied, Op, Outcome, Rejected};
 use crate::types::{GroupId, Incarnation, MemberId, NodeId};
 
+use super::GroupOpError;
+use super::reaper::now;
 use super::sessions::Sessions;
-use super::{GroupOpError, GroupSettings};
 use crate::broker::Unavailable;
 
 /// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
@@ -21,7 +23,6 @@ pub(in crate::broker) struct Groups {
     pub(super) manifest: Manifest,
     pub(super) env: Env,
     pub(super) incarnation: Incarnation,
-    pub(super) settings: GroupSettings,
     pub(super) sessions: Sessions,
     /// How long an operation waits for the store.
     patience: Duration,
@@ -32,7 +33,6 @@ pub(in crate::broker) struct Parts {
     pub(in crate::broker) manifest: Manifest,
     pub(in crate::broker) env: Env,
     pub(in crate::broker) incarnation: Incarnation,
-    pub(in crate::broker) settings: GroupSettings,
     pub(in crate::broker) patience: Duration,
 }
 
@@ -42,7 +42,6 @@ impl Groups {
             manifest,
             env,
             incarnation,
-            settings,
             patience,
         } = parts;
         let sessions = Sessions::new(env.boot());
@@ -50,7 +49,6 @@ impl Groups {
             manifest,
             env,
             incarnation,
-            settings,
             sessions,
             patience,
         }
@@ -59,6 +57,11 @@ impl Groups {
     /// Whether this node vouches for members: then it must hold a short lease and follow the log.
     pub(in crate::broker) fn holds_members(&self) -> bool {
         self.sessions.any()
+    }
+
+    /// The settings in force, as far as this node has followed.
+    pub(super) fn settings(&self) -> GroupSettings {
+        GroupSettings::effective(self.manifest.state().configs())
     }
 
     /// A state that is up to date.
@@ -100,6 +103,54 @@ impl Groups {
         let mut committed = self.commit(vec![op]).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
+    }
+
+    /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is by
+    /// its members' time-outs, and not as the last look of some node at its clock has left it.
+    pub(super) async fn act_in_time(
+        &self,
+        group: &GroupId,
+        action: GroupAction,
+    ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
+        let state = self.manifest.state();
+        let overdue = match state.group(group) {
+            Some(found) => self.overdue(&state, group, &found, true),
+            None => Vec::new(),
+        };
+        let actions = overdue.into_iter().chain([action]);
+        let ops = actions.map(|action| Op::Group {
+            group: group.clone(),
+            action,
+        });
+        let mut committed = self.commit(ops.collect()).await?;
+        let reply = reply(committed.outcomes.pop())?;
+        Ok((committed.state, reply))
+    }
+
+    /// What the fold will accept for the group because its time has come. Of silent members those for which this node
+    /// vouches: nobody else can say so.
+    pub(super) fn overdue(
+        &self,
+        state: &State,
+        id: &GroupId,
+        group: &Group,
+        give_up: bool,
+    ) -> Vec<GroupAction> {
+        let me = state.node_of(self.incarnation);
+        let silent = me.map_or_else(Vec::new, |me| {
+            let boot = self.env.boot();
+            self.sessions.silent_in(id, group, me, boot, give_up)
+        });
+        let silent = silent
+            .into_iter()
+            .map(|member| GroupAction::ExpireMember { member, node: me });
+        silent.chain(group.due(now(self, state))).collect()
+    }
+
+    /// The group as it is by its members' time-outs, whether or not a node has noticed.
+    pub(super) fn in_time(&self, state: &State, id: &GroupId, group: &Group) -> Option<Group> {
+        let overdue = self.overdue(state, id, group, false);
+        (!overdue.is_empty()).then(|| group.after(&overdue, now(self, state)))
     }
 
     /// The integer id under which this node is registered. While it is not, because its lease had lapsed, waits for
@@ -198,7 +249,7 @@ impl From<GroupError> for GroupOpError {
                 GroupOpError::RebalanceInProgress
             }
             GroupError::InconsistentProtocol => GroupOpError::InconsistentProtocol,
-            GroupError::MaxSizeReached(_) => GroupOpError::GroupMaxSizeReached,
+            GroupError::MaxSizeReached(limit) => GroupOpError::GroupMaxSizeReached(limit),
             GroupError::TooLarge { .. } => GroupOpError::TooLarge(error.to_string()),
             GroupError::NonEmpty => GroupOpError::NonEmptyGroup,
             GroupError::NotFound => GroupOpError::GroupIdNotFound,

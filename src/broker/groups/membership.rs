@@ -28,9 +28,14 @@ impl Groups {
         request: JoinRequest,
     ) -> Result<Joined, GroupOpError> {
         check_group_id(&request.group)?;
-        let allowed = self.settings.min_session_timeout..=self.settings.max_session_timeout;
-        if !allowed.contains(&request.session_timeout) {
-            return Err(GroupOpError::InvalidSessionTimeout);
+        let settings = self.settings();
+        let (min, max) = (settings.min_session_timeout, settings.max_session_timeout);
+        if !(min..=max).contains(&request.session_timeout) {
+            return Err(GroupOpError::InvalidSessionTimeout {
+                asked: millis(request.session_timeout),
+                min: millis(min),
+                max: millis(max),
+            });
         }
         let node = self.me().await?;
         let group = request.group.clone();
@@ -64,8 +69,8 @@ impl Groups {
                 .collect(),
             require_known_member: request.require_known_member,
             supports_skip_assignment: request.supports_skip_assignment,
-            max_size: self.settings.max_size,
-            initial_delay_millis: millis(self.settings.initial_rebalance_delay),
+            max_size: settings.max_size,
+            initial_delay_millis: millis(settings.initial_rebalance_delay),
         };
         let _following = self.manifest.follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
@@ -76,6 +81,7 @@ impl Groups {
             GroupReply::AwaitJoin { .. } => {
                 let answer = |state: &State| {
                     let found = state.group(&group);
+                    let found = found.as_deref();
                     match found.and_then(|g| g.member(&member)) {
                         None => Some(Err(Self::lost(found, &member, instance.as_deref()))),
                         Some(m) if m.awaits_join() => None,
@@ -118,10 +124,12 @@ impl Groups {
         match reply {
             GroupReply::Synced(synced) => Ok(as_synced(synced)),
             GroupReply::AwaitSync => {
-                let this = state.group(&group).and_then(|g| g.member(&member));
+                let this = state.group(&group);
+                let this = this.as_ref().and_then(|g| g.member(&member));
                 let patience = this.map_or(Duration::ZERO, |m| m.rebalance_timeout()) + MARGIN;
                 let answer = |state: &State| {
                     let found = state.group(&group);
+                    let found = found.as_deref();
                     match found.map(|g| (g, g.member(&member))) {
                         Some((g, Some(_))) if g.generation() != generation => {
                             Some(Err(GroupOpError::RebalanceInProgress))

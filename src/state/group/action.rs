@@ -78,7 +78,7 @@ pub enum GroupAction {
         #[n(0)]
         generation: Generation,
     },
-    /// Forget the offsets of a group that is out of use.
+    /// Forget the offsets of a group that is out of use, and the group if that leaves nothing of it.
     #[n(10)]
     ExpireOffsets {
         /// Offsets that were neither committed nor in use since are forgotten.

@@ -24,6 +24,10 @@ pub struct CommittedOffset {
     /// When, in the fold's time.
     #[n(3)]
     pub committed_at: Timestamp,
+    /// The number of this change of the group, where changes are numbered (`state/changes.rs`).
+    #[n(4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
 }
 
 impl Group {
@@ -31,8 +35,9 @@ impl Group {
         &mut self,
         commit: &CommitOffsets,
         now: Timestamp,
+        exists: bool,
     ) -> Result<GroupReply, GroupError> {
-        self.may_commit(commit)?;
+        self.may_commit(commit, exists)?;
         let sizes = commit
             .offsets
             .iter()
@@ -50,6 +55,7 @@ impl Group {
                 leader_epoch: offset.leader_epoch,
                 metadata: offset.metadata.clone(),
                 committed_at: now,
+                number: None,
             };
             self.offsets.insert(offset.partition, committed);
         }
@@ -58,13 +64,13 @@ impl Group {
 
     /// Kafka's `validateOffsetCommit`: members commit in the present generation; clients outside of group
     /// management commit while the group has no members.
-    fn may_commit(&self, commit: &CommitOffsets) -> Result<(), GroupError> {
+    fn may_commit(&self, commit: &CommitOffsets, exists: bool) -> Result<(), GroupError> {
         let is_empty = matches!(self.phase, Phase::Empty { .. });
         let found = commit.generation;
         if found < Generation(0) && is_empty {
             return Ok(());
         }
-        if self.is_vacant() {
+        if !exists {
             return Err(GroupError::IllegalGeneration {
                 found,
                 current: self.generation,
@@ -83,8 +89,9 @@ impl Group {
     pub(super) fn delete_offsets(
         &mut self,
         offsets: &[OffsetToDelete],
+        exists: bool,
     ) -> Result<GroupReply, GroupError> {
-        if self.is_vacant() {
+        if !exists {
             return Err(GroupError::NotFound);
         }
         let is_empty = matches!(self.phase, Phase::Empty { .. });
@@ -102,8 +109,8 @@ impl Group {
     }
 
     /// Deletes what is left of a group without members.
-    pub(super) fn delete(&mut self) -> Result<GroupReply, GroupError> {
-        if self.is_vacant() {
+    pub(super) fn delete(&mut self, exists: bool) -> Result<GroupReply, GroupError> {
+        if !exists {
             return Err(GroupError::NotFound);
         }
         if !matches!(self.phase, Phase::Empty { .. }) {

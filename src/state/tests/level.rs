@@ -166,7 +166,7 @@ fn of_two_names_that_collide_the_first_in_the_log_is_created() {
         );
         f.apply(Op::DeleteTopic { topic: id(2) }).unwrap();
         assert_eq!(f.apply(create("old.a", id(6), 1)), Ok(Applied::Done));
-        assert_eq!(f.apply(create("new-a", id(7), 1)), Ok(Applied::Done));
+        assert_eq!(f.apply(create("new-a", id(8), 1)), Ok(Applied::Done));
     }
     test();
     assert_found(&[(Mutant::CollidingNamesCreated, test)]);

@@ -200,7 +200,7 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
         match op {
             Op::Group { group, action } => {
                 if let Some(group) = state.group(group) {
-                    *action = aim(action, group);
+                    *action = aim(action, &group);
                 }
             }
             Op::ReplaceSlices(replace) => {

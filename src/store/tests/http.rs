@@ -617,7 +617,10 @@ async fn a_page_deletes_nothing() {
     let answers = vec![
         Answer::Foreign(200, HTML, PAGE),
         Answer::Foreign(404, HTML, PAGE),
-        Answer::Status(200, "<DeleteResult></DeleteResult>"),
+        Answer::Status(
+            200,
+            "<DeleteResult><Deleted><Key>a</Key></Deleted></DeleteResult>",
+        ),
     ];
     let server = Server::start(answers).await;
     server.store().delete(vec![commit()]).await.unwrap();

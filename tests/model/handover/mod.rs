@@ -116,6 +116,8 @@ struct HandingOver {
     hands: u8,
     restarts: u8,
     strangers: u8,
+    /// Whether the author may send both side by side.
+    pairs: bool,
 }
 
 impl HandingOver {

@@ -61,7 +61,8 @@ impl Model for HandingOver {
         // What it stores itself goes to the end of the log, or loses its race and is as if it had not been sent.
         if is_at_end && !(is_any_handed && self.on(Rule::OneWayAtATime)) {
             actions.push(Action::Store);
-            if !is_any_handed && world.pending.len() == 2 && world.log.len() + 2 <= self.most_log {
+            let is_pair = self.pairs && !is_any_handed && world.pending.len() == 2;
+            if is_pair && world.log.len() + 2 <= self.most_log {
                 actions.push(Action::LoseFirst);
             }
         }

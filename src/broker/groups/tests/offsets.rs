@@ -142,7 +142,10 @@ async fn bad_offsets_are_refused_one_by_one() {
         [
             Err(GroupOpError::UnknownPartition),
             Err(GroupOpError::UnknownPartition),
-            Err(GroupOpError::OffsetMetadataTooLarge),
+            Err(GroupOpError::OffsetMetadataTooLarge {
+                found: 4097,
+                limit: 4096,
+            }),
             Ok(()),
         ]
     );
@@ -216,12 +219,10 @@ async fn a_group_is_deleted_when_its_members_are_gone() {
 async fn offsets_of_a_group_out_of_use_are_forgotten_in_time() {
     let store = Store::memory();
     let retention = Duration::from_secs(3600);
-    let settings = GroupSettings {
-        offsets_retention: retention,
-        ..GroupSettings::default()
-    };
-    let a = node_with(&store, 1, settings.clone()).await;
-    let b = node_with(&store, 2, settings).await;
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    set(&b, &[("offsets.retention.minutes", "60")])
+        .await
+        .unwrap();
     let partition = topic(&a).await;
     Client::of(&a, "simple").commit(partition, 4).await.unwrap();
     sleep(retention - Duration::from_secs(60)).await;
