@@ -68,6 +68,8 @@ pub(crate) enum Mutant {
     SweepTakesChecks,
     /// Expired is whatever there is.
     YoungExpire,
+    /// What was just appended expires if its records say that they are old.
+    JustAppendedExpire,
     /// A partition is cut below its `retention.bytes`.
     CutBelowSize,
     /// Topics expire that only are compacted.
@@ -153,6 +155,8 @@ pub(crate) enum Mutant {
     ForeignNotFoundBelieved,
     /// A fetch that finds nothing says so without asking what other nodes have committed.
     EmptyWithoutAsking,
+    /// A fetch hands out what it read by a state of whatever age.
+    StaleNamesServed,
     /// A node that slept believes what it finds at the next seq without looking for a boundary.
     BoundaryUnchecked,
     /// The fold takes segments from before the sweep boundary.

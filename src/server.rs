@@ -113,12 +113,12 @@ impl Server {
             let address = for_peers(&config, *bound).to_string();
             endpoints.insert(PEER_ENDPOINT.to_owned(), address);
         }
+        let listeners = said_of(&listening, &advertised);
+        let properties = NodeProperties::new(&config, &listeners);
+        node.broker().describe_self(properties);
         let rack = config.node.rack.as_deref();
         let patience = config.store.store_retry_deadline;
         let id = register(node.broker(), &endpoints, rack, patience).await?;
-        let listeners = said_of(&listening, &advertised);
-        let properties = NodeProperties::new(id, &config, &listeners);
-        node.broker().describe_self(properties);
         let collector = GroupMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
 

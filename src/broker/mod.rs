@@ -21,6 +21,7 @@
 
 mod cluster;
 mod configs;
+mod confirm;
 mod fetch;
 mod groups;
 mod lease;
@@ -30,6 +31,7 @@ mod offsets_topic;
 mod produce;
 mod producers;
 mod reach;
+mod readings;
 mod record_rules;
 mod resolve;
 mod session;
@@ -41,6 +43,7 @@ mod tests;
 
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
+pub use confirm::MAX_STALENESS;
 // The front ends' only door down is this room.
 pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
@@ -56,10 +59,13 @@ pub use level::RaiseLevelError;
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use reach::{Look, Neighbour};
+pub use readings::Readings;
 pub use record_rules::{RecordRefusal, RefusedRecord};
 pub use session::{Session, Unavailable};
 pub use sizes::{TopicSizes, WantedSizes};
-pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
+pub use topics::{
+    KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicError, TopicRef, TopicView,
+};
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -183,7 +189,7 @@ impl Broker {
         }
     }
 
-    /// Sets what this node says of its own settings; once, when it listens.
+    /// Sets what this node says of its own settings; once, when it listens and before it registers.
     pub fn describe_self(&self, properties: NodeProperties) {
         // Whoever comes second says the same.
         let _ = self.inner.properties.set(properties);

@@ -128,23 +128,14 @@ impl Broker {
             offset: Some(offset),
             timestamp: None,
         };
-        let target = match spec {
+        let found = match spec {
             OffsetSpec::Earliest => return Ok(plain(partition.log_start())),
             OffsetSpec::Latest => return Ok(plain(partition.high_watermark())),
-            OffsetSpec::At(time) => Some(time),
-            OffsetSpec::MaxTimestamp => {
-                let slices = partition.slices_from(partition.log_start());
-                slices.map(|(_, slice)| slice.max_timestamp).max()
+            OffsetSpec::At(time) => {
+                let reader = &self.inner.reader;
+                reader.find_by_time(state, id, partition, time).await
             }
-        };
-        let found = match target {
-            Some(target) => {
-                self.inner
-                    .reader
-                    .find_by_time(state, id, partition, target)
-                    .await
-            }
-            None => Ok(None),
+            OffsetSpec::MaxTimestamp => self.inner.reader.find_newest(state, id, partition).await,
         };
         match found {
             Ok(found) => Ok(FoundOffset {

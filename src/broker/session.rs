@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::readings::Readings;
 use crate::manifest::Stopped;
 
 /// The client on whose behalf an operation is done.
@@ -13,6 +14,8 @@ pub struct Session {
     pub client_id: Option<String>,
     /// Where it connects from; `None` inside this process.
     pub peer: Option<SocketAddr>,
+    /// How far it is in what it reads by name.
+    pub readings: Readings,
 }
 
 impl Session {
@@ -22,6 +25,7 @@ impl Session {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: Some(client_id.to_owned()),
             peer: None,
+            readings: Readings::default(),
         }
     }
 }

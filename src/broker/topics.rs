@@ -7,11 +7,14 @@ use std::sync::{MutexGuard, PoisonError};
 use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
-use crate::state::{MAX_PARTITIONS, State, Topic};
+use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
 
 /// How many topics one request may create (as Kafka has it): they are folded by every node in one go.
 pub const MAX_CREATED: usize = 10_000;
+
+/// The most replicas that a topic is said to have: each is named in every answer about the topic.
+pub const MAX_REPLICAS: i16 = 32;
 
 /// The one name, besides the internal ones, under which Kafka creates no topic.
 const CLUSTER_METADATA: &str = "__cluster_metadata";
@@ -34,8 +37,19 @@ pub struct TopicView {
     pub name: TopicName,
     /// How many partitions it has: their indexes are `0..partitions`.
     pub partitions: i32,
+    /// How many replicas its creator asked for. The store keeps what is in it as often as it does.
+    pub replicas: i16,
     /// Whether it is one of Kafka's own ([`TopicName::is_internal`]).
     pub internal: bool,
+}
+
+/// How much an answer about topics will be made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct KnownSize {
+    pub topics: u64,
+    pub partitions: u64,
+    pub replicas: u64,
 }
 
 /// A topic to create.
@@ -45,8 +59,8 @@ pub struct NewTopic {
     pub name: String,
     /// How many partitions; `None` is the cluster's `num.partitions`.
     pub partitions: Option<i32>,
-    /// Kafka's replication factor. The store replicates, so any positive number is taken and means
-    /// nothing; `None` is the default.
+    /// Kafka's replication factor, which is kept and shown; the store replicates. `None` is the cluster's
+    /// `default.replication.factor`.
     pub replication_factor: Option<i16>,
     /// Kafka's manual replica assignment: partition -> node ids. Only its shape is checked (the partitions
     /// must be `0..n`); it then gives the number of partitions.
@@ -142,7 +156,7 @@ impl Broker {
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         self.authorize(session);
         let mut state = self.fresh().await?;
-        let settings = ClusterSettings::effective(state.configs());
+        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
         // Why a topic of that name could not be created.
         let mut refused = BTreeMap::new();
         if create && settings.auto_create_topics {
@@ -195,26 +209,33 @@ impl Broker {
         }
         let new = NewTopic::named(name);
         self.check_new(&state, &new)?;
-        if ClusterSettings::effective(state.configs()).auto_create_topics {
+        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
+        if settings.auto_create_topics {
             Ok(())
         } else {
             Err(TopicError::UnknownName(new.name))
         }
     }
 
-    /// How many topics and partitions these are, or all, as far as this node has followed: what an answer about
+    /// How many topics, partitions and replicas these are, or all, as far as this node has followed: what an answer about
     /// them will be made of.
-    pub fn known_size(&self, topics: Option<&[TopicRef]>) -> (u64, u64) {
+    pub fn known_size(&self, topics: Option<&[TopicRef]>) -> KnownSize {
         let state = self.inner.manifest.state();
+        let mut size = KnownSize::default();
+        let mut count = |topic: &Topic| {
+            let partitions = u64::from(topic.partition_count().unsigned_abs());
+            size.partitions += partitions;
+            size.replicas += partitions * u64::from(topic.replicas().unsigned_abs());
+        };
         match topics {
-            None => (state.topic_count() as u64, state.partition_count()),
+            None => state.topics().for_each(&mut count),
             Some(topics) => {
                 let found = topics.iter().filter_map(|topic| topic.find(&state));
-                let partitions =
-                    found.map(|topic| u64::from(topic.partition_count().unsigned_abs()));
-                (topics.len() as u64, partitions.sum())
+                found.for_each(&mut count);
             }
         }
+        size.topics = topics.map_or(state.topic_count(), <[TopicRef]>::len) as u64;
+        size
     }
 
     /// Creates topics; each has its own outcome. With `validate_only` nothing is changed.
@@ -265,6 +286,7 @@ impl Broker {
             internal: new.name.is_internal(),
             name: new.name,
             partitions: new.partitions,
+            replicas: new.replicas.unwrap_or(1),
         };
         Ok(checked.into_iter().map(|result| result.map(view)).collect())
     }
@@ -290,7 +312,7 @@ impl Broker {
                 existing: existing.clone(),
             });
         }
-        let defaults = ClusterSettings::effective(state.configs());
+        let defaults = ClusterSettings::effective(&self.configs_in_force(state));
         let partitions = match &new.assignment {
             Some(assignment) => {
                 if new.partitions.is_some() || new.replication_factor.is_some() {
@@ -308,18 +330,26 @@ impl Broker {
                 "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
             )));
         }
-        if let Some(factor) = new.replication_factor.filter(|factor| *factor < 1) {
+        let of_assignment = new.assignment.as_ref().and_then(|assignment| {
+            let replicas = assignment.values().next()?.len();
+            Some(i16::try_from(replicas).unwrap_or(i16::MAX))
+        });
+        let factor = of_assignment.or(new.replication_factor);
+        let factor = factor.unwrap_or(defaults.default_replication_factor);
+        if !(1..=MAX_REPLICAS).contains(&factor) {
             return Err(TopicError::InvalidReplicationFactor(format!(
-                "the replication factor is 1 or more, not {factor}; any means the same, for the store \
-                 replicates"
+                "the replication factor is from 1 to {MAX_REPLICAS}, not {factor}"
             )));
         }
+        // Until then a topic is said to have one.
+        let can_be_kept = state.has(Feature::ReplicationFactor);
         let configs = initial(&new.configs, state.configs())?;
         Ok(CreateTopic {
             id: TopicId(self.inner.env.random_uuid()),
             name,
             partitions,
             configs,
+            replicas: (factor > 1 && can_be_kept).then_some(factor),
         })
     }
 
@@ -611,6 +641,7 @@ impl TopicView {
             id: topic.id(),
             name: topic.name().clone(),
             partitions: topic.partition_count(),
+            replicas: topic.replicas(),
             internal: topic.name().is_internal(),
         }
     }

@@ -102,6 +102,7 @@ pub(super) fn go_on(state: &mut State) {
                 version: crate::state::Level::NEWEST.label(""),
                 lease_millis: u64::MAX,
                 peer_key: None,
+                properties: None,
             }),
         ]);
         let nodes = state.nodes().map(|(id, node)| (id, node.incarnation()));

@@ -42,6 +42,7 @@ async fn create_topic(writing: &Writing) {
         name: TopicName::new("t").unwrap(),
         partitions: 4,
         configs: BTreeMap::new(),
+        replicas: None,
     });
     writing.manifest.commit_one(create).await.unwrap().unwrap();
 }

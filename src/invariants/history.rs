@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 use super::{Invariant, Violation};
 use crate::types::{Generation, MemberId, Offset, Seq};
 
+mod deleted;
 mod keyed;
 #[cfg(test)]
 mod tests;
 
+pub use deleted::{Deleted, DeletedHistory, Sight};
 pub use keyed::{KeyedHistory, KeyedRecord, KeyedWrite, Pass};
 
 /// The place of an event in the order of all events of a history.

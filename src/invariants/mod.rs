@@ -37,6 +37,8 @@ pub enum Invariant {
     NothingReferencedIsDeleted,
     /// I11.
     ArchiveEqualsLog,
+    /// I12.
+    DeletedStaysDeleted,
 }
 
 impl Invariant {
@@ -54,6 +56,7 @@ impl Invariant {
             Invariant::TransactionsAreWhole => "I9",
             Invariant::NothingReferencedIsDeleted => "I10",
             Invariant::ArchiveEqualsLog => "I11",
+            Invariant::DeletedStaysDeleted => "I12",
         }
     }
 
@@ -90,6 +93,9 @@ impl Invariant {
             }
             Invariant::ArchiveEqualsLog => {
                 "the archive table equals the log's prefix up to the archived offset"
+            }
+            Invariant::DeletedStaysDeleted => {
+                "a record whose deletion was acknowledged is not read a second later, nor by who begins to read by name"
             }
         }
     }

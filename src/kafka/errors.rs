@@ -133,9 +133,11 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
         TopicError::TooMany(_) => Code::PolicyViolation,
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
-        TopicError::InvalidConfig(ConfigError::Unknown { .. } | ConfigError::Invalid { .. }) => {
-            Code::InvalidConfig
-        }
+        TopicError::InvalidConfig(
+            ConfigError::Unknown { .. }
+            | ConfigError::Invalid { .. }
+            | ConfigError::OfCluster { .. },
+        ) => Code::InvalidConfig,
         TopicError::Unavailable(why) => return admin(why),
     };
     Fault::new(code, error.to_string())

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Presence, Session};
+use crate::broker::{Broker, Presence, Readings, Session};
 use crate::net::{BytePermit, Frame, MemoryBudget};
 
 use super::codec::{self, Header, Opening};
@@ -63,6 +63,7 @@ impl Client {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: None,
             peer,
+            readings: Readings::default(),
         });
         let known = Known {
             session,

@@ -145,9 +145,11 @@ fn ops() -> Vec<Op> {
             name: TopicName::new("orders").unwrap(),
             partitions: 2,
             configs,
+            replicas: None,
         }),
         Op::CreatePartitions { topic, total: 3 },
         Op::AlterConfigs {
+            node: None,
             topic: None,
             edits: BTreeMap::from([
                 ("num.partitions".to_owned(), Some("3".to_owned())),
@@ -174,6 +176,7 @@ fn ops() -> Vec<Op> {
             version: "0.1.0".to_owned(),
             lease_millis: 5000,
             peer_key: None,
+            properties: None,
         }),
         Op::RenewLease {
             node: NodeId(0),

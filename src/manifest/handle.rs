@@ -12,7 +12,7 @@ use super::carry::Guest;
 use super::known::{Known, Marks};
 use super::peers::Recent;
 use super::published::States;
-use super::truncated::Proof;
+use super::truncated::{Moment, Proof};
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
@@ -84,10 +84,10 @@ pub(super) enum Message {
     Carry(Box<Guest>),
 }
 
-/// What [`Manifest::fresh`] and [`Manifest::fresh_by`] ask.
+/// What [`Manifest::fresh`] and those like it ask.
 pub(super) struct Question {
     /// The answer must contain every commit acknowledged before this moment.
-    pub(super) since: Instant,
+    pub(super) since: Moment,
     /// Until then a proof may come by itself; then the store is asked for one.
     pub(super) due: Instant,
     pub(super) reply: oneshot::Sender<Arc<State>>,
@@ -104,7 +104,7 @@ pub(super) struct Shared {
     pub(super) stopped: OnceLock<Stopped>,
     /// Why nothing can be committed until somebody changes something.
     pub(super) refusal: Mutex<Option<String>>,
-    /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
+    /// The boot-time clock, in nanoseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
     /// What this node has known for how long.
     pub(super) marks: Mutex<Marks>,
@@ -135,7 +135,7 @@ impl Manifest {
     /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed
     /// out while the proof holds.
     pub fn proof(&self) -> Proof {
-        Proof(Duration::from_millis(
+        Proof(Duration::from_nanos(
             self.shared.proven.load(Ordering::Acquire),
         ))
     }
@@ -156,11 +156,26 @@ impl Manifest {
     /// The same for a caller who has time until `due`: a commit of this node, or a probe for somebody else or
     /// for the timer, may show the tail meanwhile, and then this costs no request of its own.
     pub async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Stopped> {
+        let (at, boot) = (Instant::now(), Duration::ZERO);
+        self.proven_since(Moment { at, boot }, due).await
+    }
+
+    /// A state that contains every commit acknowledged anywhere up to `age` before the call. Costs no request if this node
+    /// knows of a proof so young, or one that is under way will be.
+    pub async fn fresh_within(&self, age: Duration, env: &Env) -> Result<Arc<State>, Stopped> {
+        let now = Instant::now();
+        let since = Moment {
+            at: now.checked_sub(age).unwrap_or(now),
+            boot: env.boot().saturating_sub(age),
+        };
+        self.proven_since(since, now).await
+    }
+
+    async fn proven_since(&self, since: Moment, due: Instant) -> Result<Arc<State>, Stopped> {
         if mutants::on(Mutant::FreshWithoutProbe) {
             return Ok(self.state());
         }
         let (reply, state) = oneshot::channel();
-        let since = Instant::now();
         self.send(Message::Fresh(Question { since, due, reply }))
             .await?;
         state.await.map_err(|_| self.why_stopped())

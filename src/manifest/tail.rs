@@ -173,6 +173,14 @@ impl Tail {
     fn take(&mut self, message: Message) {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
+            // Answered by a proof that came while it was on its way here, or that is young enough. One of the very moment
+            // of the question may have been asked for before it.
+            Message::Fresh(question)
+                if question.since.is_before(self.proven) && question.since.at < self.proven.at =>
+            {
+                self.publish_proof();
+                let _ = question.reply.send(self.published.latest());
+            }
             Message::Fresh(question) => self.asking.push(question),
             Message::Carry(guest) => self.welcome(*guest),
         }
@@ -261,11 +269,11 @@ impl Tail {
             return;
         }
         let state = self.published.latest();
-        let proven = self.proven.at;
+        let proven = self.proven;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)
-            .partition(|question| question.since <= proven);
+            .partition(|question| question.since.is_before(proven));
         self.asking = still;
         for question in answered {
             // Whoever asked may be gone.

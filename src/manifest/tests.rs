@@ -52,6 +52,7 @@ fn create_topic(name: &str, id: u128) -> Op {
         name: TopicName::new(name).unwrap(),
         partitions: 1,
         configs: BTreeMap::new(),
+        replicas: None,
     })
 }
 

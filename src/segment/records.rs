@@ -186,6 +186,28 @@ pub fn first_record_at_or_after(
     Ok(found)
 }
 
+/// The largest time stamp of the records of `batch` from `from_delta` on.
+pub fn largest_timestamp(
+    batch: &[u8],
+    from_delta: i32,
+    limits: Limits,
+) -> Result<Option<Timestamp>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut largest = None;
+    walk(batch, &header, limits, |seen| {
+        let timestamp =
+            timestamp(&header, seen.timestamp_delta).map_err(|fault| BatchError::Record {
+                index: seen.index,
+                fault,
+            })?;
+        if seen.offset_delta >= from_delta {
+            largest = largest.max(Some(timestamp));
+        }
+        Ok(true)
+    })?;
+    Ok(largest)
+}
+
 /// The indexes of the records of `batch` against which `judge` says something, with what it says; at most `most` of them.
 /// It is told whether the record has a key, and the time stamp that its producer gave it.
 pub fn refused_records<T>(

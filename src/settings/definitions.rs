@@ -187,8 +187,8 @@ definitions! {
     "The default of the topic setting of the same name."
     "compression.zstd.level": Int = Some("3"), Check::Between(-131_072, 22);
     "The default of the topic setting of the same name."
-    "default.replication.factor": Int = Some("1"), ONE_UP;
-    "The replication factor shown for new topics that ask for none. The store replicates; no effect."
+    "default.replication.factor": Int = Some("1"), Check::Between(1, 32);
+    "The replication factor of new topics that ask for none. It is shown for them; the store replicates, as often as it does."
     "group.initial.rebalance.delay.ms": Int = Some("500"), ZERO_UP;
     "How long the first rebalance of an empty group waits for more members; each that comes prolongs it, up to the \
      rebalance time-out."
@@ -297,6 +297,29 @@ definitions! {
     "The node's number, handed out when it registers."
     "socket.request.max.bytes": Int = None, ANY;
     "The largest request (the node's setting 'max_request_size')."
+}
+
+/// The settings of the cluster that decide what becomes of records and committed offsets that are stored, whichever node
+/// does it.
+pub(super) const OF_RECORDS: [&str; 13] = [
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleanup.policy",
+    "log.retention.bytes",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "offsets.retention.minutes",
+];
+
+/// Whether a setting of the cluster decides what becomes of records or committed offsets.
+pub(super) fn is_of_records(name: &str) -> bool {
+    OF_RECORDS.contains(&name)
 }
 
 /// The definition named `name` in a table that is ordered by name.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
-use super::resolve::{Overrides, cluster_value, topic_value};
+use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find, is_of_records};
+use super::resolve::{Layers, Overrides, cluster_value, node_value, topic_value};
 use super::values::{check, items};
 use super::{ConfigEdit, ConfigError, ConfigType};
 
@@ -17,6 +17,8 @@ pub enum Edited<'a> {
     Topic(&'a Overrides, &'a Overrides),
     /// The cluster's.
     Cluster(&'a Overrides),
+    /// Those of the cluster's that hold for a single node.
+    Node(Layers<'a>),
 }
 
 impl Edited<'_> {
@@ -24,16 +26,23 @@ impl Edited<'_> {
         let (table, resource) = match self {
             Edited::Topic(..) => (TOPIC, "topic"),
             Edited::Cluster(_) => (CLUSTER, "cluster"),
+            Edited::Node(_) => (CLUSTER, "node"),
         };
-        find(table, name).ok_or_else(|| {
+        let definition = find(table, name).ok_or_else(|| {
+            let is_read_only = find(NODE, name).is_some();
             let name = name.chars().take(128).collect();
             match self {
-                Edited::Cluster(_) if find(NODE, name_of(&name)).is_some() => {
+                Edited::Cluster(_) | Edited::Node(_) if is_read_only => {
                     ConfigError::ReadOnly { name }
                 }
                 _ => ConfigError::Unknown { name, resource },
             }
-        })
+        })?;
+        if matches!(self, Edited::Node(_)) && is_of_records(name) {
+            let name = name.to_owned();
+            return Err(ConfigError::OfCluster { name });
+        }
+        Ok(definition)
     }
 
     /// Whether there is such a setting, or another version of this software has set one of that name.
@@ -45,6 +54,7 @@ impl Edited<'_> {
         match self {
             Edited::Topic(topic, _) => topic,
             Edited::Cluster(cluster) => cluster,
+            Edited::Node(set) => set.node,
         }
     }
 
@@ -52,12 +62,9 @@ impl Edited<'_> {
         match self {
             Edited::Topic(topic, cluster) => topic_value(name, topic, cluster),
             Edited::Cluster(cluster) => cluster_value(name, cluster),
+            Edited::Node(set) => node_value(name, *set),
         }
     }
-}
-
-fn name_of(name: &String) -> &str {
-    name
 }
 
 /// Checks edits and turns them into those of an op: lists are written out. All or none.
@@ -180,6 +187,13 @@ fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
     let (pairs, after) = match edited {
         Edited::Topic(_, cluster) => (TOPIC_PAIRS, Edited::Topic(&after, cluster)),
         Edited::Cluster(_) => (CLUSTER_PAIRS, Edited::Cluster(&after)),
+        Edited::Node(Layers { cluster, .. }) => {
+            let set = Layers {
+                node: &after,
+                cluster,
+            };
+            (CLUSTER_PAIRS, Edited::Node(set))
+        }
     };
     let number = |name| {
         after

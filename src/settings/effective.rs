@@ -203,7 +203,7 @@ impl GroupSettings {
 pub struct ClusterSettings {
     /// How many partitions a topic has that asks for no number (`num.partitions`).
     pub num_partitions: i32,
-    /// The replication factor shown for topics (`default.replication.factor`); means nothing.
+    /// The replication factor shown for topics that ask for none (`default.replication.factor`).
     pub default_replication_factor: i16,
     /// Whether asking for a topic creates it (`auto.create.topics.enable`).
     pub auto_create_topics: bool,

@@ -22,7 +22,7 @@ pub use edit::{Edited, Edits, edits, initial, replacement};
 pub use effective::{CleanupPolicy, ClusterSettings, Compression, GroupSettings, TopicSettings};
 pub use node::{Listener, NodeProperties};
 pub use resolve::{
-    Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
+    Layers, Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
 };
 
 /// Kafka's `ConfigType`.
@@ -45,6 +45,8 @@ pub enum ConfigType {
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
+    /// Set for one node, dynamically.
+    Node,
     /// Set for the cluster, dynamically.
     Cluster,
     /// From the node's flags, environment or file.
@@ -109,6 +111,15 @@ pub enum ConfigError {
         value: String,
         /// What it takes.
         reason: String,
+    },
+    /// It is no matter of a single node.
+    #[error(
+        "{name} decides what becomes of what is stored, which all nodes share; set it for the cluster (the broker resource \
+         without a name) or, where there is such a setting, for a topic"
+    )]
+    OfCluster {
+        /// The setting.
+        name: String,
     },
     /// Clients cannot change it.
     #[error(

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::batches::batch;
 use super::cluster::{Cluster, Connection};
 use super::lanes::{MAIN, PARTITIONS};
-use super::readers::latest;
+use super::readers::{begin, lane_name, latest};
 use super::world::World;
 use crate::broker::{
     Broker, NewTopic, OffsetSpec, ProducePartition, Session, TopicError, TopicRef, Unavailable,
 };
-use crate::invariants::history::{Access, Deletion, Moment, TopicHistory};
+use crate::invariants::history::{Access, Deleted, Deletion, Moment, TopicHistory};
 use crate::state::Level;
 use crate::types::{Offset, PartitionIndex};
 
@@ -40,7 +40,10 @@ pub(super) async fn create(
     Ok(created.remove(0).map(|_| ()))
 }
 
-async fn delete(broker: Broker, name: String) -> Result<Result<(), TopicError>, Unavailable> {
+pub(super) async fn delete(
+    broker: Broker,
+    name: String,
+) -> Result<Result<(), TopicError>, Unavailable> {
     let topic = [TopicRef::Name(name)];
     let mut deleted = broker.delete_topics(&session(), &topic).await?;
     Ok(deleted.remove(0).map(|_| ()))
@@ -226,6 +229,10 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
             .await;
         if matches!(&done, Ok(done) if done.iter().all(Result::is_ok)) {
             world.count("records deleted", 1);
+            let (told, at) = begin(&world);
+            let log = lane_name(partition);
+            let deleted = Deleted { before, told, at };
+            world.history().deleted(&log).deleted.push(deleted);
         }
         world.note(format_args!(
             "{name} deletes before {before} of partition {partition}: {done:?}"

@@ -14,7 +14,7 @@ use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
 use super::talk::Talk;
 use super::world::{Finding, World};
-use crate::broker::{Broker, Presence};
+use crate::broker::{Broker, Presence, Readings, Session};
 use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
 use crate::manifest::PEER_ENDPOINT;
@@ -390,6 +390,7 @@ pub(super) struct Connection {
     pub(super) dice: Dice,
     node: Option<usize>,
     presence: Option<Presence>,
+    session: Session,
 }
 
 impl Connection {
@@ -399,7 +400,13 @@ impl Connection {
             dice: cluster.world.dice(name),
             node: None,
             presence: None,
+            session: Session::internal(name),
         }
+    }
+
+    /// What nodes know of this client while it is connected.
+    pub(super) fn session(&self) -> Session {
+        self.session.clone()
     }
 
     /// Does nothing for a while, for as long as it suits the pace of the run.
@@ -413,6 +420,7 @@ impl Connection {
     pub(super) fn leave(&mut self) {
         self.presence = None;
         self.node = None;
+        self.session.readings = Readings::default();
     }
 
     /// Has a node do something, and waits for the answer for at most `patience`. After a call that came to nothing the

@@ -22,6 +22,7 @@ mod network;
 mod process;
 mod producers;
 mod readers;
+mod renamed;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -199,6 +200,9 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("keys", &|name| keyed::writer(here(), name, until).boxed());
     add("key-reader", &|name| {
         keyed::reader(here(), name, until).boxed()
+    });
+    add("renamer", &|name| {
+        renamed::renamer(here(), name, until).boxed()
     });
     add("upgrader", &|name| {
         admins::upgrader(here(), name, until).boxed()

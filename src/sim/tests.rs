@@ -86,7 +86,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 18] = [
+const HAPPENS: [&str; 19] = [
     "retention",
     "producers",
     "deletion",
@@ -96,6 +96,7 @@ const HAPPENS: [&str; 18] = [
     "log_compaction",
     "records deleted",
     "topics deleted",
+    "names given anew",
     "partitions emptied",
     "levels raised",
     "parts of uploads",
@@ -282,5 +283,6 @@ mod the_simulator_finds {
         a_sweep_without_a_boundary: SweepWithoutBoundary;
         a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
+        a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
 use crate::invariants::history::{
-    GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
+    DeletedHistory, GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory,
+    Value,
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
@@ -57,8 +58,21 @@ pub(super) struct History {
     pub(super) keyed: KeyedHistory,
     pub(super) group: GroupHistory,
     pub(super) topics: Vec<TopicHistory>,
+    /// What was deleted and who read it, by the log.
+    pub(super) deleted: BTreeMap<String, DeletedHistory>,
     pub(super) states: Vec<StateSeen>,
     pub(super) findings: Vec<Finding>,
+}
+
+impl History {
+    /// What was deleted of a log and who read it.
+    pub(super) fn deleted(&mut self, log: &str) -> &mut DeletedHistory {
+        let history = self.deleted.entry(log.to_owned()).or_default();
+        if history.name.is_empty() {
+            log.clone_into(&mut history.name);
+        }
+        history
+    }
 }
 
 /// How often which thing happened.

@@ -29,6 +29,15 @@ const MAX_AUTHORS: usize = 1024;
 /// the next is taken.
 const KEPT_SNAPSHOTS: usize = 4;
 
+fn edit(configs: &mut BTreeMap<String, String>, edits: &BTreeMap<String, Option<String>>) {
+    for (name, value) in edits {
+        match value {
+            Some(value) => configs.insert(name.clone(), value.clone()),
+            None => configs.remove(name),
+        };
+    }
+}
+
 /// One of the commits in an object, as the fold takes it.
 struct Part<'a> {
     id: CommitId,
@@ -154,7 +163,12 @@ impl State {
             Op::CreateTopic(create) => self.create_topic(create),
             Op::DeleteTopic { topic } => self.delete_topic(*topic),
             Op::CreatePartitions { topic, total } => self.create_partitions(*topic, *total),
-            Op::AlterConfigs { topic, edits } => self.alter_configs(*topic, edits),
+            Op::AlterConfigs {
+                node: Some(node),
+                edits,
+                ..
+            } => self.alter_node_configs(*node, edits),
+            Op::AlterConfigs { topic, edits, .. } => self.alter_configs(*topic, edits),
             Op::DeleteRecords { partition, before } => self.delete_records(*partition, *before),
             Op::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
             Op::ExpireProducers { before } => self.expire_producers(*before),
@@ -300,12 +314,14 @@ impl State {
             name,
             partitions,
             configs,
+            replicas,
         } = create.clone();
         self.names.insert(name.clone(), id);
         if may_collide(&name) {
             self.dotless.insert((name.without_dots(), id));
         }
-        let topic = Topic::new(id, name, partitions, configs, self.time);
+        let replicas = replicas.filter(|_| self.has(Feature::ReplicationFactor));
+        let topic = Topic::new(id, name, partitions, configs, replicas, self.time);
         self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
@@ -357,11 +373,25 @@ impl State {
                 &mut self.configs
             }
         };
-        for (name, value) in edits {
-            match value {
-                Some(value) => configs.insert(name.clone(), value.clone()),
-                None => configs.remove(name),
-            };
+        edit(configs, edits);
+        Ok(Applied::Done)
+    }
+
+    /// Settings stay with the id of a node when the node is gone, for who is given the id next: that is the node which is
+    /// started in its place, mostly.
+    fn alter_node_configs(
+        &mut self,
+        node: NodeId,
+        edits: &BTreeMap<String, Option<String>>,
+    ) -> Outcome {
+        let is_known = self.nodes.contains_key(&node) || self.node_configs.contains_key(&node);
+        if !is_known || !self.has(Feature::NodeSettings) {
+            return Err(Rejected::NoSuchNode(node));
+        }
+        let configs = self.node_configs.entry(node).or_default();
+        edit(configs, edits);
+        if configs.is_empty() {
+            self.node_configs.remove(&node);
         }
         Ok(Applied::Done)
     }

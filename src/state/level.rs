@@ -79,6 +79,10 @@ pub enum Feature {
     EmptyGroupsStay,
     /// The changes of groups are numbered, and served as `__consumer_offsets`.
     OffsetsTopic,
+    /// A topic is stored with the replication factor that was asked for.
+    ReplicationFactor,
+    /// A node says of its own settings what they are when it registers, and settings are stored for single nodes.
+    NodeSettings,
 }
 
 impl Feature {
@@ -88,7 +92,9 @@ impl Feature {
             Feature::LiveObjectsAreNotDead
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
-            | Feature::OffsetsTopic => Level(2),
+            | Feature::OffsetsTopic
+            | Feature::ReplicationFactor
+            | Feature::NodeSettings => Level(2),
         }
     }
 }

@@ -68,6 +68,8 @@ use crate::types::{
 /// The most partitions that a topic may have.
 pub const MAX_PARTITIONS: i32 = 100_000;
 
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
+
 /// The state of the cluster at one seq.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
@@ -113,6 +115,9 @@ pub struct State {
     #[n(15)]
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Changes>,
+    /// What was set for single nodes, by their ids, whoever has them.
+    #[cbor(n(16), default, skip_if = "BTreeMap::is_empty")]
+    node_configs: BTreeMap<NodeId, BTreeMap<String, String>>,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -254,6 +259,20 @@ impl State {
     /// The cluster's settings that differ from the defaults.
     pub fn configs(&self) -> &BTreeMap<String, String> {
         &self.configs
+    }
+
+    /// What was set for the node of this id alone, whichever run has it.
+    pub fn node_configs(&self, id: NodeId) -> &BTreeMap<String, String> {
+        self.node_configs.get(&id).unwrap_or(&NO_CONFIGS)
+    }
+
+    /// What was set for this run of a node alone.
+    pub fn configs_of(&self, run: Incarnation) -> &BTreeMap<String, String> {
+        if self.node_configs.is_empty() {
+            return &NO_CONFIGS;
+        }
+        let id = self.node_of(run);
+        id.map_or(&NO_CONFIGS, |id| self.node_configs(id))
     }
 
     /// The group of this id.

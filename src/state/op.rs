@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::group::{GroupAction, GroupReply};
 use super::job::Job;
-use super::level::Level;
+use super::level::{Feature, Level};
 use super::partition::{ObjectRef, SliceIndex};
 pub use super::rejected::{AppendRejected, Rejected};
 use crate::types::{
@@ -106,6 +106,9 @@ pub enum Op {
         /// the node that made the op.
         #[n(1)]
         edits: BTreeMap<String, Option<String>>,
+        /// The node whose settings they are, if they are not the topic's or the cluster's. Since [`Feature::NodeSettings`].
+        #[n(2)]
+        node: Option<NodeId>,
     },
     /// Raise a partition's log start offset (Kafka's DeleteRecords, KIP-107).
     #[n(5)]
@@ -335,6 +338,11 @@ impl Op {
     fn level(&self) -> Level {
         match self {
             Op::RaiseLevel { to } => (*to).max(Level(2)),
+            Op::CreateTopic(create) if create.replicas.is_some() => {
+                Feature::ReplicationFactor.since()
+            }
+            Op::AlterConfigs { node: Some(_), .. } => Feature::NodeSettings.since(),
+            Op::RegisterNode(node) if node.properties.is_some() => Feature::NodeSettings.since(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }
@@ -524,6 +532,9 @@ pub struct CreateTopic {
     /// The settings that differ from the defaults.
     #[n(3)]
     pub configs: BTreeMap<String, String>,
+    /// How many replicas it is said to have, if more than one. Since [`Feature::ReplicationFactor`].
+    #[n(4)]
+    pub replicas: Option<i16>,
 }
 
 /// Register a node.
@@ -548,6 +559,9 @@ pub struct RegisterNode {
     /// With what other nodes show that they read the same bucket, when they speak to this one.
     #[n(5)]
     pub peer_key: Option<PeerKey>,
+    /// What it says of its own settings, by Kafka's names of them. Since [`Feature::NodeSettings`].
+    #[n(6)]
+    pub properties: Option<BTreeMap<String, String>>,
 }
 
 /// What became of an op.

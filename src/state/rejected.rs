@@ -116,6 +116,9 @@ pub enum Rejected {
         /// Its run.
         incarnation: Incarnation,
     },
+    /// There is no such node, so nothing is set for it.
+    #[error("there is no node {0}")]
+    NoSuchNode(NodeId),
     /// The node's lease has not lapsed.
     #[error("the lease of node {node} lasts until {until}, and it is {now}")]
     LeaseHolds {

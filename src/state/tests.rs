@@ -4,6 +4,7 @@ mod group_changes;
 mod groups;
 mod level;
 mod properties;
+mod settings;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -42,6 +43,7 @@ fn create(name: &str, topic: TopicId, partitions: i32) -> Op {
         name: TopicName::new(name).unwrap(),
         partitions,
         configs: BTreeMap::new(),
+        replicas: None,
     })
 }
 
@@ -84,6 +86,7 @@ fn registration(run: u128, lease_millis: u64) -> RegisterNode {
         version: String::new(),
         lease_millis,
         peer_key: None,
+        properties: None,
     }
 }
 

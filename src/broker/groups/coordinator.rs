@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::env::Env;
 use crate::manifest::{Committed, Manifest, Stopped};
-use crate::settings::GroupSettings;
+use crate::settings::{GroupSettings, Layers};
 use crate::state::State;
 use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
 use crate::state::op::{Applied, Op, Outcome, Rejected};
@@ -59,9 +59,14 @@ impl Groups {
         self.sessions.any()
     }
 
-    /// The settings in force, as far as this node has followed.
+    /// The settings in force on this node, as far as it has followed.
     pub(super) fn settings(&self) -> GroupSettings {
-        GroupSettings::effective(self.manifest.state().configs())
+        let state = self.manifest.state();
+        let set = Layers {
+            node: state.configs_of(self.incarnation),
+            cluster: state.configs(),
+        };
+        GroupSettings::effective(&set.in_force())
     }
 
     /// A state that is up to date.

@@ -39,6 +39,7 @@ pub(super) fn view(state: &State) -> Option<TopicView> {
         id: OFFSETS_TOPIC_ID,
         name: name.filter(|_| state.serves_offsets_topic())?,
         partitions: OFFSETS_PARTITIONS,
+        replicas: 1,
         internal: true,
     })
 }
@@ -117,6 +118,7 @@ pub(super) fn read(
         Vec::new()
     };
     Some(Ok(FetchedPartition {
+        topic: OFFSETS_TOPIC_ID,
         records: batch,
         high_watermark: end,
         last_stable: end,

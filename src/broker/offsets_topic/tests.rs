@@ -36,6 +36,7 @@ impl Log {
             name: TopicName::new("orders").unwrap(),
             partitions: 2,
             configs,
+            replicas: None,
         })]);
         log
     }

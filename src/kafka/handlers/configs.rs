@@ -54,6 +54,7 @@ fn resource(kind: i8, name: &str) -> Result<ConfigResource, Fault> {
 pub(super) fn source(source: ConfigSource) -> i8 {
     match source {
         ConfigSource::Topic => 1,
+        ConfigSource::Node => 2,
         ConfigSource::Cluster => 3,
         ConfigSource::Static => 4,
         ConfigSource::Default => 5,

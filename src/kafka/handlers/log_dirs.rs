@@ -46,7 +46,10 @@ fn size(context: &Context, wanted: Option<&WantedSizes>) -> usize {
     const TOPIC: u64 = 128;
     const PARTITION: u64 = 64;
     let (topics, partitions) = match wanted {
-        None => context.broker().known_size(None),
+        None => {
+            let known = context.broker().known_size(None);
+            (known.topics, known.partitions)
+        }
         Some(wanted) => {
             let partitions: usize = wanted.values().map(std::collections::BTreeSet::len).sum();
             (wanted.len() as u64, partitions as u64)

@@ -22,9 +22,6 @@ use super::super::service::{Answer, Context};
 use super::configs::source;
 use super::{repeated, text, topic_id};
 
-/// The replication factor shown: each record is in the one store, which replicates it.
-const REPLICATION_FACTOR: i16 = 1;
-
 /// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.
 async fn each<T, O, E>(
     items: Vec<Result<T, Fault>>,
@@ -186,7 +183,7 @@ fn described(
     result
         .with_topic_id(id)
         .with_num_partitions(view.partitions)
-        .with_replication_factor(REPLICATION_FACTOR)
+        .with_replication_factor(view.replicas)
         .with_configs(configs)
 }
 

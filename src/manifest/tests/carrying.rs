@@ -138,6 +138,7 @@ async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
             version: Level::NEWEST.label("0"),
             lease_millis: 600_000,
             peer_key: Some(PeerKey::new([number as u8; 32])),
+            properties: None,
         });
         manifest.commit_one(register).await.unwrap().unwrap();
         room.nodes.lock().unwrap().insert(address, manifest.clone());

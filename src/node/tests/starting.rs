@@ -64,6 +64,7 @@ async fn write(node: &Node, number: u128) {
         name: TopicName::new(&format!("topic-{number}")).unwrap(),
         partitions: 1,
         configs: Default::default(),
+        replicas: None,
     });
     node.manifest().commit(vec![topic]).await.unwrap();
 }

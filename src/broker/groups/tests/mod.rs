@@ -91,12 +91,21 @@ impl TestNode {
 
 /// Sets settings of the cluster.
 async fn set(node: &TestNode, settings: &[(&str, &str)]) -> Result<(), TopicError> {
+    set_for(ConfigResource::Cluster, node, settings).await
+}
+
+/// The same for whom it says.
+async fn set_for(
+    whom: ConfigResource,
+    node: &TestNode,
+    settings: &[(&str, &str)],
+) -> Result<(), TopicError> {
     let edit =
         |(name, value): &(&str, &str)| ((*name).to_owned(), ConfigEdit::Set((*value).to_owned()));
     let edits = settings.iter().map(edit).collect();
     let session = Session::internal("admin");
     node.broker
-        .alter_configs(&session, &ConfigResource::Cluster, edits, false)
+        .alter_configs(&session, &whom, edits, false)
         .await
 }
 

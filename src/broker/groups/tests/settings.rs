@@ -53,6 +53,33 @@ async fn settings_of_groups_are_in_force_on_all_nodes_once_they_are_set() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_has_settings_of_its_own_goes_by_them() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    let of_b = || ConfigResource::Node(b.broker.node_id().unwrap().0);
+    let bounds = [("group.max.session.timeout.ms", "6000")];
+    set_for(of_b(), &a, &bounds).await.unwrap();
+    b.broker.manifest().fresh().await.unwrap();
+    let (mut here, mut there) = (Client::of(&a, "a"), Client::of(&b, "b"));
+    assert!(matches!(
+        there.join().await,
+        Err(GroupOpError::InvalidSessionTimeout { max: 6000, .. })
+    ));
+    here.settle(1).await;
+    // The bounds of one node fit together, wherever each was set.
+    for (name, value) in [
+        ("group.min.session.timeout.ms", "6001"),
+        ("offsets.retention.minutes", "60"),
+    ] {
+        let refused = set_for(of_b(), &a, &[(name, value)]).await;
+        assert!(
+            matches!(refused, Err(TopicError::InvalidConfig(_))),
+            "{name}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn settings_of_groups_are_checked() {
     let store = Store::memory();
     let a = node(&store, 1).await;

@@ -120,6 +120,7 @@ impl Writer {
             name: TopicName::new("orders").unwrap(),
             partitions: 2,
             configs: BTreeMap::new(),
+            replicas: None,
         }))
         .await;
     }

@@ -173,8 +173,8 @@ fn action(timeouts: BoxedStrategy<u64>) -> impl Strategy<Value = GroupAction> {
         1 => vec(delete, 0..3).prop_map(|offsets| GroupAction::DeleteOffsets { offsets }),
         1 => Just(GroupAction::Delete),
         2 => adopt,
-        2 => expire,
-        2 => generation().prop_map(|generation| GroupAction::CompleteJoin { generation }),
+        6 => expire,
+        5 => generation().prop_map(|generation| GroupAction::CompleteJoin { generation }),
         2 => generation().prop_map(|generation| GroupAction::CompleteSync { generation }),
         1 => (0..2_000_000i64).prop_map(|t| GroupAction::ExpireOffsets { before: Timestamp(t) }),
     ]
