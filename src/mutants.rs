@@ -119,6 +119,10 @@ pub(crate) enum Mutant {
     BrokenChainFolded,
     /// A commit that was handed over and is taken back is sent as another one.
     TakenBackAsNew,
+    /// Ops are sent for which nobody waits any more.
+    AbandonedOpsSent,
+    /// The fold takes what was judged against a state that is not so any more, or comes after its time.
+    LateOpsAccepted,
     /// Commits that go again as others, since the fold has forgotten their author, do not follow one another.
     ChainBrokenOnRenew,
     /// A retry of a remembered batch is appended again.

@@ -2,8 +2,9 @@
 //! [`crate::settings`].
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
-//! unseen. Two clients that append to the same list at the same moment may overwrite each other, as
-//! in Kafka. A future dropped after the commit began leaves the change done.
+//! unseen, unless the settings were changed since: then the change is checked again ([`Asking`](super::asked)). So two
+//! clients that append to the same list at the same moment both have their way. A future dropped after the commit has left
+//! may leave the change done.
 //!
 //! Every node answers for every other: what a node says of itself is in its registration. One that registered when nodes of
 //! an older version were there does not say it until the cluster's level has been raised, and is described by what all share.
@@ -18,7 +19,7 @@ use crate::settings::{
 };
 use crate::state::op::{Op, Rejected};
 use crate::state::{Feature, State};
-use crate::types::{NodeId, TopicName};
+use crate::types::{NodeId, TopicId, TopicName};
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,50 +156,61 @@ impl Broker {
         session: &Session,
         resource: &ConfigResource,
         validate_only: bool,
-        plan: impl FnOnce(Edited<'_>) -> Result<Edits, ConfigError>,
+        plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
     ) -> Result<(), TopicError> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let cluster = state.configs();
-        let (topic, node, edits) = match resource {
-            ConfigResource::Topic(name) if name.is_empty() => {
-                return Err(TopicError::InvalidRequest(
-                    "no topic is named; settings of all topics are the cluster's".to_owned(),
-                ));
+        let mut asking = self.asks(session).await?;
+        loop {
+            let (topic, node, edits) = planned(asking.state(), resource, &plan)?;
+            if validate_only || edits.is_empty() {
+                return Ok(());
             }
-            ConfigResource::Topic(name) => {
-                let unknown = || TopicRef::Name(name.clone()).unchangeable(&state);
-                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
-                let edits = plan(Edited::Topic(topic.configs(), cluster))?;
-                (Some(topic.id()), None, edits)
-            }
-            ConfigResource::Cluster => (None, None, plan(Edited::Cluster(cluster))?),
-            ConfigResource::Node(id) => {
-                let id = NodeId(*id);
-                if state.node(id).is_none() {
-                    return Err(no_such_node(id));
-                }
-                if !state.has(Feature::NodeSettings) {
-                    return Err(TopicError::InvalidRequest(format!(
-                        "settings of a single node can be set once the cluster is at level {}, when all its nodes are \
-                         upgraded; until then set them for the cluster (the broker resource without a name)",
-                        Feature::NodeSettings.since()
-                    )));
-                }
-                let node = state.node_configs(id);
-                let edits = plan(Edited::Node(Layers { node, cluster }))?;
-                (None, Some(id), edits)
-            }
-        };
-        if validate_only || edits.is_empty() {
-            return Ok(());
+            let op = Op::AlterConfigs { topic, edits, node };
+            let Some(committed) = asking.commit(vec![op]).await? else {
+                continue;
+            };
+            return match committed.outcomes.into_iter().next() {
+                Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
+                Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+                Some(Ok(_)) | None => Ok(()),
+            };
         }
-        let op = Op::AlterConfigs { topic, edits, node };
-        let committed = self.commit(vec![op]).await?;
-        match committed.outcomes.into_iter().next() {
-            Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
-            Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
-            Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+/// Whose settings are to be changed, a topic's or a node's or else the cluster's, and how.
+fn planned(
+    state: &State,
+    resource: &ConfigResource,
+    plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
+) -> Result<(Option<TopicId>, Option<NodeId>, Edits), TopicError> {
+    let cluster = state.configs();
+    match resource {
+        ConfigResource::Topic(name) if name.is_empty() => Err(TopicError::InvalidRequest(
+            "no topic is named; settings of all topics are the cluster's".to_owned(),
+        )),
+        ConfigResource::Topic(name) => {
+            let unknown = || TopicRef::Name(name.clone()).unchangeable(state);
+            let topic = state.topic_by_name(name).ok_or_else(unknown)?;
+            let edits = plan(Edited::Topic(topic.configs(), cluster))?;
+            Ok((Some(topic.id()), None, edits))
+        }
+        ConfigResource::Cluster => Ok((None, None, plan(Edited::Cluster(cluster))?)),
+        ConfigResource::Node(id) => {
+            let id = NodeId(*id);
+            if state.node(id).is_none() {
+                return Err(no_such_node(id));
+            }
+            if !state.has(Feature::NodeSettings) {
+                return Err(TopicError::InvalidRequest(format!(
+                    "settings of a single node can be set once the cluster is at level {}, when all its nodes are \
+                     upgraded; until then set them for the cluster (the broker resource without a name)",
+                    Feature::NodeSettings.since()
+                )));
+            }
+            let node = state.node_configs(id);
+            let edits = plan(Edited::Node(Layers { node, cluster }))?;
+            Ok((None, Some(id), edits))
         }
     }
 }

@@ -8,17 +8,19 @@
 //! # Futures that are dropped, nodes that die
 //!
 //! An operation that changes something hands ops to the commit loop and awaits their outcome. Dropping the
-//! future abandons the answer, not the change: the ops may still be committed. That is the same case as
-//! a response lost on the way to the client, and clients have the same means against it (idempotent
-//! producers, generations, absolute offsets). Nothing here is remembered that the state does not hold, but for
+//! future abandons the change, too, unless a commit has left already: then it may still come about, as when
+//! a response is lost on the way to the client, and clients have the same means against it (idempotent
+//! producers, generations, absolute offsets). Whatever comes about so late undoes nothing that was acknowledged
+//! meanwhile: `asked.rs`. Nothing here is remembered that the state does not hold, but for
 //! hints (who was heard from lately, which producer ids of a block are left), so a node that dies takes
 //! nothing with it.
 //!
 //! # Time
 //!
 //! Every operation is bounded in time by the client's own time-out or by [`BrokerSettings::request_timeout`];
-//! when it is over the client is told to try again.
+//! when it is over the client is told to try again, and nothing more is sent for it.
 
+mod asked;
 mod cluster;
 mod configs;
 mod confirm;
@@ -41,6 +43,7 @@ mod topics;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Arrival;
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
@@ -74,6 +77,8 @@ use uuid::Uuid;
 
 use tokio::time::Instant;
 
+use asked::Asking;
+
 use crate::env::Env;
 use crate::fetch::Reader;
 use crate::ingest::Ingest;
@@ -81,6 +86,9 @@ use crate::manifest::{Committed, Manifest};
 use crate::state::State;
 use crate::state::op::Op;
 use crate::types::{Incarnation, PeerKey};
+
+/// A client that waits for less time than this gets as much all the same: a commit takes its time.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// A node's broker. Cheap to clone.
 #[derive(Clone)]
@@ -215,7 +223,34 @@ impl Broker {
         }
     }
 
-    /// Commits ops and waits for their outcomes.
+    /// The moment at which a request arrives.
+    pub fn arrival(&self) -> Arrival {
+        Arrival::now(&self.inner.manifest)
+    }
+
+    /// A change that a client asks for, to be judged by a state that contains every commit acknowledged anywhere before the
+    /// call.
+    async fn asks(&self, session: &Session) -> Result<Asking<'_>, Unavailable> {
+        let arrival = session.arrival.unwrap_or_else(|| self.arrival());
+        self.inner.groups.check_not_resumed()?;
+        let state = self.fresh().await?;
+        Ok(self.asks_in(session, arrival, state))
+    }
+
+    /// The same, to be judged by `state`.
+    fn asks_in(&self, session: &Session, arrival: Arrival, state: Arc<State>) -> Asking<'_> {
+        let Inner {
+            manifest,
+            env,
+            settings,
+            ..
+        } = &*self.inner;
+        let limit = session.limit.unwrap_or(settings.request_timeout);
+        let limit = limit.clamp(SHORTEST_LIMIT, settings.request_timeout);
+        Asking::new(manifest, env, arrival, limit, state)
+    }
+
+    /// Commits ops of this node's own and waits for their outcomes.
     async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
         let commit = self.inner.manifest.commit(ops);
         match tokio::time::timeout(self.inner.settings.request_timeout, commit).await {

@@ -172,54 +172,72 @@ impl Broker {
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Vec<Result<Offset, DeleteRecordsError>> {
         self.authorize(session);
-        self.try_delete_records(partitions)
+        self.try_delete_records(session, partitions)
             .await
             .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
     }
 
+    /// Up to the high watermark means up to where it is now: what is written later stays, however late this takes effect. An
+    /// offset is an offset.
     async fn try_delete_records(
         &self,
+        session: &Session,
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Result<Vec<Result<Offset, DeleteRecordsError>>, Unavailable> {
-        let state = self
-            .state_with(partitions.iter().map(|(topic, index, _)| (topic, *index)))
-            .await?;
+        let arrival = session.arrival.unwrap_or_else(|| self.arrival());
+        self.inner.groups.check_not_resumed()?;
+        let needs_end = partitions.iter().any(|(_, _, before)| before.is_none());
+        let state = match needs_end {
+            true => self.fresh().await?,
+            false => {
+                let named = partitions.iter().map(|(topic, index, _)| (topic, *index));
+                self.state_with(named).await?
+            }
+        };
         let unknown = |topic: &TopicRef, index| DeleteRecordsError::UnknownPartition {
             topic: topic.to_string(),
             partition: index,
         };
-        let mut ops = Vec::new();
-        let mut found = Vec::new();
-        for (topic, index, before) in partitions {
-            let internal = topic
-                .find(&state)
-                .filter(|found| found.name().is_internal());
-            found.push(match (internal, find(&state, topic, *index)) {
-                (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
-                    internal.name().to_string(),
-                )),
-                (None, Err(_)) => Err(unknown(topic, *index)),
-                (None, Ok((partition, _))) => {
-                    ops.push(Op::DeleteRecords {
-                        partition,
-                        before: *before,
-                    });
-                    Ok(())
-                }
-            });
+        let mut asking = self.asks_in(session, arrival, state);
+        if needs_end && !asking.surely_waits() {
+            // What was written meanwhile is not what the client wanted gone.
+            return Err(Unavailable::TimedOut);
         }
-        let mut outcomes = match ops.is_empty() {
-            true => Vec::new(),
-            false => self.commit(ops).await?.outcomes,
-        }
-        .into_iter();
+        let (found, outcomes) = loop {
+            let mut ops = Vec::new();
+            let mut found = Vec::new();
+            for (topic, index, before) in partitions {
+                let state = asking.state();
+                let internal = topic.find(state).filter(|found| found.name().is_internal());
+                found.push(match (internal, find(state, topic, *index)) {
+                    (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
+                        internal.name().to_string(),
+                    )),
+                    (None, Err(_)) if offsets_topic::end(state, topic, *index).is_some() => {
+                        Err(DeleteRecordsError::Internal(topic.to_string()))
+                    }
+                    (None, Err(_)) => Err(unknown(topic, *index)),
+                    (None, Ok((partition, known))) => {
+                        ops.push(Op::DeleteRecords {
+                            partition,
+                            before: before.or(Some(known.high_watermark())),
+                        });
+                        Ok(())
+                    }
+                });
+            }
+            if ops.is_empty() {
+                break (found, Vec::new());
+            }
+            if let Some(committed) = asking.commit(ops).await? {
+                break (found, committed.outcomes);
+            }
+        };
+        let mut outcomes = outcomes.into_iter();
         let answer = partitions
             .iter()
             .zip(found)
             .map(|((topic, index, _), found)| {
-                if offsets_topic::end(&state, topic, *index).is_some() {
-                    return Err(DeleteRecordsError::Internal(topic.to_string()));
-                }
                 found?;
                 match outcomes.next() {
                     Some(Ok(Applied::RecordsDeleted(log_start))) => Ok(log_start),

@@ -1,5 +1,7 @@
 //! The broker on a memory store, several nodes in one process, on simulated time.
 
+mod late;
+
 use std::time::Duration;
 
 use bytes::Bytes;

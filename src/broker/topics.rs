@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
+use super::asked::Asking;
 use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
@@ -253,26 +254,29 @@ impl Broker {
             ));
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
-        let state = self.fresh().await?;
-        let mut room = self.room();
-        let mut checked: Vec<_> = topics
-            .iter()
-            .map(|new| {
-                let checked = self.check_new(&state, new)?;
-                room.take(checked.partitions.unsigned_abs().into())?;
-                Ok(checked)
-            })
-            .collect();
-        refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
-        refuse_collisions(&mut checked);
-        if !validate_only {
-            let ops: Vec<Op> = checked
+        let mut asking = self.asks(session).await?;
+        let checked = loop {
+            let mut room = self.room();
+            let mut checked: Vec<_> = topics
                 .iter()
-                .flatten()
-                .cloned()
-                .map(Op::CreateTopic)
+                .map(|new| {
+                    let checked = self.check_new(asking.state(), new)?;
+                    room.take(checked.partitions.unsigned_abs().into())?;
+                    Ok(checked)
+                })
                 .collect();
-            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
+            refuse_collisions(&mut checked);
+            if validate_only {
+                break checked;
+            }
+            let new = checked.iter().flatten().cloned();
+            let Some(outcomes) =
+                commit_some(&mut asking, new.map(Op::CreateTopic).collect()).await?
+            else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
             for result in &mut checked {
                 if let Ok(new) = result
                     && let Some(Err(rejected)) = outcomes.next()
@@ -280,7 +284,8 @@ impl Broker {
                     *result = Err(rejected_create(&new.name, rejected));
                 }
             }
-        }
+            break checked;
+        };
         let view = |new: CreateTopic| TopicView {
             id: new.id,
             internal: new.name.is_internal(),
@@ -360,28 +365,29 @@ impl Broker {
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let find = |topic: &TopicRef| {
-            topic
-                .find(&state)
-                .map(TopicView::of)
-                .ok_or_else(|| topic.not_stored(&state))
-        };
-        let mut found: Vec<_> = topics.iter().map(find).collect();
-        let ops = found
-            .iter()
-            .flatten()
-            .map(|topic| Op::DeleteTopic { topic: topic.id })
-            .collect();
-        let mut outcomes = self.commit_some(ops).await?.into_iter();
-        for (topic, result) in topics.iter().zip(&mut found) {
-            if result.is_ok()
-                && let Some(Err(_)) = outcomes.next()
-            {
-                *result = Err(topic.absent());
+        let mut asking = self.asks(session).await?;
+        loop {
+            let state = asking.state();
+            let find = |topic: &TopicRef| {
+                let found = topic.find(state).map(TopicView::of);
+                found.ok_or_else(|| topic.not_stored(state))
+            };
+            let mut found: Vec<_> = topics.iter().map(find).collect();
+            let known = found.iter().flatten();
+            let ops = known.map(|topic| Op::DeleteTopic { topic: topic.id });
+            let Some(outcomes) = commit_some(&mut asking, ops.collect()).await? else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
+            for (topic, result) in topics.iter().zip(&mut found) {
+                if result.is_ok()
+                    && let Some(Err(_)) = outcomes.next()
+                {
+                    *result = Err(topic.absent());
+                }
             }
+            return Ok(found);
         }
-        Ok(found)
     }
 
     /// Raises the numbers of partitions; each topic has its own outcome.
@@ -392,20 +398,26 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let mut room = self.room();
-        let mut checked: Vec<_> = topics
-            .iter()
-            .map(|more| {
-                let (op, added) = check_growth(&state, more)?;
-                room.take(added)?;
-                Ok(op)
-            })
-            .collect();
-        refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
-        if !validate_only {
+        let mut asking = self.asks(session).await?;
+        let checked = loop {
+            let mut room = self.room();
+            let mut checked: Vec<_> = topics
+                .iter()
+                .map(|more| {
+                    let (op, added) = check_growth(asking.state(), more)?;
+                    room.take(added)?;
+                    Ok(op)
+                })
+                .collect();
+            refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
+            if validate_only {
+                break checked;
+            }
             let ops = checked.iter().flatten().cloned().collect();
-            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            let Some(outcomes) = commit_some(&mut asking, ops).await? else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
             for (more, result) in topics.iter().zip(&mut checked) {
                 if result.is_ok()
                     && let Some(Err(rejected)) = outcomes.next()
@@ -416,7 +428,8 @@ impl Broker {
                     });
                 }
             }
-        }
+            break checked;
+        };
         Ok(checked
             .into_iter()
             .map(|result| result.map(|_| ()))
@@ -429,14 +442,20 @@ impl Broker {
             taken: 0,
         }
     }
+}
 
-    /// Commits ops, if there are any, and returns their outcomes.
-    async fn commit_some(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, Unavailable> {
-        if ops.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(self.commit(ops).await?.outcomes)
+/// Commits ops, if there are any, and returns their outcomes; `None` if they are to be judged again.
+async fn commit_some(
+    asking: &mut Asking<'_>,
+    ops: Vec<Op>,
+) -> Result<Option<Vec<Outcome>>, Unavailable> {
+    if ops.is_empty() {
+        return Ok(Some(Vec::new()));
     }
+    Ok(asking
+        .commit(ops)
+        .await?
+        .map(|committed| committed.outcomes))
 }
 
 /// A topic that a request names twice is refused both times, as Kafka does.
@@ -607,7 +626,6 @@ impl TopicRef {
         }
     }
 
-    /// There is no such topic, or there can be none.
     /// The same, where Kafka does not say whether there can be such a topic.
     fn not_stored(&self, state: &State) -> TopicError {
         match offsets_topic::named(self, state) {
@@ -616,6 +634,7 @@ impl TopicRef {
         }
     }
 
+    /// There is no such topic, or there can be none.
     fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {

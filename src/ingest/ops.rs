@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::buffer::{AppendError, Entry, Room};
-use crate::manifest::{Committed, Stopped, Submission};
+use crate::manifest::{Caller, Committed, Stopped, Submission};
 use crate::mutants::{self, Mutant};
 use crate::state::op::{self, AppendEntry, AppendSource, Appended, Applied, Op};
 use crate::types::TopicPartition;
@@ -102,6 +102,8 @@ impl Ops {
         Submission {
             ops: appends.into_iter().map(Op::Append).collect(),
             data,
+            // A producer may have sent its batches and left (`acks=0`).
+            caller: Caller::insists(),
             done: Box::new(move |result| tell(waiters, result)),
         }
     }

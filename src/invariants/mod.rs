@@ -38,6 +38,8 @@ pub enum Invariant {
     /// I11.
     ArchiveEqualsLog,
     /// I12.
+    AcknowledgedIsNotUndone,
+    /// I13.
     DeletedStaysDeleted,
 }
 
@@ -56,7 +58,8 @@ impl Invariant {
             Invariant::TransactionsAreWhole => "I9",
             Invariant::NothingReferencedIsDeleted => "I10",
             Invariant::ArchiveEqualsLog => "I11",
-            Invariant::DeletedStaysDeleted => "I12",
+            Invariant::AcknowledgedIsNotUndone => "I12",
+            Invariant::DeletedStaysDeleted => "I13",
         }
     }
 
@@ -93,6 +96,9 @@ impl Invariant {
             }
             Invariant::ArchiveEqualsLog => {
                 "the archive table equals the log's prefix up to the archived offset"
+            }
+            Invariant::AcknowledgedIsNotUndone => {
+                "an acknowledged change is not undone by a request that began before it and was given up"
             }
             Invariant::DeletedStaysDeleted => {
                 "a record whose deletion was acknowledged is not read a second later, nor by who begins to read by name"

@@ -416,11 +416,21 @@ fn a_snapshot_of_version_2_is_read_and_written_for_ever() {
 /// The ops of a cluster that begins at the second level, with nodes that know it.
 fn ops_of_level_2() -> Vec<Op> {
     let to = Level(2);
-    let mut all = vec![Op::RaiseLevel { to }];
+    let asked = Op::Asked(Asked {
+        ops: 1,
+        as_of: Seq(0),
+        until: Timestamp(1_700_000_030_000),
+    });
+    let mut all = vec![Op::RaiseLevel { to }, asked];
     all.extend(ops());
     for op in &mut all {
-        if let Op::RegisterNode(register) = op {
-            register.version = to.label(&register.version);
+        match op {
+            Op::RegisterNode(register) => {
+                register.version = to.label(&register.version);
+                register.properties = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+            }
+            Op::CreateTopic(create) => create.replicas = Some(3),
+            _ => {}
         }
     }
     all

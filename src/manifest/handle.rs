@@ -59,8 +59,43 @@ pub struct Submission {
     pub ops: Vec<Op>,
     /// The bytes of the inline appends.
     pub data: Bytes,
+    /// For whom it is. What nobody wants any more is not sent.
+    pub caller: Caller,
     /// Is told what became of them; called once, from the task that folds, so it must be quick.
     pub done: Box<dyn FnOnce(Result<Committed, Stopped>) + Send>,
+}
+
+impl Submission {
+    /// Whether nobody waits for what becomes of it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.caller.is_gone() && !mutants::on(Mutant::AbandonedOpsSent)
+    }
+}
+
+/// Who handed in a submission, as far as the commit loop must know: whether they still wait.
+#[derive(Clone, Debug, Default)]
+pub struct Caller(Option<Weak<()>>);
+
+/// Held by a caller for as long as it waits. See [`Caller`].
+#[derive(Debug, Default)]
+pub struct Waits(Arc<()>);
+
+impl Caller {
+    /// Somebody whose ops are to be committed whether or not anybody waits for their outcome.
+    pub fn insists() -> Caller {
+        Caller(None)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.strong_count() == 0)
+    }
+}
+
+impl Waits {
+    /// Whoever waits for as long as this is not dropped.
+    pub fn caller(&self) -> Caller {
+        Caller(Some(Arc::downgrade(&self.0)))
+    }
 }
 
 /// Something that gathers ops until a commit can take them: the ingest buffer. Gathering instead of sending
@@ -182,20 +217,24 @@ impl Manifest {
     }
 
     /// Commits ops together and returns when they are in the log and folded. Dropping the future abandons the
-    /// answer, not the ops.
+    /// answer; and the ops, unless a commit with them has been sent of which nobody knows yet whether it is in the log.
     pub async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Stopped> {
         let (reply, committed) = oneshot::channel();
         let done = Box::new(move |result| {
             // The caller may be gone; the ops are in the log all the same.
             let _ = reply.send(result);
         });
+        let waits = Waits::default();
         self.send(Message::Commit(Submission {
             ops,
             data: Bytes::new(),
+            caller: waits.caller(),
             done,
         }))
         .await?;
-        committed.await.map_err(|_| self.why_stopped())?
+        let committed = committed.await.map_err(|_| self.why_stopped())?;
+        drop(waits);
+        committed
     }
 
     /// Commits one op and returns its outcome.

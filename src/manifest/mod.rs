@@ -48,7 +48,10 @@
 //!
 //! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
 //! takes; nobody was told of one that is not in it.
-//! A dropped [`Manifest::commit`] future abandons the answer only. While the store is away the task goes on
+//! A dropped [`Manifest::commit`] future abandons the answer, and the ops wherever they are surely not in the log: while they
+//! wait for a commit, and when the commit with them has lost its race. A commit that may stand in the log, because its create
+//! was not answered or because it was handed over, is settled with the same bytes whoever waits; what the ops in it
+//! were judged against ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is away the task goes on
 //! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
 //! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
 //! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
@@ -78,7 +81,9 @@ mod fixtures;
 mod tests;
 
 pub use cluster::{Cluster, find_cluster, read_cluster};
-pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use handle::{
+    Caller, CommitSource, Committed, Following, Manifest, Stopped, Submission, Waits,
+};
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;

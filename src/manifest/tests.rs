@@ -1,3 +1,4 @@
+mod abandoned;
 mod carrying;
 mod pipeline;
 mod truncation;
@@ -12,7 +13,7 @@ use super::*;
 use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op, Rejected};
 use crate::store::{Fault, Faulty, ObjectPath, ObjectPrefix, RequestKind, Store};
-use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
+use crate::types::{Incarnation, ProducerId, Seq, Timestamp, TopicId, TopicName};
 use tokio_util::sync::CancellationToken;
 
 /// A node's manifest with its task running until the guard is dropped.

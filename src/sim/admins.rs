@@ -14,7 +14,7 @@ use crate::broker::{
     Broker, NewTopic, OffsetSpec, ProducePartition, Session, TopicError, TopicRef, Unavailable,
 };
 use crate::invariants::history::{Access, Deleted, Deletion, Moment, TopicHistory};
-use crate::state::Level;
+use crate::state::{Feature, Level};
 use crate::types::{Offset, PartitionIndex};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -115,20 +115,36 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
             history.topics[index].deleted = Some((begun, Moment::MAX));
         }
     }
-    let called = name.clone();
-    let done = match creates {
-        true => {
-            let none = BTreeMap::new();
-            connection
-                .call(PATIENCE, |b| create(b, called, 1, none))
-                .await
-        }
-        false => connection.call(PATIENCE, |b| delete(b, called)).await,
-    };
     let verb = if creates { "creates" } else { "deletes" };
-    world.note(format_args!("the admin {verb} {name}: {done:?}"));
+    let mut given_up = false;
+    // In a cluster of older software what is given up may come back.
+    let mut is_fenced = false;
+    loop {
+        let called = name.clone();
+        let done = match creates {
+            true => {
+                let none = BTreeMap::new();
+                let work = |broker: Broker| {
+                    is_fenced = broker.manifest().state().has(Feature::AskedOps);
+                    create(broker, called, 1, none)
+                };
+                connection.call(PATIENCE, work).await
+            }
+            false => connection.call(PATIENCE, |b| delete(b, called)).await,
+        };
+        world.note(format_args!("the admin {verb} {name}: {done:?}"));
+        match done {
+            Ok(Ok(Ok(()))) => break,
+            Ok(Ok(Err(TopicError::Exists(_)))) if given_up => break,
+            // Elsewhere, once more.
+            Ok(Err(_)) | Err(_) if creates && is_fenced && !given_up => {
+                connection.leave();
+                given_up = true;
+            }
+            _ => return,
+        }
+    }
     let ended = world.moment();
-    let Ok(Ok(Ok(()))) = done else { return };
     {
         let topic = &mut world.history().topics[index];
         let span = if creates {
@@ -139,6 +155,11 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
         *span = Some((begun, ended));
     }
     match creates {
+        // What was given up must not bring it back.
+        true if given_up => {
+            world.count("creations given up", 1);
+            Box::pin(change(world, connection, index, false)).await;
+        }
         true => fill(world, connection, name).await,
         false => world.count("topics deleted", 1),
     }

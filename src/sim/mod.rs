@@ -15,6 +15,7 @@ mod batches;
 mod chaos;
 mod cluster;
 mod dice;
+mod impatient;
 mod keyed;
 mod lanes;
 mod members;
@@ -185,6 +186,16 @@ async fn live(cluster: &Cluster, until: Instant) {
     for name in ["member-1", "member-2", "member-3"] {
         add(name, &|name| {
             members::member(here(), name, topic, members_until).boxed()
+        });
+    }
+    let offset = impatient::What::Offset(topic);
+    for (name, what) in [
+        ("impatient-1", offset),
+        ("impatient-2", offset),
+        ("impatient-3", impatient::What::Setting),
+    ] {
+        add(name, &|name| {
+            impatient::client(here(), name, what, until).boxed()
         });
     }
     for name in ["topics-1", "topics-2"] {

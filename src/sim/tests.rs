@@ -86,7 +86,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 19] = [
+const HAPPENS: [&str; 20] = [
     "retention",
     "producers",
     "deletion",
@@ -105,6 +105,7 @@ const HAPPENS: [&str; 19] = [
     "commits handed over",
     "commits carried",
     "carried in vain",
+    "requests given up",
     "puts of segments swallowed",
 ];
 
@@ -269,6 +270,7 @@ mod the_simulator_finds {
         a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
         a_retry_that_is_appended_again: RetriesAppended;
         a_stale_generation_that_is_accepted: StaleGenerationAccepted;
+        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAccepted;
         waiters_that_are_told_each_others_outcomes: WaitersCrossed;
         batches_without_their_real_offsets: OffsetsNotPatched;
         a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;

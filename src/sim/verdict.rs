@@ -153,6 +153,9 @@ fn hold(world: &World) {
     for topic in &history.topics {
         broken.extend(topic.violations());
     }
+    for register in &history.registers {
+        broken.extend(register.violations());
+    }
     for deleted in history.deleted.values() {
         broken.extend(deleted.violations(MAX_STALENESS));
     }

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
 use crate::invariants::history::{
-    DeletedHistory, GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory,
-    Value,
+    DeletedHistory, GroupHistory, KeyedHistory, Moment, PartitionHistory, RegisterHistory,
+    StateSeen, TopicHistory, Value,
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
@@ -60,6 +60,7 @@ pub(super) struct History {
     pub(super) topics: Vec<TopicHistory>,
     /// What was deleted and who read it, by the log.
     pub(super) deleted: BTreeMap<String, DeletedHistory>,
+    pub(super) registers: Vec<RegisterHistory>,
     pub(super) states: Vec<StateSeen>,
     pub(super) findings: Vec<Finding>,
 }

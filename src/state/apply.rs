@@ -111,8 +111,30 @@ impl State {
         let author = part.id.incarnation;
         self.hear_from(author);
         self.begin_changes();
-        let fold = |op| self.apply_op(op, part.data_start, author);
-        Folded::Outcomes(part.ops.iter().map(fold).collect())
+        Folded::Outcomes(self.apply_ops(part.ops, part.data_start, author))
+    }
+
+    fn apply_ops(&mut self, ops: &[Op], data_start: u64, author: Incarnation) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(ops.len());
+        let mut left = ops;
+        while let [op, behind @ ..] = left {
+            left = behind;
+            let outcome = match op {
+                Op::Asked(asked) => {
+                    let count = usize::try_from(asked.ops).unwrap_or(usize::MAX);
+                    let (asked_for, others) = behind.split_at(count.min(behind.len()));
+                    let judged = self.judge_asked(asked, asked_for);
+                    if judged.is_err() {
+                        outcomes.extend(asked_for.iter().map(|_| judged.clone()));
+                        left = others;
+                    }
+                    judged
+                }
+                op => self.apply_op(op, data_start, author),
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 
     /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
@@ -230,6 +252,8 @@ impl State {
                 self.claims.release(*job, *incarnation);
                 Ok(Applied::Done)
             }
+            // Judged with those that it is about.
+            Op::Asked(_) => Ok(Applied::Done),
             Op::Group { group, action } => {
                 let reply = self.change_group(group, action, author)?;
                 Ok(Applied::Group(reply))
@@ -321,7 +345,10 @@ impl State {
             self.dotless.insert((name.without_dots(), id));
         }
         let replicas = replicas.filter(|_| self.has(Feature::ReplicationFactor));
-        let topic = Topic::new(id, name, partitions, configs, replicas, self.time);
+        let mut topic = Topic::new(id, name, partitions, configs, replicas, self.time);
+        if self.has(Feature::AskedOps) {
+            topic.sized = self.seq;
+        }
         self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
@@ -331,6 +358,9 @@ impl State {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
         self.dotless.remove(&(topic.name().without_dots(), id));
+        if self.has(Feature::AskedOps) {
+            self.deletions.note_topic(topic.name(), self.seq);
+        }
         self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);
@@ -340,6 +370,7 @@ impl State {
     }
 
     fn create_partitions(&mut self, id: TopicId, total: i32) -> Outcome {
+        let (seq, notes_size) = (self.seq, self.has(Feature::AskedOps));
         let topic = self.topic_mut(id)?;
         let current = topic.partition_count();
         if total <= current {
@@ -352,6 +383,9 @@ impl State {
             return Err(Rejected::InvalidPartitions(total));
         }
         topic.grow(total);
+        if notes_size {
+            topic.sized = seq;
+        }
         self.partitions += u64::from(total.abs_diff(current));
         Ok(Applied::Done)
     }
@@ -574,6 +608,7 @@ impl State {
             .as_ref()
             .is_some_and(|known| stays || !known.is_vacant());
         let reply = group.make_mut().apply_to(action, now, exists)?;
+        self.note_group_changed(id, action, &before, group.make_mut());
         let is_unknown = |topic: &TopicId| {
             !self.topics.contains_key(topic)
                 && !(*topic == OFFSETS_TOPIC_ID && self.serves_offsets_topic())

@@ -83,6 +83,8 @@ pub enum Feature {
     ReplicationFactor,
     /// A node says of its own settings what they are when it registers, and settings are stored for single nodes.
     NodeSettings,
+    /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
+    AskedOps,
 }
 
 impl Feature {
@@ -94,7 +96,8 @@ impl Feature {
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic
             | Feature::ReplicationFactor
-            | Feature::NodeSettings => Level(2),
+            | Feature::NodeSettings
+            | Feature::AskedOps => Level(2),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod asked;
 mod changes;
 mod check;
 mod codec;
@@ -51,6 +52,7 @@ pub use producer::Producer;
 pub use topic::Topic;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
+use asked::Deletions;
 use changes::Changes;
 use codec::map;
 use groups::Groups;
@@ -118,6 +120,9 @@ pub struct State {
     /// What was set for single nodes, by their ids, whoever has them.
     #[cbor(n(16), default, skip_if = "BTreeMap::is_empty")]
     node_configs: BTreeMap<NodeId, BTreeMap<String, String>>,
+    /// What was deleted lately, of what may come back.
+    #[cbor(n(18), default, skip_if = "Deletions::is_empty")]
+    deletions: Deletions,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]

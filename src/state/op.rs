@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+pub use super::asked::Asked;
 use super::group::{GroupAction, GroupReply};
 use super::job::Job;
 use super::level::{Feature, Level};
@@ -264,6 +265,9 @@ pub enum Op {
         #[n(0)]
         to: Level,
     },
+    /// The next ops of the commit are what a client asked for.
+    #[n(24)]
+    Asked(#[n(0)] Asked),
 }
 
 impl Commit {
@@ -302,6 +306,7 @@ impl Op {
         "ClaimJob",
         "ReleaseJob",
         "RaiseLevel",
+        "Asked",
     ];
 
     /// What kind of op it is.
@@ -331,6 +336,7 @@ impl Op {
             Op::ClaimJob { .. } => "ClaimJob",
             Op::ReleaseJob { .. } => "ReleaseJob",
             Op::RaiseLevel { .. } => "RaiseLevel",
+            Op::Asked(_) => "Asked",
         }
     }
 
@@ -343,6 +349,7 @@ impl Op {
             }
             Op::AlterConfigs { node: Some(_), .. } => Feature::NodeSettings.since(),
             Op::RegisterNode(node) if node.properties.is_some() => Feature::NodeSettings.since(),
+            Op::Asked(_) => Feature::AskedOps.since(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }

@@ -173,6 +173,22 @@ pub enum Rejected {
         /// The seq of the alteration.
         altered: Seq,
     },
+    /// What a client asked to change was changed after the state against which that was judged.
+    #[error("what the request changes was changed at {changed}; it was judged as of {as_of}")]
+    Overtaken {
+        /// The seq of the state that the node went by.
+        as_of: Seq,
+        /// The seq of the change.
+        changed: Seq,
+    },
+    /// What a client asked for comes later than the client waits.
+    #[error("the request was to take effect until {until}, and it is {now}")]
+    Late {
+        /// Until when.
+        until: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
     /// The log cannot be truncated that far (yet).
     #[error(
         "the log cannot be truncated to {to}: no snapshot beyond {limit} is known for long enough"

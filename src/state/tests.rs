@@ -1,3 +1,4 @@
+mod asked;
 mod carried;
 mod deletion;
 mod group_changes;

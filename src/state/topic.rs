@@ -29,6 +29,10 @@ pub struct Topic {
     #[n(5)]
     #[cbor(default)]
     pub(super) configs_altered: Seq,
+    /// When it was given partitions last, by being created or later: with
+    /// [`Feature::AskedOps`](crate::state::Feature::AskedOps), else nothing.
+    #[cbor(n(6), default, skip_if = "Seq::is_zero")]
+    pub(super) sized: Seq,
     /// How many replicas its creator asked for; one, if none.
     #[n(7)]
     replicas: Option<i16>,
@@ -50,6 +54,7 @@ impl Topic {
             configs,
             partitions: Vector::new(),
             configs_altered: Seq::ZERO,
+            sized: Seq::ZERO,
             replicas,
         };
         topic.grow(partitions);

@@ -455,6 +455,18 @@ class Connection:
         answer.take(4 + 4)
         return answer.i16()
 
+    def offset_fetch(self, group, topic, partition):
+        """(error, offset); the offset is -1 if none is committed."""
+        answer = self.answer("offset_fetch", 5, string(group) + array([string(topic) + array([i32(partition)])]))
+        answer.take(4 + 4)
+        answer.string()
+        answer.take(4 + 4)
+        offset = answer.i64()
+        answer.take(4)
+        answer.string()
+        error = answer.i16()
+        return error or answer.i16(), offset
+
     def delete_group(self, group):
         answer = self.answer("delete_groups", 0, array([string(group)]))
         answer.take(4 + 4)

@@ -1,5 +1,6 @@
 //! What administrators ask: which groups there are, what they look like, delete one.
 
+use crate::broker::Session;
 use crate::state::group::{Group, GroupAction, GroupReply, Phase};
 use crate::state::{Feature, Shared, State};
 use crate::types::GroupId;
@@ -43,8 +44,13 @@ impl Groups {
         })
     }
 
-    pub(super) async fn delete(&self, group: &GroupId) -> Result<(), GroupOpError> {
-        match self.act_in_time(group, GroupAction::Delete).await? {
+    pub(super) async fn delete(
+        &self,
+        session: &Session,
+        group: &GroupId,
+    ) -> Result<(), GroupOpError> {
+        let deleted = self.act_in_time(session, group, GroupAction::Delete);
+        match deleted.await? {
             (_, GroupReply::Done) => Ok(()),
             (_, other) => Err(unexpected(&other)),
         }

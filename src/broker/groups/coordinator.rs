@@ -16,7 +16,8 @@ use crate::types::{GroupId, Incarnation, MemberId, NodeId};
 use super::GroupOpError;
 use super::reaper::now;
 use super::sessions::Sessions;
-use crate::broker::Unavailable;
+use crate::broker::asked::Asking;
+use crate::broker::{Arrival, Session, Unavailable};
 
 /// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
 pub(in crate::broker) struct Groups {
@@ -85,19 +86,44 @@ impl Groups {
             .map_err(Unavailable::from)
     }
 
-    /// Commits ops that a client asked for.
-    pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, GroupOpError> {
-        self.propose(ops).await.map_err(|error| match error {
-            Unavailable::Stopped(Stopped::TooLarge { .. }) => {
-                GroupOpError::TooLarge(error.to_string())
-            }
-            other => other.into(),
-        })
+    /// The session of a request that arrives now, unless it did before.
+    pub(super) fn arrives(&self, session: &Session) -> Session {
+        let arrival = session
+            .arrival
+            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        session.at(arrival)
     }
 
-    /// Commits one action; the state right after it, and what the group says.
+    /// Commits what a client asks for: the ops to which a state leads, `state` at first.
+    pub(super) async fn commit(
+        &self,
+        session: &Session,
+        state: Arc<State>,
+        ops: impl Fn(&State) -> Vec<Op>,
+    ) -> Result<Committed, GroupOpError> {
+        let arrival = session
+            .arrival
+            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        self.check_not_resumed()?;
+        let limit = self.patience;
+        let mut asking = Asking::new(&self.manifest, &self.env, arrival, limit, state);
+        loop {
+            let ops = ops(asking.state());
+            match asking.commit(ops).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) => {}
+                Err(error @ Unavailable::Stopped(Stopped::TooLarge { .. })) => {
+                    return Err(GroupOpError::TooLarge(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits one action that a client asks for; the state right after it, and what the group says.
     pub(super) async fn act(
         &self,
+        session: &Session,
         group: &GroupId,
         action: GroupAction,
     ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
@@ -105,29 +131,41 @@ impl Groups {
             group: group.clone(),
             action,
         };
-        let mut committed = self.commit(vec![op]).await?;
+        let state = self.manifest.state();
+        let mut committed = self.commit(session, state, |_| vec![op.clone()]).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
+    }
+
+    /// What arrives right after this process was paused may have been sent long before.
+    pub(in crate::broker) fn check_not_resumed(&self) -> Result<(), Unavailable> {
+        match self.sessions.has_just_resumed(self.env.boot()) {
+            true => Err(Unavailable::TimedOut),
+            false => Ok(()),
+        }
     }
 
     /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is by
     /// its members' time-outs, and not as the last look of some node at its clock has left it.
     pub(super) async fn act_in_time(
         &self,
+        session: &Session,
         group: &GroupId,
         action: GroupAction,
     ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
-        let state = self.manifest.state();
-        let overdue = match state.group(group) {
-            Some(found) => self.overdue(&state, group, &found, true),
-            None => Vec::new(),
+        let ops = |state: &State| {
+            let overdue = match state.group(group) {
+                Some(found) => self.overdue(state, group, &found, true),
+                None => Vec::new(),
+            };
+            let actions = overdue.into_iter().chain([action.clone()]);
+            let ops = actions.map(|action| Op::Group {
+                group: group.clone(),
+                action,
+            });
+            ops.collect()
         };
-        let actions = overdue.into_iter().chain([action]);
-        let ops = actions.map(|action| Op::Group {
-            group: group.clone(),
-            action,
-        });
-        let mut committed = self.commit(ops.collect()).await?;
+        let mut committed = self.commit(session, self.manifest.state(), ops).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
     }

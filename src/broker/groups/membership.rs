@@ -37,6 +37,7 @@ impl Groups {
                 max: millis(max),
             });
         }
+        let session = &self.arrives(session);
         let node = self.me().await?;
         let group = request.group.clone();
         let instance = request.instance.clone();
@@ -74,7 +75,7 @@ impl Groups {
         };
         let _following = self.manifest.follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
-        let (state, reply) = self.act(&group, GroupAction::Join(join)).await?;
+        let (state, reply) = self.act(session, &group, GroupAction::Join(join)).await?;
         match reply {
             GroupReply::MemberIdRequired => Err(GroupOpError::MemberIdRequired(member)),
             GroupReply::Joined(joined) => Ok(as_joined(member, joined)),
@@ -95,7 +96,12 @@ impl Groups {
         }
     }
 
-    pub(super) async fn sync(&self, request: SyncRequest) -> Result<Synced, GroupOpError> {
+    pub(super) async fn sync(
+        &self,
+        session: &Session,
+        request: SyncRequest,
+    ) -> Result<Synced, GroupOpError> {
+        let session = &self.arrives(session);
         let Identity {
             group,
             member,
@@ -120,7 +126,7 @@ impl Groups {
         };
         let _following = self.manifest.follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
-        let (state, reply) = self.act(&group, GroupAction::Sync(sync)).await?;
+        let (state, reply) = self.act(session, &group, GroupAction::Sync(sync)).await?;
         match reply {
             GroupReply::Synced(synced) => Ok(as_synced(synced)),
             GroupReply::AwaitSync => {
@@ -148,7 +154,11 @@ impl Groups {
         }
     }
 
-    pub(super) async fn heartbeat(&self, identity: &Identity) -> Result<(), GroupOpError> {
+    pub(super) async fn heartbeat(
+        &self,
+        session: &Session,
+        identity: &Identity,
+    ) -> Result<(), GroupOpError> {
         let Identity {
             group,
             member,
@@ -160,6 +170,7 @@ impl Groups {
             return answer_of(group.phase);
         }
         // Something is amiss or new: the truth is in the manifest.
+        let session = &self.arrives(session);
         let _following = self.manifest.follow();
         let state = self.fresh().await?;
         let found = state
@@ -172,7 +183,7 @@ impl Groups {
             generation: *generation,
             node: self.me().await?,
         };
-        let (state, _) = self.act(group, adopt).await?;
+        let (state, _) = self.act(session, group, adopt).await?;
         self.heard_from(group, member);
         state
             .group(group)
@@ -214,6 +225,7 @@ impl Groups {
 
     pub(super) async fn leave(
         &self,
+        session: &Session,
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
@@ -225,7 +237,7 @@ impl Groups {
         let leave = GroupAction::Leave {
             members: members.iter().map(leaver).collect(),
         };
-        match self.act(group, leave).await? {
+        match self.act(session, group, leave).await? {
             (_, GroupReply::Left(outcomes)) => {
                 for member in members.iter().filter_map(|m| m.member.as_ref()) {
                     self.sessions.forget(group, member);

@@ -12,7 +12,7 @@
 //!
 //! Nothing here decides who is a member, which generation it is or which offset is committed, so nothing is
 //! lost when the process dies: members reconnect to another node and are adopted. A future that is dropped
-//! leaves its op in the log; the member it made falls silent and is expired.
+//! may leave its op in the log, if it was sent already; the member it made falls silent and is expired.
 
 mod admin;
 mod coordinator;
@@ -251,8 +251,7 @@ impl Broker {
         session: &Session,
         request: SyncRequest,
     ) -> Result<Synced, GroupOpError> {
-        let _ = session;
-        self.groups().sync(request).await
+        self.groups().sync(session, request).await
     }
 
     /// Says that the member lives.
@@ -261,8 +260,7 @@ impl Broker {
         session: &Session,
         identity: &Identity,
     ) -> Result<(), GroupOpError> {
-        let _ = session;
-        self.groups().heartbeat(identity).await
+        self.groups().heartbeat(session, identity).await
     }
 
     /// Members leave; each has its own outcome, in order.
@@ -272,8 +270,7 @@ impl Broker {
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().leave(group, members).await
+        self.groups().leave(session, group, members).await
     }
 
     /// Commits offsets; all or none but for those that are refused one by one (unknown partition, metadata
@@ -284,8 +281,8 @@ impl Broker {
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().commit_offsets(identity, offsets).await
+        let groups = self.groups();
+        groups.commit_offsets(session, identity, offsets).await
     }
 
     /// Committed offsets, up to date: of the partitions asked for that have one, or all.
@@ -306,8 +303,8 @@ impl Broker {
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().delete_offsets(group, partitions).await
+        let groups = self.groups();
+        groups.delete_offsets(session, group, partitions).await
     }
 
     /// All groups, up to date.
@@ -332,7 +329,6 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<(), GroupOpError> {
-        let _ = session;
-        self.groups().delete(group).await
+        self.groups().delete(session, group).await
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::broker::Session;
 use crate::state::State;
 use crate::state::group::{
     self, CommitOffsets, GroupAction, GroupReply, OffsetToCommit, OffsetToDelete,
@@ -19,9 +20,11 @@ type Outcomes = Vec<Result<(), GroupOpError>>;
 impl Groups {
     pub(super) async fn commit_offsets(
         &self,
+        session: &Session,
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Outcomes, GroupOpError> {
+        let session = self.arrives(session);
         let state = self.state_with_topics(&offsets).await?;
         let limit = self.settings().offset_metadata_max;
         let may_commit = |offset| may_commit(&state, offset, limit);
@@ -46,20 +49,22 @@ impl Groups {
             generation: *generation,
             offsets: accepted,
         };
-        let mut actions = self.adoption(&state, identity);
-        if *generation < Generation(0)
-            && let Some(found) = state.group(group)
-        {
-            // Who commits from outside may do so once nobody is in the group.
-            actions = self.overdue(&state, group, &found, true);
-        }
-        actions.push(GroupAction::CommitOffsets(commit));
-        let ops = actions.into_iter().map(|action| Op::Group {
-            group: group.clone(),
-            action,
-        });
-        let ops = ops.collect();
-        let mut committed = self.commit(ops).await?;
+        let ops = |state: &State| {
+            let mut actions = self.adoption(state, identity);
+            if *generation < Generation(0)
+                && let Some(found) = state.group(group)
+            {
+                // Who commits from outside may do so once nobody is in the group.
+                actions = self.overdue(state, group, &found, true);
+            }
+            actions.push(GroupAction::CommitOffsets(commit.clone()));
+            let ops = actions.into_iter().map(|action| Op::Group {
+                group: group.clone(),
+                action,
+            });
+            ops.collect()
+        };
+        let mut committed = self.commit(&session, state, ops).await?;
         match reply(committed.outcomes.pop())? {
             GroupReply::Done => {
                 self.sessions.touch_known(group, member, self.env.boot());
@@ -130,10 +135,12 @@ impl Groups {
 
     pub(super) async fn delete_offsets(
         &self,
+        session: &Session,
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Outcomes, GroupOpError> {
         check_group_id(group)?;
+        let session = self.arrives(session);
         let state = self.fresh().await?;
         if state.group(group).is_none() {
             return Err(GroupOpError::GroupIdNotFound);
@@ -147,7 +154,7 @@ impl Groups {
         let offsets: Vec<Option<OffsetToDelete>> = partitions.iter().map(named).collect();
         let known = offsets.iter().flatten().cloned().collect();
         let action = GroupAction::DeleteOffsets { offsets: known };
-        let mut deleted = match self.act_in_time(group, action).await? {
+        let mut deleted = match self.act_in_time(&session, group, action).await? {
             (_, GroupReply::OffsetsDeleted(outcomes)) => outcomes.into_iter(),
             (_, other) => return Err(unexpected(&other)),
         };

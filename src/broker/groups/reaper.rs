@@ -51,6 +51,7 @@ pub(super) async fn run(groups: &Groups, stop: CancellationToken) {
 }
 
 async fn pulse(groups: &Groups) {
+    let _pulsing = groups.sessions.pulses(groups.env.boot());
     loop {
         groups.sessions.pulse(groups.env.boot());
         sleep(PULSE).await;

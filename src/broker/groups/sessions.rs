@@ -32,6 +32,10 @@ pub(super) struct Sessions {
 struct Table {
     heard: BTreeMap<Key, Heard>,
     last_pulse: Duration,
+    /// Somebody pulses: else there is no telling of pauses.
+    pulsing: bool,
+    /// The end of the last pause.
+    resumed: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -55,6 +59,8 @@ impl Sessions {
         let table = Table {
             heard: BTreeMap::new(),
             last_pulse: now,
+            pulsing: false,
+            resumed: None,
         };
         Sessions {
             table: Arc::new(Mutex::new(table)),
@@ -112,6 +118,13 @@ impl Sessions {
         }
     }
 
+    /// Says that [`pulse`](Self::pulse) is called from now on, for as long as the guard lives.
+    pub(super) fn pulses(&self, now: Duration) -> Pulsing {
+        self.pulse(now);
+        self.lock().pulsing = true;
+        Pulsing(self.clone())
+    }
+
     /// Whether this node vouches for anybody, or is about to.
     pub(super) fn any(&self) -> bool {
         !self.lock().heard.is_empty()
@@ -123,6 +136,9 @@ impl Sessions {
         let gap = now.saturating_sub(table.last_pulse);
         table.last_pulse = now;
         if gap > LATE {
+            if table.pulsing {
+                table.resumed = Some(now);
+            }
             tracing::warn!(
                 ?gap,
                 "this process was paused; sessions of members are prolonged by that"
@@ -132,6 +148,14 @@ impl Sessions {
                 .values_mut()
                 .for_each(|heard| heard.at = (heard.at + gap).min(now));
         }
+    }
+
+    /// Whether what arrives now may have waited while this process was paused.
+    pub(super) fn has_just_resumed(&self, now: Duration) -> bool {
+        let table = self.lock();
+        let pauses = table.pulsing && now.saturating_sub(table.last_pulse) > LATE;
+        let resumed = |at| now.saturating_sub(at) < PULSE;
+        pauses || table.resumed.is_some_and(resumed)
     }
 
     /// Compares with the state: enters members of this node that are new to it, drops those that are its own no
@@ -209,6 +233,15 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Table> {
         // A panic under the lock leaves the table usable.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, the table is pulsed.
+pub(super) struct Pulsing(Sessions);
+
+impl Drop for Pulsing {
+    fn drop(&mut self) {
+        self.0.lock().pulsing = false;
     }
 }
 

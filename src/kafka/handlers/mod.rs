@@ -15,6 +15,8 @@ mod produce;
 mod producers;
 mod topics;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::FutureExt;
 use kafka_protocol::messages::ApiKey;
@@ -80,6 +82,11 @@ pub(crate) fn call(
         DescribeCluster => cluster::describe, Alone;
         DescribeTopicPartitions => metadata::describe_topic_partitions, Alone;
     }
+}
+
+/// For how long the client of a request waits.
+fn limit(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default())
 }
 
 /// A text for the wire.

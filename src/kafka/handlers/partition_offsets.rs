@@ -20,7 +20,7 @@ use crate::types::{Offset, PartitionIndex, Timestamp};
 
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
-use super::repeated;
+use super::{limit, repeated};
 
 pub(super) async fn list_offsets(
     context: &Context,
@@ -178,10 +178,8 @@ pub(super) async fn delete_records(
             })
         })
         .collect();
-    let deleted = context
-        .broker()
-        .delete_records(&context.session, &wanted)
-        .await;
+    let session = context.session.within(limit(request.timeout_ms));
+    let deleted = context.broker().delete_records(&session, &wanted).await;
     let mut deleted = deleted.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().zip(deleted.by_ref());

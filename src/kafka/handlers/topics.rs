@@ -20,7 +20,7 @@ use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
 use super::configs::source;
-use super::{repeated, text, topic_id};
+use super::{limit, repeated, text, topic_id};
 
 /// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.
 async fn each<T, O, E>(
@@ -86,10 +86,10 @@ pub(super) async fn create(
     let created = each(
         wanted.clone(),
         async |topics| {
-            let session = &context.session;
+            let session = context.session.within(limit(request.timeout_ms));
             let created = context
                 .broker()
-                .create_topics(session, topics, validate_only);
+                .create_topics(&session, topics, validate_only);
             created.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,
@@ -215,7 +215,8 @@ pub(super) async fn delete(
     let deleted = each(
         wanted.collect(),
         async |topics| {
-            let deleted = context.broker().delete_topics(&context.session, &topics);
+            let session = context.session.within(limit(request.timeout_ms));
+            let deleted = context.broker().delete_topics(&session, &topics);
             deleted.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,
@@ -270,10 +271,10 @@ pub(super) async fn create_partitions(
     let grown = each(
         wanted.collect(),
         async |topics| {
-            let session = &context.session;
+            let session = context.session.within(limit(request.timeout_ms));
             let grown = context
                 .broker()
-                .create_partitions(session, topics, request.validate_only);
+                .create_partitions(&session, topics, request.validate_only);
             grown.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,

@@ -477,6 +477,7 @@ async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
                 let submission = Message::Commit(Submission {
                     ops: vec![Op::AllocateProducerIds { count: 1 }],
                     data: large.clone(),
+                    caller: Caller::insists(),
                     done: Box::new(|committed| told.send(committed.is_ok()).unwrap()),
                 });
                 assert!(manifest.shared.mailbox.send(submission).await.is_ok());

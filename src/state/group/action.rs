@@ -116,6 +116,16 @@ impl GroupAction {
         }
     }
 
+    /// The member for whom that node then vouches.
+    pub(in crate::state) fn vouched_for(&self) -> Option<&MemberId> {
+        match self {
+            GroupAction::Join(join) => Some(&join.member),
+            GroupAction::Sync(sync) => Some(&sync.member),
+            GroupAction::Adopt { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
     /// The node that this action speaks for.
     pub fn speaker(&self) -> Option<NodeId> {
         match self {

@@ -81,7 +81,7 @@ pub(in crate::state) use touched::{Touched, Which};
 
 use super::codec::{Shared, map};
 use crate::mutants::{self, Mutant};
-use crate::types::{Generation, MemberId, NodeId, Timestamp, TopicId, TopicPartition};
+use crate::types::{Generation, MemberId, NodeId, Seq, Timestamp, TopicId, TopicPartition};
 
 /// The most members of a group, whatever `group.max.size` says.
 pub const MAX_MEMBERS: u32 = 10_000;
@@ -283,6 +283,13 @@ impl Group {
                     until: now.after(member.session_timeout()),
                 };
             }
+        }
+    }
+
+    /// Notes at which seq a node began to vouch for a member.
+    pub(in crate::state) fn note_vouched(&mut self, member: &MemberId, seq: Seq) {
+        if let Some(member) = self.member_mut(member) {
+            member.vouched = seq;
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{CommitOffsets, GroupError, GroupReply, OffsetToDelete};
 use super::{Group, MAX_OFFSET_METADATA_BYTES, Phase};
-use crate::types::{Generation, MemberId, Offset, Timestamp, TopicPartition};
+use crate::types::{Generation, MemberId, Offset, Seq, Timestamp, TopicPartition};
 
 /// An offset that was committed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -28,6 +28,9 @@ pub struct CommittedOffset {
     #[n(4)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
+    /// The seq of the commit that did it: with [`Feature::AskedOps`](crate::state::Feature::AskedOps), else nothing.
+    #[cbor(n(5), default, skip_if = "Seq::is_zero")]
+    pub changed: Seq,
 }
 
 impl Group {
@@ -56,10 +59,20 @@ impl Group {
                 metadata: offset.metadata.clone(),
                 committed_at: now,
                 number: None,
+                changed: Seq::ZERO,
             };
             self.offsets.insert(offset.partition, committed);
         }
         Ok(GroupReply::Done)
+    }
+
+    /// Notes at which seq offsets were committed.
+    pub(in crate::state) fn note_committed(&mut self, commit: &CommitOffsets, seq: Seq) {
+        for offset in &commit.offsets {
+            if let Some(committed) = self.offsets.get_mut(&offset.partition) {
+                committed.changed = seq;
+            }
+        }
     }
 
     /// Kafka's `validateOffsetCommit`: members commit in the present generation; clients outside of group

@@ -333,13 +333,18 @@ fn are_as_if_visited(steps: &[Step], level: Level) {
     }
 }
 
-/// The group without its numbers, of which the plain groups know nothing.
+/// The group without its numbers and seqs, of which the plain groups know nothing.
 fn plain(group: &Group) -> String {
     let mut shown = serde_json::to_value(group).unwrap();
     let fields = shown.as_object_mut().unwrap();
     fields.remove("numbered");
     for offset in fields["offsets"].as_array_mut().unwrap() {
-        offset.as_object_mut().unwrap().remove("number");
+        let offset = offset.as_object_mut().unwrap();
+        offset.remove("number");
+        offset.remove("changed");
+    }
+    for member in fields["members"].as_object_mut().unwrap().values_mut() {
+        member.as_object_mut().unwrap().remove("vouched");
     }
     shown.to_string()
 }

@@ -134,6 +134,9 @@ fn any_op() -> impl Strategy<Value = Op> {
             job, incarnation: Incarnation(Uuid::from_u128(n)),
         }),
         1 => (0..3u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
+        1 => (0..4u32, 20..90u64, 1_900..9_000i64).prop_map(|(ops, as_of, until)| Op::Asked(Asked {
+            ops, as_of: Seq(as_of), until: Timestamp(until),
+        })),
     ]
 }
 
@@ -359,6 +362,13 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
             return;
         };
         for (op, outcome) in ops.iter().zip(outcomes) {
+            let with_others = matches!(
+                outcome,
+                Err(Rejected::Overtaken { .. } | Rejected::Late { .. })
+            );
+            if with_others && !matches!(op, Op::Asked(_)) {
+                continue;
+            }
             let counts = seen.entry(kind(op)).or_default();
             counts[usize::from(carried)][usize::from(outcome.is_err())] += 1;
         }

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Fails,
     /// It is applied, and the answer is lost.
     AnswerLost,
+    /// A create, or a part of an upload, is not applied and answered with an error; all else is as usual.
+    CreateFails,
     /// It is never answered.
     Hangs,
     /// It takes so long to reach the store.
@@ -63,7 +65,7 @@ impl Switch {
 
 /// A store in memory with faults.
 pub(crate) struct Faulty {
-    inner: InMemory,
+    inner: Arc<InMemory>,
     plan: Plan,
     requests: AtomicUsize,
     /// Uploads that were begun and neither completed nor aborted.
@@ -92,8 +94,15 @@ impl Faulty {
     pub(crate) fn by_name(
         plan: impl Fn(usize, &str) -> Fault + Send + Sync + 'static,
     ) -> (Store, Arc<Faulty>) {
+        Faulty::on(Arc::new(InMemory::new()), plan)
+    }
+
+    fn on(
+        bucket: Arc<InMemory>,
+        plan: impl Fn(usize, &str) -> Fault + Send + Sync + 'static,
+    ) -> (Store, Arc<Faulty>) {
         let faulty = Arc::new(Faulty {
-            inner: InMemory::new(),
+            inner: bucket,
             plan: Box::new(plan),
             requests: AtomicUsize::new(0),
             uploads: Mutex::default(),
@@ -113,6 +122,21 @@ impl Faulty {
             false => Fault::None,
         });
         (store, switch)
+    }
+
+    /// Two stores on one bucket. To requests through the first `fault` happens while the switch is on. It is off.
+    pub(crate) fn switched_of_two(fault: Fault) -> (Store, Store, Switch) {
+        let switch = Switch::default();
+        let is_on = switch.0.clone();
+        let bucket = Arc::new(InMemory::new());
+        let (faulty, _) = Faulty::on(bucket.clone(), move |_, _| {
+            match is_on.load(Ordering::SeqCst) {
+                true => fault,
+                false => Fault::None,
+            }
+        });
+        let (sound, _) = Faulty::on(bucket, |_, _| Fault::None);
+        (faulty, sound, switch)
     }
 
     fn uploads(&self) -> usize {
@@ -158,6 +182,7 @@ impl ObjectStore for Faulty {
     ) -> Result<PutResult> {
         let fault = self.next(location).await?;
         match fault {
+            Fault::CreateFails => return Err(slow_down()),
             Fault::IgnoresCondition => opts.mode = PutMode::Overwrite,
             Fault::ChecksThenWrites if opts.mode == PutMode::Create => {
                 match self
@@ -202,7 +227,7 @@ impl ObjectStore for Faulty {
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
         match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst), "") {
-            Fault::None => self.inner.delete_stream(locations),
+            Fault::None | Fault::CreateFails => self.inner.delete_stream(locations),
             Fault::Hangs => futures::stream::pending().boxed(),
             Fault::AnswerLost => {
                 let deleted = self.inner.delete_stream(locations);

@@ -31,16 +31,25 @@ pub(in crate::state) fn aim(action: &GroupAction, group: &Group) -> GroupAction 
             join.known |= group.reserved.contains_key(&join.member);
             join.max_size = 100;
         }
+        GroupAction::Adopt {
+            member,
+            generation,
+            instance,
+            ..
+        } => {
+            if group.member(member).is_none()
+                && let Some((known, _)) = group.members().next()
+            {
+                *member = known.clone();
+            }
+            *generation = group.generation();
+            *instance = None;
+        }
         GroupAction::Sync(Sync {
             generation,
             instance,
             ..
         })
-        | GroupAction::Adopt {
-            generation,
-            instance,
-            ..
-        }
         | GroupAction::CommitOffsets(CommitOffsets {
             generation,
             instance,
