@@ -27,7 +27,7 @@
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
-//! | [`invariants`] | what must always hold, I1 to I12: one predicate each, for the tests, the simulator and `fsck` |
+//! | [`invariants`] | what must always hold, I1 to I13: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
 //! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |

@@ -284,7 +284,12 @@ def test_a_server_without_conditional_writes_is_refused():
             if key not in objects:
                 return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
             modified = self.date_time_string()
-            return self.answer(200, objects[key], ETag='"x"', **{"Last-Modified": modified})
+            body, headers = objects[key], {"ETag": '"x"', "Last-Modified": modified}
+            if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
+                headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+                return self.answer(206, body[first:last + 1], **headers)
+            return self.answer(200, body, **headers)
 
         do_HEAD = do_GET
 
@@ -293,8 +298,9 @@ def test_a_server_without_conditional_writes_is_refused():
             self.answer(204)
 
         def do_POST(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.answer(200, b"<DeleteResult></DeleteResult>")
+            wanted = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            deleted = b"".join(b"<Deleted>" + key + b"</Deleted>" for key in re.findall(rb"<Key>.*?</Key>", wanted))
+            self.answer(200, b"<DeleteResult>" + deleted + b"</DeleteResult>")
 
         def log_message(self, *_):
             pass

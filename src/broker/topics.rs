@@ -175,12 +175,11 @@ impl Broker {
                 let created = self.create_topics(session, missing, false).await?;
                 state = self.inner.manifest.state();
                 for (name, outcome) in names.into_iter().zip(created) {
-                    match outcome {
-                        Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) => {
-                            refused.insert(name, error);
-                        }
-                        // Another client was faster, the topic is gone again, or there is no room: clients ask again.
-                        Ok(_) | Err(_) => {}
+                    // Else another client was faster, the topic is gone again, or there is no room: clients ask again.
+                    if let Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) =
+                        outcome
+                    {
+                        refused.insert(name, error);
                     }
                 }
             }

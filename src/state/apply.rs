@@ -272,11 +272,7 @@ impl State {
     }
 
     fn raise_level(&mut self, to: Level) -> Outcome {
-        let behind = self.nodes().find(|(_, node)| node.level() < to);
-        if let Some((node, behind)) = behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
-            let known = behind.level();
-            return Err(Rejected::LevelUnknown { to, node, known });
-        }
+        self.check_raise(to)?;
         if self.level < to {
             self.level = to;
             self.objects.at(self.now());
@@ -609,11 +605,11 @@ impl State {
             .is_some_and(|known| stays || !known.is_vacant());
         let reply = group.make_mut().apply_to(action, now, exists)?;
         self.note_group_changed(id, action, &before, group.make_mut());
-        let is_unknown = |topic: &TopicId| {
-            !self.topics.contains_key(topic)
-                && !(*topic == OFFSETS_TOPIC_ID && self.serves_offsets_topic())
+        let is_known = |topic: &TopicId| {
+            self.topics.contains_key(topic)
+                || (*topic == OFFSETS_TOPIC_ID && self.serves_offsets_topic())
         };
-        for topic in action.topics().filter(is_unknown) {
+        for topic in action.topics().filter(|topic| !is_known(topic)) {
             group.make_mut().topic_deleted(topic);
         }
         if let Some(node) = action

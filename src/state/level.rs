@@ -18,6 +18,10 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::State;
+use super::rejected::Rejected;
+use crate::mutants::{self, Mutant};
+
 /// A level of the rules of the fold. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
 #[cbor(transparent)]
@@ -85,6 +89,24 @@ pub enum Feature {
     NodeSettings,
     /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
     AskedOps,
+}
+
+impl State {
+    /// Refuses a level that a registered node does not know.
+    ///
+    /// # Errors
+    /// [`Rejected::LevelUnknown`], with the first such node.
+    pub fn check_raise(&self, to: Level) -> Result<(), Rejected> {
+        let behind = self.nodes().find(|(_, node)| node.level() < to);
+        match behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
+            Some((node, behind)) => Err(Rejected::LevelUnknown {
+                to,
+                node,
+                known: behind.level(),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Feature {

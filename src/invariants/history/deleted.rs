@@ -44,7 +44,7 @@ pub struct DeletedHistory {
 }
 
 impl DeletedHistory {
-    /// I12: a record whose deletion was acknowledged is not read any more by who begins, nor longer than `staleness` by
+    /// I13: a record whose deletion was acknowledged is not read any more by who begins, nor longer than `staleness` by
     /// anybody else.
     pub fn violations(&self, staleness: Duration) -> Vec<Violation> {
         let seen = self.sights.iter().filter_map(|sight| {
