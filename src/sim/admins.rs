@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
 
 use super::batches::batch;
 use super::cluster::{Cluster, Connection};
-use super::lanes::{MAIN, PARTITIONS};
+use super::lanes::{EMPTIED, MAIN, PARTITIONS};
 use super::readers::{begin, lane_name, latest};
 use super::world::World;
 use crate::broker::{
@@ -189,6 +190,56 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
             world.note(format_args!("the admin empties {name}: {told:?}"));
             world.count("partitions emptied", 1);
         }
+    }
+}
+
+/// Has several clients, of one node and of others, write to one partition and empty it, all at once: what is appended, deleted
+/// to the end and appended again lies in one object. Nobody reads it.
+pub(super) async fn emptier(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut connections = [1, 2, 3].map(|n| Connection::new(&cluster, &format!("{name}-{n}")));
+    while Instant::now() < until {
+        connections[0].rest(2_000, 20_000).await;
+        for _ in 0..connections[0].dice.number(2, 8) {
+            join_all(connections.iter_mut().map(|each| turmoil(&world, each))).await;
+        }
+    }
+}
+
+/// Appends and deletions to the end of one partition through one node, a few milliseconds apart.
+async fn turmoil(world: &World, connection: &mut Connection) {
+    let mut steps = Vec::new();
+    for _ in 0..connection.dice.number(1, 5) {
+        let records = batch(&world.values(1), 10, None, world.now());
+        let wait = Duration::from_millis(connection.dice.number(0, 15));
+        steps.push((wait, (!connection.dice.chance(0.3)).then_some(records)));
+    }
+    let emptied = steps
+        .iter()
+        .filter(|(_, records)| records.is_none())
+        .count();
+    let work = |broker: Broker| async move {
+        let steps = steps.into_iter().map(|(wait, records)| {
+            let broker = broker.clone();
+            async move {
+                sleep(wait).await;
+                let (topic, partition) = (TopicRef::Name(EMPTIED.to_owned()), PartitionIndex(0));
+                match records {
+                    Some(records) => {
+                        let wanted = ProducePartition::new(topic, partition, records);
+                        let _ = broker.produce(&session(), vec![wanted], PATIENCE).await;
+                    }
+                    None => {
+                        let to_the_end = [(topic, partition, None)];
+                        let _ = broker.delete_records(&session(), &to_the_end).await;
+                    }
+                }
+            }
+        });
+        join_all(steps).await;
+    };
+    if connection.call(PATIENCE, work).await.is_ok() {
+        world.count("partitions emptied", emptied as u64);
     }
 }
 

@@ -215,6 +215,9 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("renamer", &|name| {
         renamed::renamer(here(), name, until).boxed()
     });
+    add("emptier", &|name| {
+        admins::emptier(here(), name, until).boxed()
+    });
     add("upgrader", &|name| {
         admins::upgrader(here(), name, until).boxed()
     });

@@ -214,13 +214,6 @@ impl Wire {
                 ..well
             };
         }
-        if is_segment && weather.swallowed > 0.0 && dice.chance(weather.swallowed) {
-            return Fate {
-                applied: dice.chance(0.5),
-                answer: Reply::Never,
-                ..well
-            };
-        }
         if !dice.chance(weather.faults) {
             return well;
         }

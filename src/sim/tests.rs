@@ -18,14 +18,18 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 200 };
 /// The lines of the trace that a failure shows.
 const SHOWN: usize = 60;
 
+/// The tests that run one seed again, alone.
+const ANY: &str = "no_seed_breaks_an_invariant";
+const CALM: &str = "where_puts_of_segments_are_swallowed_no_producer_waits_for_long";
+
 fn from_env(name: &str) -> Option<u64> {
     let value = env::var(name).ok()?;
     let parsed = value.parse();
     Some(parsed.unwrap_or_else(|_| panic!("{name} is a number, not '{value}'")))
 }
 
-/// What a failure says: what was found, what came before it, and how to see it again.
-fn failure(report: &Report) -> String {
+/// What a failure says: what was found, what came before it, and how to see it again with which test.
+fn failure(report: &Report, test: &str) -> String {
     let mut text = format!("seed {} breaks:\n", report.seed);
     for finding in &report.findings {
         let _ = writeln!(text, "  {finding}");
@@ -38,7 +42,7 @@ fn failure(report: &Report) -> String {
     let _ = write!(
         text,
         "To run it again, with the whole trace in a file:\n  WEIR_SIM_SEED={} WEIR_SIM_TRACE=trace.txt \
-         cargo test --release --lib sim::tests::no_seed_breaks_an_invariant",
+         cargo test --release --lib sim::tests::{test}",
         report.seed
     );
     text
@@ -65,7 +69,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
             if !report.findings.is_empty() {
                 broken.store(true, Ordering::Relaxed);
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.push(failure(&report));
+                failures.push(failure(&report, ANY));
             }
         }
     };
@@ -128,10 +132,15 @@ fn no_seed_breaks_an_invariant() {
         return;
     };
     let report = run(seed);
+    write_trace(&report);
+    assert!(report.findings.is_empty(), "{}", failure(&report, ANY));
+}
+
+/// Writes the whole trace to the file that `WEIR_SIM_TRACE` names, if it does.
+fn write_trace(report: &Report) {
     if let Ok(path) = env::var("WEIR_SIM_TRACE") {
         std::fs::write(&path, report.trace.join("\n")).unwrap();
     }
-    assert!(report.findings.is_empty(), "{}", failure(&report));
 }
 
 /// `make soak MINUTES=30`
@@ -195,10 +204,16 @@ fn run_calm(seeds: u64) -> (Option<Report>, u64) {
 
 #[test]
 fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
+    if let Some(seed) = from_env("WEIR_SIM_SEED") {
+        let report = run_so(seed, true);
+        write_trace(&report);
+        assert!(report.findings.is_empty(), "{}", failure(&report, CALM));
+        return;
+    }
     let seeds = if cfg!(debug_assertions) { 4 } else { 60 };
     let (broken, swallowed) = run_calm(seeds);
     if let Some(report) = broken {
-        panic!("calm {}", failure(&report));
+        panic!("calm {}", failure(&report, CALM));
     }
     assert!(swallowed > 0);
 }

@@ -11,7 +11,7 @@ use super::keyed;
 use super::lanes::{BRIEF, KEYED, LANES};
 use super::readers::{fetch, latest};
 use super::world::{Finding, History, World};
-use crate::broker::{Broker, MAX_STALENESS, OffsetSpec, Session};
+use crate::broker::{Broker, FetchError, MAX_STALENESS, OffsetSpec, Session};
 use crate::invariants::history::{Append, Deletion, Outcome, Value, states_are_equal};
 use crate::invariants::{Invariant, Violation};
 use crate::maintain::fsck::{FsckOptions, Severity, fsck};
@@ -57,7 +57,7 @@ pub(super) async fn judge(cluster: &Cluster) {
             )));
         }
         for partition in 0..LANES {
-            let mut found = match show(broker.clone(), partition).await {
+            let mut found = match show_whole(broker.clone(), partition).await {
                 Ok(found) => found,
                 Err(why) => {
                     let what = format!("n{node} cannot show partition {partition}: {why}");
@@ -203,8 +203,38 @@ impl Counts {
     }
 }
 
-/// Reads a partition from its start to its end.
-async fn show(broker: Broker, partition: i32) -> Result<Shown, String> {
+/// Reads a partition from its start to its end; once more from its new start where records expire while this reads.
+async fn show_whole(broker: Broker, partition: i32) -> Result<Shown, String> {
+    loop {
+        match show(broker.clone(), partition).await {
+            Err(NotShown::Expired) if partition == BRIEF => {}
+            Err(NotShown::Expired) => return Err("its log start moved".to_owned()),
+            Err(NotShown::Failed(why)) => return Err(why),
+            Ok(shown) => return Ok(shown),
+        }
+    }
+}
+
+/// Why a partition was not read to its end.
+enum NotShown {
+    /// The next record is not there any more.
+    Expired,
+    Failed(String),
+}
+
+impl From<String> for NotShown {
+    fn from(why: String) -> NotShown {
+        NotShown::Failed(why)
+    }
+}
+
+impl From<&str> for NotShown {
+    fn from(why: &str) -> NotShown {
+        NotShown::Failed(why.to_owned())
+    }
+}
+
+async fn show(broker: Broker, partition: i32) -> Result<Shown, NotShown> {
     let ask = |spec| latest(broker.clone(), partition, spec);
     let log_start = ask(OffsetSpec::Earliest).await.ok_or("no log start")?;
     let high_watermark = ask(OffsetSpec::Latest).await.ok_or("no end")?;
@@ -217,12 +247,15 @@ async fn show(broker: Broker, partition: i32) -> Result<Shown, String> {
         let answer = fetch(broker.clone(), session, wanted, BYTES, Duration::ZERO).await;
         let found = match answer.into_iter().next() {
             Some(Ok(fetched)) => records(&fetched.records, next)?,
-            Some(Err(error)) if failures > 5 => return Err(error.to_string()),
+            Some(Err(FetchError::OffsetOutOfRange { log_start, .. })) if next < log_start => {
+                return Err(NotShown::Expired);
+            }
+            Some(Err(error)) if failures > 5 => return Err(error.to_string().into()),
             _ => Vec::new(),
         };
         match found.last() {
             Some((last, _)) => next = last.advance(1),
-            None if failures > 5 => return Err(format!("nothing at {next}")),
+            None if failures > 5 => return Err(format!("nothing at {next}").into()),
             None => {
                 failures += 1;
                 sleep(Duration::from_secs(1)).await;

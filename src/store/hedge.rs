@@ -8,7 +8,8 @@
 //!
 //! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits for
 //! none; there are at most [`MAX_HEDGES`] beside one attempt; and of all puts at most one in [`PUTS_PER_HEDGE`] is
-//! hedged, [`SAVED`] at once: a store that is slow for all is not sent twice what it cannot take once.
+//! hedged, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow for all is not sent
+//! twice what it cannot take once.
 //!
 //! A dropped future drops all attempts, each of which may arrive, as any put that is dropped may.
 
@@ -29,6 +30,10 @@ const MAX_HEDGES: u32 = 2;
 
 /// How many puts must succeed for one to be hedged, in the long run.
 const PUTS_PER_HEDGE: f64 = 8.0;
+
+/// How many hedges there may be in any case: no store is slower for so few, and a node that writes seldom would else
+/// wait for many puts to succeed before the next that is swallowed can be hedged.
+const HEDGES_PER_SECOND: f64 = 1.0;
 
 /// How many hedges may be saved up.
 const SAVED: f64 = 4.0;
@@ -54,8 +59,16 @@ pub(super) struct Hedging(Mutex<Pace>);
 struct Pace {
     /// How many times longer than an ordinary store's puts took lately.
     slowness: f64,
-    /// How many puts may be hedged now.
+    /// How many puts may be hedged, as of then.
     saved: f64,
+    as_of: Instant,
+}
+
+impl Pace {
+    /// Adds to what may be hedged.
+    fn save(&mut self, hedges: f64) {
+        self.saved = (self.saved + hedges).min(SAVED);
+    }
 }
 
 impl Default for Hedging {
@@ -63,6 +76,7 @@ impl Default for Hedging {
         Hedging(Mutex::new(Pace {
             slowness: 1.0,
             saved: SAVED,
+            as_of: Instant::now(),
         }))
     }
 }
@@ -95,12 +109,15 @@ impl Hedging {
         let mut pace = self.pace();
         let slowness = slowness.min(pace.slowness * 2.0).max(LEAST_SLOWNESS);
         pace.slowness += (slowness - pace.slowness) * SHARE;
-        pace.saved = (pace.saved + 1.0 / PUTS_PER_HEDGE).min(SAVED);
+        pace.save(1.0 / PUTS_PER_HEDGE);
     }
 
     /// Whether one may be hedged now; it is counted as such.
     fn spend(&self) -> bool {
-        let mut pace = self.pace();
+        let (mut pace, now) = (self.pace(), Instant::now());
+        let passed = now.saturating_duration_since(pace.as_of);
+        pace.as_of = now;
+        pace.save(passed.as_secs_f64() * HEDGES_PER_SECOND);
         let may = pace.saved >= 1.0 && !mutants::on(Mutant::NeverHedged);
         if may {
             pace.saved -= 1.0;
@@ -200,8 +217,22 @@ mod tests {
         assert!((16.0..18.0).contains(&slow), "{slow}");
     }
 
-    #[test]
-    fn few_puts_are_hedged_whatever_the_store_does() {
+    #[tokio::test(start_paused = true)]
+    async fn where_there_are_few_puts_one_may_be_hedged_each_second() {
+        let hedging = Hedging::default();
+        while hedging.spend() {}
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_millis(999)).await;
+            assert!(!hedging.spend());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(hedging.spend());
+        }
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert_eq!((0..100).filter(|_| hedging.spend()).count(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_puts_are_hedged_whatever_the_store_does() {
         let hedging = Hedging::default();
         let mut spent = 0;
         for _ in 0..1_000 {

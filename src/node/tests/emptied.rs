@@ -36,15 +36,19 @@ async fn create(node: &Node, name: &str) -> bool {
 
 /// Asks the node for its state until it says what is wrong, or that all is well.
 async fn said(node: &Node, what: impl Fn(&Option<String>) -> bool) -> Option<String> {
-    for _ in 0..500 {
-        let asked = node.manifest().fresh();
-        let _ = tokio::time::timeout(Duration::from_millis(20), asked).await;
-        let said = node.manifest().refusal();
-        if what(&said) {
-            return said;
+    let asking = async {
+        loop {
+            let asked = node.manifest().fresh();
+            let _ = tokio::time::timeout(Duration::from_millis(20), asked).await;
+            let said = node.manifest().refusal();
+            if what(&said) {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-    panic!("{:?}", node.manifest().refusal());
+    };
+    let said = tokio::time::timeout(Duration::from_secs(8), asking).await;
+    said.unwrap_or_else(|_| panic!("{:?}", node.manifest().refusal()))
 }
 
 fn move_all(from: &Path, to: &Path) {
