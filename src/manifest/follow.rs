@@ -41,7 +41,9 @@ impl Tail {
         let mut failures = 0;
         loop {
             let sent = self.moment();
-            match self.read_window(window).await {
+            let read = self.read_window(window).await;
+            self.check_diverged()?;
+            match read {
                 Ok(Some(read)) => {
                     found += read;
                     failures = 0;
@@ -96,7 +98,9 @@ impl Tail {
         let mut window = 2;
         loop {
             let sent = self.moment();
-            match self.read_window(window).await {
+            let read = self.read_window(window).await;
+            self.check_diverged()?;
+            match read {
                 Ok(Some(read)) if read == window => {
                     failures = 0;
                     window = (window * 4).min(MAX_WINDOW);
@@ -151,6 +155,9 @@ impl Tail {
         for logged in &found {
             self.fold(logged);
             self.metrics.followed.inc();
+            if self.diverged.is_some() {
+                break;
+            }
         }
         ended.map(|()| Some(found.len() as u64))
     }

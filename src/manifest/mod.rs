@@ -51,6 +51,7 @@
 
 mod carry;
 mod commit;
+mod due;
 mod follow;
 mod handle;
 mod handover;
@@ -61,6 +62,7 @@ mod object;
 mod open;
 mod peers;
 mod published;
+mod restore;
 mod settle;
 mod snapshot;
 mod tail;
@@ -75,9 +77,10 @@ pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submissi
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
-pub use object::{LoggedCommit, ObjectError, decode_snapshot};
+pub use object::{LoggedCommit, ObjectError, decode_snapshot, encode_commit};
 pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
+pub use restore::{SnapshotError, read_snapshot};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;

@@ -1,5 +1,6 @@
 mod carrying;
 mod pipeline;
+mod snapshots;
 mod truncation;
 
 use std::collections::BTreeMap;

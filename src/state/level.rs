@@ -73,13 +73,15 @@ pub enum Feature {
     /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from it
     /// before, in the same object.
     LiveObjectsAreNotDead,
+    /// More authors of commits are remembered, and those of registered nodes in any case.
+    ManyAuthors,
 }
 
 impl Feature {
     /// The level from which on it is in force.
     pub const fn since(self) -> Level {
         match self {
-            Feature::LiveObjectsAreNotDead => Level(2),
+            Feature::LiveObjectsAreNotDead | Feature::ManyAuthors => Level(2),
         }
     }
 }

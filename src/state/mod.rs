@@ -12,6 +12,7 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod authors;
 mod check;
 mod codec;
 pub mod group;
@@ -22,6 +23,7 @@ mod objects;
 pub mod op;
 mod partition;
 mod producer;
+mod small;
 mod topic;
 mod truncation;
 
@@ -45,6 +47,7 @@ pub use producer::Producer;
 pub use topic::Topic;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
+use authors::Authors;
 use codec::map;
 use job::Claims;
 use objects::Objects;
@@ -78,8 +81,8 @@ pub struct State {
     groups: OrdMap<GroupId, Shared<Group>>,
     #[cbor(n(6), with = "map")]
     nodes: OrdMap<NodeId, Shared<Node>>,
-    #[cbor(n(7), with = "map")]
-    authors: OrdMap<Incarnation, Author>,
+    #[n(7)]
+    authors: Authors,
     /// The newest snapshots, oldest first.
     #[n(8)]
     snapshots: Vec<Snapshot>,
@@ -133,18 +136,6 @@ pub struct Totals {
     /// What compaction wrote again.
     #[n(1)]
     pub compacted: ByteCount,
-}
-
-/// What is remembered of one author of commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-struct Author {
-    /// The counter of its last commit.
-    #[n(0)]
-    counter: u64,
-    /// The seq of its last commit.
-    #[n(1)]
-    seq: Seq,
 }
 
 /// What folding a commit came to.

@@ -156,7 +156,11 @@ async fn nothing_is_acknowledged_while_a_commit_before_it_is_not_in_the_log() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let node = start_with(&store, 1, in_flight(4)).await;
+    let options = ManifestOptions {
+        level: crate::state::Level::FIRST,
+        ..in_flight(4)
+    };
+    let node = start_with(&store, 1, options).await;
     for _ in 0..4 {
         next_id(&node.manifest).await;
     }
