@@ -48,7 +48,8 @@ fn topic(n: i32) -> TopicId {
 /// A batch of an idempotent producer for each partition, in a segment of its own.
 fn append(n: i32, round: i32) -> Op {
     // Each topic is minted at another time; what matters is that segments differ.
-    let segment = Uuid::from_u128((0x0190_0000_0000_7000 << 64) | (n as u128) << 20 | round as u128);
+    let segment =
+        Uuid::from_u128((0x0190_0000_0000_7000 << 64) | (n as u128) << 20 | round as u128);
     Op::Append(Append {
         partition: TopicPartition {
             topic: topic(n / PER_TOPIC),
@@ -81,7 +82,10 @@ fn state_of(partitions: i32, slices: i32) -> State {
             configs: BTreeMap::new(),
         };
         let counter = state.seq().0 + 1;
-        fold(&mut state, &commit(1, counter, vec![Op::CreateTopic(create)]));
+        fold(
+            &mut state,
+            &commit(1, counter, vec![Op::CreateTopic(create)]),
+        );
     }
     for round in 0..slices {
         for first in (0..partitions).step_by(1000) {

@@ -113,8 +113,12 @@ pub(super) fn is_due(
 /// Whether the snapshot after that of `last` falls to this node: to one of the live ones, or to everybody if there is none.
 fn falls_to(state: &State, last: Seq, node: Incarnation) -> bool {
     let bids = |of: Incarnation| bid(last.0, of.0.as_u64_pair().1);
-    let live = state.nodes().filter(|(_, known)| state.time() <= known.lease_until());
-    let most = live.map(|(_, known)| known.incarnation()).max_by_key(|of| bids(*of));
+    let live = state
+        .nodes()
+        .filter(|(_, known)| state.time() <= known.lease_until());
+    let most = live
+        .map(|(_, known)| known.incarnation())
+        .max_by_key(|of| bids(*of));
     most.is_none_or(|most| most == node)
 }
 
@@ -167,10 +171,20 @@ mod tests {
             }
             state.apply(Seq(n), &next, 0);
             replay.note(Seq(n), &next, state.last_snapshot());
-            if is_due(&state, replay.entries(), Seq::ZERO, &options, Incarnation::default()) {
+            if is_due(
+                &state,
+                replay.entries(),
+                Seq::ZERO,
+                &options,
+                Incarnation::default(),
+            ) {
                 taken.push(n + 1);
             }
-            assert!(replay.entries() <= MAX_ENTRIES + 2 * SPACING, "{}", replay.entries());
+            assert!(
+                replay.entries() <= MAX_ENTRIES + 2 * SPACING,
+                "{}",
+                replay.entries()
+            );
             assert!(replay.marks.len() < 200);
         }
         // A commit has 2,000 entries: 256 commits come first.
@@ -181,7 +195,13 @@ mod tests {
             let next = commit(n, 20_000);
             state.apply(Seq(n), &next, 0);
             replay.note(Seq(n), &next, None);
-            let due = is_due(&state, replay.entries(), Seq::ZERO, &options, Incarnation::default());
+            let due = is_due(
+                &state,
+                replay.entries(),
+                Seq::ZERO,
+                &options,
+                Incarnation::default(),
+            );
             assert_eq!(due, n >= 50, "{n}");
         }
     }

@@ -17,9 +17,9 @@
 //!
 //! Nothing here writes. A process that dies here, or a future that is dropped, leaves nothing.
 
+use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
 use super::open::OpenError;
-use crate::manifest::metrics::ManifestMetrics;
 use crate::mutants::{self, Mutant};
 use crate::state::State;
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};

@@ -61,7 +61,11 @@ pub(super) async fn take(
 ) {
     let seq = state.seq();
     let max = store.options().max_object.0;
-    let encoded = store.options().env.compute(move || encode(&state, max)).await;
+    let encoded = store
+        .options()
+        .env
+        .compute(move || encode(&state, max))
+        .await;
     let refusal = match encoded {
         Ok(Ok(object)) => match is_stored(store, seq, &object).await {
             Some(true) => return announce(store, manifest, metrics, seq, object.len()).await,
@@ -83,7 +87,9 @@ fn encode(state: &State, max: u64) -> Result<Bytes, String> {
     let object = encode_snapshot(state).map_err(|error| error.to_string())?;
     let len = object.len() as u64;
     if len > max {
-        return Err(format!("it has {len} bytes, more than the {max} that are read as a whole"));
+        return Err(format!(
+            "it has {len} bytes, more than the {max} that are read as a whole"
+        ));
     }
     if mutants::on(Mutant::SnapshotUndecoded) {
         return Ok(object);

@@ -10,7 +10,8 @@ use super::op::{
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Claim, Feature, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
+    Claim, Feature, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State,
+    Topic,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -132,7 +133,8 @@ impl State {
             let is_node = |author| nodes.values().any(|node| node.incarnation() == author);
             self.authors.note(id, self.seq, MAX_AUTHORS, is_node);
         } else {
-            self.authors.note(id, self.seq, FIRST_MAX_AUTHORS, |_| false);
+            self.authors
+                .note(id, self.seq, FIRST_MAX_AUTHORS, |_| false);
         }
     }
 

@@ -143,7 +143,9 @@ mod tests {
             };
             authors.note(id, Seq(n as u64), 4, |author| author == run(1));
         }
-        let remembered: Vec<_> = (1..=10).filter(|n| authors.last_of(run(*n)).is_some()).collect();
+        let remembered: Vec<_> = (1..=10)
+            .filter(|n| authors.last_of(run(*n)).is_some())
+            .collect();
         assert_eq!(remembered, [1, 8, 9, 10]);
     }
 }

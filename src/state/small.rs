@@ -219,7 +219,9 @@ impl<K: Ord + Clone + fmt::Debug, V: Clone + fmt::Debug> fmt::Debug for SmallMap
 impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for SmallMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> SmallMap<K, V> {
         let mut map = SmallMap::default();
-        entries.into_iter().for_each(|(key, value)| map.insert(key, value));
+        entries
+            .into_iter()
+            .for_each(|(key, value)| map.insert(key, value));
         map
     }
 }

@@ -136,8 +136,7 @@ impl Incarnation {
 
     /// Whether a repair writes under this name, and no node.
     pub fn is_of_repair(self) -> bool {
-        self.0.as_bytes().starts_with(REPAIR)
-            && self.0.get_version() == Some(uuid::Version::Custom)
+        self.0.as_bytes().starts_with(REPAIR) && self.0.get_version() == Some(uuid::Version::Custom)
     }
 }
 

@@ -43,7 +43,12 @@ pub(super) async fn run(command: &Repair, context: &mut Context) -> Result<(), C
     let options = PlanOptions {
         now: context.now(),
         run: context.env.random_uuid(),
-        void: command.void.iter().copied().map(Seq).collect::<BTreeSet<_>>(),
+        void: command
+            .void
+            .iter()
+            .copied()
+            .map(Seq)
+            .collect::<BTreeSet<_>>(),
     };
     let steps = Steps::new();
     let planned = plan(&store, &options, &steps).await;
@@ -55,8 +60,9 @@ pub(super) async fn run(command: &Repair, context: &mut Context) -> Result<(), C
         return Ok(());
     }
     if !command.yes && !is_confirmed()? {
-        return Err(CliError::failed("nothing was changed")
-            .hint("look for a copy or an old version of the objects first; --yes repairs without asking"));
+        return Err(CliError::failed("nothing was changed").hint(
+            "look for a copy or an old version of the objects first; --yes repairs without asking",
+        ));
     }
     let store = context.open_store().await?;
     let done = carry_out(&store, &plan, command.force).await;
@@ -83,7 +89,10 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
         Seq::ZERO => "the beginning of the log".to_owned(),
         seq => format!("the snapshot of commit {seq}"),
     };
-    output.line(&format!("log      commits to {}; nodes start from {start}", plan.log_end))?;
+    output.line(&format!(
+        "log      commits to {}; nodes start from {start}",
+        plan.log_end
+    ))?;
     for node in &plan.live {
         let until = node.lease_until;
         output.line(&format!(
@@ -111,7 +120,8 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
     }
     if !plan.refused.is_empty() {
         output.line("")?;
-        output.line("Behind that, these are refused. Some of them may have been refused before:")?;
+        output
+            .line("Behind that, these are refused. Some of them may have been refused before:")?;
         show_lost("         ", &plan.refused, output)?;
     }
     if !plan.commits.is_empty() {
@@ -129,7 +139,10 @@ fn show_lost(indent: &str, lost: &Lost, output: &mut Output) -> Result<(), CliEr
         return output.line(&format!("{indent}nothing"));
     }
     for (partition, records) in &lost.records {
-        output.line(&format!("{indent}{} of {partition}", counted(*records, "record")))?;
+        output.line(&format!(
+            "{indent}{} of {partition}",
+            counted(*records, "record")
+        ))?;
     }
     for (op, count) in &lost.ops {
         output.line(&format!("{indent}{count} x {op}"))?;

@@ -70,7 +70,9 @@ pub enum RepairError {
     )]
     Newer(String),
     /// The store has an object and does not hand it out.
-    #[error("{0}. Its bytes may be whole: check the rights, encryption keys and storage class of the object")]
+    #[error(
+        "{0}. Its bytes may be whole: check the rights, encryption keys and storage class of the object"
+    )]
     Withheld(String),
     /// Nothing can be folded.
     #[error(
@@ -99,7 +101,9 @@ pub enum RepairError {
     )]
     InUse(String),
     /// The store does not give back what it was given.
-    #[error("{0} was written, and is not what was written when it is read back: check the disk or the store")]
+    #[error(
+        "{0} was written, and is not what was written when it is read back: check the disk or the store"
+    )]
     NotStored(String),
     /// A void could not be encoded.
     #[error(transparent)]

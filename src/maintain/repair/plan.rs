@@ -134,7 +134,9 @@ pub async fn plan(
     if let Some(seq) = stray {
         return Err(RepairError::NotFolded(*seq, plan.start, plan.log_end));
     }
-    let live = state.nodes().filter(|(_, node)| options.now <= node.lease_until());
+    let live = state
+        .nodes()
+        .filter(|(_, node)| options.now <= node.lease_until());
     plan.live = live
         .map(|(node, registered)| LiveNode {
             node,

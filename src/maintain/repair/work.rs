@@ -125,7 +125,9 @@ async fn replace(store: &Store, path: &ObjectPath, object: Bytes) -> Result<(), 
 /// Creates an object where there is none. If there is one by now it must be this one, of which the answer was lost.
 async fn create(store: &Store, path: &ObjectPath, object: Bytes) -> Result<(), RepairError> {
     loop {
-        let created = store.create(path, object.clone(), RequestKind::Repair).await?;
+        let created = store
+            .create(path, object.clone(), RequestKind::Repair)
+            .await?;
         match (created, exists(store, path).await?) {
             (Created::Unknown(_), false) => continue,
             (_, true) if is_there(store, path, &object).await? => return Ok(()),

@@ -174,7 +174,10 @@ pub(super) async fn the_log_is_kept_while_no_snapshot_beyond_it_can_be_read_back
     put.await.unwrap();
     assert!(truncation::run(&a.jobs).await.unwrap());
     let to = a.state().log_boundary();
-    assert!(Seq(0) < to && ObjectPath::snapshot(to) <= path, "{to}, {path}");
+    assert!(
+        Seq(0) < to && ObjectPath::snapshot(to) <= path,
+        "{to}, {path}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

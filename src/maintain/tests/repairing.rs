@@ -88,20 +88,34 @@ pub(super) async fn a_damaged_commit_is_given_up_and_nodes_start_again() {
     assert!(!starts(&store, 2).await);
     let found = planned(&store, 1).await;
     assert_eq!(found.commits.len(), 1);
-    assert_eq!((found.commits[0].seq, found.commits[0].exists), (seqs[2], true));
+    assert_eq!(
+        (found.commits[0].seq, found.commits[0].exists),
+        (seqs[2], true)
+    );
     assert!(found.refused.is_empty(), "{found:?}");
     let done = carry_out(&store, &found, false).await.unwrap();
     assert_eq!((done.voided.len(), done.seals.len()), (1, 1));
     // The copy is what was there.
     let copy: ObjectPath = done.copies[0].parse().unwrap();
-    assert_eq!(copy.kind(), ObjectKind::Copy { run: found.run, of: Box::new(path) });
+    assert_eq!(
+        copy.kind(),
+        ObjectKind::Copy {
+            run: found.run,
+            of: Box::new(path)
+        }
+    );
     let kept = store.get(&copy, RequestKind::CommitGet).await.unwrap();
     assert_eq!(kept, damaged);
     // Five of six batches are left, and new ones come behind them.
     assert_eq!(errors(&store).await, []);
     let a = worker(&store, 3).await;
     a.produce("t", 0, 10).await;
-    let read: Vec<i64> = a.read("t", 0).await.into_iter().map(|(base, _)| base).collect();
+    let read: Vec<i64> = a
+        .read("t", 0)
+        .await
+        .into_iter()
+        .map(|(base, _)| base)
+        .collect();
     assert_eq!(read, [0, 2, 4, 6, 8, 10]);
     // The sweep leaves the copy alone.
     wait(DAY).await;
@@ -137,7 +151,10 @@ async fn what_a_snapshot_covers_is_not_given_up_and_damaged_snapshots_are_remove
         wait(Duration::from_secs(1)).await;
     }
     a.node.stop(GRACE).await;
-    let snapshots: Vec<ObjectPath> = names(&store, ObjectPrefix::Snapshots).await.into_iter().collect();
+    let snapshots: Vec<ObjectPath> = names(&store, ObjectPrefix::Snapshots)
+        .await
+        .into_iter()
+        .collect();
     assert!(snapshots.len() > 2);
     let covered = ObjectPath::commit(Seq(2));
     damage(&store, &covered).await;
@@ -147,8 +164,15 @@ async fn what_a_snapshot_covers_is_not_given_up_and_damaged_snapshots_are_remove
     let found = planned(&store, 1).await;
     assert_eq!((found.snapshots.len(), found.commits.len()), (1, 0));
     let done = carry_out(&store, &found, false).await.unwrap();
-    assert_eq!((done.removed.len(), done.copies.len(), done.seals.len()), (1, 1, 0));
-    assert!(!names(&store, ObjectPrefix::Snapshots).await.contains(newest));
+    assert_eq!(
+        (done.removed.len(), done.copies.len(), done.seals.len()),
+        (1, 1, 0)
+    );
+    assert!(
+        !names(&store, ObjectPrefix::Snapshots)
+            .await
+            .contains(newest)
+    );
     assert!(starts(&store, 2).await);
     assert!(planned(&store, 2).await.is_empty());
 }
@@ -162,7 +186,9 @@ pub(super) async fn a_bucket_is_not_repaired_under_nodes_that_may_be_running() {
     options.now = START;
     let env = Env::simulated(7, START);
     let node_options = NodeOptions::new(StoreUrl::memory(), env.clone());
-    let node = Node::start(store.clone(), node_options, &NodeMetrics::default()).await.unwrap();
+    let node = Node::start(store.clone(), node_options, &NodeMetrics::default())
+        .await
+        .unwrap();
     let register = Op::RegisterNode(crate::state::op::RegisterNode {
         incarnation: Incarnation(env.random_uuid()),
         endpoints: Default::default(),
@@ -218,7 +244,12 @@ pub(super) async fn a_node_that_had_folded_what_was_replaced_halts_at_the_seal()
     carry_out(&store, &found, true).await.unwrap();
     let b = worker(&store, 3).await;
     b.produce("t", 0, 10).await;
-    let woken = sleeper.node.manifest().fresh().await.map(|state| state.to_bytes());
+    let woken = sleeper
+        .node
+        .manifest()
+        .fresh()
+        .await
+        .map(|state| state.to_bytes());
     match woken {
         Err(Stopped::Halted(why)) => assert!(why.contains("repaired"), "{why}"),
         other => {
@@ -234,7 +265,8 @@ pub(super) async fn a_node_that_had_folded_what_was_replaced_halts_at_the_seal()
 }
 
 #[tokio::test(start_paused = true)]
-pub(super) async fn a_repair_that_is_killed_anywhere_is_finished_by_the_next_and_loses_nothing_more() {
+pub(super) async fn a_repair_that_is_killed_anywhere_is_finished_by_the_next_and_loses_nothing_more()
+ {
     for served in 0..60 {
         let last = Arc::new(AtomicUsize::new(usize::MAX));
         let until = last.clone();
@@ -248,7 +280,10 @@ pub(super) async fn a_repair_that_is_killed_anywhere_is_finished_by_the_next_and
         for path in &broken {
             damaged.push(damage(&store, path).await);
         }
-        store.delete(vec![ObjectPath::commit(seqs[3])]).await.unwrap();
+        store
+            .delete(vec![ObjectPath::commit(seqs[3])])
+            .await
+            .unwrap();
         let found = planned(&store, 1).await;
         last.store(requests.requests() + served, Ordering::SeqCst);
         let run = tokio::time::timeout(Duration::from_secs(10), carry_out(&store, &found, false));
@@ -284,7 +319,11 @@ async fn a_log_without_a_beginning_and_what_newer_software_wrote_are_not_given_u
     let store = Store::memory();
     let seqs = stopped(&store).await;
     let path = ObjectPath::commit(seqs[2]);
-    let mut newer = store.get(&path, RequestKind::CommitGet).await.unwrap().to_vec();
+    let mut newer = store
+        .get(&path, RequestKind::CommitGet)
+        .await
+        .unwrap()
+        .to_vec();
     newer[6] = 200;
     let crc = crc32c::crc32c(&newer[..36]);
     newer[36..40].copy_from_slice(&crc.to_le_bytes());
@@ -299,7 +338,11 @@ async fn a_log_without_a_beginning_and_what_newer_software_wrote_are_not_given_u
     carry_out(&store, &found, false).await.unwrap();
     assert!(starts(&store, 2).await);
     let boundary = ObjectPath::boundary(Seq(3));
-    let put = store.put_unique(&boundary, Bytes::from_static(b"-"), RequestKind::BoundaryPut);
+    let put = store.put_unique(
+        &boundary,
+        Bytes::from_static(b"-"),
+        RequestKind::BoundaryPut,
+    );
     put.await.unwrap();
     let all = names(&store, ObjectPrefix::Snapshots).await;
     store.delete(all.into_iter().collect()).await.unwrap();
@@ -332,7 +375,11 @@ async fn what_is_lost_and_what_is_refused_is_said() {
         put.await.unwrap();
     }
     let found = planned(&store, 1).await;
-    let lost: Vec<_> = found.commits.iter().map(|commit| commit.lost.clone().unwrap()).collect();
+    let lost: Vec<_> = found
+        .commits
+        .iter()
+        .map(|commit| commit.lost.clone().unwrap())
+        .collect();
     assert_eq!(lost[0].ops.get("CreateTopic lost"), Some(&1), "{lost:?}");
     assert_eq!(lost[1].records.get("kept/0"), Some(&2), "{lost:?}");
     let refused: u64 = found.refused.records.values().sum();

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 
 use super::*;
 use crate::manifest::restore::newest_state;
@@ -46,7 +46,11 @@ async fn stored(store: &Store) -> Vec<Seq> {
 
 /// Changes one byte in the middle of the object.
 async fn damage(store: &Store, path: &ObjectPath) {
-    let mut bytes = store.get(path, RequestKind::SnapshotGet).await.unwrap().to_vec();
+    let mut bytes = store
+        .get(path, RequestKind::SnapshotGet)
+        .await
+        .unwrap()
+        .to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     store
@@ -61,7 +65,14 @@ async fn try_start(store: &Store, seed: u64) -> Result<(State, ManifestMetrics),
     let metrics = ManifestMetrics::default();
     let options = ManifestOptions::default();
     let through: WriteThrough = Arc::new(|_, _| {});
-    let opened = open(store.clone(), env, options, metrics.clone(), through, incarnation);
+    let opened = open(
+        store.clone(),
+        env,
+        options,
+        metrics.clone(),
+        through,
+        incarnation,
+    );
     let (manifest, _tail, _) = opened.await?;
     Ok(((*manifest.state()).clone(), metrics))
 }
@@ -76,7 +87,10 @@ async fn a_state_that_nobody_could_start_from_is_not_stored() {
     take(&store, &node.manifest, &metrics, Arc::new(state)).await;
     assert_eq!(stored(&store).await, []);
     assert_eq!(node.manifest.state().last_snapshot(), None);
-    assert_eq!((metrics.snapshots.get(), metrics.snapshots_refused.get()), (0, 1));
+    assert_eq!(
+        (metrics.snapshots.get(), metrics.snapshots_refused.get()),
+        (0, 1)
+    );
     // A sound one is.
     take(&store, &node.manifest, &metrics, node.manifest.state()).await;
     assert_eq!(stored(&store).await, [Seq(3)]);
@@ -129,7 +143,10 @@ async fn a_log_without_its_beginning_is_not_started_from() {
         .unwrap();
     damage(&store, &ObjectPath::snapshot(newest)).await;
     let error = try_start(&store, 2).await.err().unwrap().to_string();
-    assert!(error.contains(ObjectPath::snapshot(newest).as_str()), "{error}");
+    assert!(
+        error.contains(ObjectPath::snapshot(newest).as_str()),
+        "{error}"
+    );
     // Somebody deletes all of them: the log is not taken for a new one.
     let all = snapshots.into_iter().map(ObjectPath::snapshot).collect();
     store.delete(all).await.unwrap();
@@ -187,7 +204,11 @@ async fn truncated_at(at: usize) -> bool {
     when.store(objects.requests() + at, std::sync::atomic::Ordering::SeqCst);
     match try_start(&store, 2).await {
         Ok((started, _)) => {
-            assert_eq!(started.to_bytes(), state.to_bytes(), "truncated at request {at}");
+            assert_eq!(
+                started.to_bytes(),
+                state.to_bytes(),
+                "truncated at request {at}"
+            );
             true
         }
         Err(error) => {
@@ -231,6 +252,9 @@ fn each_rule_of_snapshots_has_a_test_that_fails_without_it() {
             Mutant::OlderSnapshotTrusted,
             a_log_that_is_truncated_during_a_start_from_an_older_snapshot_is_not_taken_for_its_end,
         ),
-        (Mutant::OlderSnapshotTrusted, a_log_without_its_beginning_is_not_started_from),
+        (
+            Mutant::OlderSnapshotTrusted,
+            a_log_without_its_beginning_is_not_started_from,
+        ),
     ]);
 }
