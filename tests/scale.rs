@@ -80,6 +80,7 @@ fn state_of(partitions: i32, slices: i32) -> State {
             name: TopicName::new(&format!("topic-{n}")).unwrap(),
             partitions: PER_TOPIC.min(partitions - n * PER_TOPIC),
             configs: BTreeMap::new(),
+            replicas: None,
         };
         let counter = state.seq().0 + 1;
         fold(
@@ -162,6 +163,7 @@ fn three_hundred_nodes_register_and_live() {
             version: "0.1.0".to_owned(),
             lease_millis: 15_000,
             peer_key: None,
+            properties: None,
         })
     };
     let begun = Instant::now();

@@ -123,6 +123,11 @@ impl Maintenance {
         self.inner.env.now()
     }
 
+    /// Which run of a node this works for.
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
     pub(super) fn options(&self) -> &MaintenanceOptions {
         &self.inner.options
     }

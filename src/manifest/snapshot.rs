@@ -61,10 +61,11 @@ pub(super) async fn take(
 ) {
     let seq = state.seq();
     let max = store.options().max_object.0;
+    let is_checked = !mutants::on(Mutant::SnapshotUndecoded);
     let encoded = store
         .options()
         .env
-        .compute(move || encode(&state, max))
+        .compute(move || encode(&state, max, is_checked))
         .await;
     let refusal = match encoded {
         Ok(Ok(object)) => match is_stored(store, seq, &object).await {
@@ -82,8 +83,8 @@ pub(super) async fn take(
     );
 }
 
-/// The snapshot of `state`, or why nobody could start from it; `max` bytes are read as a whole at most.
-fn encode(state: &State, max: u64) -> Result<Bytes, String> {
+/// The snapshot of `state`, or why nobody could start from it if that `is_checked`; `max` bytes are read as a whole at most.
+fn encode(state: &State, max: u64, is_checked: bool) -> Result<Bytes, String> {
     let object = encode_snapshot(state).map_err(|error| error.to_string())?;
     let len = object.len() as u64;
     if len > max {
@@ -91,7 +92,7 @@ fn encode(state: &State, max: u64) -> Result<Bytes, String> {
             "it has {len} bytes, more than the {max} that are read as a whole"
         ));
     }
-    if mutants::on(Mutant::SnapshotUndecoded) {
+    if !is_checked {
         return Ok(object);
     }
     let decoded = decode_snapshot("the new snapshot", state.seq(), &object)

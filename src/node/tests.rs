@@ -1,3 +1,6 @@
+mod emptied;
+mod starting;
+
 use std::task::{Context, Poll};
 
 use tokio::task::AbortHandle;

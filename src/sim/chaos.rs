@@ -6,11 +6,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
 use super::network::Cut;
+use crate::store::simulated::Reply;
 
 /// Lets things go wrong until `until`; then all is put right.
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
     let nodes = cluster.settings.nodes;
+    if cluster.settings.calm {
+        cluster.sky.lock().swallowed = dice.one_of(&[0.01, 0.04]);
+        sleep_until(until).await;
+        return cluster.sky.clear();
+    }
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
     if cluster.settings.long {
         cluster.sky.lock().stuck = Some((0.05, until));
@@ -73,11 +79,12 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
             9..11 => {
                 let share = dice.one_of(&[0.3, 0.9, 1.0]);
                 let rest = dice.time(100, 20_000);
+                let answer = dice.one_of(&[Reply::Error, Reply::Foreign]);
                 cluster.world.note(format_args!(
-                    "the store answers {share} of all requests 503 for {} ms",
+                    "{share} of all requests are answered {answer:?} for {} ms",
                     rest.as_millis()
                 ));
-                cluster.sky.lock().burst = Some((Instant::now() + rest, share));
+                cluster.sky.lock().burst = Some((Instant::now() + rest, share, answer));
             }
             _ => {
                 let factor = dice.number(3, 60) as u32;

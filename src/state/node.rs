@@ -30,6 +30,8 @@ pub struct Node {
     lease_until: Timestamp,
     #[n(7)]
     peer_key: Option<PeerKey>,
+    #[n(9)]
+    properties: Option<BTreeMap<String, String>>,
 }
 
 impl Node {
@@ -43,12 +45,18 @@ impl Node {
             lease_millis: op.lease_millis,
             lease_until: now.after(Duration::from_millis(op.lease_millis)),
             peer_key: op.peer_key.clone(),
+            properties: op.properties.clone(),
         }
     }
 
     /// With what others show it that they read the same bucket.
     pub fn peer_key(&self) -> Option<&PeerKey> {
         self.peer_key.as_ref()
+    }
+
+    /// What it says of its own settings, by Kafka's names of them; `None` if it says nothing.
+    pub fn properties(&self) -> Option<&BTreeMap<String, String>> {
+        self.properties.as_ref()
     }
 
     /// Which run of the node.

@@ -1,6 +1,5 @@
 //! The store's clock against ours.
 
-use object_store::ObjectStoreExt;
 use tokio::time::Instant;
 
 use crate::types::Timestamp;
@@ -86,7 +85,7 @@ impl Store {
         loop {
             attempts += 1;
             let asked_at = options.env.now();
-            let head = self.objects().head(&location);
+            let head = self.meta(&location);
             let attempt = self
                 .requests
                 .attempt(asked, options.request_timeout, head)

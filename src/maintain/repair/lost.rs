@@ -44,6 +44,8 @@ impl Lost {
                     let records = records.fold(0, u64::saturating_add);
                     lost.add_records(name_of(state, append.partition), records);
                 }
+                // What follows it is counted.
+                Op::Asked(_) => {}
                 op => lost.add(op),
             }
         }
@@ -65,6 +67,7 @@ impl Lost {
                         self.add_records(name_of(state, append.partition), records);
                     }
                 }
+                (Op::Asked(_), _) => {}
                 (op, outcome) if is_refused(outcome) => self.add(op),
                 _ => {}
             }

@@ -196,6 +196,7 @@ pub(super) async fn a_bucket_is_not_repaired_under_nodes_that_may_be_running() {
         version: crate::state::Level::NEWEST.label("0"),
         lease_millis: 60_000,
         peer_key: None,
+        properties: None,
     });
     node.manifest().commit_one(register).await.unwrap().unwrap();
     node.stop(GRACE).await;
@@ -259,6 +260,8 @@ pub(super) async fn a_node_that_had_folded_what_was_replaced_halts_at_the_seal()
     }
     // Started anew it is as all others.
     let again = worker(&store, 4).await;
+    // A snapshot is being announced.
+    wait(Duration::from_secs(1)).await;
     let state = again.node.manifest().fresh().await.unwrap();
     let others = b.node.manifest().fresh().await.unwrap();
     assert_eq!(state.to_bytes(), others.to_bytes());
