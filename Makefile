@@ -15,8 +15,8 @@ FROM ?=
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference test-upgrade model growth soak soak-faults soak-old-data \
-    fuzz lint bench clean
+.PHONY: help build setup test test-rust test-clients test-fast test-reference test-upgrade model growth scale soak soak-faults \
+    soak-old-data fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,9 @@ soak-old-data: build setup ## data that gets old while nodes are killed, for MIN
 
 growth: ## a million commits over 1,000 partitions, and that nothing grows: see docs/growth.md
 	cargo test --release --locked --test growth -- --ignored --nocapture
+
+scale: ## what 200,000 and 2 million partitions take in memory and in a snapshot: see docs/growth.md
+	cargo test --release --locked --test scale -- --include-ignored --nocapture --test-threads 1
 
 test-upgrade: build setup ## a rolling upgrade from the binary of the last version, which takes minutes to compile
 	tests/setup --last-version

@@ -169,6 +169,24 @@ pub(crate) enum Mutant {
     ReadByOldState,
     /// A new producer may begin with any batch of its pipeline, though the first ones have failed.
     BegunInTheMiddle,
+    /// A snapshot is stored though it cannot be decoded.
+    SnapshotUndecoded,
+    /// A snapshot is announced without being read back.
+    SnapshotNotReadBack,
+    /// A node that cannot read the newest snapshot does not look at any other.
+    NewestSnapshotOnly,
+    /// A node that starts from an older snapshot does not look whether the log after it is there.
+    OlderSnapshotTrusted,
+    /// The log is truncated up to a snapshot that nobody has read back.
+    BoundaryUnread,
+    /// No more authors are remembered than at the first level, whoever they are.
+    FewAuthors,
+    /// A node whose state has what a repair took out of the log goes on.
+    SealIgnored,
+    /// A bucket is repaired under nodes that may be running.
+    RepairedUnderNodes,
+    /// What a repair replaces or removes is not copied.
+    RepairedWithoutCopy,
     /// A snapshot is read without one of its fields.
     SnapshotForgets,
 }

@@ -1,6 +1,7 @@
 """The command line, end to end: it opens the bucket itself, with or without a node beside it."""
 import json
 import os
+import pathlib
 import re
 import subprocess
 import urllib.request
@@ -329,6 +330,40 @@ def test_the_allocator_has_the_settings_of_the_program():
     done = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=60, env=env)
     for setting in ("oversize_threshold: 0", "dirty_decay_ms: 60000", "narenas: 4"):
         assert re.search(rf"^ *opt\.{setting}\b", done.stderr, re.MULTILINE), (setting, done.stderr)
+
+
+@FILE
+def test_a_bucket_on_which_no_node_starts_is_repaired(weir, make_node, place):
+    """A node is killed; a commit is damaged, one is gone, and so is the newest snapshot."""
+    weir("topic", "create", "kept", "--partitions", "1")
+    for number in range(12):
+        weir("produce", "kept", text=f"line {number}\n")
+    node = make_node(place).start()
+    node.stop()
+    folder = pathlib.Path(place.url.removeprefix("file://"))
+    log = sorted((folder / "manifest" / "log").glob("*.commit"))
+    with_lines = [commit for commit in log if b"line " in commit.read_bytes()]
+    damaged, missing = with_lines[2], with_lines[5]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:45] + bytes([whole[45] ^ 1]) + whole[46:])
+    missing.unlink()
+    for snapshot in (folder / "manifest" / "snapshot").glob("*"):
+        snapshot.unlink()
+    assert "no node starts" in weir("fsck", fails=3)
+    said = weir("topic", "list", fails=1)
+    assert damaged.name in said
+    # Nobody is there to be asked: nothing is changed.
+    assert "nothing was changed" in weir("store", "repair", fails=1)
+    assert damaged.read_bytes()[45] == whole[45] ^ 1 and not missing.exists()
+    done = weir("store", "repair", "--yes", "--force")
+    assert damaged.name in done and missing.name in done and "2 commits replaced" in done
+    kept = list((folder / "repair").rglob(damaged.name))
+    assert len(kept) == 1 and kept[0].read_bytes()[46:] == whole[46:]
+    weir("fsck", "--deep")
+    assert "nothing to repair" in weir("store", "repair")
+    make_node(place).start()
+    found = weir("consume", "kept", "--from-beginning", "--count", "10").splitlines()
+    assert found == [f"line {number}" for number in range(12) if number not in (2, 5)]
 
 
 @pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}])

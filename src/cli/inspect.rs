@@ -53,13 +53,14 @@ fn path_of(object: &str) -> Result<ObjectPath, CliError> {
 
 async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
     let kind = path.kind();
-    let request = match kind {
+    let request = match &kind {
         ObjectKind::Cluster => RequestKind::Cluster,
         ObjectKind::Commit(_) => RequestKind::CommitGet,
         ObjectKind::Snapshot(_) => RequestKind::SnapshotGet,
         ObjectKind::Boundary(_) => RequestKind::BoundaryGet,
         ObjectKind::Segment(_) => RequestKind::SegmentGet,
         ObjectKind::Check { .. } => RequestKind::Check,
+        ObjectKind::Copy { .. } => RequestKind::Repair,
     };
     let bytes = store.get(path, request).await?;
     let name = path.as_str();
@@ -72,6 +73,7 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
             .map_err(|error| error.to_string()),
         ObjectKind::Cluster => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
         ObjectKind::Check { .. } => Ok(json!({ "leftover_of_check": true })),
+        ObjectKind::Copy { of, .. } => Ok(json!({ "copy_of": of.as_str() })),
     };
     let content = content.map_err(|reason| CliError::failed(format!("{name}: {reason}")))?;
     Ok(json!({ "object": name, "bytes": bytes.len(), "content": content }))

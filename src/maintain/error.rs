@@ -27,6 +27,15 @@ pub enum JobError {
         /// Why.
         cause: Cause,
     },
+    /// No snapshot can be read of those that would make commits superfluous.
+    #[error(
+        "the log is not truncated, since no snapshot to start from instead can be read back: {reason}. Check the bucket \
+         with `weir fsck`"
+    )]
+    Uncovered {
+        /// Why the oldest of them cannot be read.
+        reason: String,
+    },
     /// Another node holds the claim by now: the work would be done twice.
     #[error("another node has taken over")]
     ClaimLost,

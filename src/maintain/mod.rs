@@ -51,6 +51,7 @@ pub mod fsck;
 mod metrics;
 mod options;
 pub mod producers;
+pub mod repair;
 pub mod retention;
 mod runner;
 pub mod sweep;

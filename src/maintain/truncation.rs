@@ -2,6 +2,8 @@
 //!
 //! 1. An op raises the boundary, as far as the fold allows, and no further than to a snapshot that this node has itself
 //!    known for as long by its own clock: the fold goes by wall clocks, and one that is ahead must not shorten the wait.
+//!    And no further than to a snapshot that it has just read back: the announcement of another node proves nothing about
+//!    what lies in the bucket now.
 //! 2. The boundary object is created. From here on a node that slept can find out that the log went on without it.
 //! 3. Commits up to the boundary are deleted, but for those in which slices lie, and those that are dead: they have
 //!    readers still, and go by themselves when those are done.
@@ -18,6 +20,7 @@ use super::deletion::BATCH;
 use super::desk::Maintenance;
 use super::error::JobError;
 use crate::format::{ObjectBuilder, ObjectKind};
+use crate::manifest::{SnapshotError, read_snapshot};
 use crate::mutants::{self, Mutant};
 use crate::segment::SegmentError;
 use crate::state::op::Op;
@@ -61,7 +64,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 
 async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobError> {
     if state.log_truncated() == state.log_boundary() {
-        let to = limit(m, &state);
+        let to = covered(m, &state).await?;
         if to <= state.log_boundary() {
             m.release(&[Job::Truncation]).await;
             return Ok(false);
@@ -108,6 +111,29 @@ fn limit(m: &Maintenance, state: &State) -> Seq {
     };
     let limit = state.log_boundary_limit().min(own);
     limit.max(state.log_boundary())
+}
+
+/// How far the boundary may be raised: no further than to a snapshot that this node has just read from the bucket, for
+/// that is what a node starts from once the log before it is gone. Snapshots that cannot be read are passed over; if none of
+/// those beyond the boundary can, it stays where it is.
+async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
+    let limit = limit(m, state);
+    let boundary = state.log_boundary();
+    if limit <= boundary || mutants::on(Mutant::BoundaryUnread) {
+        return Ok(limit);
+    }
+    let beyond = state.snapshots().map(|snapshot| snapshot.seq);
+    let beyond: Vec<Seq> = beyond.filter(|seq| *seq > boundary).collect();
+    let mut reason = None;
+    for seq in beyond.into_iter().rev() {
+        match read_snapshot(&m.inner.store, seq).await {
+            Ok(_) => return Ok(limit.min(seq)),
+            Err(SnapshotError::Store(error)) => return Err(error.into()),
+            Err(error) => reason = Some(error.to_string()),
+        }
+    }
+    // None is known beyond the boundary: those that were are retired, and newer ones are known by the next run.
+    reason.map_or(Ok(boundary), |reason| Err(JobError::Uncovered { reason }))
 }
 
 /// Whether neither the state nor a reader needs the commit. Final, for only a commit itself ever refers to what is in it:

@@ -34,7 +34,7 @@ pub enum Reason {
     Log,
     /// Snapshots of the state.
     Snapshots,
-    /// `cluster.json`, boundaries, what checks left.
+    /// `cluster.json`, boundaries, what checks left, what repairs kept.
     Other,
     /// Objects that are not Weir's.
     Foreign,
@@ -84,7 +84,7 @@ impl Reason {
             Reason::Orphaned => "uploaded and never committed; the sweep takes it",
             Reason::Log => "commits, less the records that can be read; until the log is truncated",
             Reason::Snapshots => "states to start from",
-            Reason::Other => "cluster.json, boundaries, what checks left",
+            Reason::Other => "cluster.json, boundaries, what checks left and repairs kept",
             Reason::Foreign => "not Weir's",
         }
     }
@@ -237,6 +237,9 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
         .chain(listed.boundaries.values())
         .chain(checks);
     other.for_each(|size| shares.add(Reason::Other, *size));
+    let other = shares.of(Reason::Other);
+    other.objects += listed.copies;
+    other.bytes += listed.copied_bytes;
     let foreign = shares.of(Reason::Foreign);
     foreign.objects = listed.foreign_objects;
     foreign.bytes = listed.foreign_bytes;

@@ -52,7 +52,9 @@ impl Tail {
         let mut failures = 0;
         loop {
             let sent = self.moment();
-            match self.read_window(window, 1).await {
+            let read = self.read_window(window, 1).await;
+            self.check_diverged()?;
+            match read {
                 Ok(Some(read)) => {
                     found += read;
                     failures = 0;
@@ -112,6 +114,7 @@ impl Tail {
         loop {
             let (sent, before) = (self.moment(), self.state.seq());
             let read = self.read_window(window, START_ATTEMPTS).await;
+            self.check_diverged()?;
             if self.state.seq() > before {
                 (failures, progress) = (0, Instant::now());
             }
@@ -171,6 +174,9 @@ impl Tail {
         for logged in &found {
             self.fold(logged);
             self.metrics.followed.inc();
+            if self.diverged.is_some() {
+                break;
+            }
         }
         ended.map(|()| Some(found.len() as u64))
     }

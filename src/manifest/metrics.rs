@@ -36,6 +36,10 @@ pub struct ManifestMetrics {
     pub lag: Gauge,
     /// Snapshots that this node stored.
     pub snapshots: Counter,
+    /// Snapshots that this node did not store or announce, because nobody could have started from them.
+    pub snapshots_refused: Counter,
+    /// Snapshots in the bucket that this node wanted to start from and could not read.
+    pub snapshots_unreadable: Counter,
     /// How often this node had to start over from a snapshot, because the log was truncated while it was away.
     pub started_over: Counter,
 }
@@ -57,6 +61,8 @@ impl Default for ManifestMetrics {
             seq: Gauge::default(),
             lag: Gauge::default(),
             snapshots: Counter::default(),
+            snapshots_refused: Counter::default(),
+            snapshots_unreadable: Counter::default(),
             started_over: Counter::default(),
         }
     }
@@ -137,6 +143,16 @@ impl ManifestMetrics {
             "snapshots",
             "Snapshots that this node stored",
             m.snapshots.clone(),
+        );
+        r.register(
+            "refused_snapshots",
+            "Snapshots that this node made and did not announce, because they could not be read back",
+            m.snapshots_refused.clone(),
+        );
+        r.register(
+            "unreadable_snapshots",
+            "Snapshots in the bucket that this node wanted to start from and could not read",
+            m.snapshots_unreadable.clone(),
         );
         r.register(
             "restarts_from_snapshot",

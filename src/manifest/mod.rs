@@ -60,6 +60,7 @@
 mod carry;
 mod cluster;
 mod commit;
+mod due;
 mod follow;
 mod handle;
 mod handover;
@@ -70,6 +71,7 @@ mod object;
 mod open;
 mod peers;
 mod published;
+mod restore;
 mod settle;
 mod snapshot;
 mod tail;
@@ -87,9 +89,10 @@ pub use handle::{
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
-pub use object::{LoggedCommit, ObjectError, decode_snapshot};
+pub use object::{LoggedCommit, ObjectError, decode_snapshot, encode_commit};
 pub use open::{ManifestOptions, OpenError, open, open_in};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
+pub use restore::{SnapshotError, read_snapshot};
 pub use tail::{Tail, WriteThrough};
 pub use truncated::Proof;

@@ -49,6 +49,21 @@ pub enum ObjectError {
     },
 }
 
+impl ObjectError {
+    /// Whether the frame says that newer software wrote it: then it is whole, and this node too old for it.
+    pub fn is_of_newer_software(&self) -> bool {
+        matches!(
+            self,
+            ObjectError::Level { .. }
+                | ObjectError::Format(
+                    FormatError::UnknownKind { .. }
+                        | FormatError::UnknownVersion { .. }
+                        | FormatError::UnknownFlags { .. }
+                )
+        )
+    }
+}
+
 /// A commit as it stands in the log.
 #[derive(Debug)]
 pub struct LoggedCommit {
@@ -111,6 +126,15 @@ impl EncodedCommit {
         let encoded = EncodedCommit::new(&commit, data).unwrap_or_else(|_| self.clone());
         (commit, encoded)
     }
+}
+
+/// A commit as an object, with the bytes of its inline appends: for who writes to a log that no node writes to.
+///
+/// # Errors
+///
+/// A section is longer than its maximum.
+pub fn encode_commit(commit: &Commit, data: Bytes) -> Result<Bytes, FormatError> {
+    Ok(EncodedCommit::new(commit, data)?.object)
 }
 
 impl LoggedCommit {

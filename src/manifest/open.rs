@@ -1,4 +1,4 @@
-//! Starting: which cluster this is, and its state from the newest snapshot and the log after it.
+//! Starting: which cluster this is, and its state from a snapshot (`restore.rs`) and the log after it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -9,16 +9,18 @@ use tokio::time::{Duration, Instant};
 
 use super::carry::guest_room;
 use super::cluster::{Cluster, Watch, open_cluster};
+use super::due::Replay;
 use super::handle::{Manifest, Shared, Stopped};
 use super::handover::Rivals;
 use super::metrics::ManifestMetrics;
-use super::object::{ObjectError, decode_snapshot};
+use super::object::ObjectError;
 use super::published::publish;
+use super::restore::newest_state;
 use super::tail::{Tail, WriteThrough};
 use super::truncated::Moment;
 use crate::env::Env;
-use crate::state::{Level, State};
-use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
+use crate::state::Level;
+use crate::store::{Store, StoreError};
 use crate::types::{Incarnation, Seq};
 
 /// How many messages may wait for the task.
@@ -99,6 +101,17 @@ pub enum OpenError {
         /// The highest level known.
         known: Level,
     },
+    /// No state can be made: the beginning of the log is gone, and no snapshot beyond it can be read.
+    #[error(
+        "the log is truncated up to {boundary}, and no snapshot at or after it can be read ({unreadable}). Nothing can be \
+         folded from there: run `weir fsck`, and bring a snapshot back from a copy or an old version of the object"
+    )]
+    NoStart {
+        /// Up to where the log may be gone.
+        boundary: Seq,
+        /// What was tried, and why it cannot be read.
+        unreadable: String,
+    },
     /// The log could not be folded to its end.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -141,7 +154,9 @@ pub async fn open_in(
         at: Instant::now(),
         boot: env.boot(),
     };
-    let state = newest_snapshot(&store).await?;
+    let start = newest_state(&store, &metrics).await?;
+    let state = start.state;
+    let began_with = state.seq();
     let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
@@ -190,13 +205,16 @@ pub async fn open_in(
         asking: Vec::new(),
         // Not shown yet: reading to the end will.
         proven: began,
-        trusted: began.boot,
+        trusted: start.is_newest.then_some(began.boot),
         looked: Instant::now(),
         watch,
         last_commit: None,
         rest,
         losses: 0,
         snapshots: Arc::new(Semaphore::new(1)),
+        snapshot_tried: Seq::ZERO,
+        replay: Replay::new(began_with),
+        diverged: None,
     };
     tail.read_to_the_end().await?;
     let (level, known) = (tail.state.level(), tail.options.level);
@@ -205,43 +223,4 @@ pub async fn open_in(
     }
     tail.publish_proof();
     Ok((manifest, tail, cluster))
-}
-
-/// The state in the newest snapshot, or the empty state.
-pub(super) async fn newest_snapshot(store: &Store) -> Result<State, OpenError> {
-    loop {
-        let Some(seq) = newest_snapshot_seq(store).await? else {
-            return Ok(State::new());
-        };
-        let path = ObjectPath::snapshot(seq);
-        match store.get(&path, RequestKind::SnapshotGet).await {
-            Ok(bytes) => return Ok(decode_snapshot(path.as_str(), seq, &bytes)?),
-            // Newer ones have made it superfluous since the listing.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-async fn newest_snapshot_seq(store: &Store) -> Result<Option<Seq>, OpenError> {
-    const PAGE: usize = 1000;
-    let mut newest: Option<ObjectPath> = None;
-    loop {
-        let page = store
-            .list(ObjectPrefix::Snapshots, newest.as_ref(), PAGE)
-            .await?;
-        let is_last = page.len() < PAGE;
-        newest = page
-            .into_iter()
-            .next_back()
-            .map(|meta| meta.path)
-            .or(newest);
-        if is_last {
-            break;
-        }
-    }
-    Ok(newest.and_then(|path| match path.kind() {
-        ObjectKind::Snapshot(seq) => Some(seq),
-        _ => None,
-    }))
 }

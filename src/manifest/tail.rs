@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry::Guest;
 use super::cluster::Watch;
 use super::commit::{Prepared, Sent, refuse};
+use super::due::Replay;
 use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::handover::{Handed, Hearing, Rivals, heard, said_of};
 use super::metrics::ManifestMetrics;
@@ -24,6 +25,7 @@ use super::published::Publisher;
 use super::settle::answer_of;
 use super::truncated::Moment;
 use crate::env::Env;
+use crate::mutants::{self, Mutant};
 use crate::state::{Folded, State};
 use crate::store::{Created, Store, StoreError};
 use crate::types::{Incarnation, Seq};
@@ -74,8 +76,8 @@ pub struct Tail {
     /// The state contains every commit acknowledged before this moment.
     pub(super) proven: Moment,
     /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
-    /// newest. See `truncated.rs`.
-    pub(super) trusted: Duration,
+    /// newest; nothing if neither was ever so. See `truncated.rs`.
+    pub(super) trusted: Option<Duration>,
     /// When the follower last looked, whether or not the store answered.
     pub(super) looked: Instant,
     /// Whether the store is still that of the cluster.
@@ -88,6 +90,12 @@ pub struct Tail {
     pub(super) losses: u32,
     /// Its one permit is held while a snapshot is taken.
     pub(super) snapshots: Arc<Semaphore>,
+    /// The state of which a snapshot was last tried, whatever became of it.
+    pub(super) snapshot_tried: Seq,
+    /// What a start would have to fold by now.
+    pub(super) replay: Replay,
+    /// Why this node's state is not that of the log, if that has shown: it must not go on.
+    pub(super) diverged: Option<Arc<str>>,
 }
 
 /// What ended a rest.
@@ -148,7 +156,7 @@ impl Tail {
             if self.in_flight.is_empty() && self.handed.is_empty() {
                 if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
                     self.catch_up().await?;
-                    self.answer_fresh();
+                    self.answer_fresh()?;
                     continue;
                 }
                 if stop.is_cancelled() && self.waiting.is_empty() && self.resend.is_empty() {
@@ -223,15 +231,15 @@ impl Tail {
         match woken {
             Woken::Answered(answer) => {
                 self.settle_oldest(answer).await?;
-                self.answer_fresh();
+                self.answer_fresh()?;
             }
             Woken::Said(said) => {
                 self.hear_of_handed(said).await?;
-                self.answer_fresh();
+                self.answer_fresh()?;
             }
             Woken::Heard(heard) => {
                 self.hear(heard).await?;
-                self.answer_fresh();
+                self.answer_fresh()?;
             }
             Woken::Asked(Some(message)) => self.take(message),
             Woken::Asked(None) | Woken::Nudged => {}
@@ -262,11 +270,13 @@ impl Tail {
         self.manifest.shared.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// Makes the last proof known, and answers those who asked before it.
-    fn answer_fresh(&mut self) {
+    /// Makes the last proof known, and answers those who asked before it. What was read before may have shown that the state
+    /// is not that of the log: then nobody is answered.
+    fn answer_fresh(&mut self) -> Result<(), Stopped> {
+        self.check_diverged()?;
         self.publish_proof();
         if self.asking.is_empty() {
-            return;
+            return Ok(());
         }
         let state = self.published.latest();
         let proven = self.proven;
@@ -279,6 +289,7 @@ impl Tail {
             // Whoever asked may be gone.
             let _ = question.reply.send(state.clone());
         }
+        Ok(())
     }
 
     /// Folds the commit at the next seq and publishes the state.
@@ -294,6 +305,7 @@ impl Tail {
             .apply_each(seq, commit, logged.data_start, |id, folded| {
                 carried.push((id, folded));
             });
+        self.replay.note(seq, commit, self.state.last_snapshot());
         self.undisturbed = if author == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
@@ -310,6 +322,7 @@ impl Tail {
         let now = self.env.boot();
         self.manifest.shared.marks().note(now, &self.state);
         self.note_writers(author, &folded, &carried);
+        self.note_repair(seq, author, &folded);
         let object = std::iter::once((commit.id, false, &folded));
         let carried = carried.iter().map(|(id, folded)| (*id, true, folded));
         for (id, is_carried, folded) in object.chain(carried) {
@@ -320,8 +333,36 @@ impl Tail {
         folded
     }
 
+    /// A commit of a repair takes effect, or is void: because it follows one that this node has folded as it was before the
+    /// repair replaced it. From there on the state is another one than that of the log.
+    fn note_repair(&mut self, seq: Seq, author: Incarnation, folded: &Folded) {
+        if !author.is_of_repair() || mutants::on(Mutant::SealIgnored) {
+            return;
+        }
+        if *folded == Folded::Void {
+            let reason = format!(
+                "the log was repaired while this node was away: what it has folded was replaced before commit {seq}. \
+                 Restart it, so that it begins with the log as it is now"
+            );
+            tracing::error!("{reason}");
+            self.diverged = Some(reason.into());
+        } else {
+            tracing::warn!(%seq, "a repair of the log was folded");
+        }
+    }
+
+    /// Fails if this node's state is not that of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::Halted`].
+    pub(super) fn check_diverged(&self) -> Result<(), Stopped> {
+        let diverged = self.diverged.clone();
+        diverged.map_or(Ok(()), |reason| Err(Stopped::Halted(reason)))
+    }
+
     pub(super) fn halt(&self, error: &ObjectError) -> Stopped {
-        tracing::error!(%error, seq = %self.state.seq().next(), "cannot fold the log any further");
+        tracing::error!(%error, seq = %self.state.seq().next(), "cannot fold the log any further: see `weir fsck`");
         Stopped::Halted(error.to_string().into())
     }
 }

@@ -1,6 +1,7 @@
 mod abandoned;
 mod carrying;
 mod pipeline;
+mod snapshots;
 mod truncation;
 
 use std::collections::BTreeMap;

@@ -23,8 +23,10 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Duration, Instant};
 
 use super::commit::refuse;
+use super::due::Replay;
 use super::handle::Stopped;
-use super::open::{OpenError, newest_snapshot};
+use super::open::OpenError;
+use super::restore::newest_state;
 use super::tail::Tail;
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
@@ -80,7 +82,7 @@ impl Tail {
         if self.proven.at < sent.at {
             self.proven = sent;
         }
-        self.trusted = self.trusted.max(sent.boot);
+        self.trusted = self.trusted.max(Some(sent.boot));
         self.manifest.shared.refuse_no_longer();
     }
 
@@ -97,7 +99,9 @@ impl Tail {
     /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated
     /// beyond it while this node knew nothing of the log's end. Asks the store only if the last proof is old.
     pub(super) async fn is_left_behind(&mut self) -> Result<bool, StoreError> {
-        let proven = self.env.boot().saturating_sub(self.trusted) <= TAIL_PROOF_LIFE;
+        let now = self.env.boot();
+        let is_young = |seen| now.saturating_sub(seen) <= TAIL_PROOF_LIFE;
+        let proven = self.trusted.is_some_and(is_young);
         if proven || mutants::on(Mutant::BoundaryUnchecked) {
             return Ok(false);
         }
@@ -133,7 +137,12 @@ impl Tail {
         let before = self.state.seq();
         loop {
             let listed = self.moment();
-            match newest_snapshot(&self.store).await {
+            let start = newest_state(&self.store, &self.metrics).await;
+            let (state, is_newest) = match start {
+                Ok(start) => (Ok(start.state), start.is_newest),
+                Err(error) => (Err(error), false),
+            };
+            match state {
                 Ok(state) if before < state.seq() => {
                     tracing::warn!(
                         seq = %before, snapshot = %state.seq(),
@@ -143,8 +152,9 @@ impl Tail {
                     if self.is_any_handed() {
                         refuse(self.unsettled(), &Stopped::OutcomeUnknown);
                     }
+                    self.replay = Replay::new(state.seq());
                     self.state = state;
-                    self.trusted = listed.boot;
+                    self.trusted = is_newest.then_some(listed.boot);
                     self.published.send(self.state.clone());
                     return Ok(());
                 }

@@ -12,8 +12,8 @@ use super::op::{
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Author, Claim, Feature, Folded, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot,
-    State, Topic, may_collide,
+    Claim, Feature, Folded, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot, State, Topic,
+    may_collide,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -21,9 +21,12 @@ use crate::types::{
     TopicPartition,
 };
 
-/// How many authors of commits are remembered for the duplicate guard. A commit can only come twice from
-/// an author that is still trying to settle it, so the least recent are safe to forget.
-const MAX_AUTHORS: usize = 1024;
+/// How many authors of commits are remembered. A commit that follows one of a forgotten author is void, so there are more
+/// than ever write by turns.
+const MAX_AUTHORS: usize = 16 << 10;
+
+/// How many were at the first level.
+const FIRST_MAX_AUTHORS: usize = 1024;
 
 /// How many snapshots are kept: one to start from, and others for a node that is just reading one when
 /// the next is taken.
@@ -146,7 +149,7 @@ impl State {
     /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come since
     /// that the fold has forgotten it.
     pub fn last_commit_of(&self, author: Incarnation) -> Option<u64> {
-        self.authors.get(&author).map(|last| last.counter)
+        self.authors.last_of(author)
     }
 
     /// Whether the last commit of its author is the one that it says it follows.
@@ -160,13 +163,13 @@ impl State {
 
     /// Notes the commit's author and counter, for the two above.
     fn note_author(&mut self, id: CommitId) {
-        let (author, counter, seq) = (id.incarnation, id.counter, self.seq);
-        self.authors.insert(author, Author { counter, seq });
-        if self.authors.len() > MAX_AUTHORS {
-            let oldest = self.authors.iter().min_by_key(|(_, author)| author.seq);
-            if let Some(oldest) = oldest.map(|(incarnation, _)| *incarnation) {
-                self.authors.remove(&oldest);
-            }
+        if self.has(Feature::ManyAuthors) && !mutants::on(Mutant::FewAuthors) {
+            let nodes = &self.nodes;
+            let is_node = |author| nodes.values().any(|node| node.incarnation() == author);
+            self.authors.note(id, self.seq, MAX_AUTHORS, is_node);
+        } else {
+            self.authors
+                .note(id, self.seq, FIRST_MAX_AUTHORS, |_| false);
         }
     }
 

@@ -54,6 +54,14 @@ impl State {
     }
 }
 
+#[cfg(test)]
+impl State {
+    /// Makes it one that the fold cannot come to, and that no node starts from.
+    pub(crate) fn spoil(&mut self) {
+        self.truncation.truncated = self.truncation.boundary.next();
+    }
+}
+
 impl Partition {
     /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), each slice lies
     /// somewhere, and their bytes are as many as are counted, from which the fold subtracts.

@@ -77,6 +77,8 @@ pub enum Feature {
     /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from it
     /// before, in the same object.
     LiveObjectsAreNotDead,
+    /// More authors of commits are remembered, and those of registered nodes in any case.
+    ManyAuthors,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
     /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
@@ -114,6 +116,7 @@ impl Feature {
     pub const fn since(self) -> Level {
         match self {
             Feature::LiveObjectsAreNotDead
+            | Feature::ManyAuthors
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic

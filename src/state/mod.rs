@@ -13,6 +13,7 @@
 
 mod apply;
 mod asked;
+mod authors;
 mod changes;
 mod check;
 mod codec;
@@ -26,6 +27,7 @@ pub mod op;
 mod partition;
 mod producer;
 mod rejected;
+mod small;
 mod topic;
 mod truncation;
 
@@ -53,6 +55,7 @@ pub use topic::Topic;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
 use asked::Deletions;
+use authors::Authors;
 use changes::Changes;
 use codec::map;
 use groups::Groups;
@@ -90,8 +93,8 @@ pub struct State {
     groups: Groups,
     #[cbor(n(6), with = "map")]
     nodes: OrdMap<NodeId, Shared<Node>>,
-    #[cbor(n(7), with = "map")]
-    authors: OrdMap<Incarnation, Author>,
+    #[n(7)]
+    authors: Authors,
     /// The newest snapshots, oldest first.
     #[n(8)]
     snapshots: Vec<Snapshot>,
@@ -160,18 +163,6 @@ pub struct Totals {
     /// What compaction wrote again.
     #[n(1)]
     pub compacted: ByteCount,
-}
-
-/// What is remembered of one author of commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-struct Author {
-    /// The counter of its last commit.
-    #[n(0)]
-    counter: u64,
-    /// The seq of its last commit.
-    #[n(1)]
-    seq: Seq,
 }
 
 /// What folding a commit came to.

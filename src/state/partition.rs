@@ -1,13 +1,12 @@
 //! A partition in the fold: where its records are, and what its idempotent producers wrote.
 
-use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::codec::map;
 use super::objects::Objects;
 use super::op::{AppendEntry, AppendRejected, Appended, Rejected, ReplaceSlices};
 use super::producer::Producer;
+use super::small::SmallMap;
 use crate::mutants::{self, Mutant};
 use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
 
@@ -82,11 +81,11 @@ pub struct Partition {
     #[n(2)]
     bytes: ByteCount,
     /// By base offset; dense: each begins where the one before ends.
-    #[cbor(n(3), with = "map")]
-    slices: OrdMap<Offset, Slice>,
+    #[n(3)]
+    slices: SmallMap<Offset, Slice>,
     /// Idempotent producers by id.
-    #[cbor(n(4), with = "map")]
-    producers: OrdMap<ProducerId, Producer>,
+    #[n(4)]
+    producers: SmallMap<ProducerId, Producer>,
     /// Raised by each replacement of slices.
     #[n(5)]
     #[cbor(default)]
@@ -181,7 +180,7 @@ impl Partition {
                     });
                 }
                 None => {
-                    let producer = self.producers.entry(batch.id).or_default();
+                    let producer = self.producers.get_or_default(&batch.id);
                     producer.record(&batch, entry.records, base_offset, now);
                 }
             }
@@ -226,7 +225,7 @@ impl Partition {
     /// stays whole: the batch in which the log starts must be readable.
     pub(super) fn delete_before(&mut self, before: Offset, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
-        while let Some((base, slice)) = self.slices.get_min().copied() {
+        while let Some((base, slice)) = self.slices.get_min().map(|(base, slice)| (*base, *slice)) {
             if slice.end > self.log_start {
                 break;
             }
@@ -353,7 +352,7 @@ impl Partition {
             ));
         }
         let mut due: Option<Offset> = None;
-        for (base, slice) in &self.slices {
+        for (base, slice) in self.slices.iter() {
             match due {
                 None if *base > log_start => {
                     return Some(format!(

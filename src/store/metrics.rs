@@ -42,11 +42,13 @@ pub enum RequestKind {
     Delete,
     /// The conformance check.
     Check,
+    /// Repairing a bucket.
+    Repair,
 }
 
 impl RequestKind {
     /// Every kind.
-    pub const ALL: [RequestKind; 15] = [
+    pub const ALL: [RequestKind; 16] = [
         RequestKind::CommitPut,
         RequestKind::CommitGet,
         RequestKind::CommitProbe,
@@ -62,6 +64,7 @@ impl RequestKind {
         RequestKind::List,
         RequestKind::Delete,
         RequestKind::Check,
+        RequestKind::Repair,
     ];
 
     /// The kind as a metric's label.
@@ -82,6 +85,7 @@ impl RequestKind {
             RequestKind::List => "list",
             RequestKind::Delete => "delete",
             RequestKind::Check => "check",
+            RequestKind::Repair => "repair",
         }
     }
 
@@ -102,7 +106,8 @@ impl RequestKind {
             | RequestKind::CompactedGet
             | RequestKind::List
             | RequestKind::Delete
-            | RequestKind::Check => false,
+            | RequestKind::Check
+            | RequestKind::Repair => false,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | boundary | `manifest/boundary/{seq:020}` | once, create-if-absent |
 //! | segment, compacted or not | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
 //! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
+//! | copy | `repair/{run}/{name of the object}` | once, by `weir store repair`, of what it replaces or removes; only people delete it |
 //!
 //! Names are relative to the prefix of the store's URL. Numbers are padded to twenty digits so that
 //! the order of names is the order of numbers.
@@ -25,6 +26,7 @@ const SNAPSHOTS: &str = "manifest/snapshot";
 const BOUNDARIES: &str = "manifest/boundary";
 const SEGMENTS: &str = "segments";
 const CHECKS: &str = "check";
+const REPAIRS: &str = "repair";
 
 /// The digits of a padded number: as many as `u64::MAX` has.
 const DIGITS: usize = 20;
@@ -53,6 +55,13 @@ pub enum ObjectKind {
         run: Uuid,
         /// The object's name within the run.
         name: String,
+    },
+    /// The copy of an object that a repair replaced or removed.
+    Copy {
+        /// Which run of the repair.
+        run: Uuid,
+        /// What was copied.
+        of: Box<ObjectPath>,
     },
 }
 
@@ -110,6 +119,11 @@ impl ObjectPath {
         ObjectPath(format!("{CHECKS}/{}/{name}", run.hyphenated()))
     }
 
+    /// The copy that one run of `weir store repair` keeps of an object.
+    pub fn copy(run: Uuid, of: &ObjectPath) -> ObjectPath {
+        ObjectPath(format!("{REPAIRS}/{}/{of}", run.hyphenated()))
+    }
+
     /// What the object is.
     pub fn kind(&self) -> ObjectKind {
         parse(&self.0).expect("an ObjectPath is only made by the constructors and by a parse")
@@ -163,6 +177,8 @@ pub enum ObjectPrefix {
     Checks,
     /// What one run of the conformance check left.
     Check(Uuid),
+    /// What repairs replaced or removed.
+    Repairs,
 }
 
 impl ObjectPrefix {
@@ -176,6 +192,7 @@ impl ObjectPrefix {
             ObjectPrefix::Segments => SEGMENTS.to_owned(),
             ObjectPrefix::Checks => CHECKS.to_owned(),
             ObjectPrefix::Check(run) => format!("{CHECKS}/{}", run.hyphenated()),
+            ObjectPrefix::Repairs => REPAIRS.to_owned(),
         }
     }
 }
@@ -207,6 +224,18 @@ fn parse(name: &str) -> Option<ObjectKind> {
         return Some(ObjectKind::Check {
             run: hyphenated(run)?,
             name: name.to_owned(),
+        });
+    }
+    if let Some(rest) = within(name, REPAIRS) {
+        let (run, of) = rest.split_once('/')?;
+        // A copy of a copy is never made.
+        let of = match within(of, REPAIRS) {
+            None => of.parse().ok()?,
+            Some(_) => return None,
+        };
+        return Some(ObjectKind::Copy {
+            run: hyphenated(run)?,
+            of: Box::new(of),
         });
     }
     None
@@ -267,6 +296,14 @@ mod tests {
                 },
                 "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/race-1",
             ),
+            (
+                ObjectPath::copy(id, &ObjectPath::commit(Seq(42))),
+                ObjectKind::Copy {
+                    run: id,
+                    of: Box::new(ObjectPath::commit(Seq(42))),
+                },
+                "repair/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/manifest/log/00000000000000000042.commit",
+            ),
         ]
     }
 
@@ -293,6 +330,8 @@ mod tests {
             "segments/b/01936F2E-5B1C-7CC3-98C4-DC0C0C07398B.segment",
             "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/",
             "check/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/../../cluster.json",
+            "repair/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/archive/x",
+            "repair/x/cluster.json",
             "archive/x",
         ] {
             assert!(name.parse::<ObjectPath>().is_err(), "{name}");

@@ -128,6 +128,23 @@ uuid_id! {
     Incarnation
 }
 
+/// How the incarnations of repairs begin.
+const REPAIR: &[u8; 6] = b"repair";
+
+impl Incarnation {
+    /// Who writes the commits of one run of `weir store repair`: a UUID v8, which no node has.
+    pub fn of_repair(run: Uuid) -> Incarnation {
+        let mut bytes = run.into_bytes();
+        bytes[..REPAIR.len()].copy_from_slice(REPAIR);
+        Incarnation(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Whether a repair writes under this name, and no node.
+    pub fn is_of_repair(self) -> bool {
+        self.0.as_bytes().starts_with(REPAIR) && self.0.get_version() == Some(uuid::Version::Custom)
+    }
+}
+
 uuid_id! {
     /// The name of a segment object, a UUID v7: it carries the time of its minting, by which the
     /// sweep boundary judges it.

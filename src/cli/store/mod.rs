@@ -1,6 +1,7 @@
 //! `weir store`: the bucket itself.
 
 mod check;
+mod repair;
 mod usage;
 
 use clap::Subcommand;
@@ -15,11 +16,14 @@ pub(super) enum Store {
     Check(check::Check),
     /// Show what takes how much space in the store, and why.
     Usage(usage::Usage),
+    /// Give up what is damaged or missing in the log, so that nodes start again.
+    Repair(repair::Repair),
 }
 
 pub(super) async fn run(command: &Store, context: &mut Context) -> Result<(), CliError> {
     match command {
         Store::Check(command) => check::run(command, context).await,
         Store::Usage(command) => usage::run(command, context).await,
+        Store::Repair(command) => repair::run(command, context).await,
     }
 }

@@ -16,8 +16,8 @@ const PREFIX: u64 = 64 << 10;
 
 /// A commit whose ops can be read.
 #[derive(Debug)]
-pub(super) struct ReadCommit {
-    pub(super) logged: LoggedCommit,
+pub(in crate::maintain) struct ReadCommit {
+    pub(in crate::maintain) logged: LoggedCommit,
     /// Where in the object its data is, as far as the object goes.
     pub(super) data: Range<u64>,
     /// The whole object, if it was read.
@@ -29,7 +29,10 @@ pub(super) struct ReadCommit {
 }
 
 /// Reads the commit at `seq`: its ops, and with `deep` all of it.
-pub(super) async fn read(walk: &Walk<'_>, seq: Seq) -> Result<Looked<ReadCommit>, StoreError> {
+pub(in crate::maintain) async fn read(
+    walk: &Walk<'_>,
+    seq: Seq,
+) -> Result<Looked<ReadCommit>, StoreError> {
     let path = ObjectPath::commit(seq);
     let (store, kind) = (walk.store, RequestKind::CommitGet);
     let answer = if walk.deep {

@@ -67,11 +67,13 @@ pub enum Kind {
     SpareCommit,
     /// Commits behind the end of the log.
     Ahead,
+    /// What a repair kept of what it replaced or removed.
+    Copies,
 }
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::NoCluster,
         Kind::BadCluster,
         Kind::MissingCommit,
@@ -95,6 +97,7 @@ impl Kind {
         Kind::SpareSnapshot,
         Kind::SpareCommit,
         Kind::Ahead,
+        Kind::Copies,
     ];
 
     /// Its name in reports.
@@ -123,6 +126,7 @@ impl Kind {
             Kind::SpareSnapshot => "spare-snapshot",
             Kind::SpareCommit => "spare-commit",
             Kind::Ahead => "ahead-of-the-log",
+            Kind::Copies => "copies-of-repair",
         }
     }
 
@@ -148,9 +152,11 @@ impl Kind {
             | Kind::CheckLeftover
             | Kind::Foreign
             | Kind::NotJudged => Severity::Warning,
-            Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit | Kind::Ahead => {
-                Severity::Note
-            }
+            Kind::Uploading
+            | Kind::SpareSnapshot
+            | Kind::SpareCommit
+            | Kind::Ahead
+            | Kind::Copies => Severity::Note,
         }
     }
 
@@ -179,8 +185,8 @@ impl Kind {
                 "it was cut off, or something was added to it, after it was stored"
             }
             Kind::Corrupt => {
-                "it was changed after it was stored: a commit stops nodes that must fold it, a snapshot those that \
-                 start from it, a segment may lose records"
+                "it was changed after it was stored: a commit stops nodes that must fold it, a snapshot is passed over by \
+                 nodes that start, as long as they have an older one or the whole log, a segment may lose records"
             }
             Kind::BadSlice => {
                 "reads of these offsets fail, and are never answered with other bytes"
@@ -208,6 +214,7 @@ impl Kind {
                 "a node sent them before it knew whether the one before them was stored; nobody was told that they are. \
                  If another commit takes that place, they are void"
             }
+            Kind::Copies => "weir store repair kept them of what it replaced or removed",
             Kind::SpareCommit => "left by a node that died while it truncated the log; harmless",
             Kind::SpareSnapshot => {
                 "left by a node that died while it took or replaced it; harmless"
@@ -223,7 +230,8 @@ impl Kind {
             }
             Kind::BadCluster => "bring cluster.json back from a copy of the bucket",
             Kind::MissingCommit => {
-                "stop all nodes at once, bring the commits back from a copy or an old version of the object, check again"
+                "stop all nodes at once, bring the commits back from a copy or an old version of the object, check again. \
+                 If there is none: weir store repair gives them up, after it has said what is lost"
             }
             Kind::LogCutOff => {
                 "stop all nodes, bring the commits back from a copy of the bucket, check again"
@@ -237,7 +245,12 @@ impl Kind {
             Kind::MissingBoundary => {
                 "bring it back from a copy; look for who deletes under the prefix"
             }
-            Kind::WrongLength | Kind::Corrupt | Kind::BadSlice => {
+            Kind::WrongLength | Kind::Corrupt => {
+                "bring it back from a copy or an old version of the object; check the disk or the store. If a commit or \
+                 snapshot cannot be brought back and no node starts: weir store repair gives it up, after it has said what \
+                 is lost"
+            }
+            Kind::BadSlice => {
                 "bring it back from a copy or an old version of the object; check the disk or the store"
             }
             Kind::BadOffsets => "report it, with the output of weir inspect",
@@ -252,6 +265,7 @@ impl Kind {
             Kind::Ahead => {
                 "nothing, if a node has died or is about to commit; if the commit before them was deleted, bring it back"
             }
+            Kind::Copies => "delete what is below repair/ when nobody can make use of it any more",
             Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit => "nothing",
         }
     }

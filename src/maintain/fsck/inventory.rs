@@ -35,6 +35,12 @@ pub struct Inventory {
     pub segments: BTreeMap<SegmentId, u64>,
     /// What checks of the store left: name, size, and when it was written.
     pub checks: Vec<(String, u64, Timestamp)>,
+    /// What repairs kept copies of: how many objects.
+    pub copies: u64,
+    /// Their bytes.
+    pub copied_bytes: u64,
+    /// The name of the first of them.
+    pub first_copy: Option<String>,
     /// The first names that are not Weir's, with their sizes.
     pub foreign: Vec<(String, u64)>,
     /// How many of those there are.
@@ -96,6 +102,11 @@ impl Inventory {
             Some(ObjectKind::Segment(id)) => drop(self.segments.insert(id, size)),
             Some(ObjectKind::Check { .. }) => {
                 self.checks.push((listed.name, size, listed.last_modified));
+            }
+            Some(ObjectKind::Copy { .. }) => {
+                self.copies += 1;
+                self.copied_bytes += size;
+                self.first_copy.get_or_insert(listed.name);
             }
             None => {
                 self.foreign_objects += 1;

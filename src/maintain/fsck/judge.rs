@@ -274,6 +274,14 @@ impl Judgement {
             ));
         }
         found.extend(foreign(self.foreign, inventory));
+        found.extend(inventory.first_copy.as_ref().map(|first| {
+            let (copies, bytes) = (inventory.copies, inventory.copied_bytes);
+            Finding::new(
+                Kind::Copies,
+                first,
+                format!("{copies} objects, {bytes} bytes"),
+            )
+        }));
         found
     }
 }

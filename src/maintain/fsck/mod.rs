@@ -37,8 +37,10 @@ mod tests;
 pub use finding::{Finding, Kind, Severity};
 pub use inventory::Inventory;
 
+pub(super) use commit::read as read_commit;
 pub(super) use judge::YOUNG;
 pub(super) use log::Fold;
+pub(super) use read::Looked;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -48,7 +50,7 @@ use crate::store::{ObjectPath, RequestKind, Store, StoreError};
 use crate::types::{Seq, Timestamp};
 use finding::{About, Candidate};
 use judge::Judgement;
-use read::{Looked, look};
+use read::look;
 
 /// How the walk goes.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 
 /// What came of looking at an object.
 #[derive(Debug)]
-pub(super) enum Looked<T> {
+pub(in crate::maintain) enum Looked<T> {
     /// It can be read.
     At(T),
     /// It is not there.

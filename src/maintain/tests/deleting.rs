@@ -152,6 +152,35 @@ pub(super) async fn the_log_is_said_to_be_truncated_when_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+pub(super) async fn the_log_is_kept_while_no_snapshot_beyond_it_can_be_read_back() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    age(&a).await;
+    let mut whole = Vec::new();
+    for path in names(&store, ObjectPrefix::Snapshots).await {
+        let bytes = store.get(&path, RequestKind::SnapshotGet).await.unwrap();
+        let cut = bytes.slice(..bytes.len() - 1);
+        let put = store.put_unique(&path, cut, RequestKind::SnapshotPut);
+        put.await.unwrap();
+        whole.push((path, bytes));
+    }
+    let error = truncation::run(&a.jobs).await.unwrap_err();
+    assert!(matches!(error, JobError::Uncovered { .. }), "{error}");
+    assert_eq!(a.state().log_boundary(), Seq(0));
+    assert!(names(&store, ObjectPrefix::Boundaries).await.is_empty());
+    // One is enough, and the log goes no further than to that one.
+    let (path, bytes) = whole.remove(0);
+    let put = store.put_unique(&path, bytes, RequestKind::SnapshotPut);
+    put.await.unwrap();
+    assert!(truncation::run(&a.jobs).await.unwrap());
+    let to = a.state().log_boundary();
+    assert!(
+        Seq(0) < to && ObjectPath::snapshot(to) <= path,
+        "{to}, {path}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 pub(super) async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it() {
     let store = Store::memory();
     let a = worker(&store, 1).await;

@@ -4,6 +4,7 @@ mod compacting;
 mod crashes;
 mod deleting;
 mod expiring;
+mod repairing;
 mod rules;
 mod running;
 

@@ -57,6 +57,10 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
             deleting::where_the_log_is_ahead_of_time_it_is_not_truncated_early,
         ),
         (
+            Mutant::BoundaryUnread,
+            deleting::the_log_is_kept_while_no_snapshot_beyond_it_can_be_read_back,
+        ),
+        (
             Mutant::BoundaryNotStored,
             deleting::a_boundary_that_was_raised_and_not_stored_is_stored_before_anything_is_deleted,
         ),
@@ -75,6 +79,24 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
         (
             Mutant::ClaimsIgnored,
             deleting::a_job_that_another_node_has_is_left_to_it,
+        ),
+    ]);
+}
+
+#[test]
+fn each_rule_of_repair_has_a_test_that_fails_without_it() {
+    assert_found(&[
+        (
+            Mutant::SealIgnored,
+            repairing::a_node_that_had_folded_what_was_replaced_halts_at_the_seal,
+        ),
+        (
+            Mutant::RepairedUnderNodes,
+            repairing::a_bucket_is_not_repaired_under_nodes_that_may_be_running,
+        ),
+        (
+            Mutant::RepairedWithoutCopy,
+            repairing::a_repair_that_is_killed_anywhere_is_finished_by_the_next_and_loses_nothing_more,
         ),
     ]);
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::manifest::object::EncodedCommit;
 use crate::mutants::{self, Mutant};
+use crate::state::Level;
 use crate::state::op::Commit;
 use crate::store::Created;
 use crate::types::{CommitId, ProducerId};
@@ -188,7 +189,12 @@ async fn forgotten(behind: usize, overtaken: bool) -> Vec<Result<Applied, Stoppe
             Err(_) => Fault::Slow(PUT),
         }
     });
-    let node = start_with(&store, 1, in_flight(4)).await;
+    // At the second level many more are remembered.
+    let options = ManifestOptions {
+        level: Level::FIRST,
+        ..in_flight(4)
+    };
+    let node = start_with(&store, 1, options).await;
     for _ in 0..4 {
         next_id(&node.manifest).await;
     }

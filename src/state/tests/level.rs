@@ -134,6 +134,36 @@ fn what_the_first_level_made_alive_and_dead_can_be_read_and_raising_the_level_me
     assert_eq!(read.to_bytes(), f.state.to_bytes());
 }
 
+/// How many of the second commits of so many authors, which take turns, are void.
+fn void_of(authors: u128, level: Level) -> usize {
+    let mut f = Folding::new();
+    f.apply(Op::RaiseLevel { to: level }).unwrap();
+    let mut state = f.state;
+    let mut void = 0;
+    for counter in 1..=2 {
+        for author in 1..=authors {
+            let commit = Commit {
+                id: id(author + 1000, counter),
+                follows: (counter > 1).then(|| counter - 1),
+                ..commit(0, Vec::new())
+            };
+            void += usize::from(state.apply(state.seq().next(), &commit, 0) == Folded::Void);
+        }
+    }
+    void
+}
+
+#[test]
+fn fifteen_hundred_authors_that_take_turns_are_all_remembered_from_the_second_level_on() {
+    fn test() {
+        assert_eq!(void_of(1500, Level(2)), 0);
+    }
+    test();
+    assert_found(&[(Mutant::FewAuthors, test)]);
+    assert_eq!(void_of(1500, Level::FIRST), 1500 - 1024);
+    assert_eq!(void_of(1000, Level::FIRST), 0);
+}
+
 /// Two nodes that each saw no topic of such a name: the log decides, and the second is refused.
 #[test]
 fn of_two_names_that_collide_the_first_in_the_log_is_created() {

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// The credentials have no right to it.
     Denied,
+    /// What is stored differs from what was sent in its last byte.
+    Garbles,
     /// A create replaces what exists.
     IgnoresCondition,
     /// A create looks whether the object exists and writes it a moment later.
@@ -124,6 +126,11 @@ impl Faulty {
         (store, switch)
     }
 
+    /// The store without faults.
+    pub(crate) fn inner(&self) -> &InMemory {
+        &self.inner
+    }
+
     /// Two stores on one bucket. To requests through the first `fault` happens while the switch is on. It is off.
     pub(crate) fn switched_of_two(fault: Fault) -> (Store, Store, Switch) {
         let switch = Switch::default();
@@ -165,6 +172,15 @@ impl Faulty {
     }
 }
 
+/// The same with another last byte.
+fn garbled(payload: &PutPayload) -> PutPayload {
+    let mut bytes: Vec<u8> = payload.iter().flatten().copied().collect();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    bytes.into()
+}
+
 fn slow_down() -> Error {
     Error::Generic {
         store: "faulty",
@@ -177,11 +193,12 @@ impl ObjectStore for Faulty {
     async fn put_opts(
         &self,
         location: &Path,
-        payload: PutPayload,
+        mut payload: PutPayload,
         mut opts: PutOptions,
     ) -> Result<PutResult> {
         let fault = self.next(location).await?;
         match fault {
+            Fault::Garbles => payload = garbled(&payload),
             Fault::CreateFails => return Err(slow_down()),
             Fault::IgnoresCondition => opts.mode = PutMode::Overwrite,
             Fault::ChecksThenWrites if opts.mode == PutMode::Create => {
