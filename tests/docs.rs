@@ -27,7 +27,8 @@ fn read(name: &str) -> String {
 /// Every page: those at the top, and those below `docs`.
 fn pages() -> Vec<PathBuf> {
     let mut folders = vec![root().join("docs")];
-    let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    let mut pages: Vec<PathBuf> = top.iter().map(|name| root().join(name)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -96,6 +97,26 @@ fn every_decision_is_in_the_list_and_has_its_four_parts() {
                 "{name} has no {part}"
             );
         }
+    }
+}
+
+#[test]
+fn the_readme_leads_to_every_page() {
+    let readme = read("README.md");
+    let of_files = |folder: &str, extension: &str| -> Vec<String> {
+        let entries = fs::read_dir(root().join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(extension)).collect()
+    };
+    for page in of_files("docs", ".md") {
+        assert!(readme.contains(&format!("(docs/{page})")), "docs/{page}");
+    }
+    assert!(readme.contains("(CONTRIBUTING.md)"));
+    // As do the tests.
+    let listed = read("tests/README.md");
+    for test in of_files("tests", ".py") {
+        let is_test = test.starts_with("test_");
+        assert!(!is_test || listed.contains(&format!("`{test}`")), "{test}");
     }
 }
 
