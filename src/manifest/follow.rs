@@ -197,6 +197,17 @@ impl Tail {
         failures: &mut u32,
         purpose: &str,
     ) {
+        let pause = self.note_failure(error, failures, purpose);
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Logs a failure of the store; says how long to wait before the next attempt.
+    pub(super) fn note_failure(
+        &mut self,
+        error: &StoreError,
+        failures: &mut u32,
+        purpose: &str,
+    ) -> Duration {
         let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
         if !error.is_retriable() {
@@ -206,6 +217,6 @@ impl Tail {
         if failures.is_power_of_two() {
             tracing::warn!(%error, failures, "cannot {purpose}; trying again");
         }
-        tokio::time::sleep(pause).await;
+        pause
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use super::commit::{Prepared, Sent, put, refuse};
 use super::handle::{Committed, Stopped, Submission};
 use super::log::{self, LogError};
 use super::object::LoggedCommit;
-use super::tail::Tail;
+use super::tail::{MAX_WAITING, Tail};
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Commit, Op};
 use crate::state::{Folded, State};
@@ -99,7 +99,10 @@ impl Tail {
                     self.metrics.unknown.inc();
                     tracing::debug!(%seq, %cause, "the outcome of a commit is unknown; reading");
                 }
-                Err(error) => self.pause_after(&error, &mut failures, "commit").await,
+                Err(error) => {
+                    let pause = self.note_failure(&error, &mut failures, "commit");
+                    self.rest_answering(pause, tried).await?;
+                }
             }
             let stands = self.read_settled(seq, tried.prepared.commit.id).await;
             if self.is_left_behind_for_sure().await {
@@ -109,7 +112,9 @@ impl Tail {
                 Stands::Nothing => {}
                 stands => return Ok(Some(stands)),
             }
-            self.pause_before_repeat(&mut failures).await;
+            let pause = self.pause(failures);
+            failures = failures.saturating_add(1);
+            self.rest_answering(pause, tried).await?;
             answer = put(&self.store, seq, &tried.prepared.encoded).await;
         }
     }
@@ -118,16 +123,8 @@ impl Tail {
     async fn read_settled(&mut self, seq: Seq, ours: CommitId) -> Result<Stands, Stopped> {
         let mut failures = 0;
         loop {
-            let (known, limit) = (self.options.level, self.read_limit());
-            let read = log::read(&self.store, known, seq, limit, RequestKind::CommitGet);
-            match read.await {
-                Ok(None) => return Ok(Stands::Nothing),
-                Ok(Some(logged))
-                    if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
-                {
-                    return Ok(Stands::Ours(Some(Box::new(logged))));
-                }
-                Ok(Some(logged)) => return Ok(Stands::Another(Box::new(logged))),
+            match self.look(seq, ours).await {
+                Ok(stands) => return Ok(stands),
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(error)) => {
                     self.pause_after(&error, &mut failures, "settle a commit")
@@ -135,6 +132,57 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// Reads what stands at `seq`, once.
+    async fn look(&self, seq: Seq, ours: CommitId) -> Result<Stands, LogError> {
+        let (known, limit) = (self.options.level, self.read_limit());
+        let read = log::read(&self.store, known, seq, limit, RequestKind::CommitGet);
+        Ok(match read.await? {
+            None => Stands::Nothing,
+            Some(logged)
+                if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
+            {
+                Stands::Ours(Some(Box::new(logged)))
+            }
+            Some(logged) => Stands::Another(Box::new(logged)),
+        })
+    }
+
+    /// Rests before the commit is repeated. A store that takes no commits, because it is full or refuses them, may still be
+    /// read, and so may what is in it: who asks for a fresh state is answered meanwhile, if nothing stands where the commit
+    /// was tried. If something does, the rest is over.
+    async fn rest_answering(&mut self, pause: Duration, tried: &Sent) -> Result<(), Stopped> {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.asking.retain(|question| !question.reply.is_closed());
+            if self.is_asked(Instant::now()) {
+                let sent = self.moment();
+                match self.look(tried.seq, tried.prepared.commit.id).await {
+                    Ok(Stands::Nothing) if !self.is_left_behind_for_sure().await => {
+                        self.prove(sent);
+                        self.answer_fresh()?;
+                        continue;
+                    }
+                    Ok(_) => return Ok(()),
+                    // It is as deaf to readers.
+                    Err(_) => break,
+                }
+            }
+            let due = self.asking.iter().map(|question| question.due).min();
+            let due = due.map_or(until, |due| due.min(until));
+            let takes = self.waiting.len() < MAX_WAITING;
+            tokio::select! {
+                biased;
+                message = self.mailbox.recv(), if takes => match message {
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
     }
 
     /// Folds our own commit, of which nothing needs to be read unless it was, and tells those who wait.
@@ -267,12 +315,6 @@ impl Tail {
             let around = Duration::from_millis(1 << lost.min(7)).min(MAX_LOSING_PAUSE);
             tokio::time::sleep(self.env.jittered(around)).await;
         }
-    }
-
-    async fn pause_before_repeat(&mut self, failures: &mut u32) {
-        let pause = self.pause(*failures);
-        *failures = failures.saturating_add(1);
-        tokio::time::sleep(pause).await;
     }
 }
 

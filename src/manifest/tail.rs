@@ -108,7 +108,7 @@ enum Woken {
 }
 
 /// How many requests to commit are taken from the mailbox before the next commit is made.
-const MAX_WAITING: usize = 4096;
+pub(super) const MAX_WAITING: usize = 4096;
 
 impl Tail {
     /// Commits and follows until `stop`, then commits what was handed in before, and ends.
@@ -178,7 +178,7 @@ impl Tail {
         }
     }
 
-    fn take(&mut self, message: Message) {
+    pub(super) fn take(&mut self, message: Message) {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
             // Answered by a proof that came while it was on its way here, or that is young enough. One of the very moment
@@ -272,7 +272,7 @@ impl Tail {
 
     /// Makes the last proof known, and answers those who asked before it. What was read before may have shown that the state
     /// is not that of the log: then nobody is answered.
-    fn answer_fresh(&mut self) -> Result<(), Stopped> {
+    pub(super) fn answer_fresh(&mut self) -> Result<(), Stopped> {
         self.check_diverged()?;
         self.publish_proof();
         if self.asking.is_empty() {

@@ -77,13 +77,18 @@ impl Tail {
         }
     }
 
-    /// A request sent at that moment showed that nothing stood at the next seq.
+    /// A request sent at that moment showed that nothing stood at the next seq, and that the store does what it is asked.
     pub(super) fn note_proof(&mut self, sent: Moment) {
+        self.prove(sent);
+        self.manifest.shared.refuse_no_longer();
+    }
+
+    /// A request sent at that moment showed that nothing stood at the next seq.
+    pub(super) fn prove(&mut self, sent: Moment) {
         if self.proven.at < sent.at {
             self.proven = sent;
         }
         self.trusted = self.trusted.max(Some(sent.boot));
-        self.manifest.shared.refuse_no_longer();
     }
 
     /// Lets readers know how old the proof of the published state is. After the state is published, never before: who

@@ -262,3 +262,26 @@ fn what_goes_again_as_others_is_not_overtaken_by_what_was_sent_behind_it() {
         commits_that_go_again_as_others_stay_in_order,
     )]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_commits_is_still_read() {
+    let (store, switch) = Faulty::switched(Fault::CreateFails);
+    let node = start(&store, 1).await;
+    let first = node.manifest.commit(vec![create_topic("first", 1)]).await;
+    let first = first.unwrap().seq;
+    switch.set(true);
+    let manifest = node.manifest.clone();
+    let second = async move { manifest.commit(vec![create_topic("second", 2)]).await };
+    let second = tokio::spawn(second);
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let asked = Instant::now();
+        let fresh = node.manifest.fresh().await.unwrap();
+        let took = asked.elapsed();
+        assert!(took < Duration::from_millis(50), "{took:?}");
+        assert_eq!(fresh.seq(), first);
+    }
+    assert!(!second.is_finished());
+    switch.set(false);
+    assert_eq!(second.await.unwrap().unwrap().seq, first.next());
+}
