@@ -34,8 +34,8 @@ pub(crate) enum Mutant {
     ClaimsIgnored,
     /// Dead objects are deleted at once.
     GraceIgnored,
-    /// The grace is judged by the wall clock of the node that deletes.
-    GraceByWallClock,
+    /// What destroys goes by the wall clock of the node that does it.
+    WallClockDestroys,
     /// The grace is judged by the fold's time, however short a time the node has known of the death.
     GraceByFoldAlone,
     /// A dead commit is deleted though the log is not truncated beyond it.

@@ -6,6 +6,11 @@
 //! the store for longer than its lease) registers anew when it finds out, at the latest before it tells clients which
 //! nodes there are: it goes by the id that the state gives it, never by one that it remembers.
 //!
+//! Wall clocks differ, so they have no say in who lives. A node renews its lease by the time since it *made* the last of its
+//! commits that is in the log; another takes the lease for lapsed by the time since it *folded* that commit, which is
+//! later; both by clocks that nobody sets ([`Manifest::silent_for`](crate::manifest::Manifest::silent_for)). Only a node that
+//! has not looked for long goes by the time in the log as well, with [`CLOCKS_APART`] for what clocks may differ.
+//!
 //! A lease lapses as well because the store is away, and then all of them do. So nobody proposes the end of another
 //! before proofs from the store have shown for a while ([`SUSPICION`]) that the other does not renew its lease.
 //! Members of groups would lose who vouches for them, and rebalances wait for those who are gone for good.
@@ -24,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::reach::Reach;
 use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
-use crate::state::State;
+use crate::state::{Node, State};
 use crate::state::op::{Applied, Op, RegisterNode};
 use crate::types::{Incarnation, NodeId, PeerKey};
 
@@ -32,8 +37,11 @@ use crate::types::{Incarnation, NodeId, PeerKey};
 const IDLE_LEASE: Duration = Duration::from_secs(300);
 
 /// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long does
-/// it have once the store is there again. Clocks differ a little, too.
+/// it have once the store is there again.
 const SUSPICION: Duration = Duration::from_secs(3);
+
+/// How far apart the wall clocks of two nodes may be: each may be off by half of that from the store's.
+const CLOCKS_APART: Duration = Duration::from_secs(10);
 
 /// What clients are told to connect to, by front end: `kafka` -> `host:port`.
 pub type Endpoints = BTreeMap<String, String>;
@@ -220,11 +228,9 @@ impl Broker {
         }
         let (node, state) = self.registered_in(self.inner.manifest.state()).await?;
         let lease = self.wanted_lease();
-        let now = self.inner.env.now();
-        let (length, left) = state.node(node).map_or_else(Default::default, |node| {
-            (node.lease(), node.lease_until().since(now))
-        });
-        if length != lease || left < lease * 2 / 3 {
+        let held = state.node(node).map(Node::lease);
+        let silence = self.inner.manifest.silent_for(self.inner.incarnation);
+        if held != Some(lease) || silence > lease / 3 {
             let renewal = Op::RenewLease {
                 node,
                 incarnation: self.inner.incarnation,
@@ -261,16 +267,22 @@ impl Broker {
 
     /// The others whose leases have lapsed in `state`.
     fn lapsed(&self, state: &State) -> Vec<(NodeId, Incarnation)> {
-        let now = self.inner.env.now();
-        let nodes = state
+        let others = state
             .nodes()
-            .map(|(id, node)| (id, node.incarnation(), node.lease_until()));
-        nodes
-            .filter(|(_, incarnation, until)| {
-                *until < now && *incarnation != self.inner.incarnation
-            })
-            .map(|(id, incarnation, _)| (id, incarnation))
+            .filter(|(_, node)| node.incarnation() != self.inner.incarnation);
+        // What the fold would refuse yet is not proposed.
+        let now = self.inner.manifest.time();
+        others
+            .filter(|(_, node)| node.lease_until() < now && self.has_lapsed(node))
+            .map(|(id, node)| (id, node.incarnation()))
             .collect()
+    }
+
+    /// Whether the lease of that node, as a fresh state says it is, has lapsed.
+    pub(super) fn has_lapsed(&self, node: &Node) -> bool {
+        let manifest = &self.inner.manifest;
+        manifest.silent_for(node.incarnation()) > node.lease()
+            || node.lease_until().after(CLOCKS_APART) < manifest.time()
     }
 
     fn wanted_lease(&self) -> Duration {

@@ -223,7 +223,7 @@ impl Broker {
                 records: found.map_err(|error| refusal(topic.name(), &error))?,
             });
         }
-        let now = self.inner.env.now();
+        let now = self.inner.env.wall();
         let (records, max_timestamp, log_append_time) = if settings.log_append_time {
             (
                 restamped(&records, |batch| set_log_append_time(batch, now)),

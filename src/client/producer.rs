@@ -236,7 +236,7 @@ impl Producer {
                     last: topic.partitions - 1,
                 });
             }
-            let now = self.client.env().now();
+            let now = self.client.env().wall();
             let record = Record {
                 timestamp: record.timestamp.or(Some(now)),
                 ..record

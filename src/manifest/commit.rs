@@ -208,7 +208,7 @@ impl Tail {
         let own_data = data.len();
         let commit = Commit {
             id: self.next_id(),
-            time: self.env.now(),
+            time: self.manifest.time(),
             ops,
             follows: before.map(|before| before.counter),
             carried: carried(guests, &mut data),
@@ -256,6 +256,8 @@ impl Tail {
     /// The id of the next commit of this run.
     pub(super) fn next_id(&mut self) -> CommitId {
         self.counter += 1;
+        let made = self.env.boot();
+        self.manifest.shared.heard().made(self.counter, made);
         CommitId {
             incarnation: self.incarnation,
             counter: self.counter,

@@ -9,6 +9,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::carry::Guest;
+use super::clock::Clock;
+use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::peers::Recent;
 use super::published::States;
@@ -17,7 +19,7 @@ use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, State};
-use crate::types::Seq;
+use crate::types::{Incarnation, SegmentId, Seq, Timestamp};
 
 /// Ops that are in the log and folded.
 #[derive(Clone, Debug)]
@@ -102,6 +104,10 @@ pub(super) struct Shared {
     pub(super) stopped: OnceLock<Stopped>,
     /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
+    /// The clocks, and with them the ids that carry a time.
+    pub(super) clock: Clock,
+    /// When this node last heard of each run of a node.
+    pub(super) heard: Mutex<Heard>,
     /// What this node has known for how long.
     pub(super) marks: Mutex<Marks>,
     /// The end of the log, for peers.
@@ -141,6 +147,31 @@ impl Manifest {
         let mut marks = self.shared.marks();
         marks.note(env.boot(), &self.state());
         marks.for_at_least(age, env.boot())
+    }
+
+    /// The time, for whatever waits: what the fold's time would be if this node made a commit now. Not before the time of
+    /// any state that was published, and it never goes back. See `clock.rs`.
+    pub fn time(&self) -> Timestamp {
+        self.shared.clock.time()
+    }
+
+    /// The time that has passed for certain, for whatever destroys: by the wall clock, by the fold's time and by this node's
+    /// own reckoning.
+    pub fn passed(&self) -> Timestamp {
+        self.shared.clock.passed()
+    }
+
+    /// A name for a segment, minted now.
+    pub fn mint_segment(&self) -> SegmentId {
+        SegmentId(self.shared.clock.uuid())
+    }
+
+    /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last commit
+    /// of it, or has been looking at the log at all; of this run itself, since it made the last of its commits that is in
+    /// the log. Says something of another only by a state that is fresh.
+    pub fn silent_for(&self, run: Incarnation) -> Duration {
+        let now = self.shared.clock.boot();
+        self.shared.heard().silence(run, now)
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
@@ -234,6 +265,10 @@ impl Shared {
     pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
         // Nothing in a critical section panics half-way through a change.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {

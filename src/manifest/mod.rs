@@ -50,10 +50,12 @@
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
 mod carry;
+mod clock;
 mod commit;
 mod follow;
 mod handle;
 mod handover;
+mod heard;
 mod known;
 mod log;
 mod metrics;

@@ -10,8 +10,10 @@ use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::carry::guest_room;
+use super::clock::Clock;
 use super::handle::{Manifest, Shared, Stopped};
 use super::handover::Rivals;
+use super::heard::Heard;
 use super::metrics::ManifestMetrics;
 use super::object::{ObjectError, decode_snapshot};
 use super::published::publish;
@@ -118,6 +120,8 @@ pub async fn open(
         boot: env.boot(),
     };
     let state = newest_snapshot(&store).await?;
+    let clock = Clock::new(env.clone());
+    clock.folded(state.time());
     let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
@@ -129,6 +133,8 @@ pub async fn open(
         source: OnceLock::new(),
         stopped: OnceLock::new(),
         proven: AtomicU64::new(0),
+        clock,
+        heard: Mutex::new(Heard::new(incarnation, began.boot)),
         marks: Mutex::default(),
         recent: Mutex::default(),
         guest_room: guest_room(),

@@ -132,6 +132,7 @@ impl Tail {
                     }
                     self.state = state;
                     self.trusted = listed.boot;
+                    self.manifest.shared.clock.folded(self.state.time());
                     self.published.send(self.state.clone());
                     return Ok(());
                 }

@@ -44,3 +44,52 @@ async fn a_node_that_has_stopped_leaves_nothing_in_memory() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(Arc::strong_count(&hold), 1);
 }
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A node whose wall clock is off by so much, registered.
+async fn node_off_by(store: &Store, seed: u64, millis: i64) -> Node {
+    let env = Env::simulated(seed, Timestamp(START.0 + millis));
+    let options = NodeOptions::new(StoreUrl::memory(), env);
+    let node = Node::start(store.clone(), options, &NodeMetrics::default())
+        .await
+        .unwrap();
+    let endpoint = ("kafka".to_owned(), format!("127.0.0.1:{seed}"));
+    let registered = node.broker().register([endpoint].into(), None).await;
+    registered.unwrap();
+    node
+}
+
+/// Which runs are registered under which id, since when.
+fn registrations(node: &Node) -> Vec<(crate::types::NodeId, Incarnation, Timestamp)> {
+    let state = node.manifest().state();
+    let registered = state.nodes();
+    registered
+        .map(|(id, node)| (id, node.incarnation(), node.registered_at()))
+        .collect()
+}
+
+/// Issue 12, A4: the slower one registered anew six to twelve times in two minutes, and its id went to the other.
+#[tokio::test(start_paused = true)]
+async fn nodes_whose_clocks_are_as_far_apart_as_allowed_leave_each_other_registered() {
+    for (clients_of_slow, clients_of_fast) in [(1, 1), (1, 0), (0, 1), (0, 0)] {
+        let store = Store::memory();
+        let slow = node_off_by(&store, 1, -4_900).await;
+        let fast = node_off_by(&store, 2, 4_900).await;
+        let present = |node: &Node, count: usize| {
+            let broker = node.broker().clone();
+            (0..count).map(move |_| broker.client_arrived()).collect::<Vec<_>>()
+        };
+        let _clients = (present(&slow, clients_of_slow), present(&fast, clients_of_fast));
+        slow.manifest().fresh().await.unwrap();
+        let registered = registrations(&slow);
+        assert_eq!(registered.len(), 2);
+        for second in 0..600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let fresh = fast.manifest().fresh().await.unwrap();
+            let now = registrations(&fast);
+            let clients = (clients_of_slow, clients_of_fast);
+            assert_eq!(now, registered, "after {second} s with {clients:?} clients: {:?}", fresh.seq());
+        }
+    }
+}

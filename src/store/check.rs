@@ -110,7 +110,7 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
     let mut checker = Checker {
         store,
         options,
-        run: store.options().env.time_uuid(),
+        run: store.options().env.uuid_at(store.options().env.wall()),
         written: Vec::new(),
         clock: None,
     };
@@ -279,7 +279,7 @@ impl Checker<'_> {
         } else {
             self.plain()
         };
-        let written = self.store.options().env.now();
+        let written = self.store.options().env.wall();
         if self.store.has_file_clock() {
             self.settle(&path, FIRST).await?;
         }
@@ -522,7 +522,7 @@ impl Checker<'_> {
     async fn clean_up(&mut self) {
         let mut gone = std::mem::take(&mut self.written);
         if self.options.thorough {
-            let now = self.store.options().env.now();
+            let now = self.store.options().env.wall();
             let old = |written: Timestamp| now.since(written) > ABANDONED;
             let found = self.store.list(ObjectPrefix::Checks, None, 10_000).await;
             let abandoned = found.unwrap_or_default().into_iter();

@@ -63,7 +63,7 @@ impl Store {
             Nature::Memory => Ok(None),
             Nature::File => {
                 let meta = self.head(object, kind).await?;
-                let now = self.options().env.now();
+                let now = self.options().env.wall();
                 let write_took = u64::try_from(now.0.saturating_sub(written.0)).unwrap_or(0);
                 Ok(Some(ClockDifference {
                     ahead_millis: meta.last_modified.0.saturating_sub(written.0),
@@ -85,13 +85,13 @@ impl Store {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let asked_at = options.env.now();
+            let asked_at = options.env.wall();
             let head = self.objects().head(&location);
             let attempt = self
                 .requests
                 .attempt(asked, options.request_timeout, head)
                 .await;
-            let answered_at = options.env.now();
+            let answered_at = options.env.wall();
             let Err(failure) = attempt.result else {
                 attempt.running.end(Outcome::Ok);
                 return Ok(attempt

@@ -318,7 +318,7 @@ async fn secrets_that_a_store_repeats_in_its_answer_are_not_shown() {
 async fn the_clock_of_the_store_is_read_from_its_answers() {
     let server = Server::start(vec![Answer::Status(200, "")]).await;
     let store = server.store();
-    let now = store.options().env.now();
+    let now = store.options().env.wall();
     let clock = store
         .clock_difference(&commit(), now, GET)
         .await
