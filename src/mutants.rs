@@ -139,6 +139,16 @@ pub(crate) enum Mutant {
     SweepWithoutBoundary,
     /// What was read by a state of long ago is handed out.
     ReadByOldState,
+    /// Nobody compares this machine's wall clock with the store's.
+    ClockUnwatched,
+    /// Any commit may move time in the fold as far as it says.
+    UnboundedTime,
+    /// Any sweep boundary is accepted that is not ahead of time.
+    SweepBoundaryAtHand,
+    /// A node's lease is ended though it has committed since it was found lapsed.
+    HeardSinceIgnored,
+    /// Who registers removes the nodes whose leases have lapsed.
+    RegistrationRemoves,
     /// A new producer may begin with any batch of its pipeline, though the first ones have failed.
     BegunInTheMiddle,
     /// A snapshot is read without one of its fields.

@@ -75,7 +75,9 @@ impl Broker {
                 registered.entry(address).or_default().push((id, node));
             }
         }
-        let is_there = |node: &Node| !self.has_lapsed(node) && !self.is_gone(node.incarnation());
+        let now = self.inner.manifest.time();
+        let is_there =
+            |node: &Node| !self.has_lapsed(node, now) && !self.is_gone(node.incarnation());
         let there = registered
             .into_iter()
             .filter(|(_, nodes)| nodes.iter().any(|(_, node)| is_there(node)));

@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 use super::reach::Reach;
 use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
-use crate::state::{Node, State};
 use crate::state::op::{Applied, Op, RegisterNode};
-use crate::types::{Incarnation, NodeId, PeerKey};
+use crate::state::{Feature, Node, State};
+use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
 
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
@@ -39,6 +39,9 @@ const IDLE_LEASE: Duration = Duration::from_secs(300);
 /// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long does
 /// it have once the store is there again.
 const SUSPICION: Duration = Duration::from_secs(3);
+
+/// How long a node rests whose clock is off, before it looks again.
+const CLOCK_OFF: Duration = Duration::from_secs(1);
 
 /// How far apart the wall clocks of two nodes may be: each may be off by half of that from the store's.
 const CLOCKS_APART: Duration = Duration::from_secs(10);
@@ -200,6 +203,11 @@ impl Broker {
             let pause = match self.tend_leases(&mut suspects).await {
                 Ok(pause) => pause,
                 Err(Unavailable::Stopped(_)) => return,
+                // It is said already. The store's next answer tells whether it still is.
+                Err(Unavailable::Clock(_)) => {
+                    let _ = self.fresh().await;
+                    CLOCK_OFF
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot renew this node's lease; trying again");
                     Duration::from_secs(1)
@@ -254,7 +262,12 @@ impl Broker {
         for ((node, incarnation), seen) in lapsed.into_iter().zip(seen) {
             let left = SUSPICION.saturating_sub(seen);
             if left.is_zero() {
-                ends.push(Op::ExpireNode { node, incarnation });
+                let as_of = state.has(Feature::BoundedTime).then(|| state.seq());
+                ends.push(Op::ExpireNode {
+                    node,
+                    incarnation,
+                    as_of,
+                });
             } else {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
@@ -273,16 +286,15 @@ impl Broker {
         // What the fold would refuse yet is not proposed.
         let now = self.inner.manifest.time();
         others
-            .filter(|(_, node)| node.lease_until() < now && self.has_lapsed(node))
+            .filter(|(_, node)| node.lease_until() < now && self.has_lapsed(node, now))
             .map(|(id, node)| (id, node.incarnation()))
             .collect()
     }
 
-    /// Whether the lease of that node, as a fresh state says it is, has lapsed.
-    pub(super) fn has_lapsed(&self, node: &Node) -> bool {
-        let manifest = &self.inner.manifest;
-        manifest.silent_for(node.incarnation()) > node.lease()
-            || node.lease_until().after(CLOCKS_APART) < manifest.time()
+    /// Whether the lease of that node, as a fresh state says it is, has lapsed, now that the time is `now`.
+    pub(super) fn has_lapsed(&self, node: &Node, now: Timestamp) -> bool {
+        let silence = self.inner.manifest.silent_for(node.incarnation());
+        silence > node.lease() || node.lease_until().after(CLOCKS_APART) < now
     }
 
     fn wanted_lease(&self) -> Duration {

@@ -182,9 +182,9 @@ impl Membership {
                     continuous = false;
                 }
                 GroupOpError::RebalanceInProgress | GroupOpError::IllegalGeneration { .. } => {}
-                GroupOpError::Unavailable(Unavailable::TimedOut | Unavailable::Store(_))
-                    if failures < ATTEMPTS =>
-                {
+                GroupOpError::Unavailable(
+                    Unavailable::TimedOut | Unavailable::Store(_) | Unavailable::Clock(_),
+                ) if failures < ATTEMPTS => {
                     failures += 1;
                     let pause = Duration::from_millis(100) * failures;
                     tokio::time::sleep(self.client.env().jittered(pause)).await;

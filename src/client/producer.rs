@@ -294,7 +294,7 @@ impl Producer {
                 let follows = unclear.contains(&batch.partition);
                 let repeat = match &answer {
                     Err(ProduceError::Unavailable(
-                        Unavailable::TimedOut | Unavailable::Store(_),
+                        Unavailable::TimedOut | Unavailable::Store(_) | Unavailable::Clock(_),
                     )) => true,
                     Err(ProduceError::OutOfOrderSequence(_)) => follows,
                     _ => false,

@@ -113,7 +113,10 @@ async fn readyz(State(seen): State<Seen>) -> (StatusCode, String) {
         return unready("this node is stopping".to_owned());
     }
     match tokio::time::timeout(READY_WITHIN, seen.broker.manifest().fresh()).await {
-        Ok(Ok(_)) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Ok(_)) => match seen.broker.manifest().judge_clock() {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(off) => unready(off.to_string()),
+        },
         Ok(Err(why)) => unready(why.to_string()),
         Err(_) => unready(format!("the store did not answer within {READY_WITHIN:?}")),
     }

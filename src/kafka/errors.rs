@@ -81,9 +81,9 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         FetchError::Corrupt(_) => Code::CorruptMessage,
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
-        FetchError::Unavailable(Unavailable::TimedOut | Unavailable::Store(_)) => {
-            Code::KafkaStorageError
-        }
+        FetchError::Unavailable(
+            Unavailable::TimedOut | Unavailable::Store(_) | Unavailable::Clock(_),
+        ) => Code::KafkaStorageError,
         FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
     };
     Fault::new(code, error.to_string()).known_since(version, 6)
@@ -148,7 +148,7 @@ pub(crate) fn metadata(error: &TopicError) -> Fault {
 pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
         Unavailable::TimedOut => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // It will not fit the next time either.
         Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
         // Admin clients look for the controller again and repeat.
@@ -195,7 +195,7 @@ pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
 fn of_data(why: &Unavailable) -> ResponseError {
     match why {
         Unavailable::TimedOut => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
         Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
     }

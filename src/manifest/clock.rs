@@ -3,11 +3,13 @@
 //! Time in the fold is moved by commits. Every commit says what its author took the time to be, and the wall clock of a
 //! machine may be wrong, or jump while it is asked. So nothing in the rooms of a node goes by the wall clock alone:
 //!
-//! * [`Clock::time`] is for what waits: stamps of commits, names of segments, deadlines, leases, claims. It is the greater of
-//!   the wall clock and the fold's time *carried on*: the last that this node folded, and what has passed since by the
-//!   boot-time clock, which nobody sets and which counts suspension. So if the fold's time is ever ahead of every wall
-//!   clock, nothing stands still until they have caught up: time goes on from there.
-//! * [`Clock::passed`] is for what destroys: it has passed by the wall clock, *and* by the fold's time carried on, *and* by
+//! * [`Manifest::time`](super::Manifest::time) is for what waits: names of segments, deadlines, claims. It is what the fold's
+//!   time would be if this node made a commit now: at least the fold's time *carried on*, which is the last that this node
+//!   folded and what has passed since by the boot-time clock, which nobody sets and which counts suspension; and the wall
+//!   clock, if that is ahead, as far as the fold believes it ([`State::time_after`](crate::state::State::time_after)). So if
+//!   the fold's time is ever ahead of every wall clock, nothing stands still until they have caught up: time goes on
+//!   from there.
+//! * [`Manifest::passed`](super::Manifest::passed) is for what destroys: it has passed by the wall clock, *and* by the fold's time carried on, *and* by
 //!   this node's own reckoning, which is what the wall clock said when the node began and what has passed since. One
 //!   clock that is ahead destroys nothing.
 //! * `Env::boot`, through [`Manifest::known_for`](super::Manifest::known_for) and
@@ -16,6 +18,10 @@
 //! The fold's time may be ahead of a right wall clock (a clock was ahead for a while). While it is, it is carried on by 15
 //! seconds in 16, so that the two meet again: a minute within 16, and nobody whose time-out is 6 % longer notices. Never by
 //! more than the boot-time clock says, and never back.
+//!
+//! A wall clock that is off by more than [`MAX_CLOCK_DIFFERENCE`](crate::store::MAX_CLOCK_DIFFERENCE) from the store's, as the
+//! store's answers show, has no say at all, and while it is off the node makes no changes: who hands in ops is told so at
+//! once ([`Stopped::ClockOff`](super::Stopped::ClockOff)). What is on its way already was stamped when the clock was right.
 //!
 //! A node that starts begins with the time of the last commit that it reads; what passed since then while nobody was there,
 //! its wall clock says. Nothing here is durable, and nothing waits: a lock is held for a few comparisons.
@@ -27,6 +33,7 @@ use uuid::Uuid;
 
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
+use crate::store::{ClockOff, Store};
 use crate::types::Timestamp;
 
 /// How much slower time is carried on while it is ahead of the wall clock: by one part in so many.
@@ -42,7 +49,18 @@ const DRIFT: u32 = 1000;
 /// The clocks of a node, taken together.
 pub(super) struct Clock {
     env: Env,
+    /// Its answers say whether the wall clock is right.
+    store: Store,
     inner: Mutex<Inner>,
+}
+
+/// What a node takes the time to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// The fold's time, carried on by the boot-time clock.
+    pub(super) carried: Timestamp,
+    /// The wall clock.
+    pub(super) wall: Timestamp,
 }
 
 struct Inner {
@@ -68,14 +86,15 @@ struct Reckoned {
 }
 
 impl Clock {
-    pub(super) fn new(env: Env) -> Clock {
+    pub(super) fn new(env: Env, store: Store) -> Clock {
         let reckoned = Reckoned {
-            wall: env.wall(),
+            wall: store.wall(),
             at: env.boot(),
             ahead_since: None,
         };
         Clock {
             env,
+            store,
             inner: Mutex::new(Inner {
                 carried: None,
                 reckoned,
@@ -85,7 +104,7 @@ impl Clock {
 
     /// Notes the fold's time after a commit was folded.
     pub(super) fn folded(&self, time: Timestamp) {
-        let (wall, now) = (self.env.wall(), self.env.boot());
+        let (wall, now) = (self.store.wall(), self.env.boot());
         let since_epoch = Duration::from_millis(u64::try_from(time.0).unwrap_or(0));
         let mut inner = self.lock();
         let carried = inner.carry_on(wall, now);
@@ -97,10 +116,11 @@ impl Clock {
         }
     }
 
-    /// For what waits.
-    pub(super) fn time(&self) -> Timestamp {
-        let wall = self.env.wall();
-        self.carried(wall).map_or(wall, |carried| carried.max(wall))
+    /// What a commit says of the time, if it is made now.
+    pub(super) fn stamp(&self) -> Stamp {
+        let wall = self.store.wall();
+        let carried = self.carried(wall).unwrap_or(wall);
+        Stamp { carried, wall }
     }
 
     /// Time since some fixed moment, counting suspension.
@@ -108,17 +128,22 @@ impl Clock {
         self.env.boot()
     }
 
-    /// An id that carries the time.
-    pub(super) fn uuid(&self) -> Uuid {
-        self.env.uuid_at(self.time())
+    /// An id that carries that time.
+    pub(super) fn uuid_at(&self, time: Timestamp) -> Uuid {
+        self.env.uuid_at(time)
+    }
+
+    /// Whether the wall clock is right, as far as the store's answers have shown.
+    pub(super) fn judge(&self) -> Result<(), ClockOff> {
+        self.store.judge_clock()
     }
 
     /// For what destroys.
     pub(super) fn passed(&self) -> Timestamp {
-        let (wall, now) = (self.env.wall(), self.env.boot());
         if mutants::on(Mutant::WallClockDestroys) {
-            return wall;
+            return self.env.wall();
         }
+        let (wall, now) = (self.store.wall().min(self.env.wall()), self.env.boot());
         let reckoned = self.lock().reckoned.now(wall, now);
         let carried = self.carried(wall).unwrap_or(Timestamp(0));
         wall.min(reckoned).min(carried)
@@ -174,6 +199,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::store::{StoreMetrics, StoreOptions};
 
     const START: Timestamp = Timestamp(1_800_000_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
@@ -187,7 +213,10 @@ mod tests {
         fn new() -> (Machine, Clock) {
             let machine = Machine(Arc::new(Mutex::new((START, HOUR))));
             let env = Env::new(Arc::new(machine.clone()), StdRng::seed_from_u64(1));
-            (machine, Clock::new(env))
+            let objects = Arc::new(object_store::memory::InMemory::new());
+            let options = StoreOptions::new(env.clone());
+            let store = Store::from_multipart_store(objects, options, StoreMetrics::default());
+            (machine, Clock::new(env, store))
         }
 
         /// Time goes on for so long.
@@ -216,21 +245,27 @@ mod tests {
         }
     }
 
+    /// The later of the two.
+    fn time(clock: &Clock) -> Timestamp {
+        let Stamp { carried, wall } = clock.stamp();
+        carried.max(wall)
+    }
+
     #[test]
     fn time_goes_on_from_a_fold_that_is_a_day_ahead_and_meets_the_wall_clock_again() {
         let (machine, clock) = Machine::new();
         clock.folded(START.after(DAY));
-        let mut before = clock.time();
+        let mut before = time(&clock);
         assert_eq!(before, START.after(DAY));
         for _ in 0..600 {
             machine.pass(Duration::from_millis(100));
-            let now = clock.time();
+            let now = time(&clock);
             let step = now.since(before);
             assert!((93..=95).contains(&step.as_millis()), "{step:?}");
             before = now;
         }
         machine.pass(DAY * 16);
-        assert_eq!(clock.time(), machine.said().0, "they have met");
+        assert_eq!(time(&clock), machine.said().0, "they have met");
     }
 
     #[test]
@@ -238,11 +273,11 @@ mod tests {
         let (machine, clock) = Machine::new();
         clock.folded(START);
         machine.pass(HOUR);
-        let before = clock.time();
+        let before = time(&clock);
         machine.set(START);
-        assert_eq!(clock.time(), before);
+        assert_eq!(time(&clock), before);
         machine.pass(HOUR);
-        assert!(clock.time() > before.after(HOUR * 9 / 10));
+        assert!(time(&clock) > before.after(HOUR * 9 / 10));
     }
 
     #[test]
@@ -254,7 +289,10 @@ mod tests {
         machine.pass(HOUR);
         machine.set(START.after(DAY));
         let drift = Duration::from_secs(4);
-        assert!(clock.passed() <= START.after(HOUR + drift), "the wall clock has jumped");
+        assert!(
+            clock.passed() <= START.after(HOUR + drift),
+            "the wall clock has jumped"
+        );
         machine.set(START);
         assert_eq!(clock.passed(), START, "the wall clock was set back");
     }

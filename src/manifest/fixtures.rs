@@ -181,6 +181,7 @@ fn ops() -> Vec<Op> {
             lease_millis: 300_000,
         },
         Op::ExpireNode {
+            as_of: None,
             node: NodeId(1),
             incarnation,
         },
@@ -290,6 +291,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         ops,
         follows: None,
         carried: Vec::new(),
+        wall: None,
     }
 }
 
@@ -368,6 +370,7 @@ fn carrying() -> Commit {
         ops: background_ops(),
         follows: 8,
         start: 5,
+        wall: None,
     };
     Commit {
         carried: vec![carried],

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::carry::Guest;
-use super::clock::Clock;
+use super::clock::{Clock, Stamp};
 use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::peers::Recent;
@@ -19,6 +19,7 @@ use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, State};
+use crate::store::ClockOff;
 use crate::types::{Incarnation, SegmentId, Seq, Timestamp};
 
 /// Ops that are in the log and folded.
@@ -45,6 +46,9 @@ pub enum Stopped {
     /// state, but what became of these ops it cannot tell: they took effect before it was away, or not at all.
     #[error("this node was away for too long to know what became of the request; try again")]
     OutcomeUnknown,
+    /// The wall clock of this machine is off, so this node makes no changes. The ops are not in the log.
+    #[error(transparent)]
+    ClockOff(#[from] ClockOff),
     /// The ops do not fit in a commit.
     #[error("the request needs {size} bytes of a commit; the most is {limit}")]
     TooLarge {
@@ -94,6 +98,7 @@ pub(super) struct Question {
 }
 
 pub(super) struct Shared {
+    pub(super) incarnation: Incarnation,
     pub(super) mailbox: mpsc::Sender<Message>,
     pub(super) states: States,
     pub(super) nudged: Notify,
@@ -150,9 +155,20 @@ impl Manifest {
     }
 
     /// The time, for whatever waits: what the fold's time would be if this node made a commit now. Not before the time of
-    /// any state that was published, and it never goes back. See `clock.rs`.
+    /// any state that was published. See `clock.rs`.
     pub fn time(&self) -> Timestamp {
-        self.shared.clock.time()
+        let state = self.state();
+        let Stamp { carried, wall } = self.shared.clock.stamp();
+        state.time_after(carried, Some(wall), self.shared.incarnation)
+    }
+
+    /// Whether this machine's wall clock is right, as far as the store's answers have shown. While it is not, this node
+    /// makes no changes.
+    ///
+    /// # Errors
+    /// How far it is off.
+    pub fn judge_clock(&self) -> Result<(), ClockOff> {
+        self.shared.clock.judge()
     }
 
     /// The time that has passed for certain, for whatever destroys: by the wall clock, by the fold's time and by this node's
@@ -163,7 +179,7 @@ impl Manifest {
 
     /// A name for a segment, minted now.
     pub fn mint_segment(&self) -> SegmentId {
-        SegmentId(self.shared.clock.uuid())
+        SegmentId(self.shared.clock.uuid_at(self.time()))
     }
 
     /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last commit

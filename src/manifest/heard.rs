@@ -75,9 +75,16 @@ mod tests {
     #[test]
     fn a_node_counts_from_when_it_made_a_commit_and_others_from_when_they_folded_it() {
         let seconds = Duration::from_secs;
-        let (own, other) = (Incarnation(Uuid::from_u128(1)), Incarnation(Uuid::from_u128(2)));
+        let (own, other) = (
+            Incarnation(Uuid::from_u128(1)),
+            Incarnation(Uuid::from_u128(2)),
+        );
         let mut heard = Heard::new(own, seconds(100));
-        assert_eq!(heard.silence(other, seconds(107)), seconds(7), "from the start");
+        assert_eq!(
+            heard.silence(other, seconds(107)),
+            seconds(7),
+            "from the start"
+        );
         for counter in 1..=3 {
             heard.made(counter, seconds(110 + counter));
         }

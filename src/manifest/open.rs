@@ -120,11 +120,12 @@ pub async fn open(
         boot: env.boot(),
     };
     let state = newest_snapshot(&store).await?;
-    let clock = Clock::new(env.clone());
+    let clock = Clock::new(env.clone(), store.clone());
     clock.folded(state.time());
     let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
+        incarnation,
         mailbox: sender,
         states,
         nudged: Notify::new(),

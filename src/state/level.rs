@@ -73,13 +73,16 @@ pub enum Feature {
     /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from it
     /// before, in the same object.
     LiveObjectsAreNotDead,
+    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`time.rs`), a sweep boundary is
+    /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
+    BoundedTime,
 }
 
 impl Feature {
     /// The level from which on it is in force.
     pub const fn since(self) -> Level {
         match self {
-            Feature::LiveObjectsAreNotDead => Level(2),
+            Feature::LiveObjectsAreNotDead | Feature::BoundedTime => Level(2),
         }
     }
 }

@@ -23,6 +23,7 @@ use super::clock::ClockDifference;
 use super::error::StoreError;
 use super::metrics::RequestKind;
 use super::paths::{ObjectPath, ObjectPrefix};
+use super::watch::MAX_CLOCK_DIFFERENCE;
 
 pub use report::{CheckReport, Property, Verdict};
 
@@ -63,7 +64,7 @@ impl CheckOptions {
             stragglers: Duration::from_millis(250),
             race_bytes: 1024,
             thorough: false,
-            clock_limit: Duration::from_secs(5),
+            clock_limit: MAX_CLOCK_DIFFERENCE,
             patience: Duration::from_secs(60),
         }
     }
@@ -76,7 +77,7 @@ impl CheckOptions {
             stragglers: Duration::from_secs(60),
             race_bytes: 64 * 1024,
             thorough: true,
-            clock_limit: Duration::from_secs(5),
+            clock_limit: MAX_CLOCK_DIFFERENCE,
             patience: Duration::from_secs(60),
         }
     }

@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::failure::Verdict;
 use super::metrics::{Outcome, RequestKind};
 use super::paths::ObjectPath;
+use super::watch::ClockOff;
 
 /// How far the store's clock is from ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,6 +44,19 @@ impl ClockDifference {
 }
 
 impl Store {
+    /// What this machine's wall clock says, if that is near enough to the store's; else about what the store's says.
+    pub fn wall(&self) -> Timestamp {
+        self.requests.clock.wall()
+    }
+
+    /// Whether this machine's wall clock is near enough to the store's, as far as its answers have shown. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClockOff`].
+    pub fn judge_clock(&self) -> Result<(), ClockOff> {
+        self.requests.clock.judge()
+    }
+
     /// Whether the only clock of the store is the time it gives to what is written.
     pub(super) fn has_file_clock(&self) -> bool {
         self.requests.backend.nature == Nature::File

@@ -60,6 +60,7 @@ mod paths;
 mod read_only;
 mod upload;
 mod url;
+mod watch;
 mod wire;
 
 pub use client::{Created, PutBody, Store};
@@ -71,6 +72,7 @@ pub use options::{RetryPolicy, StoreOptions};
 pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject};
 pub use upload::{PART_LEN, Upload};
 pub use url::{InvalidStoreUrl, StoreUrl};
+pub use watch::{ClockOff, MAX_CLOCK_DIFFERENCE};
 
 #[cfg(test)]
 mod tests;

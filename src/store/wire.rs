@@ -46,6 +46,12 @@ impl Trace {
         CURRENT.scope(trace, work).await
     }
 
+    /// Notes the store's clock in the answer to the request that the calling task makes.
+    #[cfg(test)]
+    pub(super) fn note_date(date: Timestamp) {
+        let _ = CURRENT.try_with(|trace| trace.note(|t| t.date = Some(date)));
+    }
+
     /// What has been noted so far.
     pub(super) fn read(&self) -> Traced {
         self.0

@@ -178,6 +178,7 @@ async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another()
             ops: Vec::new(),
             follows: None,
             carried: Vec::new(),
+            wall: None,
         };
         let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
         let path = ObjectPath::commit(Seq(seq + place));
