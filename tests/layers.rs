@@ -732,8 +732,16 @@ fn a_task_that_is_not_held_is_found() {
 fn a_wall_clock_that_a_node_goes_by_is_found() {
     let source = |name: &str, text: &str| Source::new(name, text.to_owned());
     for text in ["env.wall()", "self.inner.env\n    .wall()"] {
-        assert_eq!(wall_clocks(&source("maintain/a.rs", text)).len(), 1, "{text}");
-        assert_eq!(wall_clocks(&source("manifest/clock.rs", text)), [], "{text}");
+        assert_eq!(
+            wall_clocks(&source("maintain/a.rs", text)).len(),
+            1,
+            "{text}"
+        );
+        assert_eq!(
+            wall_clocks(&source("manifest/clock.rs", text)),
+            [],
+            "{text}"
+        );
         assert_eq!(wall_clocks(&source("store/a.rs", text)), [], "{text}");
     }
     for text in ["manifest.time()", "node.wall", "wall()"] {

@@ -25,6 +25,7 @@ mod readers;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod times;
 mod verdict;
 mod world;
 

@@ -12,7 +12,7 @@ use super::process::Process;
 use super::world::World;
 use crate::store::simulated::{Fate, Network, Reply, Verb};
 use crate::store::{ObjectKind, ObjectPath};
-use crate::types::Seq;
+use crate::types::{Seq, Timestamp};
 
 /// How a node is cut off from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub(super) struct Wire {
     /// Which run of the node, for the trace.
     run: u32,
     process: Arc<Process>,
+    /// Whether answers tell the store's clock, as over HTTP.
+    dates: bool,
     inner: Mutex<(Dice, u64)>,
 }
 
@@ -85,6 +87,7 @@ impl Wire {
         sky: &Sky,
         (node, run): (usize, u32),
         process: Arc<Process>,
+        dates: bool,
     ) -> Wire {
         let dice = world.dice(&format!("network of n{node}.{run}"));
         Wire {
@@ -93,6 +96,7 @@ impl Wire {
             node,
             run,
             process,
+            dates,
             inner: Mutex::new((dice, 0)),
         }
     }
@@ -301,6 +305,11 @@ impl Network for Wire {
     fn applied(&self, number: u64, says: &str) {
         self.world
             .note(format_args!("n{}.{} #{number} {says}", self.node, self.run));
+    }
+
+    fn date(&self) -> Option<Timestamp> {
+        let now = self.world.now().0;
+        self.dates.then_some(Timestamp(now - now % 1_000))
     }
 
     fn next(&self) -> u64 {

@@ -86,7 +86,8 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 15] = [
+const HAPPENS: [&str; 16] = [
+    "clocks set wrong",
     "retention",
     "producers",
     "deletion",
@@ -243,5 +244,7 @@ mod the_simulator_finds {
         a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
         a_sweep_without_a_boundary: SweepWithoutBoundary;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
+        a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
+        a_wall_clock_that_destroys: WallClockDestroys;
     }
 }
