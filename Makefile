@@ -15,7 +15,7 @@ FROM ?=
 SECONDS ?= 60
 TARGET ?= fuzz::tests::hostile
 
-.PHONY: help build setup test test-rust test-clients test-fast test-reference model growth soak soak-faults soak-old-data \
+.PHONY: help build setup test test-rust test-clients test-fast test-reference test-upgrade model growth soak soak-faults soak-old-data \
     fuzz lint bench clean
 
 help: ## this list
@@ -50,6 +50,10 @@ soak-old-data: build setup ## data that gets old while nodes are killed, for MIN
 
 growth: ## a million commits over 1,000 partitions, and that nothing grows: see docs/growth.md
 	cargo test --release --locked --test growth -- --ignored --nocapture
+
+test-upgrade: build setup ## a rolling upgrade from the binary of the last version, which takes minutes to compile
+	tests/setup --last-version
+	WEIR_LAST_BIN="$(WEIR_SETUP_DIR)/last/weir" $(PYTEST)/test_upgrade.py $(ARGS)
 
 model: ## the models of the protocol at larger sizes as well: see docs/model.md
 	cargo test --release --locked --test model -- --include-ignored

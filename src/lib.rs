@@ -27,7 +27,7 @@
 //! | [`fetch`] | the read path: blocks of objects, cached; batches with their real offsets |
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
-//! | [`invariants`] | what must always hold, I1 to I11: one predicate each, for the tests, the simulator and `fsck` |
+//! | [`invariants`] | what must always hold, I1 to I13: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
 //! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
@@ -75,7 +75,8 @@
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have
 //!    committed. Still too little: the fetch holds a [`manifest::Following`], with which the node looks for
 //!    commits on one timer for everybody, and sleeps until the state changes or its time is over.
-//! 5. The answer is sent as pieces; the records are not copied again.
+//! 5. Records are handed out if the state is known to have been the newest within the last second; else the store is asked.
+//! 6. The answer is sent as pieces; the records are not copied again.
 
 #![forbid(unsafe_code)] // nothing here has been measured to need it
 

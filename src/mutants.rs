@@ -68,6 +68,8 @@ pub(crate) enum Mutant {
     SweepTakesChecks,
     /// Expired is whatever there is.
     YoungExpire,
+    /// What was just appended expires if its records say that they are old.
+    JustAppendedExpire,
     /// A partition is cut below its `retention.bytes`.
     CutBelowSize,
     /// Topics expire that only are compacted.
@@ -109,14 +111,28 @@ pub(crate) enum Mutant {
     OffsetReused,
     /// A commit that lost a race is tried again without what its producers said of sequences.
     ProducersForgottenAfterConflict,
+    /// A topic is created though its name collides with another's.
+    CollidingNamesCreated,
     /// The fold folds a commit again that it had folded before.
     DuplicateGuardOff,
     /// The fold folds a commit that was sent behind one which is not in the log.
     BrokenChainFolded,
     /// A commit that was handed over and is taken back is sent as another one.
     TakenBackAsNew,
+    /// Ops are sent for which nobody waits any more.
+    AbandonedOpsSent,
+    /// The fold takes what was judged against a state that is not so any more, or comes after its time.
+    LateOpsAccepted,
+    /// Commits that go again as others, since the fold has forgotten their author, do not follow one another.
+    ChainBrokenOnRenew,
     /// A retry of a remembered batch is appended again.
     RetriesAppended,
+    /// A group is changed before what has happened to it among many is applied.
+    ChangedOutdated,
+    /// A group of which nothing is left is forgotten at once.
+    EmptyGroupsVanish,
+    /// Two changes of groups are given one number.
+    NumberReused,
     /// A group accepts any generation.
     StaleGenerationAccepted,
     /// A group believes what is said for a node by a run that had its id before.
@@ -127,12 +143,24 @@ pub(crate) enum Mutant {
     OffsetsNotPatched,
     /// A fresh state is the one at hand.
     FreshWithoutProbe,
+    /// Of uploads that hold batches of one partition, the one that ends first is committed first.
+    UploadsOvertake,
+    /// A put of which nothing is heard is waited for until its time is over.
+    NeverHedged,
     /// A segment that could not be stored is committed.
     FailedUploadCommitted,
     /// A probe that the store did not answer is taken for the end of the log.
     FailedProbeIsEnd,
+    /// A new cluster is begun where there is a log.
+    LogWithoutCluster,
+    /// A node does not look whether its store is still that of its cluster.
+    ClusterUnwatched,
+    /// A "not found" is believed whoever says it.
+    ForeignNotFoundBelieved,
     /// A fetch that finds nothing says so without asking what other nodes have committed.
     EmptyWithoutAsking,
+    /// A fetch hands out what it read by a state of whatever age.
+    StaleNamesServed,
     /// A node that slept believes what it finds at the next seq without looking for a boundary.
     BoundaryUnchecked,
     /// The fold takes segments from before the sweep boundary.
@@ -141,6 +169,8 @@ pub(crate) enum Mutant {
     ReadByOldState,
     /// Nobody compares this machine's wall clock with the store's.
     ClockUnwatched,
+    /// Time that is ahead of the wall clock waits for it.
+    TimeStandsStill,
     /// Any commit may move time in the fold as far as it says.
     UnboundedTime,
     /// Any sweep boundary is accepted that is not ahead of time.

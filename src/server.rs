@@ -13,10 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{
-    self, Broker, Endpoints, GroupBounds, GroupSettings, Look, Neighbour, NodeProperties,
-    Unavailable,
-};
+use crate::broker::{self, Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
 use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{self, GroupMetrics};
@@ -98,7 +95,6 @@ impl Server {
         if config.maintenance.background_work {
             options.maintenance = Some(MaintenanceOptions::from(&config.maintenance));
         }
-        let group_bounds = bounds(&options.broker.groups);
         let node = Node::open(options, &metrics).await?;
 
         let mut listening = BTreeMap::new();
@@ -117,13 +113,12 @@ impl Server {
             let address = for_peers(&config, *bound).to_string();
             endpoints.insert(PEER_ENDPOINT.to_owned(), address);
         }
-        let id = node
-            .broker()
-            .register(endpoints, config.node.rack.clone())
-            .await?;
         let listeners = said_of(&listening, &advertised);
-        let properties = NodeProperties::new(id, &config, &listeners, group_bounds);
+        let properties = NodeProperties::new(&config, &listeners);
         node.broker().describe_self(properties);
+        let rack = config.node.rack.as_deref();
+        let patience = config.store.store_retry_deadline;
+        let id = register(node.broker(), &endpoints, rack, patience).await?;
         let collector = GroupMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
 
@@ -202,6 +197,30 @@ impl Server {
     }
 }
 
+/// Registers the node, for as long as requests to the store are repeated: each attempt takes a commit, which may have to
+/// catch up with others that write, in a store that is slow. Registered twice is registered once.
+async fn register(
+    broker: &Broker,
+    endpoints: &Endpoints,
+    rack: Option<&str>,
+    patience: Duration,
+) -> Result<NodeId, Unavailable> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match broker
+            .register(endpoints.clone(), rack.map(str::to_owned))
+            .await
+        {
+            Err(Unavailable::TimedOut) if began.elapsed() < patience => {
+                tracing::warn!(
+                    "this node is not registered yet: the store takes long for a commit"
+                );
+            }
+            registered => return registered,
+        }
+    }
+}
+
 /// How often the other nodes' addresses are looked at while this one has clients.
 const PEER_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -248,6 +267,7 @@ async fn bind_kafka(config: &ServeConfig) -> Result<Option<Listener>, ServeError
     let options = ListenerOptions {
         max_connections: as_usize(config.listen.max_connections),
         max_connections_per_ip: as_usize(config.listen.max_connections_per_ip),
+        max_known: 0,
     };
     Ok(Some(Listener::bind(&address.to_string(), options).await?))
 }
@@ -259,7 +279,9 @@ async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError>
     let most = as_usize(config.listen.max_http_connections);
     let options = ListenerOptions {
         max_connections: most,
-        max_connections_per_ip: most,
+        // Nodes that connect from elsewhere find a place before they have shown that they are nodes.
+        max_connections_per_ip: most.div_ceil(2),
+        max_known: as_usize(config.listen.max_peer_connections),
     };
     Ok(Some(Listener::bind(&address.to_string(), options).await?))
 }
@@ -268,15 +290,25 @@ async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError>
 /// libraries have, connections being refused, looks at other nodes, and some to spare.
 const OTHER_FILES: u64 = 64;
 
-/// Lowers the number of connections to what the limit of open files allows. Else a flood of connections would take
+/// The share of the open files that connections of other nodes may take, where there are few: the rest is for clients.
+const PEER_SHARE: u64 = 4;
+
+/// Lowers the numbers of connections to what the limit of open files allows. Else a flood of connections would take
 /// from the node what it needs to reach its store.
 fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
     let limit = open_files();
     let needed = OTHER_FILES
         + u64::from(config.store.store_max_requests)
         + u64::from(config.listen.max_http_connections);
+    let peers = limit.map(|limit| limit.saturating_sub(needed) / PEER_SHARE);
+    let peers = connections_within(peers, 0, config.listen.max_peer_connections);
+    config.listen.max_peer_connections = match config.node.peer_traffic {
+        true => peers,
+        false => 0,
+    };
     let wanted = config.listen.max_connections;
-    let fit = connections_within(limit, needed, wanted);
+    let others = needed + u64::from(config.listen.max_peer_connections);
+    let fit = connections_within(limit, others, wanted);
     if let (0, Some(limit)) = (fit, limit) {
         return Err(ServeError::OpenFiles { limit, needed });
     }
@@ -284,6 +316,7 @@ fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
         tracing::warn!(
             max_connections = fit,
             wanted,
+            max_peer_connections = config.listen.max_peer_connections,
             open_files = limit,
             "the limit of open files allows fewer connections: raise it (ulimit -n, LimitNOFILE)"
         );
@@ -376,17 +409,6 @@ fn kafka_options(config: &ServeConfig) -> KafkaOptions {
         max_idle: listen.idle_timeout,
         drain: listen.shutdown_grace / FRONT_SHARE,
         ..KafkaOptions::default()
-    }
-}
-
-fn bounds(groups: &GroupSettings) -> GroupBounds {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    GroupBounds {
-        min_session_timeout_ms: millis(groups.min_session_timeout),
-        max_session_timeout_ms: millis(groups.max_session_timeout),
-        initial_rebalance_delay_ms: millis(groups.initial_rebalance_delay),
-        max_size: groups.max_size.into(),
-        offset_metadata_max_bytes: groups.offset_metadata_max_bytes as u64,
     }
 }
 

@@ -53,6 +53,57 @@ def test_lines_go_in_and_come_out_without_a_node(weir):
 
 
 @FILE
+def test_settings_of_the_cluster_are_set_described_and_unset(weir):
+    def told(*arguments):
+        return {row["setting"]: (row["value"], row["source"], row["default"]) for row in weir.json("cluster", *arguments)}
+
+    assert told("describe", "num.partitions") == {"num.partitions": ("1", "default", "1")}
+    changed = told("set", "num.partitions=6", "log.retention.hours=72")
+    assert changed == {
+        "num.partitions": ("6", "cluster", "1"), "log.retention.hours": ("72", "cluster", "168"),
+    }
+    assert told("describe", "--changed") == changed
+    everything = told("describe")
+    assert len(everything) > 30 and everything["auto.create.topics.enable"] == ("true", "default", "true")
+    assert everything["log.retention.ms"] == ("259200000", "cluster", "604800000"), "by way of log.retention.hours"
+    assert [line.split()[2] for line in weir("cluster", "describe", "log.retention.ms").splitlines()] == [
+        "FROM", "log.retention.hours",
+    ]
+    weir("topic", "create", "six")
+    assert len(weir.json("topic", "describe", "six")[0]["partitions"]) == 6
+    table = weir("cluster", "describe", "num.partitions").splitlines()
+    assert [line.split() for line in table] == [
+        ["SETTING", "VALUE", "FROM", "DEFAULT"], ["num.partitions", "6", "cluster", "1"],
+    ]
+    said = weir("cluster", "set", "num.partitions=7", "no.such.thing=1", fails=1)
+    assert "there is no setting 'no.such.thing' of the cluster" in said and "weir cluster describe" in said
+    assert "num.partitions" in weir("cluster", "set", "log.retention.hours=5", "num.partitions=many", fails=1)
+    assert "no.such.thing" in weir("cluster", "unset", "num.partitions", "no.such.thing", fails=1)
+    assert told("describe", "--changed") == changed, "all or none"
+    assert told("unset", "num.partitions", "log.retention.hours") == {
+        "num.partitions": ("1", "default", "1"), "log.retention.hours": ("168", "default", "168"),
+    }
+    assert "unset" in weir("topic", "alter", "--help")
+    assert "no.such" in weir("topic", "alter", "six", "--unset", "no.such", fails=1)
+
+
+@FILE
+def test_producing_nothing_to_a_topic_that_cannot_exist_is_refused(weir):
+    weir("topic", "create", "a.b", "--partitions", "1")
+    for name, why in {
+        "bad/name": "not allowed", "": "not allowed", "x" * 250: "not allowed", "__transaction_state": "internal",
+        "a_b": "collides with topic 'a.b'",
+    }.items():
+        assert why in weir("produce", name, text="", fails=1), name
+        assert why in weir("produce", name, text="a line\n", fails=1), name
+        assert why in weir("topic", "create", name, fails=1), name
+    assert weir("produce", "a.b", text="") == "stored 0 records in a.b\n"
+    weir("cluster", "set", "auto.create.topics.enable=false")
+    assert "no topic named 'elsewhere'" in weir("produce", "elsewhere", text="", fails=1)
+    assert [row["topic"] for row in weir.json("topic", "list", "--internal")] == ["a.b"]
+
+
+@FILE
 def test_what_the_command_line_writes_a_node_serves_and_the_other_way_round(weir, node, drivers):
     client = drivers("librdkafka", node.kafka)
     weir("topic", "create", "both", "--partitions", "1")
@@ -233,7 +284,12 @@ def test_a_server_without_conditional_writes_is_refused():
             if key not in objects:
                 return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
             modified = self.date_time_string()
-            return self.answer(200, objects[key], ETag='"x"', **{"Last-Modified": modified})
+            body, headers = objects[key], {"ETag": '"x"', "Last-Modified": modified}
+            if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
+                headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+                return self.answer(206, body[first:last + 1], **headers)
+            return self.answer(200, body, **headers)
 
         do_HEAD = do_GET
 
@@ -242,8 +298,9 @@ def test_a_server_without_conditional_writes_is_refused():
             self.answer(204)
 
         def do_POST(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.answer(200, b"<DeleteResult></DeleteResult>")
+            wanted = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            deleted = b"".join(b"<Deleted>" + key + b"</Deleted>" for key in re.findall(rb"<Key>.*?</Key>", wanted))
+            self.answer(200, b"<DeleteResult>" + deleted + b"</DeleteResult>")
 
         def log_message(self, *_):
             pass
@@ -272,3 +329,16 @@ def test_the_allocator_has_the_settings_of_the_program():
     done = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=60, env=env)
     for setting in ("oversize_threshold: 0", "dirty_decay_ms: 60000", "narenas: 4"):
         assert re.search(rf"^ *opt\.{setting}\b", done.stderr, re.MULTILINE), (setting, done.stderr)
+
+
+@pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}])
+def test_without_a_region_one_line_says_what_to_do(keys, tmp_path):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Nobody listens there, as outside AWS.
+    none = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [binary(), "topic", "list", "--store", "s3://bucket/weir"], env={**bare, **none, **keys},
+        capture_output=True, text=True, timeout=60,
+    )
+    said = done.stderr.splitlines()
+    assert done.returncode and len(said) == 1 and "AWS_REGION" in said[0], done.stderr

@@ -205,6 +205,84 @@ def test_a_store_that_is_gone_for_a_minute_loses_and_doubles_nothing(
         localstack.process.kill()
 
 
+class Restless(threading.Thread):
+    """Commits larger and larger offsets, waits a few seconds for each answer, and goes to another node when there is none.
+
+    Whatever it was told is committed stays so: `back` lists what was found instead.
+    """
+
+    def __init__(self, cluster, group, topic, seed):
+        super().__init__(daemon=True)
+        self.addresses, self.group, self.topic = [node.kafka for node in cluster.nodes], group, topic
+        self.dice, self.stopping = random.Random(seed), threading.Event()
+        self.told, self.acknowledged, self.given_up, self.found, self.back = -1, 0, 0, 0, []
+
+    def run(self):
+        offset = 0
+        while not self.stopping.is_set():
+            offset += 1
+            address = self.dice.choice(self.addresses)
+            try:
+                with Connection(address, self.dice.uniform(5.5, 8)) as wire:
+                    if wire.offset_commit(self.group, -1, "", self.topic, 0, offset) == 0:
+                        self.told, self.acknowledged = offset, self.acknowledged + 1
+            except (Closed, OSError):
+                self.given_up += 1
+                continue
+            if self.dice.random() < 0.3:
+                self.look(self.dice.choice(self.addresses))
+            self.stopping.wait(0.02)
+
+    def look(self, address, seconds=6):
+        try:
+            with Connection(address, seconds) as wire:
+                error, offset = wire.offset_fetch(self.group, self.topic, 0)
+        except (Closed, OSError):
+            return False
+        if error == 0:
+            self.found += 1
+            if offset < self.told:
+                self.back.append((self.told, offset, address))
+        return error == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("store", ["minio"])
+def test_a_commit_that_was_given_up_puts_no_offset_back(make_node, stores, names, store):
+    """Each node in turn loses the store for seconds, in the middle of what it does; its clients go elsewhere."""
+    print(f"\nseed {SEED}")
+    dice, topic = random.Random(SEED), names("topic")
+    cluster = Cluster(stores(store), make_node, SEED)
+    try:
+        with Connection(cluster.nodes[0].kafka) as wire:
+            assert wire.create_topic(topic) == 0
+        restless = [Restless(cluster, f"{topic}-{number}", topic, SEED + number) for number in range(6)]
+        for client in restless:
+            client.start()
+        over = time.monotonic() + min(SECONDS, 30)
+        while time.monotonic() < over:
+            kind = dice.choice(["hang", "refuse", "fail", "reset after"])
+            for proxy in dice.sample(cluster.proxies, dice.randint(1, 2)):
+                proxy.break_all(kind, dice.uniform(3, 8))
+            time.sleep(dice.uniform(2, 6))
+        for client in restless:
+            client.stopping.set()
+        for client in restless:
+            client.join(20)
+        time.sleep(9)  # what is on its way arrives
+        for client in restless:
+            for node in cluster.nodes:
+                assert client.look(node.kafka, 20)
+        counts = {what: sum(getattr(client, what) for client in restless)
+                  for what in ("acknowledged", "given_up", "found")}
+        print(counts)
+        assert not [back for client in restless for back in client.back], f"seed {SEED}"
+        assert counts["acknowledged"] > 100 and counts["given_up"] > 3, counts
+    finally:
+        cluster.stop()
+
+
 def counted(stream, topic, bootstrap, partitions, seconds=90):
     """Ends a stream and counts what became of its records: (acknowledged, lost, duplicated, out of order)."""
     stream.stopping.set()

@@ -42,6 +42,25 @@ impl ClusterView {
         self.choose(partition.key())
     }
 
+    /// The nodes that are said to have the `count` replicas of `partition`: its leader, and those that would be after it.
+    /// Where there are fewer nodes than that, they are named again, in the same order: what the store keeps for all of
+    /// them is reached through these.
+    pub fn replicas(&self, partition: TopicPartition, count: i16) -> Vec<NodeId> {
+        let count = usize::from(count.max(1).unsigned_abs());
+        if count == 1 {
+            return vec![self.leader(partition).id];
+        }
+        let key = partition.key();
+        let bids = self.nodes.iter().map(|node| self::offer(key, node));
+        let mut bids: Vec<_> = bids.collect();
+        if count < bids.len() {
+            bids.select_nth_unstable_by(count, |one, other| other.cmp(one));
+            bids.truncate(count);
+        }
+        bids.sort_unstable_by(|one, other| other.cmp(one));
+        bids.iter().map(|(_, id)| *id).cycle().take(count).collect()
+    }
+
     /// The node that clients should use for the group (or other coordinated thing) named `key`.
     pub fn coordinator(&self, key: &str) -> &NodeView {
         self.choose(crc32c::crc32c(key.as_bytes()).into())
@@ -49,12 +68,16 @@ impl ClusterView {
 
     /// Rendezvous hashing: every node bids, the highest bid has it.
     fn choose(&self, key: u64) -> &NodeView {
-        let offer = |node: &&NodeView| (bid(key, node.id.0.unsigned_abs().into()), node.id);
         self.nodes
             .iter()
-            .max_by_key(offer)
+            .max_by_key(|node| offer(key, node))
             .expect("the node that answers is among them")
     }
+}
+
+/// What a node bids for something.
+fn offer(key: u64, node: &NodeView) -> (u64, NodeId) {
+    (bid(key, node.id.0.unsigned_abs().into()), node.id)
 }
 
 impl Broker {
@@ -186,6 +209,29 @@ mod tests {
                 (850..1150).contains(&share),
                 "node {id} has {share} of 3000"
             );
+        }
+    }
+
+    #[test]
+    fn replicas_are_on_as_many_nodes_as_there_are_and_the_leader_is_the_first() {
+        let topic = TopicId(Uuid::from_u128(7));
+        for (nodes, distinct) in [(1, 1), (2, 2), (3, 3), (9, 3)] {
+            let ids: Vec<i32> = (0..nodes).collect();
+            let cluster = cluster(&ids);
+            for index in 0..100 {
+                let partition = TopicPartition {
+                    topic,
+                    partition: PartitionIndex(index),
+                };
+                let replicas = cluster.replicas(partition, 3);
+                assert_eq!(replicas.len(), 3);
+                assert_eq!(replicas[0], cluster.leader(partition).id);
+                let mut unique = replicas.clone();
+                unique.sort();
+                unique.dedup();
+                assert_eq!(unique.len(), distinct, "{nodes} nodes: {replicas:?}");
+                assert_eq!(cluster.replicas(partition, 1), replicas[..1]);
+            }
         }
     }
 

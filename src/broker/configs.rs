@@ -2,19 +2,24 @@
 //! [`crate::settings`].
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
-//! unseen. Two clients that append to the same list at the same moment may overwrite each other, as
-//! in Kafka. A future dropped after the commit began leaves the change done.
+//! unseen, unless the settings were changed since: then the change is checked again ([`Asking`](super::asked)). So two
+//! clients that append to the same list at the same moment both have their way. A future dropped after the commit has left
+//! may leave the change done.
+//!
+//! Every node answers for every other: what a node says of itself is in its registration. One that registered when nodes of
+//! an older version were there does not say it until the cluster's level has been raised, and is described by what all share.
+//! What is set for a single node stays with its id.
 
 use std::collections::BTreeMap;
 
-use super::{Broker, Session, TopicError, Unavailable};
+use super::{Broker, NewTopic, Session, TopicError, TopicRef, Unavailable, offsets_topic};
 use crate::settings::{
-    self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, NodeProperties, describe_cluster,
-    describe_node, describe_topic,
+    self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, Layers, NodeProperties,
+    describe_cluster, describe_cluster_in_full, describe_node, describe_topic, initial,
 };
-use crate::state::State;
 use crate::state::op::{Op, Rejected};
-use crate::types::TopicName;
+use crate::state::{Feature, State};
+use crate::types::{NodeId, TopicId, TopicName};
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,8 +28,12 @@ pub enum ConfigResource {
     Topic(String),
     /// All nodes: dynamic cluster-wide defaults (Kafka's broker resource with an empty name).
     Cluster,
-    /// The node that answers: its start-up settings, read-only, and the cluster's.
+    /// A node, by its id: its start-up settings, read-only, and the cluster's, some of which may be set for it alone.
     Node(i32),
+}
+
+fn no_such_node(id: NodeId) -> TopicError {
+    TopicError::InvalidRequest(format!("there is no node {id}"))
 }
 
 impl Broker {
@@ -54,15 +63,27 @@ impl Broker {
             .collect())
     }
 
-    /// The settings of a topic as far as this node has followed, such as one that it has just created.
-    pub fn known_configs(
+    /// The settings that a new topic has, whether it was created or only could be.
+    pub fn configs_of_new(
         &self,
         session: &Session,
-        topic: &TopicName,
+        new: &NewTopic,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
         self.authorize(session);
-        let resource = ConfigResource::Topic(topic.to_string());
-        self.configs_in(&self.inner.manifest.state(), &resource, None)
+        let state = self.inner.manifest.state();
+        let configs = initial(&new.configs, state.configs())?;
+        Ok(describe_topic(&configs, self.layers(&state), None))
+    }
+
+    /// The cluster's settings, up to date: those named, or all, also those that nobody has set.
+    pub async fn describe_cluster_configs(
+        &self,
+        session: &Session,
+        names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, Unavailable> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        Ok(describe_cluster_in_full(state.configs(), names))
     }
 
     fn configs_in(
@@ -74,23 +95,30 @@ impl Broker {
         let cluster = state.configs();
         match resource {
             ConfigResource::Topic(name) => {
+                let reference = TopicRef::Name(name.clone());
+                let set = self.layers(state);
+                if offsets_topic::named(&reference, state).is_some() {
+                    return Ok(describe_topic(&offsets_topic::configs(), set, names));
+                }
                 let topic = state
                     .topic_by_name(name)
-                    .ok_or_else(|| TopicError::UnknownName(name.clone()))?;
-                Ok(describe_topic(topic.configs(), cluster, names))
+                    .ok_or_else(|| no_settings_of(name))?;
+                Ok(describe_topic(topic.configs(), set, names))
             }
             ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
             ConfigResource::Node(id) => {
-                let this = self.node_id().map(|node| node.0);
-                if this != Some(*id) {
-                    return Err(TopicError::InvalidRequest(match this {
-                        Some(this) => format!("this is node {this}; ask node {id} itself"),
-                        None => "this node has not registered yet".to_owned(),
-                    }));
-                }
-                let unknown = NodeProperties::default();
-                let properties = self.inner.properties.get().unwrap_or(&unknown);
-                Ok(describe_node(properties, cluster, names))
+                let id = NodeId(*id);
+                let node = state.node(id).ok_or_else(|| no_such_node(id))?;
+                let set = Layers {
+                    node: state.node_configs(id),
+                    cluster,
+                };
+                let own = self.inner.properties.get();
+                let own = own.filter(|_| node.incarnation() == self.inner.incarnation);
+                let said = || node.properties().cloned().map(NodeProperties::from);
+                let properties = own.cloned().or_else(said);
+                let properties = properties.map(|properties| properties.of(id));
+                Ok(describe_node(properties.as_ref(), set, names))
             }
         }
     }
@@ -114,7 +142,7 @@ impl Broker {
         &self,
         session: &Session,
         resource: &ConfigResource,
-        configs: BTreeMap<String, Option<String>>,
+        configs: BTreeMap<String, String>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
@@ -128,36 +156,69 @@ impl Broker {
         session: &Session,
         resource: &ConfigResource,
         validate_only: bool,
-        plan: impl FnOnce(Edited<'_>) -> Result<Edits, ConfigError>,
+        plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
     ) -> Result<(), TopicError> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let cluster = state.configs();
-        let (topic, edits) = match resource {
-            ConfigResource::Topic(name) => {
-                let unknown = || TopicError::UnknownName(name.clone());
-                let topic = state.topic_by_name(name).ok_or_else(unknown)?;
-                let edits = plan(Edited::Topic(topic.configs(), cluster))?;
-                (Some(topic.id()), edits)
+        let mut asking = self.asks(session).await?;
+        loop {
+            let (topic, node, edits) = planned(asking.state(), resource, &plan)?;
+            if validate_only || edits.is_empty() {
+                return Ok(());
             }
-            ConfigResource::Cluster => (None, plan(Edited::Cluster(cluster))?),
-            ConfigResource::Node(_) => {
-                return Err(TopicError::InvalidRequest(
-                    "a single node's settings cannot be changed by clients: dynamic settings are the \
-                     cluster's (the broker resource without a name), the others are set where the node is \
-                     started"
-                        .to_owned(),
-                ));
+            let op = Op::AlterConfigs { topic, edits, node };
+            let Some(committed) = asking.commit(vec![op]).await? else {
+                continue;
+            };
+            return match committed.outcomes.into_iter().next() {
+                Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
+                Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+                Some(Ok(_)) | None => Ok(()),
+            };
+        }
+    }
+}
+
+/// Whose settings are to be changed, a topic's or a node's or else the cluster's, and how.
+fn planned(
+    state: &State,
+    resource: &ConfigResource,
+    plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
+) -> Result<(Option<TopicId>, Option<NodeId>, Edits), TopicError> {
+    let cluster = state.configs();
+    match resource {
+        ConfigResource::Topic(name) if name.is_empty() => Err(TopicError::InvalidRequest(
+            "no topic is named; settings of all topics are the cluster's".to_owned(),
+        )),
+        ConfigResource::Topic(name) => {
+            let unknown = || TopicRef::Name(name.clone()).unchangeable(state);
+            let topic = state.topic_by_name(name).ok_or_else(unknown)?;
+            let edits = plan(Edited::Topic(topic.configs(), cluster))?;
+            Ok((Some(topic.id()), None, edits))
+        }
+        ConfigResource::Cluster => Ok((None, None, plan(Edited::Cluster(cluster))?)),
+        ConfigResource::Node(id) => {
+            let id = NodeId(*id);
+            if state.node(id).is_none() {
+                return Err(no_such_node(id));
             }
-        };
-        if validate_only || edits.is_empty() {
-            return Ok(());
+            if !state.has(Feature::NodeSettings) {
+                return Err(TopicError::InvalidRequest(format!(
+                    "settings of a single node can be set once the cluster is at level {}, when all its nodes are \
+                     upgraded; until then set them for the cluster (the broker resource without a name)",
+                    Feature::NodeSettings.since()
+                )));
+            }
+            let node = state.node_configs(id);
+            let edits = plan(Edited::Node(Layers { node, cluster }))?;
+            Ok((None, Some(id), edits))
         }
-        let committed = self.commit(vec![Op::AlterConfigs { topic, edits }]).await?;
-        match committed.outcomes.into_iter().next() {
-            Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
-            Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
-            Some(Ok(_)) | None => Ok(()),
-        }
+    }
+}
+
+/// There is no topic of that name, or there can be none.
+fn no_settings_of(name: &str) -> TopicError {
+    match TopicName::new(name) {
+        Ok(_) => TopicError::UnknownName(name.to_owned()),
+        Err(invalid) => invalid.into(),
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
-use crate::state::{Partition, State};
-use crate::types::{Offset, PartitionIndex, TopicPartition};
+use crate::state::{OFFSETS_TOPIC_ID, Partition, State};
+use crate::types::{Offset, PartitionIndex, TopicId, TopicPartition};
 
 /// Where to read.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct FetchLimits {
 /// What was read of one partition.
 #[derive(Clone, Debug)]
 pub struct FetchedPartition {
+    /// The topic, whatever name it was asked for by.
+    pub topic: TopicId,
     /// Whole record batches with their real offsets, as consecutive pieces; empty if there is nothing.
     pub records: Vec<Bytes>,
     /// The offset after the last record.
@@ -64,7 +66,7 @@ pub enum FetchError {
     UnknownTopic(String),
     /// No topic of that id.
     #[error("there is no topic with id {0}")]
-    UnknownTopicId(crate::types::TopicId),
+    UnknownTopicId(TopicId),
     /// No such partition.
     #[error("topic {topic} has no partition {partition}")]
     UnknownPartition {
@@ -114,13 +116,62 @@ impl ReadRoom for Unbounded {
     fn keep(&mut self, _: usize) {}
 }
 
+/// What came of waiting for more.
+enum Waited {
+    /// What was read is what there is, as far as this node knows, and it is enough or the time is over.
+    Over,
+    /// There may be something else.
+    More,
+    /// Nobody can tell.
+    Failed(Unavailable),
+}
+
+/// Which partition it is, and from where to where its log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) topic: TopicId,
+    pub(super) log_start: Offset,
+    high_watermark: Offset,
+}
+
+impl From<&FetchedPartition> for Extent {
+    fn from(read: &FetchedPartition) -> Extent {
+        Extent {
+            topic: read.topic,
+            log_start: read.log_start,
+            high_watermark: read.high_watermark,
+        }
+    }
+}
+
+impl FetchPartition {
+    /// The partition as it is in `state`, if there is such.
+    pub(super) fn find(&self, state: &State) -> Option<Extent> {
+        if let Some(high_watermark) = offsets_topic::end(state, &self.topic, self.partition) {
+            return Some(Extent {
+                topic: OFFSETS_TOPIC_ID,
+                log_start: Offset::ZERO,
+                high_watermark,
+            });
+        }
+        let topic = self.topic.find(state)?;
+        let partition = topic.partition(self.partition)?;
+        Some(Extent {
+            topic: topic.id(),
+            log_start: partition.log_start(),
+            high_watermark: partition.high_watermark(),
+        })
+    }
+}
+
 /// How often a read is repeated with a newer state when an object is gone.
 const MISSING_RETRIES: usize = 3;
 
 impl Broker {
     /// Reads the partitions, in order, within the limits; answers when `min_bytes` are there, a
     /// partition has an error, or `max_wait` is over. A record acknowledged anywhere before the call is seen,
-    /// by this call or, where there are earlier records to return first, by a later one.
+    /// by this call or, where there are earlier records to return first, by a later one; one that was deleted is not seen
+    /// for longer than `confirm.rs` says.
     pub async fn fetch(
         &self,
         session: &Session,
@@ -142,6 +193,7 @@ impl Broker {
     ) -> Vec<Result<FetchedPartition, FetchError>> {
         self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
+        let needed = self.needed_for(session, partitions);
         let mut states = self.inner.manifest.subscribe();
         let mut proof = self.inner.manifest.proof();
         let mut state = states.see();
@@ -161,52 +213,73 @@ impl Broker {
             // An answer without records, or with an error, must be so in an up-to-date state.
             let certain =
                 bytes > 0 && !failed || is_fresh || failed && mutants::on(Mutant::MissingIsFinal);
-            if partitions.is_empty() || (certain && (bytes >= limits.min_bytes || failed)) {
+            if partitions.is_empty() {
                 return answer;
             }
-            following.get_or_insert_with(|| self.inner.manifest.follow());
-            // What is missing may have been written through another node. Who need not wait is answered as soon
-            // as that is ruled out; who waits for more needs to know when the time is over.
-            let at_once = failed || bytes >= limits.min_bytes;
-            let due = if at_once { Instant::now() } else { deadline };
-            let asked = Proof::begun_now(&self.inner.env);
-            let mut fresh = pin!(self.fresh_by(due));
-            loop {
-                // In this order, and not in one drawn by lot: a simulation repeats itself.
-                tokio::select! {
-                    biased;
-                    changed = states.changed() => {
-                        if changed.is_err() {
-                            // The node is stopping: what was found is the answer. What was not is not known.
-                            return answer.into_iter().map(found_or_stopping).collect();
-                        }
-                        proof = self.inner.manifest.proof();
-                        state = states.see();
-                        if self.has_more(&state, partitions, &answer) {
-                            break;
-                        }
-                    }
-                    proven = &mut fresh, if !is_fresh => {
-                        state = match proven {
-                            Ok(fresh) => fresh,
-                            // What was not found, or is out of range, may be so in an old state only.
-                            Err(error) => {
-                                return answer
-                                    .into_iter()
-                                    .map(|_| Err(error.clone().into()))
-                                    .collect();
+            let enough = failed || bytes >= limits.min_bytes;
+            let waited = if certain && enough {
+                Waited::Over
+            } else {
+                following.get_or_insert_with(|| self.inner.manifest.follow());
+                // What is missing may have been written through another node. Who need not wait is answered as soon
+                // as that is ruled out; who waits for more needs to know when the time is over.
+                let due = if enough { Instant::now() } else { deadline };
+                let mut fresh = pin!(self.fresh_by(due));
+                loop {
+                    // In this order, and not in one drawn by lot: a simulation repeats itself.
+                    tokio::select! {
+                        biased;
+                        changed = states.changed() => {
+                            if changed.is_err() {
+                                break Waited::Failed(Stopped::Stopping.into());
                             }
-                        };
-                        proof = asked;
-                        is_fresh = true;
-                        if self.has_more(&state, partitions, &answer) {
-                            break;
+                            if self.has_more(&states.see(), partitions, &answer) {
+                                break Waited::More;
+                            }
                         }
-                        if at_once {
-                            return answer;
+                        proven = &mut fresh, if !is_fresh => {
+                            let state = match proven {
+                                Ok(state) => state,
+                                Err(error) => break Waited::Failed(error),
+                            };
+                            is_fresh = true;
+                            if self.has_more(&state, partitions, &answer) {
+                                break Waited::More;
+                            }
+                            if enough {
+                                break Waited::Over;
+                            }
                         }
+                        () = tokio::time::sleep_until(deadline), if is_fresh => break Waited::Over,
                     }
-                    () = tokio::time::sleep_until(deadline), if is_fresh => return answer,
+                }
+            };
+            let confirmed = match waited {
+                Waited::Over if bytes == 0 => Ok(true),
+                Waited::Over => {
+                    let read = (partitions, &answer[..], proof);
+                    self.confirm(read, needed, deadline).await
+                }
+                Waited::More => Ok(false),
+                Waited::Failed(error) => Err(error),
+            };
+            match confirmed {
+                Ok(true) => {
+                    session.readings.note(partitions, &answer);
+                    return answer;
+                }
+                Ok(false) => {
+                    proof = self.inner.manifest.proof();
+                    state = states.see();
+                }
+                // What was found, what was not, and what is out of range, may be so in an old state only.
+                Err(error) => {
+                    let is_known = self.suffices(proof, needed);
+                    let known = |read: &FetchedPartition| is_known && !read.is_empty();
+                    let told = |read: Result<FetchedPartition, FetchError>| {
+                        read.ok().filter(known).ok_or_else(|| error.clone().into())
+                    };
+                    return answer.into_iter().map(told).collect();
                 }
             }
         }
@@ -219,17 +292,13 @@ impl Broker {
         partitions: &[FetchPartition],
         answer: &[Result<FetchedPartition, FetchError>],
     ) -> bool {
-        partitions.iter().zip(answer).any(|(wanted, answer)| {
-            let topic = wanted.topic.find(state);
-            let now = topic.and_then(|topic| topic.partition(wanted.partition));
-            match (now, answer) {
-                (Some(now), Ok(answer)) => {
-                    (now.high_watermark(), now.log_start())
-                        != (answer.high_watermark, answer.log_start)
-                }
+        partitions
+            .iter()
+            .zip(answer)
+            .any(|(wanted, answer)| match (wanted.find(state), answer) {
+                (Some(now), Ok(answer)) => now != Extent::from(answer),
                 (now, answer) => now.is_some() || answer.is_ok(),
-            }
-        })
+            })
     }
 
     async fn read_all(
@@ -293,6 +362,9 @@ impl Broker {
     ) -> Result<FetchedPartition, FetchError> {
         let mut attempts = 0;
         loop {
+            if let Some(shown) = offsets_topic::read(&state, wanted, limits) {
+                return shown;
+            }
             let (id, partition) = find(&state, wanted)?;
             let read = self
                 .inner
@@ -305,6 +377,7 @@ impl Broker {
             match read {
                 Ok(records) if !outdated => {
                     return Ok(FetchedPartition {
+                        topic: id.topic,
                         records,
                         high_watermark: partition.high_watermark(),
                         last_stable: partition.high_watermark(),
@@ -327,16 +400,6 @@ impl Broker {
                 }
             }
         }
-    }
-}
-
-/// The records, if there are any.
-fn found_or_stopping(
-    answer: Result<FetchedPartition, FetchError>,
-) -> Result<FetchedPartition, FetchError> {
-    match answer {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Unavailable::Stopped(Stopped::Stopping).into()),
     }
 }
 

@@ -114,20 +114,36 @@ impl Broker {
         endpoints: Endpoints,
         rack: Option<String>,
     ) -> Result<NodeId, Unavailable> {
+        let place = Place { endpoints, rack };
+        let (id, state) = self.register_at(&place).await?;
+        // The first commit of a cluster may be this one, and what the cluster knows is in it.
+        if self.has_more_to_say(&state, id) {
+            self.register_at(&place).await?;
+        }
+        *self.place() = Some(place);
+        Ok(id)
+    }
+
+    /// Registers this run once; its id, and a state that has it.
+    async fn register_at(&self, place: &Place) -> Result<(NodeId, Arc<State>), Unavailable> {
+        let Place { endpoints, rack } = place.clone();
+        let properties = self.inner.properties.get();
+        let state = self.inner.manifest.state();
+        let properties = properties.filter(|_| state.has(Feature::NodeSettings));
         let op = Op::RegisterNode(RegisterNode {
             incarnation: self.inner.incarnation,
-            endpoints: endpoints.clone(),
-            rack: rack.clone(),
+            endpoints,
+            rack,
             version: self.inner.manifest.level().label(env!("CARGO_PKG_VERSION")),
             lease_millis: millis(self.wanted_lease()),
             peer_key: self.inner.peer_key.clone(),
+            properties: properties.map(|said| said.values().clone()),
         });
         let committed = self.commit(vec![op]).await?;
         let Some(Ok(Applied::NodeRegistered(id))) = committed.outcomes.into_iter().next() else {
             return Err(Unavailable::Stopped(Stopped::Stopping));
         };
-        *self.place() = Some(Place { endpoints, rack });
-        Ok(id)
+        Ok((id, committed.state))
     }
 
     /// The id under which this node is registered, and a state not older than `state` that says so. A node that was taken
@@ -235,6 +251,10 @@ impl Broker {
             return Ok(IDLE_LEASE / 3);
         }
         let (node, state) = self.registered_in(self.inner.manifest.state()).await?;
+        let place = self.place().clone();
+        if let Some(place) = place.filter(|_| self.has_more_to_say(&state, node)) {
+            self.register(place.endpoints, place.rack).await?;
+        }
         let lease = self.wanted_lease();
         let held = state.node(node).map(Node::lease);
         let silence = self.inner.manifest.silent_for(self.inner.incarnation);
@@ -247,6 +267,12 @@ impl Broker {
             self.commit(vec![renewal]).await?;
         }
         Ok(self.inner.env.jittered(lease / 4))
+    }
+
+    /// Whether this node registered when nobody could be told of its settings, and now it can.
+    fn has_more_to_say(&self, state: &State, id: NodeId) -> bool {
+        let said = state.node(id).and_then(Node::properties);
+        said.is_none() && state.has(Feature::NodeSettings) && self.inner.properties.get().is_some()
     }
 
     /// Proposes the end of others whose leases have lapsed and stay so. Returns when to look again, if any is suspected.

@@ -24,8 +24,10 @@ impl Broker {
     /// [`RaiseLevelError::Refused`] while a registered node does not know it.
     pub async fn raise_level(&self, session: &Session) -> Result<(Level, Level), RaiseLevelError> {
         self.authorize(session);
-        let before = self.fresh().await?.level();
-        let to = self.inner.manifest.level();
+        let state = self.fresh().await?;
+        let (before, to) = (state.level(), self.inner.manifest.level());
+        // Even refused, this op is one that an older node cannot read.
+        state.check_raise(to)?;
         let committed = self.commit(vec![Op::RaiseLevel { to }]).await?;
         committed
             .outcomes

@@ -8,54 +8,67 @@
 //! # Futures that are dropped, nodes that die
 //!
 //! An operation that changes something hands ops to the commit loop and awaits their outcome. Dropping the
-//! future abandons the answer, not the change: the ops may still be committed. That is the same case as
-//! a response lost on the way to the client, and clients have the same means against it (idempotent
-//! producers, generations, absolute offsets). Nothing here is remembered that the state does not hold, but for
+//! future abandons the change, too, unless a commit has left already: then it may still come about, as when
+//! a response is lost on the way to the client, and clients have the same means against it (idempotent
+//! producers, generations, absolute offsets). Whatever comes about so late undoes nothing that was acknowledged
+//! meanwhile: `asked.rs`. Nothing here is remembered that the state does not hold, but for
 //! hints (who was heard from lately, which producer ids of a block are left), so a node that dies takes
 //! nothing with it.
 //!
 //! # Time
 //!
 //! Every operation is bounded in time by the client's own time-out or by [`BrokerSettings::request_timeout`];
-//! when it is over the client is told to try again.
+//! when it is over the client is told to try again, and nothing more is sent for it.
 
+mod asked;
 mod cluster;
 mod configs;
+mod confirm;
 mod fetch;
 mod groups;
 mod lease;
 mod level;
 mod offsets;
+mod offsets_topic;
 mod produce;
 mod producers;
 mod reach;
+mod readings;
+mod record_rules;
 mod resolve;
 mod session;
+mod sizes;
 mod topics;
 
 #[cfg(test)]
 mod tests;
 
+pub use asked::Arrival;
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
+pub use confirm::MAX_STALENESS;
 // The front ends' only door down is this room.
 pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
-    ConfigSource, ConfigType, GroupBounds, Listener, NodeProperties, TopicSettings,
+    ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
 };
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
-    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, GroupSettings,
-    Identity, JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest,
-    Synced,
+    CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
+    JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest, Synced,
 };
 pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use reach::{Look, Neighbour};
+pub use readings::Readings;
+pub use record_rules::{RecordRefusal, RefusedRecord};
 pub use session::{Session, Unavailable};
-pub use topics::{MAX_CREATED, MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
+pub use sizes::{TopicSizes, WantedSizes};
+pub use topics::{
+    KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicError, TopicRef, TopicView,
+};
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -64,6 +77,8 @@ use uuid::Uuid;
 
 use tokio::time::Instant;
 
+use asked::Asking;
+
 use crate::env::Env;
 use crate::fetch::Reader;
 use crate::ingest::Ingest;
@@ -71,6 +86,9 @@ use crate::manifest::{Committed, Manifest};
 use crate::state::State;
 use crate::state::op::Op;
 use crate::types::{Incarnation, PeerKey};
+
+/// A client that waits for less time than this gets as much all the same: a commit takes its time.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// A node's broker. Cheap to clone.
 #[derive(Clone)]
@@ -88,8 +106,6 @@ pub struct BrokerSettings {
     pub node_lease: Duration,
     /// How many partitions the cluster may have for this node to create more.
     pub max_partitions: u64,
-    /// The bounds of consumer groups.
-    pub groups: GroupSettings,
 }
 
 impl Default for BrokerSettings {
@@ -98,7 +114,6 @@ impl Default for BrokerSettings {
             request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
-            groups: GroupSettings::default(),
         }
     }
 }
@@ -159,7 +174,6 @@ impl Broker {
             manifest: manifest.clone(),
             env: env.clone(),
             incarnation,
-            settings: settings.groups.clone(),
             patience: settings.request_timeout,
         });
         let inner = Inner {
@@ -183,7 +197,7 @@ impl Broker {
         }
     }
 
-    /// Sets what this node says of its own settings; once, when it listens.
+    /// Sets what this node says of its own settings; once, when it listens and before it registers.
     pub fn describe_self(&self, properties: NodeProperties) {
         // Whoever comes second says the same.
         let _ = self.inner.properties.set(properties);
@@ -209,7 +223,31 @@ impl Broker {
         }
     }
 
-    /// Commits ops and waits for their outcomes.
+    /// The moment at which a request arrives.
+    pub fn arrival(&self) -> Arrival {
+        Arrival::now(&self.inner.manifest)
+    }
+
+    /// A change that a client asks for, to be judged by a state that contains every commit acknowledged anywhere before the
+    /// call.
+    async fn asks(&self, session: &Session) -> Result<Asking<'_>, Unavailable> {
+        let arrival = session.arrival.unwrap_or_else(|| self.arrival());
+        self.inner.groups.check_not_resumed()?;
+        let state = self.fresh().await?;
+        Ok(self.asks_in(session, arrival, state))
+    }
+
+    /// The same, to be judged by `state`.
+    fn asks_in(&self, session: &Session, arrival: Arrival, state: Arc<State>) -> Asking<'_> {
+        let Inner {
+            manifest, settings, ..
+        } = &*self.inner;
+        let limit = session.limit.unwrap_or(settings.request_timeout);
+        let limit = limit.clamp(SHORTEST_LIMIT, settings.request_timeout);
+        Asking::new(manifest, arrival, limit, state)
+    }
+
+    /// Commits ops of this node's own and waits for their outcomes.
     async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
         let commit = self.inner.manifest.commit(ops);
         match tokio::time::timeout(self.inner.settings.request_timeout, commit).await {

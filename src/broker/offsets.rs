@@ -1,6 +1,6 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
 use crate::manifest::Proof;
 use crate::state::op::{Applied, Op, Rejected};
 use crate::state::{Partition, State};
@@ -61,6 +61,9 @@ pub enum DeleteRecordsError {
         /// The partition.
         partition: PartitionIndex,
     },
+    /// The topic is one of Kafka's own, whose records clients cannot delete.
+    #[error("{0} is an internal topic, whose records clients cannot delete")]
+    InternalTopic(String),
     /// The offset is beyond the high watermark, or negative.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -71,6 +74,9 @@ pub enum DeleteRecordsError {
         /// The offset after the last record.
         high_watermark: Offset,
     },
+    /// The topic shows what is kept elsewhere.
+    #[error("the records of topic {0} cannot be deleted: it shows the state of consumer groups")]
+    Internal(String),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -111,6 +117,9 @@ impl Broker {
         epoch: Option<i32>,
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ListOffsetsError> {
+        if let Some(shown) = offsets_topic::find_offset(state, topic, index, epoch, spec) {
+            return shown;
+        }
         let (id, partition) = find(state, topic, index)?;
         if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
             return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
@@ -119,23 +128,14 @@ impl Broker {
             offset: Some(offset),
             timestamp: None,
         };
-        let target = match spec {
+        let found = match spec {
             OffsetSpec::Earliest => return Ok(plain(partition.log_start())),
             OffsetSpec::Latest => return Ok(plain(partition.high_watermark())),
-            OffsetSpec::At(time) => Some(time),
-            OffsetSpec::MaxTimestamp => {
-                let slices = partition.slices_from(partition.log_start());
-                slices.map(|(_, slice)| slice.max_timestamp).max()
+            OffsetSpec::At(time) => {
+                let reader = &self.inner.reader;
+                reader.find_by_time(state, id, partition, time).await
             }
-        };
-        let found = match target {
-            Some(target) => {
-                self.inner
-                    .reader
-                    .find_by_time(state, id, partition, target)
-                    .await
-            }
-            None => Ok(None),
+            OffsetSpec::MaxTimestamp => self.inner.reader.find_newest(state, id, partition).await,
         };
         match found {
             Ok(found) => Ok(FoundOffset {
@@ -158,6 +158,9 @@ impl Broker {
     ) -> Result<Option<Offset>, ListOffsetsError> {
         self.authorize(session);
         let state = self.fresh().await?;
+        if let Some(end) = offsets_topic::end(&state, topic, partition) {
+            return Ok((epoch == 0).then_some(end));
+        }
         let (_, partition) = find(&state, topic, partition)?;
         Ok((epoch == 0).then(|| partition.high_watermark()))
     }
@@ -169,42 +172,73 @@ impl Broker {
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Vec<Result<Offset, DeleteRecordsError>> {
         self.authorize(session);
-        self.try_delete_records(partitions)
+        self.try_delete_records(session, partitions)
             .await
             .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
     }
 
+    /// Up to the high watermark means up to where it is now: what is written later stays, however late this takes effect. An
+    /// offset is an offset.
     async fn try_delete_records(
         &self,
+        session: &Session,
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Result<Vec<Result<Offset, DeleteRecordsError>>, Unavailable> {
-        let state = self
-            .state_with(partitions.iter().map(|(topic, index, _)| (topic, *index)))
-            .await?;
+        let arrival = session.arrival.unwrap_or_else(|| self.arrival());
+        self.inner.groups.check_not_resumed()?;
+        let needs_end = partitions.iter().any(|(_, _, before)| before.is_none());
+        let state = match needs_end {
+            true => self.fresh().await?,
+            false => {
+                let named = partitions.iter().map(|(topic, index, _)| (topic, *index));
+                self.state_with(named).await?
+            }
+        };
         let unknown = |topic: &TopicRef, index| DeleteRecordsError::UnknownPartition {
             topic: topic.to_string(),
             partition: index,
         };
-        let mut ops = Vec::new();
-        let mut found = Vec::new();
-        for (topic, index, before) in partitions {
-            found.push(find(&state, topic, *index).map(|(partition, _)| {
-                ops.push(Op::DeleteRecords {
-                    partition,
-                    before: *before,
+        let mut asking = self.asks_in(session, arrival, state);
+        if needs_end && !asking.surely_waits() {
+            // What was written meanwhile is not what the client wanted gone.
+            return Err(Unavailable::TimedOut);
+        }
+        let (found, outcomes) = loop {
+            let mut ops = Vec::new();
+            let mut found = Vec::new();
+            for (topic, index, before) in partitions {
+                let state = asking.state();
+                let internal = topic.find(state).filter(|found| found.name().is_internal());
+                found.push(match (internal, find(state, topic, *index)) {
+                    (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
+                        internal.name().to_string(),
+                    )),
+                    (None, Err(_)) if offsets_topic::end(state, topic, *index).is_some() => {
+                        Err(DeleteRecordsError::Internal(topic.to_string()))
+                    }
+                    (None, Err(_)) => Err(unknown(topic, *index)),
+                    (None, Ok((partition, known))) => {
+                        ops.push(Op::DeleteRecords {
+                            partition,
+                            before: before.or(Some(known.high_watermark())),
+                        });
+                        Ok(())
+                    }
                 });
-            }));
-        }
-        let mut outcomes = match ops.is_empty() {
-            true => Vec::new(),
-            false => self.commit(ops).await?.outcomes,
-        }
-        .into_iter();
+            }
+            if ops.is_empty() {
+                break (found, Vec::new());
+            }
+            if let Some(committed) = asking.commit(ops).await? {
+                break (found, committed.outcomes);
+            }
+        };
+        let mut outcomes = outcomes.into_iter();
         let answer = partitions
             .iter()
             .zip(found)
             .map(|((topic, index, _), found)| {
-                found.map_err(|_| unknown(topic, *index))?;
+                found?;
                 match outcomes.next() {
                     Some(Ok(Applied::RecordsDeleted(log_start))) => Ok(log_start),
                     Some(Err(Rejected::OffsetOutOfRange {

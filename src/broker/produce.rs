@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Broker, Compression, Session, TopicRef, TopicSettings, Unavailable};
+use super::record_rules::{self, Named, RefusedRecord};
+use super::{Broker, Compression, Session, TopicRef, Unavailable};
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
 use crate::segment::{
-    BatchError, Codec, Fault, Limits, ProduceRules, ValidBatch, recompress, records_without_key,
-    set_log_append_time, set_max_timestamp, validate,
+    BatchError, Codec, Fault, Limits, ProduceRules, TimestampType, recompress, set_log_append_time,
+    set_max_timestamp, validate,
 };
 use crate::state::State;
 use crate::state::op::{AppendRejected, ProducerBatch};
@@ -70,6 +71,9 @@ pub enum ProduceError {
         /// The partition.
         partition: PartitionIndex,
     },
+    /// The topic is one of Kafka's own, which clients cannot write.
+    #[error("{0} is an internal topic, which clients cannot write")]
+    InternalTopic(String),
     /// The batch is larger than `max.message.bytes`.
     #[error("{0}")]
     TooLarge(String),
@@ -79,23 +83,17 @@ pub enum ProduceError {
     /// The batch is in a format before v2.
     #[error("{0}")]
     UnsupportedFormat(String),
-    /// The topic is compacted, and records of the batch have no key.
-    #[error(
-        "topic {topic} is compacted, and records of the batch have no key: {}",
-        named(records)
-    )]
-    WithoutKey {
+    /// The topic refuses records of the batch, and so the batch.
+    #[error("topic {topic} refuses records of the batch: {}", Named(refused))]
+    Records {
         /// The topic.
         topic: String,
-        /// Their indexes in the batch; the first of them, if they are very many.
-        records: Vec<i32>,
+        /// Which, and why; the first of them, if they are very many.
+        refused: Vec<RefusedRecord>,
     },
     /// The batch is whole but breaks a rule (several batches, a control batch, counts that differ ...).
     #[error("{0}")]
     InvalidRecord(String),
-    /// A record's timestamp is too far from now (`message.timestamp.before/after.max.ms`).
-    #[error("{0}")]
-    InvalidTimestamp(String),
     /// The codec is not one of the five.
     #[error("{0}")]
     UnsupportedCompression(String),
@@ -109,9 +107,6 @@ pub enum ProduceError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
-
-/// How many records without a key are named one by one.
-const MOST_NAMED: usize = 1000;
 
 /// How much a produced batch may decompress to: many times what a broker accepts, far less than a bomb.
 const MAX_UNCOMPRESSED: usize = 256 << 20;
@@ -197,9 +192,15 @@ impl Broker {
             memory,
         } = wanted;
         let topic = name.find(state).ok_or_else(|| match &name {
+            TopicRef::Name(name) if TopicName::is_internal_name(name) => {
+                ProduceError::InternalTopic(name.clone())
+            }
             TopicRef::Name(name) => ProduceError::UnknownTopic(name.clone()),
             TopicRef::Id(id) => ProduceError::UnknownTopicId(*id),
         })?;
+        if topic.name().is_internal() {
+            return Err(ProduceError::InternalTopic(topic.name().to_string()));
+        }
         if topic.partition(index).is_none() {
             let topic = topic.name().to_string();
             return Err(ProduceError::UnknownPartition {
@@ -216,14 +217,13 @@ impl Broker {
             allow_transactional: false,
         };
         let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), &error))?;
-        if settings.cleanup.compact && valid.facts.first_without_key.is_some() {
-            let found = records_without_key(&records, MOST_NAMED, rules.limits);
-            return Err(ProduceError::WithoutKey {
-                topic: topic.name().to_string(),
-                records: found.map_err(|error| refusal(topic.name(), &error))?,
-            });
-        }
         let now = self.inner.env.wall();
+        let refused = record_rules::refused(&records, &valid, &settings, now, rules.limits)
+            .map_err(|error| refusal(topic.name(), &error))?;
+        if !refused.is_empty() {
+            let topic = topic.name().to_string();
+            return Err(ProduceError::Records { topic, refused });
+        }
         let (records, max_timestamp, log_append_time) = if settings.log_append_time {
             (
                 restamped(&records, |batch| set_log_append_time(batch, now)),
@@ -231,9 +231,9 @@ impl Broker {
                 Some(now),
             )
         } else {
-            check_timestamps(&valid, &settings, now)?;
             let max = valid.facts.max_timestamp;
-            let records = if max == valid.header.max_timestamp {
+            let created = valid.header.attributes.timestamp_type() == TimestampType::Create;
+            let records = if created && max == valid.header.max_timestamp {
                 records
             } else {
                 restamped(&records, |batch| set_max_timestamp(batch, max))
@@ -353,15 +353,6 @@ impl Admitted {
     }
 }
 
-/// Records by their indexes, a few of them, for people.
-fn named(records: &[i32]) -> String {
-    let mut named: Vec<String> = records.iter().take(3).map(ToString::to_string).collect();
-    if records.len() > named.len() {
-        named.push("…".to_owned());
-    }
-    named.join(", ")
-}
-
 fn refuse_all(why: Unavailable, count: usize) -> Vec<Result<Admitted, ProduceError>> {
     (0..count).map(|_| Err(why.clone().into())).collect()
 }
@@ -376,29 +367,6 @@ fn restamped(
     copy.freeze()
 }
 
-fn check_timestamps(
-    valid: &ValidBatch,
-    settings: &TopicSettings,
-    now: Timestamp,
-) -> Result<(), ProduceError> {
-    let (earliest, latest) = (valid.facts.earliest_timestamp, valid.facts.max_timestamp);
-    if let (Some(limit), Some(earliest)) = (settings.timestamp_before_max, earliest)
-        && now.since(earliest) > limit
-    {
-        return Err(ProduceError::InvalidTimestamp(format!(
-            "timestamp {earliest} is further behind {now} than message.timestamp.before.max.ms allows"
-        )));
-    }
-    if let Some(limit) = settings.timestamp_after_max
-        && latest.since(now) > limit
-    {
-        return Err(ProduceError::InvalidTimestamp(format!(
-            "timestamp {latest} is further ahead of {now} than message.timestamp.after.max.ms allows"
-        )));
-    }
-    Ok(())
-}
-
 fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
     let text = format!("topic {topic}: {error}");
     match error.fault() {
@@ -406,7 +374,6 @@ fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
         Fault::Invalid => ProduceError::InvalidRecord(text),
         Fault::UnsupportedFormat => ProduceError::UnsupportedFormat(text),
         Fault::UnsupportedCodec => ProduceError::UnsupportedCompression(text),
-        Fault::InvalidTimestamp => ProduceError::InvalidTimestamp(text),
         Fault::TooLarge => ProduceError::TooLarge(text),
     }
 }

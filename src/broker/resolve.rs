@@ -1,11 +1,12 @@
 //! From what clients name to what the state holds.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::topics::TopicRef;
 use super::{Broker, Unavailable};
-use crate::settings::TopicSettings;
+use crate::settings::{Layers, Overrides, TopicSettings};
 use crate::state::{State, Topic};
 use crate::types::{PartitionIndex, TopicId};
 
@@ -48,7 +49,21 @@ impl Broker {
 
     /// The settings of a topic in force.
     pub(super) fn topic_settings(&self, state: &State, topic: &Topic) -> Arc<TopicSettings> {
-        self.inner.topic_settings.get(topic, state.configs())
+        let configs = self.configs_in_force(state);
+        self.inner.topic_settings.get(topic, &configs)
+    }
+
+    /// The cluster's settings as they hold for this node.
+    pub(super) fn configs_in_force<'a>(&self, state: &'a State) -> Cow<'a, Overrides> {
+        self.layers(state).in_force()
+    }
+
+    /// What was set of the cluster's settings, for this node and for all.
+    pub(super) fn layers<'a>(&self, state: &'a State) -> Layers<'a> {
+        Layers {
+            node: state.configs_of(self.inner.incarnation),
+            cluster: state.configs(),
+        }
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+use std::time::Duration;
+
+use super::asked::Arrival;
+use super::readings::Readings;
 use crate::manifest::Stopped;
 use crate::store::ClockOff;
 
@@ -14,15 +18,42 @@ pub struct Session {
     pub client_id: Option<String>,
     /// Where it connects from; `None` inside this process.
     pub peer: Option<SocketAddr>,
+    /// How far it is in what it reads by name.
+    pub readings: Readings,
+    /// When the request arrived, of which this is the session; `None` if it begins when the broker is called.
+    pub arrival: Option<Arrival>,
+    /// For how long its client waits, if it said so.
+    pub limit: Option<Duration>,
 }
 
 impl Session {
+    /// The same for a request that arrived then.
+    #[must_use]
+    pub fn at(&self, arrival: Arrival) -> Session {
+        Session {
+            arrival: Some(arrival),
+            ..self.clone()
+        }
+    }
+
+    /// The same for a request whose client waits for so long.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Session {
+        Session {
+            limit: Some(limit),
+            ..self.clone()
+        }
+    }
+
     /// A client inside this process: the command line or the library.
     pub fn internal(client_id: &str) -> Session {
         Session {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: Some(client_id.to_owned()),
             peer: None,
+            readings: Readings::default(),
+            arrival: None,
+            limit: None,
         }
     }
 }
@@ -34,6 +65,9 @@ pub enum Unavailable {
     /// The store did not answer in time.
     #[error("the store did not answer within the time of the request")]
     TimedOut,
+    /// What the request was to change was changed after it had arrived, by another. Nothing was done.
+    #[error("what the request changes was changed by another meanwhile; try again")]
+    Overtaken,
     /// The store cannot be reached.
     #[error("the store cannot be reached: {0}")]
     Store(String),

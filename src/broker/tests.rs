@@ -1,12 +1,14 @@
 //! The broker on a memory store, several nodes in one process, on simulated time.
 
+mod late;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::manifest::PEER_ENDPOINT;
-use crate::mutants::{Mutant, assert_found};
+use crate::mutants::{Mutant, assert_found, assert_found_together};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
 use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
@@ -16,6 +18,9 @@ use crate::types::{
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+mod settings;
+mod stale;
 
 fn session() -> Session {
     Session::internal("test")
@@ -273,9 +278,18 @@ async fn a_lone_message_costs_one_put_and_reading_it_back_nothing() {
     let before = store.metrics().total();
     produce(&a, "t", batch(&["a"], 1, None)).await.unwrap();
     assert_eq!(store.metrics().total() - before, 1);
-    let answer = a.broker().fetch(&session(), &[from("t", 0)], AT_ONCE).await;
+    let state = a.manifest().state();
+    let wanted = FetchPartition {
+        topic: TopicRef::Id(state.topic_by_name("t").unwrap().id()),
+        ..from("t", 0)
+    };
+    let answer = a.broker().fetch(&session(), &[wanted], AT_ONCE).await;
     assert_eq!(records(answer[0].as_ref().unwrap()), numbered(0, &["a"]));
     assert_eq!(store.metrics().total() - before, 1);
+    // By name it is shown once which topic that is.
+    let answer = a.broker().fetch(&session(), &[from("t", 0)], AT_ONCE).await;
+    assert_eq!(records(answer[0].as_ref().unwrap()), numbered(0, &["a"]));
+    assert_eq!(store.metrics().total() - before, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,6 +427,33 @@ async fn an_offset_is_found_by_time_to_the_record() {
         .map(|found| found.unwrap().offset.map(|offset| offset.0))
         .collect();
     assert_eq!(offsets, [Some(1), Some(3), None, Some(4), Some(0), Some(5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_record_is_none_that_was_deleted() {
+    let a = node(&Store::memory(), 1, |_| {}).await;
+    topic(&a, "t", 1).await;
+    let mut builder = BatchBuilder::new(Codec::None);
+    for time in [90, 10, 30] {
+        let at = Timestamp(time);
+        builder.push(at, None, Some(b"v"), &[]).unwrap();
+    }
+    let records = builder.finish().unwrap();
+    produce(&a, "t", records).await.unwrap();
+    let t = || TopicRef::Name("t".to_owned());
+    let found = [(0, 0, 90), (1, 2, 30), (2, 2, 30)];
+    for (log_start, offset, time) in found {
+        let before = (t(), PartitionIndex(0), Some(Offset(log_start)));
+        let deleted = a.broker().delete_records(&session(), &[before]).await;
+        assert_eq!(deleted, [Ok(Offset(log_start))]);
+        let asked = [(t(), PartitionIndex(0), None, OffsetSpec::MaxTimestamp)];
+        let newest = a.broker().list_offsets(&session(), &asked, false).await;
+        let expected = FoundOffset {
+            offset: Some(Offset(offset)),
+            timestamp: Some(Timestamp(time)),
+        };
+        assert_eq!(newest, [Ok(expected)], "from {log_start} on");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -657,7 +698,8 @@ async fn what_an_old_state_says_of_records_is_not_believed() {
 #[test]
 fn a_reader_that_does_not_look_at_the_age_of_its_state_is_found() {
     let test = what_an_old_state_says_of_records_is_not_believed;
-    assert_found(&[(Mutant::ReadByOldState, test)]);
+    // Each of the two would find these records by itself: they are deleted as well.
+    assert_found_together(&[Mutant::ReadByOldState, Mutant::StaleNamesServed], test);
 }
 
 #[tokio::test(start_paused = true)]

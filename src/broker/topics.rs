@@ -1,16 +1,24 @@
 //! Topics: create, describe, grow, delete.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Broker, ConfigError, Inner, Session, Unavailable};
+use super::asked::Asking;
+use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
-use crate::state::{MAX_PARTITIONS, State, Topic};
+use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
 
 /// How many topics one request may create (as Kafka has it): they are folded by every node in one go.
 pub const MAX_CREATED: usize = 10_000;
+
+/// The most replicas that a topic is said to have: each is named in every answer about the topic.
+pub const MAX_REPLICAS: i16 = 32;
+
+/// The one name, besides the internal ones, under which Kafka creates no topic.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +38,19 @@ pub struct TopicView {
     pub name: TopicName,
     /// How many partitions it has: their indexes are `0..partitions`.
     pub partitions: i32,
-    /// True for topics of the system (`__...`).
+    /// How many replicas its creator asked for. The store keeps what is in it as often as it does.
+    pub replicas: i16,
+    /// Whether it is one of Kafka's own ([`TopicName::is_internal`]).
     pub internal: bool,
+}
+
+/// How much an answer about topics will be made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct KnownSize {
+    pub topics: u64,
+    pub partitions: u64,
+    pub replicas: u64,
 }
 
 /// A topic to create.
@@ -41,8 +60,8 @@ pub struct NewTopic {
     pub name: String,
     /// How many partitions; `None` is the cluster's `num.partitions`.
     pub partitions: Option<i32>,
-    /// Kafka's replication factor. The store replicates, so any positive number is taken and means
-    /// nothing; `None` is the default.
+    /// Kafka's replication factor, which is kept and shown; the store replicates. `None` is the cluster's
+    /// `default.replication.factor`.
     pub replication_factor: Option<i16>,
     /// Kafka's manual replica assignment: partition -> node ids. Only its shape is checked (the partitions
     /// must be `0..n`); it then gives the number of partitions.
@@ -77,6 +96,17 @@ pub enum TopicError {
     /// The name breaks a rule.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// The name differs from that of another topic only in dots and underscores.
+    #[error(
+        "topic '{name}' collides with topic '{existing}': '.' and '_' are the same in the names of Kafka's metrics; \
+         choose another name"
+    )]
+    Collides {
+        /// The name asked for.
+        name: String,
+        /// The topic that there is.
+        existing: TopicName,
+    },
     /// Partition counts are positive, grow, and are bounded.
     #[error("{0}")]
     InvalidPartitions(String),
@@ -104,11 +134,21 @@ impl Broker {
     /// All topics, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
         self.authorize(session);
-        Ok(self.fresh().await?.topics().map(TopicView::of).collect())
+        let state = self.fresh().await?;
+        let mut topics: Vec<TopicView> = state.topics().map(TopicView::of).collect();
+        // As in Kafka it is among the topics once there has been a group.
+        if state.has_group_changes()
+            && let Some(view) = offsets_topic::view(&state)
+        {
+            let at = topics.partition_point(|topic| topic.name < view.name);
+            topics.insert(at, view);
+        }
+        Ok(topics)
     }
 
     /// The topics asked for, in order; up to date. With `create`, those that do not exist are created
-    /// with the cluster's defaults if the setting `auto.create.topics.enable` allows it.
+    /// with the cluster's defaults if the setting `auto.create.topics.enable` allows it; of one that cannot be
+    /// created it is said why.
     pub async fn describe_topics(
         &self,
         session: &Session,
@@ -117,50 +157,85 @@ impl Broker {
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         self.authorize(session);
         let mut state = self.fresh().await?;
-        let settings = ClusterSettings::effective(state.configs());
+        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
+        // Why a topic of that name could not be created.
+        let mut refused = BTreeMap::new();
         if create && settings.auto_create_topics {
             let mut names = BTreeSet::new();
             for topic in topics {
                 if let TopicRef::Name(name) = topic
                     && state.topic_by_name(name).is_none()
+                    && offsets_topic::named(topic, &state).is_none()
                 {
                     names.insert(name);
                 }
             }
-            let missing: Vec<NewTopic> = names
-                .into_iter()
-                .map(|name| NewTopic {
-                    name: name.clone(),
-                    ..NewTopic::default()
-                })
-                .collect();
+            let missing: Vec<NewTopic> = names.iter().map(|name| NewTopic::named(name)).collect();
             if !missing.is_empty() {
-                // Whether this or another client created it: it is there afterwards, or its name is bad, or there
-                // are too many topics.
-                self.create_topics(session, missing, false).await?;
+                let created = self.create_topics(session, missing, false).await?;
                 state = self.inner.manifest.state();
+                for (name, outcome) in names.into_iter().zip(created) {
+                    // Else another client was faster, the topic is gone again, or there is no room: clients ask again.
+                    if let Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) =
+                        outcome
+                    {
+                        refused.insert(name, error);
+                    }
+                }
             }
         }
         let describe = |topic: &TopicRef| match topic.find(&state) {
             Some(found) => Ok(TopicView::of(found)),
-            None => Err(topic.unknown()),
+            None => offsets_topic::named(topic, &state).ok_or_else(|| {
+                match topic {
+                    TopicRef::Name(name) => refused.get(name).cloned(),
+                    TopicRef::Id(_) => None,
+                }
+                .unwrap_or_else(|| topic.unknown())
+            }),
         };
         Ok(topics.iter().map(describe).collect())
     }
 
-    /// How many topics and partitions these are, or all, as far as this node has followed: what an answer about
+    /// Whether records can be produced to a topic of this name: there is one, or the first record would create it.
+    pub async fn check_destination(&self, session: &Session, name: &str) -> Result<(), TopicError> {
+        self.authorize(session);
+        let state = self.fresh().await?;
+        if TopicName::is_internal_name(name) {
+            return Err(internal(name).into());
+        }
+        if state.topic_by_name(name).is_some() {
+            return Ok(());
+        }
+        let new = NewTopic::named(name);
+        self.check_new(&state, &new)?;
+        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
+        if settings.auto_create_topics {
+            Ok(())
+        } else {
+            Err(TopicError::UnknownName(new.name))
+        }
+    }
+
+    /// How many topics, partitions and replicas these are, or all, as far as this node has followed: what an answer about
     /// them will be made of.
-    pub fn known_size(&self, topics: Option<&[TopicRef]>) -> (u64, u64) {
+    pub fn known_size(&self, topics: Option<&[TopicRef]>) -> KnownSize {
         let state = self.inner.manifest.state();
+        let mut size = KnownSize::default();
+        let mut count = |topic: &Topic| {
+            let partitions = u64::from(topic.partition_count().unsigned_abs());
+            size.partitions += partitions;
+            size.replicas += partitions * u64::from(topic.replicas().unsigned_abs());
+        };
         match topics {
-            None => (state.topic_count() as u64, state.partition_count()),
+            None => state.topics().for_each(&mut count),
             Some(topics) => {
                 let found = topics.iter().filter_map(|topic| topic.find(&state));
-                let partitions =
-                    found.map(|topic| u64::from(topic.partition_count().unsigned_abs()));
-                (topics.len() as u64, partitions.sum())
+                found.for_each(&mut count);
             }
         }
+        size.topics = topics.map_or(state.topic_count(), <[TopicRef]>::len) as u64;
+        size
     }
 
     /// Creates topics; each has its own outcome. With `validate_only` nothing is changed.
@@ -178,38 +253,44 @@ impl Broker {
             ));
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
-        let state = self.fresh().await?;
-        let mut room = self.room();
-        let mut checked: Vec<_> = topics
-            .iter()
-            .map(|new| {
-                let checked = self.check_new(&state, new)?;
-                room.take(checked.partitions.unsigned_abs().into())?;
-                Ok(checked)
-            })
-            .collect();
-        refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
-        if !validate_only {
-            let ops: Vec<Op> = checked
+        let mut asking = self.asks(session).await?;
+        let checked = loop {
+            let mut room = self.room();
+            let mut checked: Vec<_> = topics
                 .iter()
-                .flatten()
-                .cloned()
-                .map(Op::CreateTopic)
+                .map(|new| {
+                    let checked = self.check_new(asking.state(), new)?;
+                    room.take(checked.partitions.unsigned_abs().into())?;
+                    Ok(checked)
+                })
                 .collect();
-            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            refuse_repeated(topics.iter().map(|new| new.name.as_str()), &mut checked);
+            refuse_collisions(&mut checked);
+            if validate_only {
+                break checked;
+            }
+            let new = checked.iter().flatten().cloned();
+            let Some(outcomes) =
+                commit_some(&mut asking, new.map(Op::CreateTopic).collect()).await?
+            else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
             for result in &mut checked {
                 if let Ok(new) = result
-                    && let Some(Err(_)) = outcomes.next()
+                    && let Some(Err(rejected)) = outcomes.next()
                 {
-                    *result = Err(TopicError::Exists(new.name.to_string()));
+                    *result = Err(rejected_create(&new.name, rejected));
                 }
             }
-        }
+            break checked;
+        };
         let view = |new: CreateTopic| TopicView {
             id: new.id,
-            internal: is_internal(&new.name),
+            internal: new.name.is_internal(),
             name: new.name,
             partitions: new.partitions,
+            replicas: new.replicas.unwrap_or(1),
         };
         Ok(checked.into_iter().map(|result| result.map(view)).collect())
     }
@@ -217,10 +298,25 @@ impl Broker {
     /// The op that creates the topic, if all of it is in order.
     fn check_new(&self, state: &State, new: &NewTopic) -> Result<CreateTopic, TopicError> {
         let name = TopicName::new(&new.name)?;
-        if state.topic_by_name(&new.name).is_some() {
+        let shown = offsets_topic::view(state);
+        if state.topic_by_name(&new.name).is_some() || shown.is_some_and(|view| view.name == name) {
             return Err(TopicError::Exists(new.name.clone()));
         }
-        let defaults = ClusterSettings::effective(state.configs());
+        if name.is_internal() {
+            return Err(internal(&new.name).into());
+        }
+        if name.as_str() == CLUSTER_METADATA {
+            return Err(TopicError::InvalidRequest(format!(
+                "'{CLUSTER_METADATA}' is the log of Kafka's controllers, and nobody may create it"
+            )));
+        }
+        if let Some(existing) = state.collision(&name) {
+            return Err(TopicError::Collides {
+                name: new.name.clone(),
+                existing: existing.clone(),
+            });
+        }
+        let defaults = ClusterSettings::effective(&self.configs_in_force(state));
         let partitions = match &new.assignment {
             Some(assignment) => {
                 if new.partitions.is_some() || new.replication_factor.is_some() {
@@ -238,18 +334,26 @@ impl Broker {
                 "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
             )));
         }
-        if let Some(factor) = new.replication_factor.filter(|factor| *factor < 1) {
+        let of_assignment = new.assignment.as_ref().and_then(|assignment| {
+            let replicas = assignment.values().next()?.len();
+            Some(i16::try_from(replicas).unwrap_or(i16::MAX))
+        });
+        let factor = of_assignment.or(new.replication_factor);
+        let factor = factor.unwrap_or(defaults.default_replication_factor);
+        if !(1..=MAX_REPLICAS).contains(&factor) {
             return Err(TopicError::InvalidReplicationFactor(format!(
-                "the replication factor is 1 or more, not {factor}; any means the same, for the store \
-                 replicates"
+                "the replication factor is from 1 to {MAX_REPLICAS}, not {factor}"
             )));
         }
+        // Until then a topic is said to have one.
+        let can_be_kept = state.has(Feature::ReplicationFactor);
         let configs = initial(&new.configs, state.configs())?;
         Ok(CreateTopic {
             id: TopicId(self.inner.env.random_uuid()),
             name,
             partitions,
             configs,
+            replicas: (factor > 1 && can_be_kept).then_some(factor),
         })
     }
 
@@ -260,28 +364,29 @@ impl Broker {
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let find = |topic: &TopicRef| {
-            topic
-                .find(&state)
-                .map(TopicView::of)
-                .ok_or_else(|| topic.unknown())
-        };
-        let mut found: Vec<_> = topics.iter().map(find).collect();
-        let ops = found
-            .iter()
-            .flatten()
-            .map(|topic| Op::DeleteTopic { topic: topic.id })
-            .collect();
-        let mut outcomes = self.commit_some(ops).await?.into_iter();
-        for (topic, result) in topics.iter().zip(&mut found) {
-            if result.is_ok()
-                && let Some(Err(_)) = outcomes.next()
-            {
-                *result = Err(topic.unknown());
+        let mut asking = self.asks(session).await?;
+        loop {
+            let state = asking.state();
+            let find = |topic: &TopicRef| {
+                let found = topic.find(state).map(TopicView::of);
+                found.ok_or_else(|| topic.not_stored(state))
+            };
+            let mut found: Vec<_> = topics.iter().map(find).collect();
+            let known = found.iter().flatten();
+            let ops = known.map(|topic| Op::DeleteTopic { topic: topic.id });
+            let Some(outcomes) = commit_some(&mut asking, ops.collect()).await? else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
+            for (topic, result) in topics.iter().zip(&mut found) {
+                if result.is_ok()
+                    && let Some(Err(_)) = outcomes.next()
+                {
+                    *result = Err(topic.absent());
+                }
             }
+            return Ok(found);
         }
-        Ok(found)
     }
 
     /// Raises the numbers of partitions; each topic has its own outcome.
@@ -292,20 +397,26 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         self.authorize(session);
-        let state = self.fresh().await?;
-        let mut room = self.room();
-        let mut checked: Vec<_> = topics
-            .iter()
-            .map(|more| {
-                let (op, added) = check_growth(&state, more)?;
-                room.take(added)?;
-                Ok(op)
-            })
-            .collect();
-        refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
-        if !validate_only {
+        let mut asking = self.asks(session).await?;
+        let checked = loop {
+            let mut room = self.room();
+            let mut checked: Vec<_> = topics
+                .iter()
+                .map(|more| {
+                    let (op, added) = check_growth(asking.state(), more)?;
+                    room.take(added)?;
+                    Ok(op)
+                })
+                .collect();
+            refuse_repeated(topics.iter().map(|more| more.topic.as_str()), &mut checked);
+            if validate_only {
+                break checked;
+            }
             let ops = checked.iter().flatten().cloned().collect();
-            let mut outcomes = self.commit_some(ops).await?.into_iter();
+            let Some(outcomes) = commit_some(&mut asking, ops).await? else {
+                continue;
+            };
+            let mut outcomes = outcomes.into_iter();
             for (more, result) in topics.iter().zip(&mut checked) {
                 if result.is_ok()
                     && let Some(Err(rejected)) = outcomes.next()
@@ -316,7 +427,8 @@ impl Broker {
                     });
                 }
             }
-        }
+            break checked;
+        };
         Ok(checked
             .into_iter()
             .map(|result| result.map(|_| ()))
@@ -329,14 +441,20 @@ impl Broker {
             taken: 0,
         }
     }
+}
 
-    /// Commits ops, if there are any, and returns their outcomes.
-    async fn commit_some(&self, ops: Vec<Op>) -> Result<Vec<Outcome>, Unavailable> {
-        if ops.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(self.commit(ops).await?.outcomes)
+/// Commits ops, if there are any, and returns their outcomes; `None` if they are to be judged again.
+async fn commit_some(
+    asking: &mut Asking<'_>,
+    ops: Vec<Op>,
+) -> Result<Option<Vec<Outcome>>, Unavailable> {
+    if ops.is_empty() {
+        return Ok(Some(Vec::new()));
     }
+    Ok(asking
+        .commit(ops)
+        .await?
+        .map(|committed| committed.outcomes))
 }
 
 /// A topic that a request names twice is refused both times, as Kafka does.
@@ -386,7 +504,7 @@ fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), Topic
     let total = *total;
     let topic = state
         .topic_by_name(name)
-        .ok_or_else(|| TopicError::UnknownName(name.to_owned()))?;
+        .ok_or_else(|| TopicRef::Name(name.to_owned()).not_stored(state))?;
     let current = topic.partition_count();
     if total <= current || total > MAX_PARTITIONS {
         return Err(TopicError::InvalidPartitions(format!(
@@ -449,17 +567,87 @@ impl Drop for Room<'_> {
     }
 }
 
-fn is_internal(name: &TopicName) -> bool {
-    name.as_str().starts_with("__")
+/// Of the topics of one request whose names collide, the first can be created.
+fn refuse_collisions(results: &mut [Result<CreateTopic, TopicError>]) {
+    let mut names: BTreeMap<TopicName, TopicName> = BTreeMap::new();
+    for result in results {
+        let Ok(new) = result else { continue };
+        let name = new.name.clone();
+        match names.entry(name.without_dots()) {
+            Entry::Vacant(free) => {
+                free.insert(name);
+            }
+            Entry::Occupied(taken) => {
+                *result = Err(TopicError::Collides {
+                    name: name.to_string(),
+                    existing: taken.get().clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Why the fold did not create a topic that was in order a moment before: another node was faster.
+fn rejected_create(name: &TopicName, rejected: Rejected) -> TopicError {
+    match rejected {
+        Rejected::TopicCollides { existing, .. } => TopicError::Collides {
+            name: name.to_string(),
+            existing,
+        },
+        _ => TopicError::Exists(name.to_string()),
+    }
+}
+
+fn internal(name: &str) -> InvalidName {
+    InvalidName {
+        what: "topic",
+        name: name.to_owned(),
+        reason: "it is the name of an internal topic, which clients cannot create or write",
+    }
+}
+
+impl NewTopic {
+    /// A topic of this name, with the cluster's defaults for all else.
+    pub fn named(name: &str) -> NewTopic {
+        NewTopic {
+            name: name.to_owned(),
+            ..NewTopic::default()
+        }
+    }
 }
 
 impl TopicRef {
+    /// Why what is not among the stored topics cannot be changed.
+    pub(super) fn unchangeable(&self, state: &State) -> TopicError {
+        match offsets_topic::named(self, state) {
+            Some(_) => offsets_topic::unchangeable(),
+            None => self.unknown(),
+        }
+    }
+
+    /// The same, where Kafka does not say whether there can be such a topic.
+    fn not_stored(&self, state: &State) -> TopicError {
+        match offsets_topic::named(self, state) {
+            Some(_) => offsets_topic::unchangeable(),
+            None => self.absent(),
+        }
+    }
+
+    /// There is no such topic, or there can be none.
     fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {
-                Ok(_) => TopicError::UnknownName(name.clone()),
+                Ok(_) => self.absent(),
                 Err(invalid) => invalid.into(),
             },
+            TopicRef::Id(_) => self.absent(),
+        }
+    }
+
+    /// There is no such topic. Where one is only looked up, Kafka does not say whether there can be.
+    fn absent(&self) -> TopicError {
+        match self {
+            TopicRef::Name(name) => TopicError::UnknownName(name.clone()),
             TopicRef::Id(id) => TopicError::UnknownId(*id),
         }
     }
@@ -471,7 +659,8 @@ impl TopicView {
             id: topic.id(),
             name: topic.name().clone(),
             partitions: topic.partition_count(),
-            internal: is_internal(topic.name()),
+            replicas: topic.replicas(),
+            internal: topic.name().is_internal(),
         }
     }
 

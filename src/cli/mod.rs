@@ -56,6 +56,8 @@ Examples:
   echo hello | weir produce orders
   weir consume orders --from-beginning
   weir group describe billing
+  weir cluster set num.partitions=6
+      New topics have six partitions, unless they say otherwise.
   weir store check --store s3://bucket/weir
       Does this bucket keep what Weir needs of it?
   weir fsck --store s3://bucket/weir
@@ -108,7 +110,7 @@ enum Command {
     Produce(produce::Produce),
     /// Consume records and write them as lines.
     Consume(consume::Consume),
-    /// The cluster as a whole: upgrade.
+    /// The cluster as a whole: its settings, upgrade.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     /// Consumer groups: list, describe, reset, delete.
@@ -199,12 +201,12 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
 /// Runs a command that opens the bucket itself.
 async fn run_client(command: Command, context: &mut Context) -> Result<(), CliError> {
     match command {
-        Command::Cluster(command) => cluster::run(&command, context).await,
         Command::Topic(command) => topic::run(&command, context).await,
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,
         Command::Group(command) => group::run(&command, context).await,
         Command::Node(command) => node::run(&command, context).await,
+        Command::Cluster(command) => cluster::run(&command, context).await,
         Command::Store(command) => store::run(&command, context).await,
         Command::Fsck(command) => fsck::run(&command, context).await,
         Command::Inspect(command) => inspect::run(&command, context).await,

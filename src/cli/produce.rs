@@ -152,6 +152,11 @@ async fn send(
             }
         }
     });
+    // Before anything is read, so that an empty input does not hide that nothing could have been stored.
+    client
+        .broker()
+        .check_destination(client.session(), topic)
+        .await?;
     let mut producer = client.producer_with(options);
     let mut progress = Progress::counting("records");
     while let Some(chunk) = received.recv().await {

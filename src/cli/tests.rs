@@ -182,6 +182,10 @@ fn command_lines_that_people_write_are_understood() {
         "weir group reset g --topic a:0,1 --topic b --to 15min --dry-run",
         "weir group delete g",
         "weir node list --all",
+        "weir cluster describe",
+        "weir cluster describe num.partitions log.retention.ms --changed --output json",
+        "weir cluster set num.partitions=6 log.cleanup.policy=compact,delete --output json",
+        "weir cluster unset num.partitions log.retention.ms",
         "weir store check --quick --store memory://",
         "weir store usage --output json",
         "weir fsck",
@@ -205,6 +209,9 @@ fn command_lines_that_people_write_are_understood() {
         "weir group reset g",
         "weir group reset g --to somewhere",
         "weir node",
+        "weir cluster set num.partitions",
+        "weir cluster set",
+        "weir cluster unset",
     ] {
         let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");

@@ -294,7 +294,10 @@ impl Producer {
                 let follows = unclear.contains(&batch.partition);
                 let repeat = match &answer {
                     Err(ProduceError::Unavailable(
-                        Unavailable::TimedOut | Unavailable::Store(_) | Unavailable::Clock(_),
+                        Unavailable::TimedOut
+                        | Unavailable::Overtaken
+                        | Unavailable::Store(_)
+                        | Unavailable::Clock(_),
                     )) => true,
                     Err(ProduceError::OutOfOrderSequence(_)) => follows,
                     _ => false,

@@ -108,8 +108,12 @@ settings! {
         max_connections: u32 = "8192",
         /// How many of them from one address.
         max_connections_per_ip: u32 = "8192",
-        /// How many connections to the HTTP front end may be open. More are closed at once.
+        /// How many connections to the HTTP front end may be open, half of them from one address. More are closed at
+        /// once. Those of other nodes do not count.
         max_http_connections: u32 = "64",
+        /// How many connections of other nodes may be open. Each node that is not winning races has up to five to the
+        /// one that is. Fewer where the limit of open files of the process has no room for as many.
+        max_peer_connections: u32 = "2048",
         /// How long a connection may say nothing before it is closed.
         idle_timeout: Duration = "10min",
         /// The largest request. A larger one closes its connection.

@@ -446,6 +446,7 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
         ("max_connections", listen.max_connections),
         ("max_connections_per_ip", listen.max_connections_per_ip),
         ("max_http_connections", listen.max_http_connections),
+        ("max_peer_connections", listen.max_peer_connections),
     ] {
         if number == 0 {
             return Err(sources.conflict(key, "0 would let nobody in".to_owned()));

@@ -1,6 +1,7 @@
 //! What is loaded ahead of its reader, and how much of it there may be.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -164,14 +165,17 @@ pub(super) struct RunLoad {
 
 impl RunLoad {
     /// A load by `request`, which says of each place what has come for it. Who makes the request again may say
-    /// so again.
+    /// so again. Whichever of those who wait happens to drive it when it panics, all are told: nobody else would wake them.
     pub(super) fn new<R>(request: impl FnOnce(Arc<Come>) -> R) -> RunLoad
     where
         R: Future<Output = Result<(), LoadError>> + Send + 'static,
     {
         let come = Arc::new(Come::default());
+        // What it has said before it panicked is whole.
+        let request = AssertUnwindSafe(request(come.clone())).catch_unwind();
+        let ended = request.map(|ended| ended.unwrap_or(Err(LoadError::Panicked)));
         RunLoad {
-            ended: request(come.clone()).boxed().shared(),
+            ended: ended.boxed().shared(),
             come,
         }
     }
@@ -271,5 +275,20 @@ mod tests {
         fail.send(()).unwrap();
         let (one, other) = tokio::join!(load.place(1), load.place(1));
         assert!(matches!((one, other), (Err(LoadError::Store(_)), Err(_))));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_panics_is_an_error_for_all_who_wait() {
+        let load = Arc::new(RunLoad::new(|_| async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            panic!("a panic on purpose")
+        }));
+        let waiting = [0, 1, 2].map(|number| {
+            let load = load.clone();
+            tokio::spawn(async move { load.place(number).await })
+        });
+        for one in waiting {
+            let told = tokio::time::timeout(std::time::Duration::from_secs(5), one).await;
+            assert!(matches!(told, Ok(Ok(Err(LoadError::Panicked)))), "{told:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::ahead::Soon;
 use super::blocks::Blocks;
 use super::error::ReadError;
 use super::places::{Place, Reach, STRETCH, chunks_within, stretches_within};
-use super::reader::{Found, ReadLimits, record_by_time};
+use super::reader::{Found, ReadLimits, newest_from, record_by_time};
 use crate::segment::{BatchError, BatchRef, Batches, ChunkIndex};
 use crate::state::{Slice, SliceIndex};
 use crate::types::{Offset, Timestamp, TopicPartition};
@@ -120,6 +120,38 @@ impl<'a> Compacted<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// The largest timestamp of the records from `log_start` on.
+    pub(super) async fn newest_from(
+        &self,
+        log_start: Offset,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        if self.slice.len == 0 {
+            return Ok(None);
+        }
+        let index = self.index().await?;
+        let first = index.chunk_at(log_start);
+        let later = index.chunks().iter().skip(first + 1);
+        let mut newest = later.map(|chunk| chunk.max_timestamp).max();
+        let Some(place) = Place::chunk(self.slice, &index, first, self.recent) else {
+            return Ok(newest);
+        };
+        let chunk = self.chunk(&[], &place).await?;
+        for batch in self.batches(&index, first, &chunk) {
+            let batch = batch?;
+            let (header, base) = (&batch.header, batch.header.base_offset);
+            if header.next_offset() <= log_start {
+                continue;
+            }
+            let of_batch = match base < log_start {
+                true => newest_from(&batch.slice(&chunk), base, log_start)
+                    .map_err(|e| self.corrupt(base, e))?,
+                false => Some(header.max_timestamp),
+            };
+            newest = newest.max(of_batch);
+        }
+        Ok(newest)
     }
 
     /// Asks for the chunks from `offset` on: for `bytes` soon, and with a reach for the rest of their stretches and what is

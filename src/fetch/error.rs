@@ -13,6 +13,9 @@ pub enum ReadError {
     /// The store failed. Not found means that the reader's state is old: refresh it and ask again.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
+    /// The task that loaded the bytes panicked.
+    #[error("a load from the store broke off; this is a fault of Weir: please report it")]
+    Panicked,
     /// The bytes are not what the state says.
     #[error("{partition} at offset {offset}, in {object:?}: {source}")]
     Corrupt {
@@ -54,6 +57,7 @@ impl ReadError {
 pub(super) enum LoadError {
     Store(Arc<StoreError>),
     Damaged(SegmentError),
+    Panicked,
 }
 
 impl From<StoreError> for LoadError {
@@ -67,6 +71,7 @@ impl LoadError {
     pub(super) fn reading(self, partition: TopicPartition, offset: Offset) -> ReadError {
         match self {
             LoadError::Store(error) => ReadError::Store(error),
+            LoadError::Panicked => ReadError::Panicked,
             LoadError::Damaged(source) => ReadError::Damaged {
                 partition,
                 offset,

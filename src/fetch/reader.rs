@@ -10,7 +10,7 @@ use super::compacted::Compacted;
 use super::error::ReadError;
 use super::places::{BLOCK, Place, Reach, STRETCH};
 use super::walk::Walk;
-use crate::segment::{Limits, first_record_at_or_after};
+use crate::segment::{Limits, first_record_at_or_after, largest_timestamp};
 use crate::state::{Partition, Slice, State};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
@@ -186,6 +186,58 @@ impl Reader {
         Ok(None)
     }
 
+    /// The record with the largest timestamp, the first of several, and its timestamp.
+    pub async fn find_newest(
+        &self,
+        state: &State,
+        id: TopicPartition,
+        partition: &Partition,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let log_start = partition.log_start();
+        let mut slices = partition.slices_from(log_start).peekable();
+        // Of the slice in which the log starts, what the state says is of deleted records as well.
+        let cut = slices.next_if(|(base, _)| *base < log_start);
+        let mut newest = slices.map(|(_, slice)| slice.max_timestamp).max();
+        if let Some((base, slice)) = cut.filter(|(_, slice)| newest < Some(slice.max_timestamp)) {
+            newest = newest.max(self.newest_in(state, id, base, slice, log_start).await?);
+        }
+        match newest {
+            Some(newest) => self.find_by_time(state, id, partition, newest).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The largest timestamp of a slice's records from `log_start` on.
+    async fn newest_in(
+        &self,
+        state: &State,
+        id: TopicPartition,
+        base: Offset,
+        slice: &Slice,
+        log_start: Offset,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        let recent = is_recent(state, slice);
+        if let Some(compacted) = Compacted::of(&self.blocks, id, base, slice, recent) {
+            return compacted.newest_from(log_start).await;
+        }
+        let mut newest = None;
+        let mut walk = Walk::new(&self.blocks, id, base, slice, recent);
+        while let Some(batch) = walk.next().await? {
+            if batch.end <= log_start {
+                continue;
+            }
+            let mut of_batch = Some(batch.header.max_timestamp);
+            if batch.base < log_start {
+                let mut bytes = BytesMut::new();
+                walk.copy(&batch, &mut bytes).await?;
+                of_batch = newest_from(&bytes, batch.base, log_start)
+                    .map_err(|e| walk.corrupt(batch.base, e))?;
+            }
+            newest = newest.max(of_batch);
+        }
+        Ok(newest)
+    }
+
     /// Asks for what a fetch will want, so that it is loaded side by side, and what lies side by side is by one request,
     /// whichever partitions it is of. If `further`, for what the fetches after it will want too. A reader at the tail finds
     /// all of it cached.
@@ -272,6 +324,19 @@ pub(super) fn record_by_time(
         let delta = u64::try_from(delta).unwrap_or(0);
         (base.advance(delta), timestamp)
     }))
+}
+
+/// The largest timestamp of a batch that begins at `base`, of its records from `log_start` on.
+pub(super) fn newest_from(
+    batch: &[u8],
+    base: Offset,
+    log_start: Offset,
+) -> Result<Option<Timestamp>, crate::segment::BatchError> {
+    let from = i32::try_from(log_start.since(base)).unwrap_or(i32::MAX);
+    let limits = Limits {
+        max_uncompressed: MAX_UNCOMPRESSED,
+    };
+    largest_timestamp(batch, from, limits)
 }
 
 /// The blocks that a read of `bytes` from `offset` wants, in order. Each is named once for all the slices in a row that

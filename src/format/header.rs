@@ -17,7 +17,8 @@ pub const MAX_TAIL_LEN: u64 = 64 << 20;
 /// The longest data section: 4 GiB, below what a single PUT may carry on every store.
 pub const MAX_DATA_LEN: u64 = 4 << 30;
 
-const MAGIC: [u8; 4] = *b"WEIR";
+/// The first bytes of every object.
+pub const MAGIC: [u8; 4] = *b"WEIR";
 const CRC_AT: usize = 36;
 
 /// The kinds of objects that have this framing. The numbers are durable.

@@ -37,5 +37,7 @@ mod tests;
 pub use builder::ObjectBuilder;
 pub use crc::join_crc;
 pub use error::{FormatError, Section};
-pub use header::{HEADER_LEN, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_TAIL_LEN, ObjectHeader, ObjectKind};
+pub use header::{
+    HEADER_LEN, MAGIC, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_TAIL_LEN, ObjectHeader, ObjectKind,
+};
 pub use object::{Object, ObjectHead};

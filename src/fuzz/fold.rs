@@ -8,7 +8,7 @@ use crate::format::Object;
 use crate::invariants::at_rest::offsets_are_dense;
 use crate::state::group::{GroupAction, Join, Leaver, Protocol, Sync};
 use crate::state::op::{
-    Append, AppendEntry, AppendSource, Cleaned, Commit, CompactedSlice, Op, ProducerBatch,
+    Append, AppendEntry, AppendSource, Asked, Cleaned, Commit, CompactedSlice, Op, ProducerBatch,
     RegisterNode, ReplaceSlices,
 };
 use crate::state::{Folded, Job, Partition, SliceIndex, State};
@@ -72,6 +72,11 @@ pub(super) fn go_on(state: &mut State) {
                 before: Timestamp(EDGES[counter as usize]),
             },
             Op::AllocateProducerIds { count: u32::MAX },
+            Op::Asked(Asked {
+                ops: counter as u32,
+                as_of: state.seq(),
+                until: Timestamp(EDGES[counter as usize]),
+            }),
             Op::RaiseLogBoundary {
                 to: state.log_boundary_limit(),
             },
@@ -102,6 +107,7 @@ pub(super) fn go_on(state: &mut State) {
                 version: crate::state::Level::NEWEST.label(""),
                 lease_millis: u64::MAX,
                 peer_key: None,
+                properties: None,
             }),
         ]);
         let nodes = state.nodes().map(|(id, node)| (id, node.incarnation()));

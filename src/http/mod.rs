@@ -9,10 +9,14 @@
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer handed over is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`.
+//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`. A node that shows that it is one has its
+//! connection counted among those of nodes from then on, of which there may be many: so nodes, however many, take no
+//! places from others, and nobody else takes theirs.
 
 mod groups;
 mod peers;
+#[cfg(test)]
+mod tests;
 
 pub use groups::GroupMetrics;
 
@@ -25,14 +29,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::net::Listener;
+use crate::net::{Listener, Place};
 use crate::telemetry::Telemetry;
 
 /// How long the store may take to answer for the node to count as ready.
@@ -76,8 +82,12 @@ pub async fn serve(
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream, _| {
-        let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
+    let handle = move |stream, _, place: Arc<Place>| {
+        let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(place.clone());
+            router.call(request)
+        });
         async move {
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new());
@@ -96,7 +106,8 @@ pub async fn serve(
             }
         }
     };
-    let closing = listener.serve(shutdown, DRAIN, |_| {}, handle).await;
+    let closing = listener.serve_in_places(shutdown, DRAIN, |_| {}, handle);
+    let closing = closing.await;
     tracing::debug!(dropped = closing.dropped, "the HTTP front end has stopped");
 }
 
@@ -112,8 +123,18 @@ async fn readyz(State(seen): State<Seen>) -> (StatusCode, String) {
     if seen.stopping.is_cancelled() {
         return unready("this node is stopping".to_owned());
     }
-    match tokio::time::timeout(READY_WITHIN, seen.broker.manifest().fresh()).await {
-        Ok(Ok(_)) => match seen.broker.manifest().judge_clock() {
+    let manifest = seen.broker.manifest();
+    // Known already, and nothing would come of asking.
+    if let Some(why) = manifest.refusal() {
+        return unready(why);
+    }
+    // To ask has the node look whether its store is still its own, and brings an answer that tells the store's clock.
+    let fresh = tokio::time::timeout(READY_WITHIN, manifest.fresh()).await;
+    if let Some(why) = manifest.refusal() {
+        return unready(why);
+    }
+    match fresh {
+        Ok(Ok(_)) => match manifest.judge_clock() {
             Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
             Err(off) => unready(off.to_string()),
         },

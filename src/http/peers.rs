@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::Seen;
 use crate::manifest::Declined;
+use crate::net::Place;
 use crate::peer::{NEWS_WITHIN, wire};
 use crate::types::{PeerKey, Seq};
 use wire::Seal;
@@ -50,6 +51,18 @@ fn sealed<'a>(seen: &'a Seen, head: &Parts, body: &[u8]) -> Option<(&'a PeerKey,
     seal.is(sent.as_bytes()).then_some((key, seal))
 }
 
+/// Counts the connection of a sealed question among those of nodes. The answer that it is to have if there are too many.
+fn turned_away(head: &Parts, key: &PeerKey, question: &Seal) -> Option<Response> {
+    let place = head.extensions.get::<Arc<Place>>()?;
+    if place.become_known() {
+        return None;
+    }
+    let mut answer = answer(key, question, Err(Declined::Full));
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(header::CONNECTION, close);
+    Some(answer)
+}
+
 fn answer(key: &PeerKey, question: &Seal, said: Result<Bytes, Declined>) -> Response {
     let (status, body) = match said {
         Ok(body) => (StatusCode::OK, body),
@@ -72,6 +85,9 @@ async fn carry(State(seen): State<Seen>, request: Request) -> Response {
     let Some((key, question)) = sealed(&seen, &head, &body) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
+    if let Some(answer) = turned_away(&head, key, &question) {
+        return answer;
+    }
     let stored = seen.broker.manifest().carry(body).await;
     answer(key, &question, stored.map(|seq| seq.0.to_string().into()))
 }
@@ -81,6 +97,9 @@ async fn log(State(seen): State<Seen>, request: Request) -> Response {
     let Some((key, question)) = sealed(&seen, &head, b"") else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
+    if let Some(answer) = turned_away(&head, key, &question) {
+        return answer;
+    }
     let after = head
         .uri
         .query()

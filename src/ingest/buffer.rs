@@ -1,6 +1,5 @@
 //! The buffer, and what the commit loop takes from it.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,14 +8,14 @@ use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::metrics::IngestMetrics;
+use super::ops::{Ops, in_partition_order};
 use super::pipelines::Pipelines;
+use super::uploads::Uploads;
 use crate::env::Env;
-use crate::manifest::{CommitSource, Committed, Manifest, Stopped, Submission};
+use crate::manifest::{CommitSource, Manifest, Stopped, Submission};
 use crate::mutants::{self, Mutant};
 use crate::state::ObjectRef;
-use crate::state::op::{
-    self, AppendEntry, AppendRejected, AppendSource, Appended, Applied, Op, ProducerBatch,
-};
+use crate::state::op::{AppendRejected, AppendSource, Appended, ProducerBatch};
 use crate::store::Store;
 use crate::types::{ByteCount, Timestamp, TopicPartition};
 
@@ -128,24 +127,22 @@ pub struct Ingest {
 struct Buffer {
     pending: Vec<Entry>,
     pending_bytes: u64,
-    /// In the order in which they were cut, which is the order in which they are committed.
-    uploads: VecDeque<Upload>,
-    /// The number of the first of `uploads`.
-    first_upload: u64,
-}
-
-struct Upload {
-    partitions: HashSet<TopicPartition>,
-    /// `None` while it is under way. An upload that failed has nothing to commit.
-    done: Option<Option<Submission>>,
+    uploads: Uploads,
 }
 
 impl Buffer {
-    fn uploading(&self) -> usize {
-        self.uploads
-            .iter()
-            .filter(|upload| upload.done.is_none())
-            .count()
+    /// Whether of what waits there is something that need not wait for an upload, and no more than `limit` bytes of it.
+    fn is_little_free(&self, limit: u64) -> bool {
+        let mut free = 0;
+        for entry in &self.pending {
+            if !self.uploads.hold(&entry.batch.partition) {
+                free += entry.batch.bytes.len() as u64;
+            }
+            if free > limit {
+                return false;
+            }
+        }
+        free > 0
     }
 }
 
@@ -153,11 +150,11 @@ impl Buffer {
 pub(super) struct Entry {
     pub(super) batch: Batch,
     pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
-    room: Arc<Room>,
+    pub(super) room: Arc<Room>,
 }
 
 /// Room in the buffer, given back when the last batch of an append is settled.
-struct Room {
+pub(super) struct Room {
     permit: OwnedSemaphorePermit,
     metrics: IngestMetrics,
 }
@@ -221,6 +218,7 @@ impl Ingest {
             metrics: self.metrics.clone(),
         });
         let mut waiting = Vec::with_capacity(batches.len());
+        let mut cuts = Vec::new();
         {
             let mut buffer = self.buffer();
             for batch in batches {
@@ -236,14 +234,15 @@ impl Ingest {
                 waiting.push(outcome);
             }
             while buffer.pending_bytes >= self.options.segment_size.0
-                && buffer.uploading() < self.options.uploads
+                && buffer.uploads.under_way() < self.options.uploads
             {
-                self.cut(&mut buffer);
+                cuts.push(self.cut(&mut buffer));
             }
         }
+        self.begin(cuts);
         if let Some(stopped) = self.manifest.stopped() {
             // The commit loop has ended and will take nothing any more.
-            self.buffer().pending.clear();
+            self.ended(&stopped);
             return Err(stopped.into());
         }
         self.manifest.nudge();
@@ -278,15 +277,15 @@ impl Ingest {
 
     /// Whether what waits should be uploaded now, though it is no whole segment. The more uploads are under way, the
     /// more it must be: stores take large objects faster than many small ones, and when an upload ends this is
-    /// asked again.
+    /// asked again. One that is overdue does not count, for nobody knows when it ends.
     fn is_worth_an_upload(&self, buffer: &Buffer) -> bool {
-        let (under_way, most) = (buffer.uploading() as u64, self.options.uploads as u64);
+        let (in_time, most) = (buffer.uploads.in_time() as u64, self.options.uploads as u64);
         let share = self.options.segment_size.0 / most.max(1);
-        under_way < most && buffer.pending_bytes >= under_way * share
+        (buffer.uploads.under_way() as u64) < most && buffer.pending_bytes >= in_time * share
     }
 
-    /// Takes up to a segment's worth of the oldest batches and begins their upload.
-    fn cut(&self, buffer: &mut Buffer) {
+    /// Takes up to a segment's worth of the oldest batches, which are to be uploaded.
+    fn cut(&self, buffer: &mut Buffer) -> Cut {
         let limit = self.options.segment_size.0;
         let mut bytes = 0;
         let mut count = 0;
@@ -301,46 +300,56 @@ impl Ingest {
         let rest = buffer.pending.split_off(count);
         let entries = std::mem::replace(&mut buffer.pending, rest);
         buffer.pending_bytes -= bytes;
-        let number = buffer.first_upload + buffer.uploads.len() as u64;
         let partitions = entries.iter().map(|entry| entry.batch.partition).collect();
-        buffer.uploads.push_back(Upload {
-            partitions,
-            done: None,
-        });
-        if let Some(this) = self.this.upgrade() {
-            self.env.spawn(async move {
-                let submission = this.upload(entries).await;
-                this.finish(number, submission);
-            });
+        let number = buffer.uploads.begin(partitions);
+        Cut {
+            number,
+            entries,
+            bytes,
         }
     }
 
-    /// Notes that an upload has ended.
-    fn finish(&self, number: u64, submission: Option<Submission>) {
-        {
-            let mut buffer = self.buffer();
-            let index = usize::try_from(number - buffer.first_upload).unwrap_or(usize::MAX);
-            if let Some(upload) = buffer.uploads.get_mut(index) {
-                upload.done = Some(submission);
-            }
+    /// Begins to upload what was cut. Not while the buffer is held: a runtime that shuts down drops a task at once, and
+    /// with it ends the upload.
+    fn begin(&self, cuts: impl IntoIterator<Item = Cut>) {
+        for cut in cuts {
+            let Some(ingest) = self.this.upgrade() else {
+                return;
+            };
+            let mut under_way = UnderWay {
+                ingest,
+                number: cut.number,
+                stored: None,
+            };
+            self.env.spawn(async move { under_way.run(cut).await });
         }
+    }
+
+    /// Notes that an upload takes long.
+    fn note_overdue(&self, number: u64) {
+        self.buffer().uploads.is_overdue(number);
         self.manifest.nudge();
+    }
+
+    /// Notes that an upload has ended.
+    fn finish(&self, number: u64, stored: Option<Ops>) {
+        self.buffer().uploads.end(number, stored);
+        self.manifest.nudge();
+        // It is said before `ended` is called. So either that finds this, or it is seen here.
+        if let Some(stopped) = self.manifest.stopped() {
+            self.ended(&stopped);
+        }
     }
 
     /// What may travel in a commit now: the pending batches, unless an earlier one of their partition is
     /// being uploaded.
     fn take_inline(&self, buffer: &mut Buffer) -> Vec<Entry> {
-        let held = |entry: &Entry| {
-            buffer
-                .uploads
-                .iter()
-                .any(|upload| upload.partitions.contains(&entry.batch.partition))
-        };
         let pending = std::mem::take(&mut buffer.pending);
         let mut taken = Vec::new();
         let mut kept = Vec::new();
         for entry in pending {
-            if taken.len() >= MAX_ENTRIES || held(&entry) {
+            let is_held = buffer.uploads.hold(&entry.batch.partition);
+            if taken.len() >= MAX_ENTRIES || is_held {
                 kept.push(entry);
             } else {
                 buffer.pending_bytes -= entry.batch.bytes.len() as u64;
@@ -354,33 +363,96 @@ impl Ingest {
 
 impl CommitSource for Ingest {
     fn take(&self) -> Vec<Submission> {
-        let mut ready = Vec::new();
         let share = if self.manifest.contended() {
             CONTENDED_INLINE_SHARE
         } else {
             1
         };
-        let inline_limit = self.options.inline_limit.0 / share;
-        let inline = {
+        let limit = self.options.inline_limit.0 / share;
+        let (stored, inline, cut) = {
             let mut buffer = self.buffer();
-            while let Some(Upload { done: Some(_), .. }) = buffer.uploads.front() {
-                let upload = buffer.uploads.pop_front();
-                buffer.first_upload += 1;
-                ready.extend(upload.and_then(|upload| upload.done.flatten()));
-            }
-            if buffer.pending_bytes <= inline_limit {
-                self.take_inline(&mut buffer)
-            } else {
-                if self.is_worth_an_upload(&buffer) {
-                    self.cut(&mut buffer);
-                }
-                Vec::new()
-            }
+            let stored = buffer.uploads.take_ready();
+            let is_little = buffer.pending_bytes <= limit;
+            // While an upload is overdue, what is not of its partitions does not wait for company.
+            let is_stuck = || buffer.uploads.is_any_overdue() && buffer.is_little_free(limit);
+            let inline = match is_little || is_stuck() {
+                true => self.take_inline(&mut buffer),
+                false => Vec::new(),
+            };
+            let is_worth_it = buffer.pending_bytes > limit && self.is_worth_an_upload(&buffer);
+            (stored, inline, is_worth_it.then(|| self.cut(&mut buffer)))
         };
+        self.begin(cut);
+        let stored = stored.into_iter();
+        let mut ready: Vec<Submission> = stored
+            .map(|ops| ops.into_submission(Bytes::new()))
+            .collect();
         if !inline.is_empty() {
             ready.push(self.inline(inline));
         }
         ready
+    }
+
+    /// What is being uploaded comes here as well when it has ended.
+    fn ended(&self, why: &Stopped) {
+        let why = AppendError::Stopped(why.clone());
+        let (stored, pending) = {
+            let mut buffer = self.buffer();
+            buffer.pending_bytes = 0;
+            let pending = std::mem::take(&mut buffer.pending);
+            (buffer.uploads.take_stored(), pending)
+        };
+        stored.into_iter().for_each(|ops| ops.refuse(&why));
+        for entry in pending {
+            // The client may be gone.
+            let _ = entry.reply.send(Err(why.clone()));
+        }
+    }
+}
+
+/// Batches that are to be uploaded.
+struct Cut {
+    number: u64,
+    entries: Vec<Entry>,
+    bytes: u64,
+}
+
+/// An upload is overdue when it has taken half as long again as uploads of its size do, and not before `SOONEST`: then
+/// what need not wait for it goes another way.
+const OVERDUE: f64 = 1.5;
+const SOONEST: Duration = Duration::from_millis(300);
+
+/// An upload under way. However its task ends, by a panic too, it is noted that it has: else all that comes behind it
+/// would wait for ever. Who waits for what is lost so sees that there will be no answer.
+struct UnderWay {
+    ingest: Arc<Ingest>,
+    number: u64,
+    stored: Option<Ops>,
+}
+
+impl UnderWay {
+    async fn run(&mut self, cut: Cut) {
+        let ingest = self.ingest.clone();
+        let expected = ingest.store.expected_put(cut.bytes).mul_f64(OVERDUE);
+        let mut upload = std::pin::pin!(ingest.upload(cut.entries));
+        let in_time = tokio::time::timeout(expected.max(SOONEST), upload.as_mut());
+        self.stored = match in_time.await {
+            Ok(stored) => stored,
+            Err(_) => {
+                ingest.note_overdue(self.number);
+                upload.await
+            }
+        };
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("an upload of a segment panicked; what was in it is not appended");
+            self.ingest.metrics.failures.inc();
+        }
+        self.ingest.finish(self.number, self.stored.take());
     }
 }
 
@@ -396,110 +468,5 @@ impl Ingest {
         }
         self.metrics.inline.inc_by(data.len() as u64);
         ops.into_submission(data.freeze())
-    }
-}
-
-/// The batches with those of one partition together, each partition's in their order.
-pub(super) fn in_partition_order(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_by_key(|entry| entry.batch.partition);
-    entries
-}
-
-/// Appends of several partitions from one object, with those who wait for them.
-pub(super) struct Ops {
-    source: AppendSource,
-    appends: Vec<op::Append>,
-    waiters: Vec<Vec<Waiter>>,
-}
-
-struct Waiter {
-    reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// Held until the batch is settled.
-    _room: Arc<Room>,
-}
-
-impl Ops {
-    pub(super) fn new(source: AppendSource) -> Ops {
-        Ops {
-            source,
-            appends: Vec::new(),
-            waiters: Vec::new(),
-        }
-    }
-
-    /// Adds a batch that begins at `start` of the source. Batches of one partition must follow each other.
-    pub(super) fn push(&mut self, entry: Entry, start: u64) {
-        let Entry { batch, reply, room } = entry;
-        let append_entry = AppendEntry {
-            start,
-            // A batch's own length field has 32 bits.
-            len: u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX),
-            records: batch.records,
-            max_timestamp: batch.max_timestamp,
-            producer: batch.producer,
-        };
-        let waiter = Waiter { reply, _room: room };
-        match (self.appends.last_mut(), self.waiters.last_mut()) {
-            (Some(append), Some(waiters)) if append.partition == batch.partition => {
-                append.entries.push(append_entry);
-                waiters.push(waiter);
-            }
-            _ => {
-                self.appends.push(op::Append {
-                    partition: batch.partition,
-                    source: self.source,
-                    entries: vec![append_entry],
-                });
-                self.waiters.push(vec![waiter]);
-            }
-        }
-    }
-
-    /// Tells all who wait that nothing was appended.
-    pub(super) fn refuse(self, why: &AppendError) {
-        for waiter in self.waiters.into_iter().flatten() {
-            // The client may be gone.
-            let _ = waiter.reply.send(Err(why.clone()));
-        }
-    }
-
-    pub(super) fn into_submission(self, data: Bytes) -> Submission {
-        let waiters = self.waiters;
-        Submission {
-            ops: self.appends.into_iter().map(Op::Append).collect(),
-            data,
-            done: Box::new(move |result| tell(waiters, result)),
-        }
-    }
-}
-
-/// Tells every waiter the outcome of its own batch.
-fn tell(waiters: Vec<Vec<Waiter>>, result: Result<Committed, Stopped>) {
-    let mut outcomes = match result {
-        Ok(committed) => Ok(committed.outcomes.into_iter()),
-        Err(stopped) => Err(stopped),
-    };
-    for mut waiters in waiters {
-        if mutants::on(Mutant::WaitersCrossed) {
-            waiters.reverse();
-        }
-        let mut entries = match &mut outcomes {
-            Ok(outcomes) => match outcomes.next() {
-                Some(Ok(Applied::Appended(entries))) => Ok(entries.into_iter()),
-                _ => Err(Stopped::Stopping),
-            },
-            Err(stopped) => Err(stopped.clone()),
-        };
-        for waiter in waiters {
-            let outcome = match &mut entries {
-                Ok(entries) => match entries.next() {
-                    Some(outcome) => outcome.map_err(AppendError::Rejected),
-                    None => Err(AppendError::Stopped(Stopped::Stopping)),
-                },
-                Err(stopped) => Err(AppendError::Stopped(stopped.clone())),
-            };
-            // The client may be gone; its batch stands all the same.
-            let _ = waiter.reply.send(outcome);
-        }
     }
 }

@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::*;
 use crate::env::Env;
-use crate::manifest::{self, Manifest, ManifestMetrics, ManifestOptions};
+use crate::manifest::{self, Manifest, ManifestMetrics, ManifestOptions, Stopped};
+use crate::mutants::{self, Mutant};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::ObjectRef;
 use crate::state::op::{AppendRejected, CreateTopic, Op, ProducerBatch};
@@ -29,18 +32,28 @@ struct Writing {
 /// A write path on `store`, with one topic of four partitions.
 async fn start(store: &Store, options: IngestOptions) -> Writing {
     let writing = join(store, options, 1).await;
+    create_topic(&writing).await;
+    writing
+}
+
+async fn create_topic(writing: &Writing) {
     let create = Op::CreateTopic(CreateTopic {
         id: TOPIC,
         name: TopicName::new("t").unwrap(),
         partitions: 4,
         configs: BTreeMap::new(),
+        replicas: None,
     });
     writing.manifest.commit_one(create).await.unwrap().unwrap();
-    writing
 }
 
 /// Another write path on `store`.
 async fn join(store: &Store, options: IngestOptions, seed: u64) -> Writing {
+    let sink: SegmentSink = Arc::new(|_, parts| async move { parts }.boxed());
+    join_with(store, options, seed, sink).await
+}
+
+async fn join_with(store: &Store, options: IngestOptions, seed: u64, sink: SegmentSink) -> Writing {
     let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
     let (manifest, tail, _) = manifest::open(
         store.clone(),
@@ -55,7 +68,6 @@ async fn join(store: &Store, options: IngestOptions, seed: u64) -> Writing {
     let stop = CancellationToken::new();
     tokio::spawn(tail.run(stop.clone()));
     let metrics = IngestMetrics::default();
-    let sink: SegmentSink = Arc::new(|_, parts| async move { parts }.boxed());
     let ingest = Ingest::new(manifest.clone(), store.clone(), env, options, metrics, sink);
     Writing {
         ingest,
@@ -120,8 +132,24 @@ fn small() -> IngestOptions {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn batches_of_a_partition_keep_their_order_whichever_way_their_bytes_take() {
+/// On simulated time.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(test);
+}
+
+#[test]
+fn batches_of_a_partition_keep_their_order_whichever_way_their_bytes_take() {
+    let test = || run(order_is_kept());
+    test();
+    mutants::assert_found(&[(Mutant::UploadsOvertake, test)]);
+}
+
+async fn order_is_kept() {
     // One request in five fails first, so uploads end in another order than they began.
     let (store, _) = Faulty::store(|n| {
         if n % 5 == 3 {
@@ -245,8 +273,9 @@ async fn while_the_store_is_away_the_buffer_fills_and_no_further() {
 
 #[tokio::test(start_paused = true)]
 async fn while_uploads_are_under_way_a_little_more_waits_and_is_uploaded_together() {
-    let second = std::time::Duration::from_secs(1);
-    let (store, slow) = Faulty::switched(Fault::Slow(second));
+    // Not so long that one is sent twice.
+    let put = Duration::from_millis(250);
+    let (store, slow) = Faulty::switched(Fault::Slow(put));
     let w = start(&store, small()).await;
     slow.set(true);
     let mut waiting = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
@@ -254,7 +283,7 @@ async fn while_uploads_are_under_way_a_little_more_waits_and_is_uploaded_togethe
     let little = batch(1, 0, 550);
     assert!((601..666).contains(&little.bytes.len()));
     for batch in [little, batch(2, 0, 550)] {
-        tokio::time::sleep(second / 10).await;
+        tokio::time::sleep(put / 10).await;
         waiting.extend(w.ingest.append(vec![batch]).await.unwrap());
     }
     for append in waiting {
@@ -375,4 +404,213 @@ async fn a_producer_that_another_node_knows_goes_on_at_this_one() {
     for append in on {
         append.await.unwrap().unwrap();
     }
+}
+
+const PUT: Duration = Duration::from_millis(40);
+
+/// A store that takes a moment for each request, and swallows so many puts of segments once that is said.
+fn swallowing() -> (Store, Arc<AtomicU64>) {
+    let left = Arc::new(AtomicU64::new(0));
+    let swallow = left.clone();
+    let (store, _) = Faulty::by_name(move |_, name| {
+        let swallowed = name.contains("segments/")
+            && swallow
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok();
+        match swallowed {
+            true => Fault::Hangs,
+            false => Fault::Slow(PUT),
+        }
+    });
+    (store, left)
+}
+
+/// A producer that writes batches of a size to a partition at a steady pace. The longest that one waited.
+async fn produce(ingest: Arc<Ingest>, index: i32, size: usize, times: i32) -> Duration {
+    let mut waiting = Vec::new();
+    for sequence in 1..=times {
+        let ingest = ingest.clone();
+        let began = Instant::now();
+        let admitted = ingest.append(vec![batch(index, sequence, size)]).await;
+        let admitted = admitted.unwrap().pop().unwrap();
+        waiting.push(tokio::spawn(async move {
+            let appended = admitted.await.unwrap().unwrap();
+            assert_eq!(appended.base_offset, Offset(sequence.into()));
+            began.elapsed()
+        }));
+        sleep(PUT).await;
+    }
+    let mut longest = Duration::ZERO;
+    for wait in waiting {
+        longest = longest.max(wait.await.unwrap());
+    }
+    longest
+}
+
+/// Partition 0 has a large batch on its way whose put is swallowed. How long then those of each partition wait, of which
+/// the first goes on with large batches.
+async fn waits(sizes: [usize; 4]) -> Vec<Duration> {
+    let (store, swallow) = swallowing();
+    let w = start(&store, IngestOptions::default()).await;
+    for index in 0..4 {
+        let first = w.ingest.append(vec![batch(index, 0, 10)]).await.unwrap();
+        for append in first {
+            append.await.unwrap().unwrap();
+        }
+    }
+    swallow.store(1, Ordering::Relaxed);
+    let mut producers = Vec::new();
+    for (index, size) in (0..).zip(sizes) {
+        producers.push(tokio::spawn(produce(w.ingest.clone(), index, size, 40)));
+        // So what is swallowed is of the first partition.
+        sleep(Duration::from_millis(5)).await;
+    }
+    let mut longest = Vec::new();
+    for producer in producers {
+        longest.push(producer.await.unwrap());
+    }
+    assert_eq!(swallow.load(Ordering::Relaxed), 0, "one was swallowed");
+    longest
+}
+
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "for who wants to see how long they waited"
+)]
+fn a_swallowed_put_of_a_segment_holds_up_others_for_less_than_a_second_and_its_own_for_less_than_three()
+ {
+    const KIB: usize = 1 << 10;
+    let test = || {
+        for sizes in [
+            // Others: little; more than travels in a commit, less than a segment; segments.
+            [900 * KIB, KIB, 300 * KIB, 900 * KIB],
+            // Nothing but the first is large.
+            [900 * KIB, KIB, KIB, KIB],
+            // What the first partition goes on with is small, and yet behind what was swallowed.
+            [600 * KIB, 100 * KIB, 200 * KIB, 100 * KIB],
+        ] {
+            run(async move {
+                let waits = waits(sizes).await;
+                let (own, others) = waits.split_first().unwrap();
+                println!("{sizes:?}: {waits:?}");
+                assert!(*own < Duration::from_secs(3), "{waits:?}");
+                let in_time = |wait: &Duration| *wait < Duration::from_secs(1);
+                assert!(others.iter().all(in_time), "{waits:?}");
+            });
+        }
+    };
+    test();
+    mutants::assert_found(&[(Mutant::NeverHedged, test)]);
+}
+
+/// Even if a put can never be repeated, others do not wait for it.
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "for who wants to see how long they waited"
+)]
+fn who_has_nothing_in_an_upload_does_not_wait_for_it_however_long_it_takes() {
+    let _never = mutants::Active::new(&[Mutant::NeverHedged]);
+    run(async {
+        let waits = waits([900 << 10, 1 << 10, 300 << 10, 900 << 10]).await;
+        let (own, others) = waits.split_first().unwrap();
+        println!("{waits:?}");
+        assert!(*own > Duration::from_secs(29), "{waits:?}");
+        let in_time = |wait: &Duration| *wait < Duration::from_secs(1);
+        assert!(others.iter().all(in_time), "{waits:?}");
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_for_several_partitions_is_answered_for_each_as_it_is_settled() {
+    let (store, swallow) = swallowing();
+    let w = start(&store, small()).await;
+    swallow.store(u64::MAX, Ordering::Relaxed);
+    let stuck = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
+    sleep(PUT / 4).await;
+    swallow.store(0, Ordering::Relaxed);
+    // In one segment: one of a partition that waits, one of a partition that does not.
+    let both = vec![batch(0, 1, 800), batch(1, 0, 1_000)];
+    let mut both = w.ingest.append(both).await.unwrap();
+    let free = timeout(PUT * 4, both.pop().unwrap()).await;
+    assert!(matches!(free, Ok(Ok(Ok(_)))), "{free:?}");
+    assert!(futures::poll!(&mut both[0]).is_pending());
+    for (offset, append) in (0..).zip(stuck.into_iter().chain(both)) {
+        assert_eq!(append.await.unwrap().unwrap().base_offset, Offset(offset));
+    }
+    // Both commits refer to the one segment.
+    let state = w.manifest.state();
+    let object = |index| {
+        let slices = state.partition(partition(index)).unwrap();
+        slices.slices_from(Offset(0)).last().unwrap().1.object
+    };
+    assert_eq!(object(0), object(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_panics_leaves_nobody_waiting() {
+    let (store, _) = Faulty::store(|_| Fault::None);
+    let panics = Arc::new(AtomicBool::new(true));
+    let sink: SegmentSink = Arc::new(move |_, parts| {
+        let panics = panics.swap(false, Ordering::Relaxed);
+        async move {
+            assert!(!panics, "a panic on purpose");
+            parts
+        }
+        .boxed()
+    });
+    let w = join_with(&store, small(), 1, sink).await;
+    create_topic(&w).await;
+    let second = Duration::from_secs(1);
+    let lost = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
+    // Another producer's, behind it.
+    let mut behind = batch(0, 0, 10);
+    behind.producer = None;
+    let behind = w.ingest.append(vec![behind]).await.unwrap();
+    for append in lost {
+        let told = timeout(second, append).await;
+        assert!(matches!(told, Ok(Err(_))), "{told:?}");
+    }
+    for append in behind {
+        let told = timeout(second, append).await;
+        assert!(matches!(told, Ok(Ok(Ok(_)))), "{told:?}");
+    }
+    // It is not appended, and its room is free again.
+    let stored = send_until_stored(&w, vec![batch(0, 0, 3_000)]).await;
+    assert_eq!(stored, [Offset(1)]);
+    assert_eq!(w.ingest.metrics.buffered.get(), 0);
+    assert_eq!(w.ingest.metrics.failures.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_upload_when_the_log_ends_is_told() {
+    let (store, slow) = Faulty::switched(Fault::Slow(Duration::from_secs(5)));
+    let w = start(&store, small()).await;
+    slow.set(true);
+    let mut waiting = w.ingest.append(vec![batch(0, 0, 3_000)]).await.unwrap();
+    // Behind it, and of another partition.
+    for other in [batch(0, 1, 10), batch(0, 2, 900), batch(1, 0, 500)] {
+        waiting.extend(w.ingest.append(vec![other]).await.unwrap());
+    }
+    let Writing {
+        ingest,
+        manifest,
+        _stop,
+    } = w;
+    drop(_stop);
+    for append in waiting {
+        let told = timeout(Duration::from_secs(30), append).await;
+        let told = told.expect("nobody waits for ever").unwrap();
+        assert!(
+            matches!(told, Ok(_) | Err(AppendError::Stopped(Stopped::Stopping))),
+            "{told:?}"
+        );
+    }
+    assert!(manifest.stopped().is_some());
+    assert_eq!(ingest.metrics.buffered.get(), 0);
+    let late = ingest.append(vec![batch(0, 3, 10)]).await;
+    assert!(matches!(late, Err(AppendError::Stopped(_))));
 }

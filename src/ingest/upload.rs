@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::buffer::{AppendError, Entry, Ingest, Ops, in_partition_order};
-use crate::manifest::Submission;
+use super::buffer::{AppendError, Entry, Ingest};
+use super::ops::{Ops, in_partition_order};
 use crate::mutants::{self, Mutant};
 use crate::segment::{SegmentBuilder, SegmentError};
 use crate::state::ObjectRef;
@@ -14,7 +14,7 @@ use crate::types::SegmentId;
 impl Ingest {
     /// Uploads the batches as one segment; returns the ops that append them, or, if it could not be stored,
     /// tells those who wait and returns nothing.
-    pub(super) async fn upload(&self, entries: Vec<Entry>) -> Option<Submission> {
+    pub(super) async fn upload(&self, entries: Vec<Entry>) -> Option<Ops> {
         let id = self.manifest.mint_segment();
         let mut ops = Ops::new(AppendSource::Segment(id));
         let stored = match build(id, entries, &mut ops) {
@@ -22,10 +22,8 @@ impl Ingest {
             Err(error) => Err(error.to_string()),
         };
         match stored {
-            Ok(()) => Some(ops.into_submission(Bytes::new())),
-            Err(_) if mutants::on(Mutant::FailedUploadCommitted) => {
-                Some(ops.into_submission(Bytes::new()))
-            }
+            Ok(()) => Some(ops),
+            Err(_) if mutants::on(Mutant::FailedUploadCommitted) => Some(ops),
             Err(why) => {
                 tracing::warn!(segment = %id, why, "a segment could not be stored");
                 self.metrics.failures.inc();
@@ -42,7 +40,7 @@ impl Ingest {
         let path = ObjectPath::segment(id);
         let put = self
             .store
-            .put_unique(&path, pieces, RequestKind::SegmentPut)
+            .put_hedged(&path, pieces, RequestKind::SegmentPut)
             .await;
         put.map_err(|error| error.to_string())?;
         self.metrics.segments.inc();

@@ -13,11 +13,15 @@ use std::collections::BTreeMap;
 use super::{Invariant, Violation};
 use crate::types::{Generation, MemberId, Offset, Seq};
 
+mod deleted;
 mod keyed;
+mod register;
 #[cfg(test)]
 mod tests;
 
+pub use deleted::{Deleted, DeletedHistory, Sight};
 pub use keyed::{KeyedHistory, KeyedRecord, KeyedWrite, Pass};
+pub use register::{RegisterHistory, Write, Written};
 
 /// The place of an event in the order of all events of a history.
 pub type Moment = u64;

@@ -37,6 +37,10 @@ pub enum Invariant {
     NothingReferencedIsDeleted,
     /// I11.
     ArchiveEqualsLog,
+    /// I12.
+    AcknowledgedIsNotUndone,
+    /// I13.
+    DeletedStaysDeleted,
 }
 
 impl Invariant {
@@ -54,6 +58,8 @@ impl Invariant {
             Invariant::TransactionsAreWhole => "I9",
             Invariant::NothingReferencedIsDeleted => "I10",
             Invariant::ArchiveEqualsLog => "I11",
+            Invariant::AcknowledgedIsNotUndone => "I12",
+            Invariant::DeletedStaysDeleted => "I13",
         }
     }
 
@@ -90,6 +96,12 @@ impl Invariant {
             }
             Invariant::ArchiveEqualsLog => {
                 "the archive table equals the log's prefix up to the archived offset"
+            }
+            Invariant::AcknowledgedIsNotUndone => {
+                "an acknowledged change is not undone by a request that began before it and was given up"
+            }
+            Invariant::DeletedStaysDeleted => {
+                "a record whose deletion was acknowledged is not read a second later, nor by who begins to read by name"
             }
         }
     }

@@ -169,6 +169,7 @@ macro_rules! with_request_type {
             DeleteRecords DeleteRecordsRequest, InitProducerId InitProducerIdRequest,
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
             DescribeConfigs DescribeConfigsRequest, AlterConfigs AlterConfigsRequest,
+            DescribeLogDirs DescribeLogDirsRequest,
             CreatePartitions CreatePartitionsRequest, DeleteGroups DeleteGroupsRequest,
             IncrementalAlterConfigs IncrementalAlterConfigsRequest,
             OffsetDelete OffsetDeleteRequest, DescribeCluster DescribeClusterRequest,

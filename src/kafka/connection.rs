@@ -29,7 +29,10 @@
 //! # Ends
 //!
 //! When the client closes its side, or the socket fails, appends that have been read are finished (a
-//! producer with `acks=0` sends and leaves); other requests are dropped, as nobody waits for their answers.
+//! producer with `acks=0` sends and leaves); other requests are dropped, as nobody waits for their answers. A client that
+//! gives up leaves requests behind which this node has not even read, and then the end of the stream is behind them. So
+//! whether the client has [hung up](Line::is_hung_up) is asked before a request starts alone, and while one is under way: what it
+//! asked for before it went elsewhere is not done afterwards.
 //! When the node stops, no more requests are read, what has started is finished and answered, and
 //! calls that only wait for something to happen are dropped, so that the client goes to another node at once.
 //! A frame that breaks the rules ends the connection after the answers before it.
@@ -44,9 +47,10 @@ use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::{
@@ -146,6 +150,27 @@ pub(crate) struct ConnectionLimits {
     pub(crate) idle: Duration,
 }
 
+/// The way to the client.
+pub(crate) trait Line: AsyncWrite + Unpin {
+    /// Whether the client has closed its side, though there may be requests that have not been read.
+    fn is_hung_up(&self) -> bool {
+        false
+    }
+}
+
+impl Line for OwnedWriteHalf {
+    fn is_hung_up(&self) -> bool {
+        let ready = self.as_ref().ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+#[cfg(any(test, doc, feature = "fuzzing"))]
+impl Line for tokio::io::WriteHalf<tokio::io::DuplexStream> {}
+
+/// How often it is asked whether the client has hung up, while a request is under way that is worth nothing then.
+const HANG_UP_LOOK: Duration = Duration::from_secs(1);
+
 /// Serves a connection to its end.
 pub(crate) async fn run<R, W, S>(
     (reader, writer): (R, W),
@@ -156,7 +181,7 @@ pub(crate) async fn run<R, W, S>(
 ) -> Ended
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Line,
     S: Service,
 {
     let (frames, received) = mpsc::channel(1);
@@ -229,7 +254,7 @@ impl Writing {
     }
 }
 
-impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
+impl<W: Line, S: Service> Serving<W, S> {
     async fn run(mut self, mut received: mpsc::Receiver<Result<Frame, FrameError>>) -> Ended {
         let mut end: Option<Ended> = None;
         let stopping = self.stopping.clone();
@@ -288,6 +313,9 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
                     self.waiting = None;
                     end = Some(Ended::Stopped);
                 }
+                () = sleep(HANG_UP_LOOK), if self.is_alone() && !self.in_flight.is_empty() => {
+                    self.look_for_hang_up();
+                }
                 () = sleep_until(idle_until), if end.is_none() && self.is_quiet() => {
                     return Ended::Idle;
                 }
@@ -329,9 +357,12 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
             return;
         }
         self.last = call.overlap;
+        self.look_for_hang_up();
         let (gone, stopping) = (self.gone.clone(), self.stopping.clone());
         let mut run = match call.overlap {
             Overlap::Append => call.run,
+            // Not even begun.
+            Overlap::Alone | Overlap::LongWait if gone.is_cancelled() => return,
             Overlap::Look | Overlap::Alone => unless(gone, call.run),
             Overlap::LongRead | Overlap::LongWait => unless(gone, unless(stopping, call.run)),
         };
@@ -342,6 +373,17 @@ impl<W: AsyncWrite + Unpin, S: Service> Serving<W, S> {
             }
             std::task::Poll::Pending => self.in_flight.push_back(run),
         }
+    }
+
+    /// Lets go of what is under way alone if the client has hung up.
+    fn look_for_hang_up(&self) {
+        if self.is_alone() && self.writer.is_hung_up() {
+            self.gone.cancel();
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self.last, Overlap::Alone | Overlap::LongWait)
     }
 
     fn finished(&mut self, outcome: Outcome) -> Option<Violation> {

@@ -54,13 +54,18 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
             Code::UnknownTopicOrPartition
         }
         ProduceError::UnknownTopicId(_) => Code::UnknownTopicId,
+        ProduceError::InternalTopic(_) => Code::InvalidTopicException,
         ProduceError::TooLarge { .. } => Code::MessageTooLarge,
         ProduceError::Corrupt(_) => Code::CorruptMessage,
         // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
-        ProduceError::UnsupportedFormat(_)
-        | ProduceError::InvalidRecord(_)
-        | ProduceError::WithoutKey { .. } => Code::InvalidRecord,
-        ProduceError::InvalidTimestamp(_) => Code::InvalidTimestamp,
+        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::Records { refused, .. } => {
+            if refused.iter().any(|record| record.why.is_of_time()) {
+                Code::InvalidTimestamp
+            } else {
+                Code::InvalidRecord
+            }
+        }
         ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
@@ -82,7 +87,10 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::Corrupt(_) => Code::CorruptMessage,
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
         FetchError::Unavailable(
-            Unavailable::TimedOut | Unavailable::Store(_) | Unavailable::Clock(_),
+            Unavailable::TimedOut
+            | Unavailable::Overtaken
+            | Unavailable::Store(_)
+            | Unavailable::Clock(_),
         ) => Code::KafkaStorageError,
         FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
     };
@@ -106,7 +114,9 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
         DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        DeleteRecordsError::Internal(_) => Code::InvalidTopicException,
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -119,16 +129,18 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
         TopicError::UnknownName(_) => Code::UnknownTopicOrPartition,
         TopicError::UnknownId(_) => Code::UnknownTopicId,
         TopicError::Exists(_) => Code::TopicAlreadyExists,
-        TopicError::InvalidName(_) => Code::InvalidTopicException,
+        TopicError::InvalidName(_) | TopicError::Collides { .. } => Code::InvalidTopicException,
         TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
         TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
         TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
         TopicError::TooMany(_) => Code::PolicyViolation,
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
-        TopicError::InvalidConfig(ConfigError::Unknown { .. } | ConfigError::Invalid { .. }) => {
-            Code::InvalidConfig
-        }
+        TopicError::InvalidConfig(
+            ConfigError::Unknown { .. }
+            | ConfigError::Invalid { .. }
+            | ConfigError::OfCluster { .. },
+        ) => Code::InvalidConfig,
         TopicError::Unavailable(why) => return admin(why),
     };
     Fault::new(code, error.to_string())
@@ -147,7 +159,7 @@ pub(crate) fn metadata(error: &TopicError) -> Fault {
 /// The whole of an administrative call could not be carried out.
 pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
-        Unavailable::TimedOut => ResponseError::RequestTimedOut,
+        Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
         Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // It will not fit the next time either.
         Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
@@ -155,6 +167,12 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
         Unavailable::Stopped(_) => ResponseError::NotController,
     };
     Fault::new(code, why.to_string())
+}
+
+/// The sizes of partitions are not known.
+pub(crate) fn log_dirs(why: &Unavailable) -> Fault {
+    // What Kafka says of a directory that is offline.
+    Fault::new(ResponseError::KafkaStorageError, why.to_string())
 }
 
 /// A broker error of a group.
@@ -168,12 +186,12 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::IllegalGeneration { .. } => Code::IllegalGeneration,
         GroupOpError::RebalanceInProgress => Code::RebalanceInProgress,
         GroupOpError::InconsistentProtocol => Code::InconsistentGroupProtocol,
-        GroupOpError::InvalidSessionTimeout => Code::InvalidSessionTimeout,
-        GroupOpError::GroupMaxSizeReached => Code::GroupMaxSizeReached,
+        GroupOpError::InvalidSessionTimeout { .. } => Code::InvalidSessionTimeout,
+        GroupOpError::GroupMaxSizeReached(_) => Code::GroupMaxSizeReached,
         GroupOpError::GroupIdNotFound => Code::GroupIdNotFound,
         GroupOpError::NonEmptyGroup => Code::NonEmptyGroup,
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
-        GroupOpError::OffsetMetadataTooLarge => Code::OffsetMetadataTooLarge,
+        GroupOpError::OffsetMetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
         GroupOpError::TooLarge(_) => Code::InvalidRequest,
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
@@ -194,7 +212,7 @@ pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
 /// The partition's data cannot be reached or written.
 fn of_data(why: &Unavailable) -> ResponseError {
     match why {
-        Unavailable::TimedOut => ResponseError::RequestTimedOut,
+        Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
         Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
         Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,

@@ -73,6 +73,7 @@ const SHAPES: &[(ApiKey, i16, &str)] = &[
     (ApiKey::OffsetForLeaderEpoch, 4, "4@3+ [s [4 4 4]]"),
     (ApiKey::DescribeConfigs, 4, "[1 s *s?] 1 1@3+"),
     (ApiKey::AlterConfigs, 2, "[1 s [s s?]] 1"),
+    (ApiKey::DescribeLogDirs, 2, "[s *4]?"),
     (ApiKey::CreatePartitions, 2, "[s 4 [*4]?] 4 1"),
     (ApiKey::DeleteGroups, 2, "*s"),
     (ApiKey::IncrementalAlterConfigs, 1, "[1 s [s 1 s?]] 1"),

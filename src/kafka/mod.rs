@@ -30,8 +30,8 @@
 //!
 //! # Crashes and dropped futures
 //!
-//! Nothing here outlives a connection. Dropping a connection drops its calls, which abandons their answers and not
-//! their effects; clients have Kafka's means against that.
+//! Nothing here outlives a connection. Dropping a connection drops its calls, which abandons their answers; what they
+//! were to change may still come about if it was sent to the log before, but undoes nothing newer (`broker/asked.rs`).
 
 mod codec;
 mod connection;
@@ -90,7 +90,7 @@ async fn converse<R, W>(
     stop: CancellationToken,
 ) where
     R: tokio::io::AsyncRead + Unpin,
-    W: tokio::io::AsyncWrite + Unpin,
+    W: connection::Line,
 {
     let client = service::Client::new(peer);
     let service = KafkaService::new(Arc::clone(&shared), client.clone());

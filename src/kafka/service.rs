@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::FutureExt;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiVersionsResponse;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Presence, Session};
+use crate::broker::{Broker, Presence, Readings, Session};
 use crate::net::{BytePermit, Frame, MemoryBudget};
 
 use super::codec::{self, Header, Opening};
@@ -63,6 +63,9 @@ impl Client {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: None,
             peer,
+            readings: Readings::default(),
+            arrival: None,
+            limit: None,
         });
         let known = Known {
             session,
@@ -277,9 +280,15 @@ impl KafkaService {
     }
 
     fn context(&self, header: &Header, frame: usize) -> Context {
+        let session = self.client.session(header.client_id.clone());
+        let session = match header.offered.api {
+            // They overwrite nothing, and are many.
+            ApiKey::Produce | ApiKey::Fetch => session,
+            _ => Arc::new(session.at(self.shared.broker.arrival())),
+        };
         Context {
             shared: Arc::clone(&self.shared),
-            session: self.client.session(header.client_id.clone()),
+            session,
             client: self.client.clone(),
             turn: Arc::clone(&self.turn),
             version: header.version,

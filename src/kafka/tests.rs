@@ -23,6 +23,8 @@ mod everything;
 mod groups;
 mod hostile;
 mod limits;
+mod log_dirs;
+mod names;
 mod policies;
 mod topics;
 

@@ -129,6 +129,11 @@ impl Maintenance {
         self.inner.manifest.passed()
     }
 
+    /// Which run of a node this works for.
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
     pub(super) fn options(&self) -> &MaintenanceOptions {
         &self.inner.options
     }

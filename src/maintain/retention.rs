@@ -3,6 +3,19 @@
 //! The oldest slices of a partition go, one after the other, as long as each is due: its newest record is older than
 //! `retention.ms`, or without it the partition still has `retention.bytes`. The fold checks that nobody altered the
 //! settings meanwhile; apart from that, raising a log start twice does no harm, so this job needs no claim.
+//!
+//! # Records that are old when they are written
+//!
+//! A record's own time may be long ago: it is restored from elsewhere, or its producer counts from another year. Such a
+//! record is not taken away from under those who just write and read it. Kafka deletes whole segments, looks for them
+//! every five minutes, and closes a segment after `segment.ms` or `segment.bytes`; so what is written together stays
+//! together for a while. There are no such segments here, and the same is said of the end of the log by the time at which
+//! a slice was appended: however old its records, it stays
+//!
+//! * for as long as the five minutes, and
+//! * among the last `segment.bytes` of the partition, for `segment.ms`.
+//!
+//! Neither is longer than `retention.ms`: nothing stays for longer after it was appended than records that were new then.
 
 use std::time::Duration;
 
@@ -105,7 +118,9 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
             let lateness = LATENESS.min(keep / 20);
             let due = time_of(slice).after(keep);
             late |= gone.is_empty() && due.after(lateness) < now;
-            late && due < now || mutants::on(Mutant::YoungExpire)
+            let is_closed = closed_at(slice, left, settings, keep) < now
+                || mutants::on(Mutant::JustAppendedExpire);
+            late && due < now && is_closed || mutants::on(Mutant::YoungExpire)
         });
         if !too_large && !too_old {
             break;
@@ -114,6 +129,15 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
         gone.push(slice);
     }
     gone
+}
+
+/// Until when a slice stays whatever the times of its records, if so many bytes are left from it on to the end.
+fn closed_at(slice: &Slice, left: u64, settings: &TopicSettings, keep: Duration) -> Timestamp {
+    let open = match left <= settings.segment_bytes.0 {
+        true => settings.segment_time.max(LATENESS),
+        false => LATENESS,
+    };
+    slice.appended_at.after(open.min(keep))
 }
 
 /// What a slice's age counts from: its newest record, or if that has no timestamp, when it was appended.

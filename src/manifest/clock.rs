@@ -88,7 +88,7 @@ struct Reckoned {
 impl Clock {
     pub(super) fn new(env: Env, store: Store) -> Clock {
         let reckoned = Reckoned {
-            wall: store.wall(),
+            wall: believed(&store, &env),
             at: env.boot(),
             ahead_since: None,
         };
@@ -104,7 +104,7 @@ impl Clock {
 
     /// Notes the fold's time after a commit was folded.
     pub(super) fn folded(&self, time: Timestamp) {
-        let (wall, now) = (self.store.wall(), self.env.boot());
+        let (wall, now) = (self.wall(), self.env.boot());
         let since_epoch = Duration::from_millis(u64::try_from(time.0).unwrap_or(0));
         let mut inner = self.lock();
         let carried = inner.carry_on(wall, now);
@@ -118,7 +118,7 @@ impl Clock {
 
     /// What a commit says of the time, if it is made now.
     pub(super) fn stamp(&self) -> Stamp {
-        let wall = self.store.wall();
+        let wall = self.wall();
         let carried = self.carried(wall).unwrap_or(wall);
         Stamp { carried, wall }
     }
@@ -143,10 +143,14 @@ impl Clock {
         if mutants::on(Mutant::WallClockDestroys) {
             return self.env.wall();
         }
-        let (wall, now) = (self.store.wall().min(self.env.wall()), self.env.boot());
+        let (wall, now) = (self.wall().min(self.env.wall()), self.env.boot());
         let reckoned = self.lock().reckoned.now(wall, now);
         let carried = self.carried(wall).unwrap_or(Timestamp(0));
         wall.min(reckoned).min(carried)
+    }
+
+    fn wall(&self) -> Timestamp {
+        believed(&self.store, &self.env)
     }
 
     fn carried(&self, wall: Timestamp) -> Option<Timestamp> {
@@ -161,9 +165,17 @@ impl Clock {
     }
 }
 
+/// What the wall clock says, unless the store's shows that it is off.
+fn believed(store: &Store, env: &Env) -> Timestamp {
+    store.clock_instead().unwrap_or_else(|| env.wall())
+}
+
 impl Inner {
     fn carry_on(&mut self, wall: Timestamp, now: Duration) -> Option<Carried> {
         let carried = self.carried.as_mut()?;
+        if mutants::on(Mutant::TimeStandsStill) {
+            return Some(*carried);
+        }
         let passed = now.saturating_sub(carried.at);
         let wall = Duration::from_millis(u64::try_from(wall.0).unwrap_or(0));
         let slowly = carried.since_epoch + (passed - passed / SLOWER);

@@ -6,8 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::carry::{Guest, carried};
 use super::clock::Stamp;
-use super::handle::Stopped;
-use super::handle::Submission;
+use super::handle::{Caller, Stopped, Submission};
 use super::object::EncodedCommit;
 use super::peers::Declined;
 use super::tail::Tail;
@@ -47,6 +46,30 @@ impl Prepared {
     /// Changes what it says, but not its data.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Commit)) {
         (self.commit, self.encoded) = self.encoded.changed(&self.commit, change);
+    }
+
+    /// Leaves out the ops for which nobody waits any more, of a commit that is to be sent again. It lost its race, or was sent
+    /// behind one that did and is void wherever it stands, so nothing of it is in the log or can come there: it may go
+    /// with other ops under the same id, which others follow. Not so what was handed over: somebody may store it yet.
+    fn leave_out_abandoned(&mut self) {
+        // What brings bytes has somebody who insists.
+        let is_left_out = |s: &Submission| s.is_abandoned() && s.data.is_empty();
+        if self.handed.is_some() || !self.batch.iter().any(is_left_out) {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.commit.ops).into_iter();
+        let mut wanted = Vec::with_capacity(ops.len());
+        self.batch.retain(|submission| {
+            let own = ops.by_ref().take(submission.ops.len());
+            let stays = !is_left_out(submission);
+            own.for_each(|op| {
+                if stays {
+                    wanted.push(op);
+                }
+            });
+            stays
+        });
+        self.change(|commit| commit.ops = wanted);
     }
 }
 
@@ -98,7 +121,7 @@ impl Tail {
         if !self.has_room() {
             return false;
         }
-        if let Some(again) = self.resend.pop_front() {
+        if let Some(again) = self.next_again() {
             self.send(again);
             return true;
         }
@@ -112,6 +135,13 @@ impl Tail {
         true
     }
 
+    /// The next of the commits that are to be sent again.
+    pub(super) fn next_again(&mut self) -> Option<Prepared> {
+        let mut again = self.resend.pop_front()?;
+        again.leave_out_abandoned();
+        Some(again)
+    }
+
     /// A commit of what is waiting and ready; `None` if nothing is.
     pub(super) fn prepare_next(&mut self) -> Option<Prepared> {
         if let Err(off) = self.manifest.judge_clock() {
@@ -121,6 +151,7 @@ impl Tail {
         if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
+        self.waiting.retain(|waiting| !waiting.is_abandoned());
         self.begin_log();
         while self.has_guests() || !self.waiting.is_empty() {
             if let Some(prepared) = self.prepare() {
@@ -141,6 +172,7 @@ impl Tail {
             self.waiting.push_front(Submission {
                 ops: vec![Op::RaiseLevel { to }],
                 data: Bytes::new(),
+                caller: Caller::insists(),
                 done: Box::new(|_| {}),
             });
         }

@@ -16,7 +16,7 @@ use crate::state::group::{
     Sync,
 };
 use crate::state::op::*;
-use crate::state::{Folded, Job, ObjectRef, SliceIndex, State};
+use crate::state::{Folded, Job, Level, ObjectRef, SliceIndex, State};
 use crate::types::{
     CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
@@ -145,9 +145,11 @@ fn ops() -> Vec<Op> {
             name: TopicName::new("orders").unwrap(),
             partitions: 2,
             configs,
+            replicas: None,
         }),
         Op::CreatePartitions { topic, total: 3 },
         Op::AlterConfigs {
+            node: None,
             topic: None,
             edits: BTreeMap::from([
                 ("num.partitions".to_owned(), Some("3".to_owned())),
@@ -174,6 +176,7 @@ fn ops() -> Vec<Op> {
             version: "0.1.0".to_owned(),
             lease_millis: 5000,
             peer_key: None,
+            properties: None,
         }),
         Op::RenewLease {
             node: NodeId(0),
@@ -409,6 +412,45 @@ fn a_snapshot_of_version_2_is_read_and_written_for_ever() {
     let state = folded(&[commit(1, ops()), commit(2, background_ops())]);
     let present = encode_snapshot(&state).unwrap();
     let stored = fixture("snapshot.2.every-op", &present);
+    assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
+    assert_eq!(stored, present);
+}
+
+/// The ops of a cluster that begins at the second level, with nodes that know it.
+fn ops_of_level_2() -> Vec<Op> {
+    let to = Level(2);
+    let asked = Op::Asked(Asked {
+        ops: 1,
+        as_of: Seq(0),
+        until: Timestamp(1_700_000_030_000),
+    });
+    let mut all = vec![Op::RaiseLevel { to }, asked];
+    all.extend(ops());
+    for op in &mut all {
+        match op {
+            Op::RegisterNode(register) => {
+                register.version = to.label(&register.version);
+                register.properties = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+            }
+            Op::CreateTopic(create) => create.replicas = Some(3),
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn a_commit_of_version_4_is_read_and_written_for_ever() {
+    let (stored, present) = commit_fixture("commit.4.every-op", &commit(1, ops_of_level_2()));
+    assert_eq!(stored, present);
+}
+
+#[test]
+fn a_snapshot_of_version_3_is_read_and_written_for_ever() {
+    let state = folded(&[commit(1, ops_of_level_2()), commit(2, background_ops())]);
+    assert_eq!(state.level(), Level(2));
+    let present = encode_snapshot(&state).unwrap();
+    let stored = fixture("snapshot.3.every-op", &present);
     assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
     assert_eq!(stored, present);
 }

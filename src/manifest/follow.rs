@@ -23,8 +23,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The most commits that a look at the log begins with. Each beyond the end is a request in vain.
 const MAX_FIRST: u64 = 8;
 
-/// The most commits that are read at once when this node is behind.
-const MAX_WINDOW: u64 = 32;
+/// The most commits that are read at once when this node is behind. As many as there are places for requests by default: a
+/// store that takes seconds for each still gives them faster than others write them.
+const MAX_WINDOW: u64 = 64;
+
+/// The same at a start, which has more places.
+const MAX_START_WINDOW: u64 = 256;
+
+/// How many commits a start begins with.
+const FIRST_START_WINDOW: u64 = 8;
+
+/// How often a start tries to read a commit before it begins again with what it has. One of many that are read at once
+/// nearly always fails while a part of all requests does, and those behind it would be read in vain.
+const START_ATTEMPTS: u32 = 8;
 
 impl Tail {
     /// How much of a commit to ask for.
@@ -41,7 +52,7 @@ impl Tail {
         let mut failures = 0;
         loop {
             let sent = self.moment();
-            match self.read_window(window).await {
+            match self.read_window(window, 1).await {
                 Ok(Some(read)) => {
                     found += read;
                     failures = 0;
@@ -85,21 +96,28 @@ impl Tail {
         Ok(())
     }
 
-    /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so
-    /// this soon reads many commits at once.
+    /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so this reads many
+    /// commits at once from the beginning: what takes seconds must not be done one after the other, and others go on
+    /// writing meanwhile.
     ///
     /// # Errors
     ///
-    /// The store's, when it cannot be read: a node that is starting says so instead of waiting for ever.
+    /// The store's, when nothing more of the log could be read for the time that requests are repeated: a node that is
+    /// starting says so instead of waiting for ever. However many requests fail, what has been read counts.
     pub(super) async fn read_to_the_end(&mut self) -> Result<(), OpenError> {
-        let mut failures = 0;
-        let mut window = 2;
+        let patience = self.store.options().retry.deadline;
+        let _places = self.store.more_places();
+        let mut window = FIRST_START_WINDOW;
+        let (mut failures, mut progress) = (0, Instant::now());
         loop {
-            let sent = self.moment();
-            match self.read_window(window).await {
+            let (sent, before) = (self.moment(), self.state.seq());
+            let read = self.read_window(window, START_ATTEMPTS).await;
+            if self.state.seq() > before {
+                (failures, progress) = (0, Instant::now());
+            }
+            match read {
                 Ok(Some(read)) if read == window => {
-                    failures = 0;
-                    window = (window * 4).min(MAX_WINDOW);
+                    window = (window * 4).min(MAX_START_WINDOW);
                 }
                 Ok(Some(_)) => {
                     self.note_proof(sent);
@@ -107,10 +125,10 @@ impl Tail {
                 }
                 Ok(None) => self.start_over().await?,
                 Err(LogError::Object(error)) => return Err(error.into()),
-                Err(LogError::Store(error)) if !error.is_retriable() || failures > 8 => {
-                    return Err(error.into());
-                }
                 Err(LogError::Store(error)) => {
+                    if !error.is_retriable() || progress.elapsed() >= patience {
+                        return Err(error.into());
+                    }
                     self.pause_after(&error, &mut failures, "read the log")
                         .await;
                 }
@@ -118,17 +136,19 @@ impl Tail {
         }
     }
 
-    /// Reads the next `window` commits at once and folds those that are there; returns how many. `None` if the log was
-    /// truncated beyond the next one: then nothing that was read can be believed, and nothing is folded.
-    async fn read_window(&mut self, window: u64) -> Result<Option<u64>, LogError> {
+    /// Reads the next `window` commits at once, each with so many attempts, and folds those that are there; returns how many.
+    /// `None` if the log was truncated beyond the next one: then nothing that was read can be believed, and nothing is folded.
+    async fn read_window(&mut self, window: u64, attempts: u32) -> Result<Option<u64>, LogError> {
         let first = self.state.seq().0 + 1;
         let (store, limit) = (self.store.clone(), self.read_limit());
         let known = self.options.level;
         let mut reads = futures::stream::iter(first..first + window)
             .map(|seq| {
                 let store = store.clone();
-                let kind = RequestKind::CommitProbe;
-                async move { log::read(&store, known, Seq(seq), limit, kind).await }
+                async move {
+                    let (seq, probe) = (Seq(seq), RequestKind::CommitProbe);
+                    log::read_repeatedly(&store, known, seq, limit, probe, attempts).await
+                }
             })
             .buffered(usize::try_from(window).unwrap_or(1));
         let mut found = Vec::new();
@@ -173,6 +193,10 @@ impl Tail {
     ) {
         let pause = self.pause(*failures);
         *failures = failures.saturating_add(1);
+        if !error.is_retriable() {
+            self.manifest.shared.refuse(error.to_string());
+        }
+        self.look_at_cluster();
         if failures.is_power_of_two() {
             tracing::warn!(%error, failures, "cannot {purpose}; trying again");
         }

@@ -14,7 +14,7 @@ use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::peers::Recent;
 use super::published::States;
-use super::truncated::Proof;
+use super::truncated::{Moment, Proof};
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
@@ -65,8 +65,43 @@ pub struct Submission {
     pub ops: Vec<Op>,
     /// The bytes of the inline appends.
     pub data: Bytes,
+    /// For whom it is. What nobody wants any more is not sent.
+    pub caller: Caller,
     /// Is told what became of them; called once, from the task that folds, so it must be quick.
     pub done: Box<dyn FnOnce(Result<Committed, Stopped>) + Send>,
+}
+
+impl Submission {
+    /// Whether nobody waits for what becomes of it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.caller.is_gone() && !mutants::on(Mutant::AbandonedOpsSent)
+    }
+}
+
+/// Who handed in a submission, as far as the commit loop must know: whether they still wait.
+#[derive(Clone, Debug, Default)]
+pub struct Caller(Option<Weak<()>>);
+
+/// Held by a caller for as long as it waits. See [`Caller`].
+#[derive(Debug, Default)]
+pub struct Waits(Arc<()>);
+
+impl Caller {
+    /// Somebody whose ops are to be committed whether or not anybody waits for their outcome.
+    pub fn insists() -> Caller {
+        Caller(None)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.strong_count() == 0)
+    }
+}
+
+impl Waits {
+    /// Whoever waits for as long as this is not dropped.
+    pub fn caller(&self) -> Caller {
+        Caller(Some(Arc::downgrade(&self.0)))
+    }
 }
 
 /// Something that gathers ops until a commit can take them: the ingest buffer. Gathering instead of sending
@@ -74,6 +109,8 @@ pub struct Submission {
 pub trait CommitSource: Send + Sync {
     /// Called when a commit is about to be made: everything that is ready now.
     fn take(&self) -> Vec<Submission>;
+    /// Called once, when no commit will be made any more: those who wait are to be told why.
+    fn ended(&self, why: &Stopped);
 }
 
 /// A handle on the manifest. Cheap to clone.
@@ -88,10 +125,10 @@ pub(super) enum Message {
     Carry(Box<Guest>),
 }
 
-/// What [`Manifest::fresh`] and [`Manifest::fresh_by`] ask.
+/// What [`Manifest::fresh`] and those like it ask.
 pub(super) struct Question {
     /// The answer must contain every commit acknowledged before this moment.
-    pub(super) since: Instant,
+    pub(super) since: Moment,
     /// Until then a proof may come by itself; then the store is asked for one.
     pub(super) due: Instant,
     pub(super) reply: oneshot::Sender<Arc<State>>,
@@ -107,7 +144,9 @@ pub(super) struct Shared {
     /// Not held: the gatherer holds a manifest.
     pub(super) source: OnceLock<Weak<dyn CommitSource>>,
     pub(super) stopped: OnceLock<Stopped>,
-    /// The boot-time clock, in milliseconds, at the last proof that the published state was the newest.
+    /// Why nothing can be committed until somebody changes something.
+    pub(super) refusal: Mutex<Option<String>>,
+    /// The boot-time clock, in nanoseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
     /// The clocks, and with them the ids that carry a time.
     pub(super) clock: Clock,
@@ -142,7 +181,7 @@ impl Manifest {
     /// How old the state may be. Take it before the state that it shall be of: what is read by that state may be handed
     /// out while the proof holds.
     pub fn proof(&self) -> Proof {
-        Proof(Duration::from_millis(
+        Proof(Duration::from_nanos(
             self.shared.proven.load(Ordering::Acquire),
         ))
     }
@@ -199,31 +238,50 @@ impl Manifest {
     /// The same for a caller who has time until `due`: a commit of this node, or a probe for somebody else or
     /// for the timer, may show the tail meanwhile, and then this costs no request of its own.
     pub async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Stopped> {
+        let (at, boot) = (Instant::now(), Duration::ZERO);
+        self.proven_since(Moment { at, boot }, due).await
+    }
+
+    /// A state that contains every commit acknowledged anywhere up to `age` before the call. Costs no request if this node
+    /// knows of a proof so young, or one that is under way will be.
+    pub async fn fresh_within(&self, age: Duration, env: &Env) -> Result<Arc<State>, Stopped> {
+        let now = Instant::now();
+        let since = Moment {
+            at: now.checked_sub(age).unwrap_or(now),
+            boot: env.boot().saturating_sub(age),
+        };
+        self.proven_since(since, now).await
+    }
+
+    async fn proven_since(&self, since: Moment, due: Instant) -> Result<Arc<State>, Stopped> {
         if mutants::on(Mutant::FreshWithoutProbe) {
             return Ok(self.state());
         }
         let (reply, state) = oneshot::channel();
-        let since = Instant::now();
         self.send(Message::Fresh(Question { since, due, reply }))
             .await?;
         state.await.map_err(|_| self.why_stopped())
     }
 
     /// Commits ops together and returns when they are in the log and folded. Dropping the future abandons the
-    /// answer, not the ops.
+    /// answer; and the ops, unless a commit with them has been sent of which nobody knows yet whether it is in the log.
     pub async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Stopped> {
         let (reply, committed) = oneshot::channel();
         let done = Box::new(move |result| {
             // The caller may be gone; the ops are in the log all the same.
             let _ = reply.send(result);
         });
+        let waits = Waits::default();
         self.send(Message::Commit(Submission {
             ops,
             data: Bytes::new(),
+            caller: waits.caller(),
             done,
         }))
         .await?;
-        committed.await.map_err(|_| self.why_stopped())?
+        let committed = committed.await.map_err(|_| self.why_stopped())?;
+        drop(waits);
+        committed
     }
 
     /// Commits one op and returns its outcome.
@@ -264,6 +322,12 @@ impl Manifest {
         self.shared.stopped.get().cloned()
     }
 
+    /// Why nothing is committed until somebody changes something: what happened to the store, and what to do. `None` if all
+    /// is well, or if the store only does not answer.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.refusal().clone()
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopped> {
         self.shared
             .mailbox
@@ -285,6 +349,18 @@ impl Shared {
 
     pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refusal(&self) -> MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refuse(&self, why: String) {
+        *self.refusal() = Some(why);
+    }
+
+    pub(super) fn refuse_no_longer(&self) {
+        self.refusal().take();
     }
 
     pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {

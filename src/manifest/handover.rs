@@ -212,7 +212,7 @@ impl Tail {
         if self.handed.len() >= self.options.commits_in_flight.max(1) {
             return false;
         }
-        let prepared = match self.resend.pop_front() {
+        let prepared = match self.next_again() {
             Some(again) => Some(again),
             None if self.next_hand_over() > now => None,
             None => self.prepare_next(),

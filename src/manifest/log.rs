@@ -45,3 +45,28 @@ pub(super) async fn read(
     let logged = LoggedCommit::decode(path.as_str(), seq, &prefix, object_len)?;
     Ok(Some(logged.at_level(path.as_str(), known)?))
 }
+
+/// The same with so many attempts, if the store does not answer.
+pub(super) async fn read_repeatedly(
+    store: &Store,
+    known: Level,
+    seq: Seq,
+    limit: u64,
+    kind: RequestKind,
+    attempts: u32,
+) -> Result<Option<LoggedCommit>, LogError> {
+    let (policy, env) = (store.options().retry, &store.options().env);
+    let mut failures = 0;
+    loop {
+        match read(store, known, seq, limit, kind).await {
+            Err(LogError::Store(error)) if error.is_retriable() => {
+                failures += 1;
+                if failures >= attempts {
+                    return Err(error.into());
+                }
+            }
+            read => return read,
+        }
+        tokio::time::sleep(policy.pause(failures, env)).await;
+    }
+}

@@ -39,11 +39,24 @@
 //! Old commits are deleted, and what is deleted leaves its name free: to a node that slept meanwhile, the log seems to
 //! end where it does not. `truncated.rs` says what keeps such a node from believing it.
 //!
+//! # Time
+//!
+//! `clock.rs`: which clock a node goes by for what, and why a wall clock that is wrong neither stops nor destroys anything.
+//! `heard.rs`: how leases are held and judged without any wall clock.
+//!
+//! # A store that is another one
+//!
+//! `cluster.rs`: what a node does when its bucket is emptied, exchanged or not mounted, and why it does not start where there
+//! is a log and no `cluster.json`.
+//!
 //! # When the process dies, when a future is dropped, when the store is away
 //!
 //! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
 //! takes; nobody was told of one that is not in it.
-//! A dropped [`Manifest::commit`] future abandons the answer only. While the store is away the task goes on
+//! A dropped [`Manifest::commit`] future abandons the answer, and the ops wherever they are surely not in the log: while they
+//! wait for a commit, and when the commit with them has lost its race. A commit that may stand in the log, because its create
+//! was not answered or because it was handed over, is settled with the same bytes whoever waits; what the ops in it
+//! were judged against ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is away the task goes on
 //! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
 //! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
 //! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
@@ -51,6 +64,7 @@
 
 mod carry;
 mod clock;
+mod cluster;
 mod commit;
 mod follow;
 mod handle;
@@ -73,12 +87,15 @@ mod fixtures;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{CommitSource, Committed, Following, Manifest, Stopped, Submission};
+pub use cluster::{Cluster, find_cluster, read_cluster};
+pub use handle::{
+    Caller, CommitSource, Committed, Following, Manifest, Stopped, Submission, Waits,
+};
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, decode_snapshot};
-pub use open::{Cluster, ManifestOptions, OpenError, open, read_cluster};
+pub use open::{ManifestOptions, OpenError, open, open_in};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use tail::{Tail, WriteThrough};

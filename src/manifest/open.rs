@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
-use uuid::Uuid;
 
 use super::carry::guest_room;
 use super::clock::Clock;
+use super::cluster::{Cluster, Watch, open_cluster};
 use super::handle::{Manifest, Shared, Stopped};
 use super::handover::Rivals;
 use super::heard::Heard;
@@ -21,11 +20,8 @@ use super::tail::{Tail, WriteThrough};
 use super::truncated::Moment;
 use crate::env::Env;
 use crate::state::{Level, State};
-use crate::store::{Created, ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
+use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
 use crate::types::{Incarnation, Seq};
-
-/// The newest version of the layout of a bucket that this software knows.
-const LAYOUT_VERSION: u32 = 1;
 
 /// How many messages may wait for the task.
 const MAILBOX: usize = 1024;
@@ -44,6 +40,8 @@ pub struct ManifestOptions {
     pub snapshot_every: u64,
     /// The highest level of the log that this node takes part in.
     pub level: Level,
+    /// How often a node that does something looks whether the store is still that of its cluster.
+    pub look_interval: Duration,
 }
 
 impl Default for ManifestOptions {
@@ -54,17 +52,9 @@ impl Default for ManifestOptions {
             follow_interval: Duration::from_millis(10),
             snapshot_every: 256,
             level: Level::NEWEST,
+            look_interval: Duration::from_secs(30),
         }
     }
-}
-
-/// `cluster.json`: created once, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cluster {
-    /// The cluster's id.
-    pub cluster_id: Uuid,
-    /// The version of the bucket's layout.
-    pub layout_version: u32,
 }
 
 /// Why the manifest could not be opened.
@@ -79,6 +69,18 @@ pub enum OpenError {
     /// `cluster.json` is not what it should be.
     #[error("cluster.json cannot be understood: {0}")]
     Cluster(String),
+    /// There is a log, and no `cluster.json`.
+    #[error(
+        "{store} holds {object} of a cluster, but no cluster.json, which a cluster has from its beginning: it was \
+         deleted, or the store was emptied while a node wrote to it. To keep what is there, put cluster.json back; to \
+         begin a new cluster, delete what is left or use another place"
+    )]
+    NoCluster {
+        /// The store's URL.
+        store: String,
+        /// An object that is there.
+        object: String,
+    },
     /// The bucket was written by newer software.
     #[error(
         "the bucket has layout version {found}, and this node knows versions up to {known}: upgrade it"
@@ -115,6 +117,28 @@ pub async fn open(
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let cluster = open_cluster(&store, &env).await?;
+    open_in(
+        cluster,
+        store,
+        env,
+        options,
+        metrics,
+        write_through,
+        incarnation,
+    )
+    .await
+}
+
+/// The same, in a bucket of which is known whose it is ([`find_cluster`](super::find_cluster)).
+pub async fn open_in(
+    cluster: Cluster,
+    store: Store,
+    env: Env,
+    options: ManifestOptions,
+    metrics: ManifestMetrics,
+    write_through: WriteThrough,
+    incarnation: Incarnation,
+) -> Result<(Manifest, Tail, Cluster), OpenError> {
     let began = Moment {
         at: Instant::now(),
         boot: env.boot(),
@@ -133,6 +157,7 @@ pub async fn open(
         contended: AtomicBool::new(false),
         source: OnceLock::new(),
         stopped: OnceLock::new(),
+        refusal: Mutex::default(),
         proven: AtomicU64::new(0),
         clock,
         heard: Mutex::new(Heard::new(incarnation, began.boot)),
@@ -145,6 +170,7 @@ pub async fn open(
         shared: Arc::new(shared),
     };
     let rest = options.follow_interval;
+    let watch = Watch::new(cluster.cluster_id, options.look_interval);
     let mut tail = Tail {
         store,
         env,
@@ -173,6 +199,7 @@ pub async fn open(
         proven: began,
         trusted: began.boot,
         looked: Instant::now(),
+        watch,
         last_commit: None,
         rest,
         losses: 0,
@@ -185,44 +212,6 @@ pub async fn open(
     }
     tail.publish_proof();
     Ok((manifest, tail, cluster))
-}
-
-/// Reads `cluster.json`, after creating it if it does not exist.
-async fn open_cluster(store: &Store, env: &Env) -> Result<Cluster, OpenError> {
-    let path = ObjectPath::cluster();
-    let mut failures = 0;
-    loop {
-        match store.get(&path, RequestKind::Cluster).await {
-            Ok(bytes) => return read_cluster(&bytes),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
-        let new = Cluster {
-            cluster_id: env.random_uuid(),
-            layout_version: LAYOUT_VERSION,
-        };
-        let json = serde_json::to_vec_pretty(&new)
-            .map_err(|error| OpenError::Cluster(error.to_string()))?;
-        // Whoever created it, it is read back: so all agree.
-        if let Created::Unknown(_) = store.create(&path, json, RequestKind::Cluster).await? {
-            tokio::time::sleep(store.options().retry.pause(failures, env)).await;
-            failures += 1;
-        }
-    }
-}
-
-/// Reads the content of `cluster.json`.
-///
-/// # Errors
-/// [`OpenError::Cluster`], [`OpenError::NewerLayout`].
-pub fn read_cluster(bytes: &[u8]) -> Result<Cluster, OpenError> {
-    let cluster: Cluster =
-        serde_json::from_slice(bytes).map_err(|error| OpenError::Cluster(error.to_string()))?;
-    if cluster.layout_version > LAYOUT_VERSION {
-        let (found, known) = (cluster.layout_version, LAYOUT_VERSION);
-        return Err(OpenError::NewerLayout { found, known });
-    }
-    Ok(cluster)
 }
 
 /// The state in the newest snapshot, or the empty state.

@@ -178,13 +178,18 @@ impl Tail {
     }
 
     /// A void commit that was the oldest on its way: what it follows was folded, and then so many others that the fold
-    /// has forgotten who made it. It goes again as another commit that follows none, and so does all behind it.
+    /// has forgotten who made it. So it goes again as another commit that follows none, and all behind it go as others
+    /// too, each following the new id of the one before it: what is sent behind one that loses its race must still be void.
+    /// Of the old copies, wherever they stand or are yet to stand, none takes effect: each says that it follows an old id,
+    /// which is never again the last of this run.
     fn renew(&mut self, void: Prepared) {
         self.send_again(void);
         let mut again = std::mem::take(&mut self.resend);
+        let mut before = None;
         for prepared in &mut again {
             let id = self.next_id();
-            prepared.change(|commit| (commit.id, commit.follows) = (id, None));
+            prepared.change(|commit| (commit.id, commit.follows) = (id, before));
+            before = Some(id.counter).filter(|_| !mutants::on(Mutant::ChainBrokenOnRenew));
         }
         self.resend = again;
     }

@@ -1,15 +1,18 @@
 //! The task that owns the fold.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::carry::Guest;
+use super::cluster::Watch;
 use super::commit::{Prepared, Sent, refuse};
 use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::handover::{Handed, Hearing, Rivals, heard, said_of};
@@ -75,6 +78,8 @@ pub struct Tail {
     pub(super) trusted: Duration,
     /// When the follower last looked, whether or not the store answered.
     pub(super) looked: Instant,
+    /// Whether the store is still that of the cluster.
+    pub(super) watch: Watch,
     /// When the last commit was begun.
     pub(super) last_commit: Option<Instant>,
     /// How long the follower rests between probes: grows while it finds nothing.
@@ -102,9 +107,14 @@ impl Tail {
     ///
     /// # Errors
     ///
-    /// [`Stopped::Halted`] when the log holds something that cannot be folded.
+    /// [`Stopped::Halted`] when the log holds something that cannot be folded, or when folding panics: all who wait are
+    /// told, and nothing is folded on top of what may be half a commit.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Stopped> {
-        let ended = self.work(&stop).await;
+        let work = AssertUnwindSafe(self.work(&stop)).catch_unwind();
+        let ended = work.await.unwrap_or_else(|_| {
+            let what = "the task that commits and follows panicked; restart it, and report this as a fault of Weir";
+            Err(Stopped::Halted(what.into()))
+        });
         let reason = ended.clone().err().unwrap_or(Stopped::Stopping);
         // Set first: whoever finds the mailbox closed asks why.
         let _ = self.manifest.shared.stopped.set(reason.clone());
@@ -114,7 +124,7 @@ impl Tail {
         refuse(self.unsettled(), &reason);
         refuse(self.waiting.drain(..).collect(), &reason);
         if let Some(source) = self.source() {
-            refuse(source.take(), &reason);
+            source.ended(&reason);
         }
         ended
     }
@@ -127,6 +137,7 @@ impl Tail {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         loop {
             self.receive();
+            self.watch_cluster(stop).await;
             self.take_back_overdue().await?;
             let now = Instant::now();
             if self.send_next(now) {
@@ -162,6 +173,14 @@ impl Tail {
     fn take(&mut self, message: Message) {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
+            // Answered by a proof that came while it was on its way here, or that is young enough. One of the very moment
+            // of the question may have been asked for before it.
+            Message::Fresh(question)
+                if question.since.is_before(self.proven) && question.since.at < self.proven.at =>
+            {
+                self.publish_proof();
+                let _ = question.reply.send(self.published.latest());
+            }
             Message::Fresh(question) => self.asking.push(question),
             Message::Carry(guest) => self.welcome(*guest),
         }
@@ -250,11 +269,11 @@ impl Tail {
             return;
         }
         let state = self.published.latest();
-        let proven = self.proven.at;
+        let proven = self.proven;
         let (answered, still): (Vec<_>, Vec<_>) = self
             .asking
             .drain(..)
-            .partition(|question| question.since <= proven);
+            .partition(|question| question.since.is_before(proven));
         self.asking = still;
         for question in answered {
             // Whoever asked may be gone.

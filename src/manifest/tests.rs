@@ -1,3 +1,4 @@
+mod abandoned;
 mod carrying;
 mod pipeline;
 mod truncation;
@@ -12,7 +13,7 @@ use super::*;
 use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op, Rejected};
 use crate::store::{Fault, Faulty, ObjectPath, ObjectPrefix, RequestKind, Store};
-use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
+use crate::types::{Incarnation, ProducerId, Seq, Timestamp, TopicId, TopicName};
 use tokio_util::sync::CancellationToken;
 
 /// A node's manifest with its task running until the guard is dropped.
@@ -52,6 +53,7 @@ fn create_topic(name: &str, id: u128) -> Op {
         name: TopicName::new(name).unwrap(),
         partitions: 1,
         configs: BTreeMap::new(),
+        replicas: None,
     })
 }
 
@@ -325,4 +327,33 @@ async fn who_has_time_for_a_fresh_state_costs_a_probe_only_if_no_commit_brings_i
     assert!(gone.is_err());
     tokio::time::sleep(patience).await;
     assert_eq!(probes(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fold_that_panics_tells_all_who_wait() {
+    let store = Store::memory();
+    let env = Env::simulated(1, Timestamp(1_000_000));
+    let incarnation = Incarnation(env.random_uuid());
+    // It is told of each commit before its state is published.
+    let panics: WriteThrough = Arc::new(|seq, _| assert_ne!(seq, Seq(2), "a panic on purpose"));
+    let (options, metrics) = (ManifestOptions::default(), ManifestMetrics::default());
+    let opened = open(store, env, options, metrics, panics, incarnation).await;
+    let (manifest, tail, _) = opened.unwrap();
+    let running = tokio::spawn(tail.run(CancellationToken::new()));
+    manifest.commit(vec![create_topic("t", 1)]).await.unwrap();
+    let asks = [2, 3, 4].map(|n| {
+        let manifest = manifest.clone();
+        tokio::spawn(async move {
+            let ops = vec![create_topic(&format!("t{n}"), n)];
+            manifest.commit(ops).await.map(|_| ())
+        })
+    });
+    let halted = |told: &Result<(), Stopped>| matches!(told, Err(Stopped::Halted(_)));
+    for ask in asks {
+        let told = tokio::time::timeout(Duration::from_secs(5), ask).await;
+        let told = told.unwrap().unwrap();
+        assert!(halted(&told), "{told:?}");
+    }
+    assert!(halted(&running.await.unwrap()));
+    assert!(halted(&manifest.fresh().await.map(|_| ())));
 }

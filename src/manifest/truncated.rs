@@ -38,8 +38,15 @@ pub(super) struct Moment {
     pub(super) boot: Duration,
 }
 
+impl Moment {
+    /// Whether it is not later than another, by either clock.
+    pub(super) fn is_before(self, other: Moment) -> bool {
+        self.at <= other.at && self.boot <= other.boot
+    }
+}
+
 /// When it was last shown, by the boot-time clock, that a state is the newest. See [`Manifest::proof`](super::Manifest::proof).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Proof(pub(super) Duration);
 
 impl Proof {
@@ -48,9 +55,14 @@ impl Proof {
         Proof(env.boot())
     }
 
-    /// Whether what was read by a state of this proof may be handed out now.
+    /// Whether what was read by a state of this proof is what the state meant, so that it may be handed out now.
     pub fn holds(self, env: &Env) -> bool {
-        env.boot().saturating_sub(self.0) <= TAIL_PROOF_LIFE
+        self.is_within(TAIL_PROOF_LIFE, env)
+    }
+
+    /// Whether the state was shown to be the newest not longer ago than `age`.
+    pub fn is_within(self, age: Duration, env: &Env) -> bool {
+        env.boot().saturating_sub(self.0) <= age
     }
 }
 
@@ -69,16 +81,17 @@ impl Tail {
             self.proven = sent;
         }
         self.trusted = self.trusted.max(sent.boot);
+        self.manifest.shared.refuse_no_longer();
     }
 
     /// Lets readers know how old the proof of the published state is. After the state is published, never before: who
     /// reads the proof and then takes the state must not get an older state than the proof is of.
     pub(super) fn publish_proof(&self) {
-        let millis = u64::try_from(self.proven.boot.as_millis()).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(self.proven.boot.as_nanos()).unwrap_or(u64::MAX);
         self.manifest
             .shared
             .proven
-            .fetch_max(millis, Ordering::Release);
+            .fetch_max(nanos, Ordering::Release);
     }
 
     /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated

@@ -1,10 +1,12 @@
 //! Accepting connections.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -25,6 +27,9 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// The most at one time from one address (Kafka's `max.connections.per.ip`).
     pub max_connections_per_ip: usize,
+    /// The most at one time that have shown who they are ([`Place::become_known`]). They count towards neither of the
+    /// above.
+    pub max_known: usize,
 }
 
 impl Default for ListenerOptions {
@@ -33,6 +38,7 @@ impl Default for ListenerOptions {
         ListenerOptions {
             max_connections: 10_000,
             max_connections_per_ip: 10_000,
+            max_known: 0,
         }
     }
 }
@@ -121,12 +127,29 @@ impl Listener {
         H: Fn(TcpStream, SocketAddr) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
+        let handle = move |stream, peer, _: Arc<Place>| handle(stream, peer);
+        self.serve_in_places(shutdown, drain, observe, handle).await
+    }
+
+    /// The same for a `handle` that may find out who is there.
+    pub async fn serve_in_places<H, F>(
+        self,
+        shutdown: CancellationToken,
+        drain: Duration,
+        observe: impl Fn(ListenerEvent) + Send + Sync + 'static,
+        handle: H,
+    ) -> Closing
+    where
+        H: Fn(TcpStream, SocketAddr, Arc<Place>) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let Listener {
             socket, options, ..
         } = self;
         let census = Arc::new(Census {
             observe: Box::new(observe),
-            by_address: Mutex::default(),
+            options,
+            counts: Mutex::default(),
         });
         let mut connections = JoinSet::new();
         let mut refused = Seldom::default();
@@ -158,10 +181,11 @@ impl Listener {
                 }
             };
             backoff = ACCEPT_BACKOFF.0;
-            match Census::admit(&census, peer.ip(), connections.len(), &options) {
+            match Census::admit(&census, peer.ip()) {
                 Ok(place) => {
                     tune(&stream);
-                    let connection = handle(stream, peer);
+                    let place = Arc::new(place);
+                    let connection = handle(stream, peer, place.clone());
                     connections.spawn(async move {
                         let _place = place;
                         connection.await;
@@ -225,60 +249,101 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 /// Who is connected.
 struct Census {
     observe: Box<dyn Fn(ListenerEvent) + Send + Sync>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    options: ListenerOptions,
+    counts: Mutex<Counts>,
+}
+
+impl fmt::Debug for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts().fmt(f)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    known: usize,
+    /// Those who are not known, and how many of them each address has.
+    others: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Counts {
+    fn forget(&mut self, address: IpAddr) {
+        self.others -= 1;
+        if let Some(here) = self.by_address.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
 }
 
 impl Census {
-    fn admit(
-        census: &Arc<Census>,
-        address: IpAddr,
-        connected: usize,
-        options: &ListenerOptions,
-    ) -> Result<Place, Rejection> {
-        if connected >= options.max_connections {
-            return Err(Rejection::Node);
-        }
-        let mut by_address = census
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let here = by_address.entry(address).or_default();
-        if *here >= options.max_connections_per_ip {
-            if *here == 0 {
-                by_address.remove(&address);
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // Nothing in a critical section panics half-way through a change.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(census: &Arc<Census>, address: IpAddr) -> Result<Place, Rejection> {
+        let options = &census.options;
+        {
+            let mut counts = census.counts();
+            if counts.others >= options.max_connections {
+                return Err(Rejection::Node);
             }
-            return Err(Rejection::Address);
+            let here = counts.by_address.get(&address).copied().unwrap_or(0);
+            if here >= options.max_connections_per_ip {
+                return Err(Rejection::Address);
+            }
+            counts.by_address.insert(address, here + 1);
+            counts.others += 1;
         }
-        *here += 1;
-        drop(by_address);
         (census.observe)(ListenerEvent::Opened);
         Ok(Place {
             census: Arc::clone(census),
             address,
+            is_known: AtomicBool::new(false),
         })
     }
 }
 
 /// A connection's place; given back when it ends, however it ends.
-struct Place {
+#[derive(Debug)]
+pub struct Place {
     census: Arc<Census>,
     address: IpAddr,
+    /// Changed while the counts are held.
+    is_known: AtomicBool,
+}
+
+impl Place {
+    /// Who is connected has shown who it is: from now on the connection counts as one of the known, and its place is free
+    /// for somebody else. False if there are as many known as there may be; then it stays where it was.
+    pub fn become_known(&self) -> bool {
+        let mut counts = self.census.counts();
+        if self.is_known.load(Ordering::Relaxed) {
+            return true;
+        }
+        if counts.known >= self.census.options.max_known {
+            return false;
+        }
+        counts.known += 1;
+        counts.forget(self.address);
+        self.is_known.store(true, Ordering::Relaxed);
+        true
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut by_address = self
-            .census
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                by_address.remove(&self.address);
+        {
+            let mut counts = self.census.counts();
+            match self.is_known.load(Ordering::Relaxed) {
+                true => counts.known -= 1,
+                false => counts.forget(self.address),
             }
         }
-        drop(by_address);
         (self.census.observe)(ListenerEvent::Closed);
     }
 }
@@ -286,13 +351,14 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::AtomicI64;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn listener(max_connections: usize, max_connections_per_ip: usize) -> Listener {
         let options = ListenerOptions {
             max_connections,
             max_connections_per_ip,
+            max_known: 2,
         };
         Listener::bind("127.0.0.1:0", options).await.unwrap()
     }
@@ -391,6 +457,51 @@ mod tests {
         assert!(!is_greeted(&mut first).await);
         let mut second = TcpStream::connect(address).await.unwrap();
         assert!(is_greeted(&mut second).await);
+        stop.cancel();
+        server.await.unwrap();
+    }
+    #[tokio::test]
+    async fn who_is_known_leaves_its_place_to_others_and_there_are_only_so_many_of_them() {
+        let listener = listener(1, 1).await;
+        let address = listener.local_addr();
+        let stop = CancellationToken::new();
+        // Who says 1 is known, if there is room for it: the answer says so.
+        let handle = |mut stream: TcpStream, _, place: Arc<Place>| async move {
+            while let Ok(said) = stream.read_u8().await {
+                let known = said == 1 && place.become_known();
+                let _ = stream.write_u8(known.into()).await;
+            }
+        };
+        let drain = Duration::from_millis(50);
+        let server = tokio::spawn(listener.serve_in_places(stop.clone(), drain, |_| {}, handle));
+        let say = async |stream: &mut TcpStream, what: u8| {
+            stream.write_u8(what).await.ok()?;
+            stream.read_u8().await.ok()
+        };
+        let mut known = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            assert_eq!(say(&mut stream, 1).await, Some(1));
+            assert_eq!(say(&mut stream, 1).await, Some(1), "it is known once");
+            known.push(stream);
+        }
+        // The one place for strangers is free, and there is no room for a third who is known.
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        assert_eq!(say(&mut stranger, 0).await, Some(0));
+        assert_eq!(say(&mut stranger, 1).await, Some(0));
+        let mut another = TcpStream::connect(address).await.unwrap();
+        assert_eq!(say(&mut another, 1).await, None);
+        // A known one goes, and the stranger becomes known.
+        known.pop();
+        let mut said = Some(0);
+        for _ in 0..200 {
+            said = say(&mut stranger, 1).await;
+            if said == Some(1) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(said, Some(1));
         stop.cancel();
         server.await.unwrap();
     }

@@ -22,20 +22,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::broker::{Broker, BrokerParts};
 use crate::fetch::{Block, Blocks, Reader, split};
 use crate::ingest::{Ingest, LONG_BATCH};
 use crate::maintain::{Maintenance, MaintenanceParts};
-use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough};
+use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough, find_cluster};
 use crate::state::ObjectRef;
 use crate::store::Store;
 use crate::store::check::{CheckOptions, check};
 use crate::types::{Incarnation, PeerKey};
-
-/// How often a check of the store that the store did not answer is repeated at start.
-const CHECK_ATTEMPTS: usize = 5;
 
 /// A running node.
 pub struct Node {
@@ -69,21 +67,46 @@ impl Node {
         options: NodeOptions,
         metrics: &NodeMetrics,
     ) -> Result<Node, NodeError> {
-        if options.check_store {
-            check_store(&store).await?;
-        }
         let env = options.store.env.clone();
         let incarnation = Incarnation(env.random_uuid());
         let blocks = Blocks::new(store.clone(), &options.cache, metrics.fetch.clone());
-        let (manifest, tail, cluster) = manifest::open(
-            store.clone(),
-            env.clone(),
-            options.manifest,
-            metrics.manifest.clone(),
-            commits_into(&blocks),
-            incarnation,
-        )
-        .await?;
+        let checked = async {
+            match options.check_store {
+                true => check_store(&store).await,
+                false => Ok(()),
+            }
+        };
+        let (env_, log, written) = (env.clone(), options.manifest, commits_into(&blocks));
+        let metrics_of_log = metrics.manifest.clone();
+        let (manifest, tail, cluster) = match find_cluster(&store).await? {
+            // What is there is read while the store is checked: reading changes nothing, and takes as long.
+            Some(cluster) => {
+                let opened = manifest::open_in(
+                    cluster,
+                    store.clone(),
+                    env_,
+                    log,
+                    metrics_of_log,
+                    written,
+                    incarnation,
+                );
+                let opened = async { opened.await.map_err(NodeError::from) };
+                futures::try_join!(checked, opened)?.1
+            }
+            // Nothing is written before the store is known to keep its promises.
+            None => {
+                checked.await?;
+                manifest::open(
+                    store.clone(),
+                    env_,
+                    log,
+                    metrics_of_log,
+                    written,
+                    incarnation,
+                )
+                .await?
+            }
+        };
         let ingest = Ingest::new(
             manifest.clone(),
             store.clone(),
@@ -206,20 +229,22 @@ impl Node {
 
 /// Shows that the store keeps what correctness needs.
 async fn check_store(store: &Store) -> Result<(), NodeError> {
-    let mut attempt = 0;
+    let policy = store.options().retry;
+    let (began, mut attempt) = (Instant::now(), 0);
     loop {
         let report = check(store, &CheckOptions::quick()).await;
         if report.passed() {
             return Ok(());
         }
         attempt += 1;
+        let pause = policy.pause(attempt, &store.options().env);
         // A store that only did not answer is asked again: it may be starting, too.
-        if report.failed() || attempt == CHECK_ATTEMPTS {
+        if report.failed() || began.elapsed() + pause >= policy.deadline {
             let unclear = || format!("{} did not answer:\n{report}", store.name());
             return Err(NodeError::Check(report.refusal().unwrap_or_else(unclear)));
         }
-        let env = &store.options().env;
-        tokio::time::sleep(store.options().retry.pause(attempt as u32, env)).await;
+        tracing::warn!("{}", report.refusal().unwrap_or_default());
+        tokio::time::sleep(pause).await;
     }
 }
 

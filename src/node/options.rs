@@ -23,6 +23,9 @@ const CLOUD_FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// How often a file or memory store is.
 const LOCAL_FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
 
+/// How often a node looks whether a directory is still that of its cluster: it costs nothing.
+const LOCAL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How a node is made.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -50,7 +53,13 @@ impl NodeOptions {
     /// The defaults, on this store.
     pub fn new(url: StoreUrl, env: Env) -> NodeOptions {
         let remote = url.is_remote();
+        let defaults = ManifestOptions::default();
         let manifest = ManifestOptions {
+            look_interval: if remote {
+                defaults.look_interval
+            } else {
+                LOCAL_LOOK_INTERVAL
+            },
             commit_interval: if remote {
                 CLOUD_COMMIT_INTERVAL
             } else {
@@ -61,7 +70,7 @@ impl NodeOptions {
             } else {
                 LOCAL_FOLLOW_INTERVAL
             },
-            ..ManifestOptions::default()
+            ..defaults
         };
         NodeOptions {
             url,

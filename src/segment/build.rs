@@ -180,7 +180,7 @@ fn length(length: usize) -> Result<i32, BuildError> {
     i32::try_from(length).map_err(|_| BuildError::TooLong)
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), BuildError> {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), BuildError> {
     match bytes {
         None => put_varlong(out, -1),
         Some(bytes) => {

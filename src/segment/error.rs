@@ -19,8 +19,6 @@ pub enum Fault {
     UnsupportedCodec,
     /// More bytes than allowed, on the wire or decompressed. Kafka's `MESSAGE_TOO_LARGE`.
     TooLarge,
-    /// A time stamp type that a producer must not set. Kafka's `INVALID_TIMESTAMP`.
-    InvalidTimestamp,
 }
 
 /// Why bytes are not a record batch, or not one that a producer may send.
@@ -115,9 +113,6 @@ pub enum BatchError {
     /// The delete horizon is set by compaction.
     #[error("producers must not set a delete horizon")]
     DeleteHorizon,
-    /// The time stamp type is set by the broker.
-    #[error("producers must not set the time stamp type to LogAppendTime")]
-    LogAppendTime,
     /// Producer id, epoch and sequence do not belong together.
     #[error(
         "producer id {producer_id} with epoch {producer_epoch} and base sequence {base_sequence}"
@@ -217,7 +212,6 @@ impl BatchError {
             BatchError::UnsupportedMagic { .. } => Fault::UnsupportedFormat,
             BatchError::UnknownCodec { .. } => Fault::UnsupportedCodec,
             BatchError::TooLarge { .. } | BatchError::Bomb { .. } => Fault::TooLarge,
-            BatchError::LogAppendTime => Fault::InvalidTimestamp,
             BatchError::NoBatch
             | BatchError::SeveralBatches { .. }
             | BatchError::BaseOffset { .. }

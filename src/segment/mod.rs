@@ -38,6 +38,7 @@ mod object;
 mod recompress;
 mod records;
 mod retain;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -58,8 +59,10 @@ pub use error::{BatchError, Fault, RecordFault};
 pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice};
 pub use recompress::recompress;
 pub use records::{
-    Record, RecordHeader, Records, decode_records, first_record_at_or_after, records_without_key,
+    Record, RecordHeader, Records, decode_records, first_record_at_or_after, largest_timestamp,
+    refused_records,
 };
 pub use retain::{KeyedRecord, Retained, for_each_key, retain_records};
+pub use sparse::{SparseRecord, sparse_batch};
 pub use validate::{ProduceRules, RecordFacts, ValidBatch, validate};
 pub use walk::Limits;

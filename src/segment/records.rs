@@ -186,18 +186,44 @@ pub fn first_record_at_or_after(
     Ok(found)
 }
 
-/// The indexes of the records of `batch` that have no key, of which at most `most` are named: what a compacted topic refuses
-/// it for.
-pub fn records_without_key(
+/// The largest time stamp of the records of `batch` from `from_delta` on.
+pub fn largest_timestamp(
+    batch: &[u8],
+    from_delta: i32,
+    limits: Limits,
+) -> Result<Option<Timestamp>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut largest = None;
+    walk(batch, &header, limits, |seen| {
+        let timestamp =
+            timestamp(&header, seen.timestamp_delta).map_err(|fault| BatchError::Record {
+                index: seen.index,
+                fault,
+            })?;
+        if seen.offset_delta >= from_delta {
+            largest = largest.max(Some(timestamp));
+        }
+        Ok(true)
+    })?;
+    Ok(largest)
+}
+
+/// The indexes of the records of `batch` against which `judge` says something, with what it says; at most `most` of them.
+/// It is told whether the record has a key, and the time stamp that its producer gave it.
+pub fn refused_records<T>(
     batch: &[u8],
     most: usize,
     limits: Limits,
-) -> Result<Vec<i32>, BatchError> {
+    judge: impl Fn(bool, Timestamp) -> Option<T>,
+) -> Result<Vec<(i32, T)>, BatchError> {
     let header = BatchHeader::parse(batch)?;
     let mut found = Vec::new();
     walk(batch, &header, limits, |seen| {
-        if !seen.has_key {
-            found.push(seen.index);
+        let index = seen.index;
+        let timestamp = create_time(&header, seen.timestamp_delta)
+            .map_err(|fault| BatchError::Record { index, fault })?;
+        if let Some(refusal) = judge(seen.has_key, timestamp) {
+            found.push((index, refusal));
         }
         Ok(found.len() < most)
     })?;
@@ -208,11 +234,12 @@ pub fn records_without_key(
 pub(super) fn timestamp(header: &BatchHeader, delta: i64) -> Result<Timestamp, RecordFault> {
     match header.attributes.timestamp_type() {
         TimestampType::LogAppend => Ok(header.max_timestamp),
-        TimestampType::Create => header
-            .base_timestamp
-            .0
-            .checked_add(delta)
-            .map(Timestamp)
-            .ok_or(RecordFault::TimestampOverflow),
+        TimestampType::Create => create_time(header, delta),
     }
+}
+
+/// The time stamp that its producer gave a record, whatever the batch says of it.
+pub(super) fn create_time(header: &BatchHeader, delta: i64) -> Result<Timestamp, RecordFault> {
+    let time = header.base_timestamp.0.checked_add(delta);
+    time.map(Timestamp).ok_or(RecordFault::TimestampOverflow)
 }

@@ -512,12 +512,6 @@ fn every_rule_that_a_producer_breaks_has_its_own_error() {
             RULES,
             Fault::Invalid,
         ),
-        (
-            "LogAppendTime",
-            with_bytes(&sound, 22, &[8]),
-            RULES,
-            Fault::InvalidTimestamp,
-        ),
         ("transactional", idempotent.to_vec(), RULES, Fault::Invalid),
         (
             "producer id -1",

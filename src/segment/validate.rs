@@ -5,14 +5,14 @@
 //! control batches, sequences, records). Weir is stricter in three places, in which no client of the
 //! ecosystem is known to differ: offset deltas must be 0, 1, 2, … also in uncompressed batches (Kafka
 //! rewrites a compressed batch where they are not, and stores an uncompressed one as it is), the
-//! attributes `LogAppendTime` and delete horizon are refused whatever the topic's setting, and bytes
-//! after the batch are refused also when they are no whole batch.
+//! attribute of a delete horizon is refused, and bytes after the batch are refused also when they are no whole batch.
+//! Whether the attribute `LogAppendTime` is taken depends on the topic, and is up to the caller.
 
 use crate::types::Timestamp;
 
-use super::records::timestamp;
+use super::records::create_time;
 use super::walk::walk;
-use super::{BatchError, BatchHeader, Limits, RecordFault, TimestampType};
+use super::{BatchError, BatchHeader, Limits, RecordFault};
 
 /// What is allowed in a produced batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct ProduceRules {
 /// What a walk over the records showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordFacts {
-    /// The smallest time stamp of the records that have one.
+    /// The smallest time stamp that the producer gave a record, of those that have one. This and the largest are the
+    /// records' own also where the batch says `LogAppendTime`.
     pub earliest_timestamp: Option<Timestamp>,
     /// The largest time stamp, or [`Timestamp::NONE`]. Where the header says otherwise, Kafka (and
     /// the caller, by [`set_max_timestamp`]) corrects the header.
@@ -100,9 +101,6 @@ fn check_header(header: &BatchHeader, allow_transactional: bool) -> Result<(), B
     if attributes.has_delete_horizon() {
         return Err(BatchError::DeleteHorizon);
     }
-    if attributes.timestamp_type() == TimestampType::LogAppend {
-        return Err(BatchError::LogAppendTime);
-    }
     let incomplete =
         header.has_producer() && (header.base_sequence < 0 || header.producer_epoch.0 < 0);
     let anonymous = attributes.is_transactional() && !header.has_producer();
@@ -141,7 +139,7 @@ fn check_records(
                 found: seen.offset_delta,
             }));
         }
-        let timestamp = timestamp(header, seen.timestamp_delta).map_err(fault)?;
+        let timestamp = create_time(header, seen.timestamp_delta).map_err(fault)?;
         if timestamp != Timestamp::NONE {
             let earliest = facts
                 .earliest_timestamp

@@ -187,8 +187,17 @@ definitions! {
     "The default of the topic setting of the same name."
     "compression.zstd.level": Int = Some("3"), Check::Between(-131_072, 22);
     "The default of the topic setting of the same name."
-    "default.replication.factor": Int = Some("1"), ONE_UP;
-    "The replication factor shown for new topics that ask for none. The store replicates; no effect."
+    "default.replication.factor": Int = Some("1"), Check::Between(1, 32);
+    "The replication factor of new topics that ask for none. It is shown for them; the store replicates, as often as it does."
+    "group.initial.rebalance.delay.ms": Int = Some("500"), ZERO_UP;
+    "How long the first rebalance of an empty group waits for more members; each that comes prolongs it, up to the \
+     rebalance time-out."
+    "group.max.session.timeout.ms": Int = Some("1800000"), ONE_UP;
+    "The longest session time-out that a member of a group may ask for."
+    "group.max.size": Int = Some("10000"), ONE_UP;
+    "How many members a group may have. More than 10000 are never admitted."
+    "group.min.session.timeout.ms": Int = Some("6000"), ONE_UP;
+    "The shortest session time-out that a member of a group may ask for."
     "log.cleaner.dedupe.buffer.size": Long = Some("134217728"), Check::AtLeast(1_048_576);
     "How much memory a node uses to compact a log: 32 bytes for each key that occurs in the part to be compacted. \
      If there are more keys than fit, that part is compacted in several goes."
@@ -250,6 +259,12 @@ definitions! {
     "The default of the topic setting of the same name."
     "num.partitions": Int = Some("1"), ONE_UP;
     "How many partitions a new topic has that does not ask for a number."
+    "offset.metadata.max.bytes": Int = Some("4096"), ZERO_UP;
+    "The longest text that may be committed with an offset, in characters (as Kafka counts, whatever the name says). \
+     More than 32767 bytes are never kept."
+    "offsets.retention.minutes": Int = Some("10080"), ONE_UP;
+    "How long the offsets of a group are kept after its last member has left; of a group that never had members, after \
+     their commit."
     "unclean.leader.election.enable": Boolean = FALSE, ANY;
     "The default of the topic setting of the same name."
 }
@@ -270,14 +285,6 @@ definitions! {
     "Whether topics can be deleted."
     "fetch.max.bytes": Int = None, ANY;
     "The most bytes of records in the answer to one fetch (the node's setting 'fetch_max_bytes')."
-    "group.initial.rebalance.delay.ms": Int = None, ANY;
-    "How long the first rebalance of an empty group waits for more members."
-    "group.max.session.timeout.ms": Int = None, ANY;
-    "The longest session time-out that a member of a group may ask for."
-    "group.max.size": Int = None, ANY;
-    "How many members a group may have."
-    "group.min.session.timeout.ms": Int = None, ANY;
-    "The shortest session time-out that a member of a group may ask for."
     "listeners": String = None, ANY;
     "Where the node listens (the node's settings 'kafka' and 'http')."
     "log.dirs": String = None, ANY;
@@ -288,10 +295,31 @@ definitions! {
     "How many connections may be open from one address (the node's setting 'max_connections_per_ip')."
     "node.id": Int = None, ANY;
     "The node's number, handed out when it registers."
-    "offset.metadata.max.bytes": Int = None, ANY;
-    "The longest text that may be committed with an offset."
     "socket.request.max.bytes": Int = None, ANY;
     "The largest request (the node's setting 'max_request_size')."
+}
+
+/// The settings of the cluster that decide what becomes of records and committed offsets that are stored, whichever node
+/// does it.
+pub(super) const OF_RECORDS: [&str; 13] = [
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleanup.policy",
+    "log.retention.bytes",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "offsets.retention.minutes",
+];
+
+/// Whether a setting of the cluster decides what becomes of records or committed offsets.
+pub(super) fn is_of_records(name: &str) -> bool {
+    OF_RECORDS.contains(&name)
 }
 
 /// The definition named `name` in a table that is ordered by name.

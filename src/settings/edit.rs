@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
-use super::resolve::{Overrides, cluster_value, topic_value};
+use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find, is_of_records};
+use super::resolve::{Layers, Overrides, cluster_value, node_value, topic_value};
 use super::values::{check, items};
 use super::{ConfigEdit, ConfigError, ConfigType};
 
@@ -17,6 +17,8 @@ pub enum Edited<'a> {
     Topic(&'a Overrides, &'a Overrides),
     /// The cluster's.
     Cluster(&'a Overrides),
+    /// Those of the cluster's that hold for a single node.
+    Node(Layers<'a>),
 }
 
 impl Edited<'_> {
@@ -24,22 +26,35 @@ impl Edited<'_> {
         let (table, resource) = match self {
             Edited::Topic(..) => (TOPIC, "topic"),
             Edited::Cluster(_) => (CLUSTER, "cluster"),
+            Edited::Node(_) => (CLUSTER, "node"),
         };
-        find(table, name).ok_or_else(|| {
+        let definition = find(table, name).ok_or_else(|| {
+            let is_read_only = find(NODE, name).is_some();
             let name = name.chars().take(128).collect();
             match self {
-                Edited::Cluster(_) if find(NODE, name_of(&name)).is_some() => {
+                Edited::Cluster(_) | Edited::Node(_) if is_read_only => {
                     ConfigError::ReadOnly { name }
                 }
                 _ => ConfigError::Unknown { name, resource },
             }
-        })
+        })?;
+        if matches!(self, Edited::Node(_)) && is_of_records(name) {
+            let name = name.to_owned();
+            return Err(ConfigError::OfCluster { name });
+        }
+        Ok(definition)
+    }
+
+    /// Whether there is such a setting, or another version of this software has set one of that name.
+    fn knows(&self, name: &str) -> bool {
+        self.set().contains_key(name) || self.definition(name).is_ok()
     }
 
     fn set(&self) -> &Overrides {
         match self {
             Edited::Topic(topic, _) => topic,
             Edited::Cluster(cluster) => cluster,
+            Edited::Node(set) => set.node,
         }
     }
 
@@ -47,12 +62,9 @@ impl Edited<'_> {
         match self {
             Edited::Topic(topic, cluster) => topic_value(name, topic, cluster),
             Edited::Cluster(cluster) => cluster_value(name, cluster),
+            Edited::Node(set) => node_value(name, *set),
         }
     }
-}
-
-fn name_of(name: &String) -> &str {
-    name
 }
 
 /// Checks edits and turns them into those of an op: lists are written out. All or none.
@@ -62,11 +74,13 @@ pub fn edits(
 ) -> Result<Edits, ConfigError> {
     let mut edits = Edits::new();
     for (name, edit) in wanted {
-        let definition = edited.definition(name)?;
         let value = match edit {
+            // As in Kafka, what there is not can be unset.
+            ConfigEdit::Delete if !edited.knows(name) => continue,
             ConfigEdit::Delete => None,
-            ConfigEdit::Set(value) => Some(check(definition, value)?),
+            ConfigEdit::Set(value) => Some(check(edited.definition(name)?, value)?),
             ConfigEdit::Append(value) | ConfigEdit::Subtract(value) => {
+                let definition = edited.definition(name)?;
                 if definition.kind != ConfigType::List {
                     return Err(ConfigError::Invalid {
                         name: name.clone(),
@@ -91,7 +105,7 @@ pub fn edits(
 /// Checks a whole new set of settings and turns it into the edits that lead there from what is set now.
 pub fn replacement(
     edited: Edited<'_>,
-    wanted: &BTreeMap<String, Option<String>>,
+    wanted: &BTreeMap<String, String>,
 ) -> Result<Edits, ConfigError> {
     let mut edits: Edits = edited
         .set()
@@ -100,11 +114,7 @@ pub fn replacement(
         .collect();
     for (name, value) in wanted {
         let definition = edited.definition(name)?;
-        let value = match value {
-            None => None,
-            Some(value) => Some(check(definition, value)?),
-        };
-        edits.insert(name.clone(), value);
+        edits.insert(name.clone(), Some(check(definition, value)?));
     }
     consistent(edited, &edits)?;
     Ok(edits)
@@ -117,16 +127,20 @@ pub fn initial(
 ) -> Result<Overrides, ConfigError> {
     let empty = Overrides::new();
     let edited = Edited::Topic(&empty, cluster);
-    if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
-        edited.definition(name)?;
-        return Err(ConfigError::Invalid {
-            name: name.clone(),
-            value: "null".to_owned(),
-            reason: "a topic is created with values; leave the setting out for its default"
-                .to_owned(),
-        });
+    let mut values = BTreeMap::new();
+    for (name, value) in wanted {
+        let Some(value) = value else {
+            edited.definition(name)?;
+            return Err(ConfigError::Invalid {
+                name: name.clone(),
+                value: "null".to_owned(),
+                reason: "a topic is created with values; leave the setting out for its default"
+                    .to_owned(),
+            });
+        };
+        values.insert(name.clone(), value.clone());
     }
-    let edits = replacement(edited, wanted)?;
+    let edits = replacement(edited, &values)?;
     Ok(edits
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -159,34 +173,45 @@ fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
             None => after.remove(name),
         };
     }
-    let (least, most, after) = match edited {
-        Edited::Topic(_, cluster) => (
-            "min.compaction.lag.ms",
-            "max.compaction.lag.ms",
-            Edited::Topic(&after, cluster),
-        ),
-        Edited::Cluster(_) => (
+    const TOPIC_PAIRS: &[(&str, &str)] = &[("min.compaction.lag.ms", "max.compaction.lag.ms")];
+    const CLUSTER_PAIRS: &[(&str, &str)] = &[
+        (
             "log.cleaner.min.compaction.lag.ms",
             "log.cleaner.max.compaction.lag.ms",
-            Edited::Cluster(&after),
         ),
+        (
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+        ),
+    ];
+    let (pairs, after) = match edited {
+        Edited::Topic(_, cluster) => (TOPIC_PAIRS, Edited::Topic(&after, cluster)),
+        Edited::Cluster(_) => (CLUSTER_PAIRS, Edited::Cluster(&after)),
+        Edited::Node(Layers { cluster, .. }) => {
+            let set = Layers {
+                node: &after,
+                cluster,
+            };
+            (CLUSTER_PAIRS, Edited::Node(set))
+        }
     };
-    if !edits.contains_key(least) && !edits.contains_key(most) {
-        return Ok(());
-    }
     let number = |name| {
         after
             .in_force(name)
             .and_then(|text| text.parse::<i64>().ok())
     };
-    if let (Some(low), Some(high)) = (number(least), number(most))
-        && low > high
-    {
-        return Err(ConfigError::Invalid {
-            name: least.to_owned(),
-            value: low.to_string(),
-            reason: format!("it is more than {most}, which is {high}"),
-        });
+    for (least, most) in pairs {
+        let edited = [least, most].iter().any(|name| edits.contains_key(**name));
+        if edited
+            && let (Some(low), Some(high)) = (number(least), number(most))
+            && low > high
+        {
+            return Err(ConfigError::Invalid {
+                name: (*least).to_owned(),
+                value: low.to_string(),
+                reason: format!("it is more than {most}, which is {high}"),
+            });
+        }
     }
     Ok(())
 }

@@ -156,12 +156,54 @@ fn bounded(number: i64) -> Option<Duration> {
     (0..i64::MAX).contains(&number).then(|| millis(number))
 }
 
+/// The bounds of consumer groups. Defaults are Kafka's but for the two that say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout: Duration,
+    /// `group.max.size`. Kafka has no limit; here the state has one.
+    pub max_size: u32,
+    /// `group.initial.rebalance.delay.ms` (KIP-134): how long the first rebalance of a group waits for more
+    /// members. Kafka's is 3 s in the broker and 0 in the file that it ships. Consumers that are started together
+    /// by a script or a deployment arrive within a fraction of a second, and a person who starts one wants to
+    /// see records at once: 500 ms.
+    pub initial_rebalance_delay: Duration,
+    /// `offset.metadata.max.bytes`, which Kafka counts in characters.
+    pub offset_metadata_max: usize,
+    /// `offsets.retention.minutes`: offsets of a group without members are forgotten after this.
+    pub offsets_retention: Duration,
+}
+
+impl GroupSettings {
+    /// The settings in force in a cluster with these settings.
+    pub fn effective(cluster: &Overrides) -> GroupSettings {
+        let empty = Overrides::new();
+        let number = |name| {
+            let values = [cluster, &empty].into_iter();
+            let mut read = values.filter_map(|set| cluster_value(name, set)?.parse::<u32>().ok());
+            read.next().unwrap_or_default()
+        };
+        let duration = |name| Duration::from_millis(number(name).into());
+        let minutes = u64::from(number("offsets.retention.minutes"));
+        GroupSettings {
+            min_session_timeout: duration("group.min.session.timeout.ms"),
+            max_session_timeout: duration("group.max.session.timeout.ms"),
+            max_size: number("group.max.size"),
+            initial_rebalance_delay: duration("group.initial.rebalance.delay.ms"),
+            offset_metadata_max: number("offset.metadata.max.bytes") as usize,
+            offsets_retention: Duration::from_secs(minutes * 60),
+        }
+    }
+}
+
 /// The settings of the cluster that are not defaults of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// How many partitions a topic has that asks for no number (`num.partitions`).
     pub num_partitions: i32,
-    /// The replication factor shown for topics (`default.replication.factor`); means nothing.
+    /// The replication factor shown for topics that ask for none (`default.replication.factor`).
     pub default_replication_factor: i16,
     /// Whether asking for a topic creates it (`auto.create.topics.enable`).
     pub auto_create_topics: bool,

@@ -19,9 +19,11 @@ mod tests;
 mod values;
 
 pub use edit::{Edited, Edits, edits, initial, replacement};
-pub use effective::{CleanupPolicy, ClusterSettings, Compression, TopicSettings};
-pub use node::{GroupBounds, Listener, NodeProperties};
-pub use resolve::{Overrides, describe_cluster, describe_node, describe_topic};
+pub use effective::{CleanupPolicy, ClusterSettings, Compression, GroupSettings, TopicSettings};
+pub use node::{Listener, NodeProperties};
+pub use resolve::{
+    Layers, Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
+};
 
 /// Kafka's `ConfigType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub enum ConfigType {
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
+    /// Set for one node, dynamically.
+    Node,
     /// Set for the cluster, dynamically.
     Cluster,
     /// From the node's flags, environment or file.
@@ -60,6 +64,8 @@ pub struct ConfigEntry {
     pub value: Option<String>,
     /// Where it comes from.
     pub source: ConfigSource,
+    /// The value that it has where nobody sets it; `None` if it has none.
+    pub default: Option<String>,
     /// Cannot be changed by clients.
     pub read_only: bool,
     /// A secret.
@@ -77,7 +83,7 @@ pub struct ConfigEntry {
 pub enum ConfigEdit {
     /// Set it.
     Set(String),
-    /// Back to the default.
+    /// Back to the default. Nothing is done if it is not set, or there is no such setting.
     Delete,
     /// Add to a list.
     Append(String),
@@ -106,8 +112,19 @@ pub enum ConfigError {
         /// What it takes.
         reason: String,
     },
+    /// It is no matter of a single node.
+    #[error(
+        "{name} decides what becomes of what is stored, which all nodes share; set it for the cluster (the broker resource \
+         without a name) or, where there is such a setting, for a topic"
+    )]
+    OfCluster {
+        /// The setting.
+        name: String,
+    },
     /// Clients cannot change it.
-    #[error("{name} cannot be changed while the node runs; it is set by the node's flags")]
+    #[error(
+        "{name} says how a node was started and cannot be changed by clients; see 'weir serve --help'"
+    )]
     ReadOnly {
         /// The setting.
         name: String,

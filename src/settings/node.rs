@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::config::{HostPort, ServeConfig};
 use crate::types::NodeId;
 
-/// The values of a node's read-only settings, by Kafka's name of them.
+/// The values of a node's read-only settings, by Kafka's name of them. Those that it has when it is asked for are in
+/// [`NodeProperties::of`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeProperties(BTreeMap<&'static str, String>);
+pub struct NodeProperties(BTreeMap<String, String>);
 
 /// One front end that listens.
 #[derive(Clone, Debug)]
@@ -20,25 +21,16 @@ pub struct Listener {
     pub advertised: HostPort,
 }
 
-/// The bounds of groups that the node keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Kafka's and say it")]
-pub struct GroupBounds {
-    pub min_session_timeout_ms: u64,
-    pub max_session_timeout_ms: u64,
-    pub initial_rebalance_delay_ms: u64,
-    pub max_size: u64,
-    pub offset_metadata_max_bytes: u64,
+impl From<BTreeMap<String, String>> for NodeProperties {
+    fn from(values: BTreeMap<String, String>) -> NodeProperties {
+        NodeProperties(values)
+    }
 }
 
 impl NodeProperties {
-    /// What the node `id` with these settings and listeners says of itself.
-    pub fn new(
-        id: NodeId,
-        config: &ServeConfig,
-        listeners: &[Listener],
-        groups: GroupBounds,
-    ) -> NodeProperties {
+    /// What a node with these settings and listeners says of itself. No secret is among it: it is kept in the log, so that
+    /// every node can tell it of every other.
+    pub fn new(config: &ServeConfig, listeners: &[Listener]) -> NodeProperties {
         let join = |address: fn(&Listener) -> &HostPort| {
             let all: Vec<String> = listeners
                 .iter()
@@ -52,36 +44,17 @@ impl NodeProperties {
                 "advertised.listeners",
                 join(|listener| &listener.advertised),
             ),
-            ("broker.id", id.to_string()),
             (
                 "connections.max.idle.ms",
                 listen.idle_timeout.as_millis().to_string(),
             ),
             ("fetch.max.bytes", config.node.fetch_max_bytes.0.to_string()),
-            (
-                "group.initial.rebalance.delay.ms",
-                groups.initial_rebalance_delay_ms.to_string(),
-            ),
-            (
-                "group.max.session.timeout.ms",
-                groups.max_session_timeout_ms.to_string(),
-            ),
-            ("group.max.size", groups.max_size.to_string()),
-            (
-                "group.min.session.timeout.ms",
-                groups.min_session_timeout_ms.to_string(),
-            ),
             ("listeners", join(|listener| &listener.bound)),
             ("log.dirs", config.store.store.clone()),
             ("max.connections", listen.max_connections.to_string()),
             (
                 "max.connections.per.ip",
                 listen.max_connections_per_ip.to_string(),
-            ),
-            ("node.id", id.to_string()),
-            (
-                "offset.metadata.max.bytes",
-                groups.offset_metadata_max_bytes.to_string(),
             ),
             (
                 "socket.request.max.bytes",
@@ -91,7 +64,25 @@ impl NodeProperties {
         if let Some(rack) = &config.node.rack {
             values.insert("broker.rack", rack.clone());
         }
-        NodeProperties(values)
+        let values = values.into_iter();
+        NodeProperties(
+            values
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    }
+
+    /// The same, of the node that goes by this id.
+    pub fn of(mut self, id: NodeId) -> NodeProperties {
+        for name in ["broker.id", "node.id"] {
+            self.0.insert(name.to_owned(), id.to_string());
+        }
+        self
+    }
+
+    /// All of them, by name: what is stored.
+    pub fn values(&self) -> &BTreeMap<String, String> {
+        &self.0
     }
 
     /// The value of the setting that Kafka calls `name`.

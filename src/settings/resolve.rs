@@ -1,5 +1,6 @@
 //! Which value is in force, and where it comes from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find};
@@ -8,10 +9,32 @@ use super::{ConfigEntry, ConfigSource, NodeProperties};
 /// Settings that were set, by name.
 pub type Overrides = BTreeMap<String, String>;
 
+/// What was set of the cluster's settings, and for whom: what holds for a single node is stronger.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    /// For one node. None of these is of the cluster's records.
+    pub node: &'a Overrides,
+    /// For all.
+    pub cluster: &'a Overrides,
+}
+
+impl<'a> Layers<'a> {
+    /// What holds for the node.
+    pub fn in_force(self) -> Cow<'a, Overrides> {
+        if self.node.is_empty() {
+            return Cow::Borrowed(self.cluster);
+        }
+        let mut all = self.cluster.clone();
+        let node = self.node.iter();
+        all.extend(node.map(|(name, value)| (name.clone(), value.clone())));
+        Cow::Owned(all)
+    }
+}
+
 /// The value of a topic setting in force; `None` if there is no setting of that name.
 pub(super) fn topic_value(name: &str, topic: &Overrides, cluster: &Overrides) -> Option<String> {
     let definition = find(TOPIC, name)?;
-    synonyms(definition, Some(topic), cluster)
+    synonyms(definition, Some(topic), of_cluster(cluster))
         .into_iter()
         .next()
         .map(|found| found.value)
@@ -20,11 +43,26 @@ pub(super) fn topic_value(name: &str, topic: &Overrides, cluster: &Overrides) ->
 /// The value of a cluster setting in force; `None` if there is no setting of that name or it has no
 /// value.
 pub(super) fn cluster_value(name: &str, cluster: &Overrides) -> Option<String> {
+    node_value(name, of_cluster(cluster))
+}
+
+/// The same for a single node.
+pub(super) fn node_value(name: &str, set: Layers<'_>) -> Option<String> {
     let definition = find(CLUSTER, name)?;
-    synonyms(definition, None, cluster)
+    synonyms(definition, None, set)
         .into_iter()
         .next()
         .map(|found| found.value)
+}
+
+static NOTHING: Overrides = Overrides::new();
+
+/// What was set for all, seen by no node in particular.
+fn of_cluster(cluster: &Overrides) -> Layers<'_> {
+    Layers {
+        node: &NOTHING,
+        cluster,
+    }
 }
 
 /// A value that a setting could take effect from.
@@ -42,7 +80,7 @@ struct Found {
 fn synonyms(
     definition: &'static Definition,
     topic: Option<&Overrides>,
-    cluster: &Overrides,
+    set: Layers<'_>,
 ) -> Vec<Found> {
     let found = |name, written: &str, factor, source| {
         Some(Found {
@@ -52,20 +90,24 @@ fn synonyms(
             source,
         })
     };
-    let own = match topic {
-        Some(topic) => (topic.get(definition.name), ConfigSource::Topic),
-        None => (cluster.get(definition.name), ConfigSource::Cluster),
+    let own = |set: &Overrides, source| {
+        let value = set.get(definition.name);
+        value.and_then(|value| found(definition.name, value, 1, source))
     };
-    let mut all: Vec<Found> = own
-        .0
-        .and_then(|value| found(definition.name, value, 1, own.1))
-        .into_iter()
-        .collect();
-    for fallback in definition.falls_back_to {
-        let set = cluster.get(fallback.name);
-        all.extend(
-            set.and_then(|v| found(fallback.name, v, fallback.factor, ConfigSource::Cluster)),
-        );
+    let mut all: Vec<Found> = Vec::new();
+    all.extend(topic.and_then(|topic| own(topic, ConfigSource::Topic)));
+    let dynamic = [
+        (set.node, ConfigSource::Node),
+        (set.cluster, ConfigSource::Cluster),
+    ];
+    for (set, source) in dynamic {
+        if topic.is_none() {
+            all.extend(own(set, source));
+        }
+        for fallback in definition.falls_back_to {
+            let value = set.get(fallback.name);
+            all.extend(value.and_then(|v| found(fallback.name, v, fallback.factor, source)));
+        }
     }
     let mut default_found = false;
     for fallback in definition.falls_back_to {
@@ -102,10 +144,12 @@ fn wanted(definition: &Definition, names: Option<&[String]>) -> bool {
 
 fn entry(definition: &'static Definition, found: Vec<Found>) -> ConfigEntry {
     let first = found.first();
+    let default = found.iter().find(|f| f.source == ConfigSource::Default);
     ConfigEntry {
         name: definition.name,
         value: first.map(|f| f.value.clone()),
         source: first.map_or(ConfigSource::Default, |f| f.source),
+        default: default.map(|f| f.value.clone()),
         read_only: false,
         sensitive: false,
         kind: definition.kind,
@@ -117,16 +161,16 @@ fn entry(definition: &'static Definition, found: Vec<Found>) -> ConfigEntry {
     }
 }
 
-/// The settings of a topic: those named, or all.
+/// The settings of a topic, as a node goes by them: those named, or all.
 pub fn describe_topic(
     topic: &Overrides,
-    cluster: &Overrides,
+    set: Layers<'_>,
     names: Option<&[String]>,
 ) -> Vec<ConfigEntry> {
     TOPIC
         .iter()
         .filter(|definition| wanted(definition, names))
-        .map(|definition| entry(definition, synonyms(definition, Some(topic), cluster)))
+        .map(|definition| entry(definition, synonyms(definition, Some(topic), set)))
         .collect()
 }
 
@@ -136,20 +180,39 @@ pub fn describe_cluster(cluster: &Overrides, names: Option<&[String]>) -> Vec<Co
     CLUSTER
         .iter()
         .filter(|definition| cluster.contains_key(definition.name) && wanted(definition, names))
-        .map(|definition| entry(definition, synonyms(definition, None, cluster)))
+        .map(|definition| entry(definition, synonyms(definition, None, of_cluster(cluster))))
         .collect()
 }
 
-/// The settings of a node: its own, read-only, and the cluster's; those named, or all. By name.
-pub fn describe_node(
-    properties: &NodeProperties,
-    cluster: &Overrides,
-    names: Option<&[String]>,
-) -> Vec<ConfigEntry> {
-    let own = NODE
+/// The settings of the cluster, also those that were not set: those named, or all. By name.
+pub fn describe_cluster_in_full(cluster: &Overrides, names: Option<&[String]>) -> Vec<ConfigEntry> {
+    in_full(of_cluster(cluster), names)
+}
+
+fn in_full(set: Layers<'_>, names: Option<&[String]>) -> Vec<ConfigEntry> {
+    CLUSTER
         .iter()
         .filter(|definition| wanted(definition, names))
-        .map(|definition| {
+        .map(|definition| entry(definition, synonyms(definition, None, set)))
+        .collect()
+}
+
+/// The settings of a node: its own, read-only, and the cluster's as they hold for it; those named, or all. By name. Of a
+/// node that does not say what its own are, those of the cluster.
+pub fn describe_node(
+    properties: Option<&NodeProperties>,
+    set: Layers<'_>,
+    names: Option<&[String]>,
+) -> Vec<ConfigEntry> {
+    let known = properties.map(|properties| {
+        let table = NODE.iter();
+        table.map(move |definition| (definition, properties))
+    });
+    let own = known
+        .into_iter()
+        .flatten()
+        .filter(|(definition, _)| wanted(definition, names))
+        .map(|(definition, properties)| {
             let set = properties.get(definition.name);
             let found = set.map(|value| (value, ConfigSource::Static)).or(definition
                 .default
@@ -165,10 +228,7 @@ pub fn describe_node(
                 ..entry(definition, found.into_iter().collect())
             }
         });
-    let shared = CLUSTER
-        .iter()
-        .filter(|definition| wanted(definition, names))
-        .map(|definition| entry(definition, synonyms(definition, None, cluster)));
+    let shared = in_full(set, names);
     let mut all: Vec<ConfigEntry> = own.chain(shared).collect();
     all.sort_by_key(|entry| entry.name);
     all

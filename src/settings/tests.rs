@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::definitions::{CLUSTER, NODE, TOPIC, find};
+use super::definitions::{CLUSTER, NODE, OF_RECORDS, TOPIC, find};
 use super::edit::{Edited, edits, initial, replacement};
 use super::resolve::{Overrides, describe_cluster, describe_node, describe_topic};
 use super::values::check;
@@ -14,6 +14,15 @@ fn set(pairs: &[(&str, &str)]) -> Overrides {
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect()
+}
+
+/// What was set for all.
+fn all(cluster: &Overrides) -> Layers<'_> {
+    static NOTHING: Overrides = Overrides::new();
+    Layers {
+        node: &NOTHING,
+        cluster,
+    }
 }
 
 fn edit(name: &str, edit: ConfigEdit) -> BTreeMap<String, ConfigEdit> {
@@ -48,7 +57,11 @@ fn the_tables_are_ordered_by_name_and_their_defaults_pass_their_own_checks() {
 #[test]
 fn a_topic_setting_and_what_it_falls_back_to_have_the_same_default() {
     for definition in TOPIC {
-        let described = describe_topic(&set(&[]), &set(&[]), Some(&[definition.name.to_owned()]));
+        let described = describe_topic(
+            &set(&[]),
+            all(&set(&[])),
+            Some(&[definition.name.to_owned()]),
+        );
         assert_eq!(
             described[0].value.as_deref(),
             definition.default,
@@ -277,9 +290,9 @@ fn a_stored_value_that_cannot_be_read_counts_as_not_set() {
 fn a_description_tells_value_source_and_synonyms_strongest_first() {
     let topic = set(&[("retention.ms", "7")]);
     let cluster = set(&[("log.retention.minutes", "30")]);
-    let all = describe_topic(&topic, &cluster, None);
-    assert_eq!(all.len(), TOPIC.len());
-    let found = all.iter().find(|e| e.name == "retention.ms").unwrap();
+    let described = describe_topic(&topic, all(&cluster), None);
+    assert_eq!(described.len(), TOPIC.len());
+    let found = described.iter().find(|e| e.name == "retention.ms").unwrap();
     assert_eq!(
         (found.value.as_deref(), found.source),
         (Some("7"), ConfigSource::Topic)
@@ -300,7 +313,7 @@ fn a_description_tells_value_source_and_synonyms_strongest_first() {
             ),
         ]
     );
-    let inherited = describe_topic(&set(&[]), &cluster, Some(&["retention.ms".to_owned()]));
+    let inherited = describe_topic(&set(&[]), all(&cluster), Some(&["retention.ms".to_owned()]));
     assert_eq!(inherited.len(), 1);
     assert_eq!(inherited[0].value.as_deref(), Some("1800000"));
     assert_eq!(inherited[0].source, ConfigSource::Cluster);
@@ -321,16 +334,11 @@ fn the_cluster_shows_what_was_set_and_a_node_shows_everything() {
         bound: address(9092),
         advertised: address(19092),
     };
-    let groups = GroupBounds {
-        min_session_timeout_ms: 6000,
-        max_session_timeout_ms: 1_800_000,
-        initial_rebalance_delay_ms: 3000,
-        max_size: 1000,
-        offset_metadata_max_bytes: 4096,
-    };
     let config = ServeConfig::default();
-    let properties = NodeProperties::new(NodeId(4), &config, &[listener], groups);
-    let all = describe_node(&properties, &cluster, None);
+    let properties = NodeProperties::new(&config, &[listener]).of(NodeId(4));
+    let unknown = describe_node(None, self::all(&cluster), None);
+    assert_eq!(unknown.len(), CLUSTER.len());
+    let all = describe_node(Some(&properties), self::all(&cluster), None);
     assert_eq!(all.len(), NODE.len() + CLUSTER.len());
     assert!(all.is_sorted_by(|a, b| a.name < b.name));
     let entry = |name: &str| all.iter().find(|e| e.name == name).unwrap();
@@ -391,6 +399,13 @@ fn edits_are_checked_and_lists_are_written_out() {
     );
     let delete = edit("retention.ms", ConfigEdit::Delete);
     assert_eq!(edits(edited, &delete), Ok(one("retention.ms", None)));
+    let unknown = edit("retention.msec", ConfigEdit::Delete);
+    assert_eq!(edits(edited, &unknown), Ok(Edits::new()));
+    let of_another_version = set(&[("retention.msec", "1")]);
+    assert_eq!(
+        edits(Edited::Topic(&of_another_version, &cluster), &unknown),
+        Ok(one("retention.msec", None))
+    );
     let number = edit("retention.ms", ConfigEdit::Append("1".into()));
     assert!(matches!(
         edits(edited, &number),
@@ -415,7 +430,7 @@ fn edits_are_checked_and_lists_are_written_out() {
 fn a_replacement_returns_to_defaults_what_it_does_not_name() {
     let topic = set(&[("retention.ms", "1"), ("preallocate", "true")]);
     let cluster = set(&[]);
-    let wanted = BTreeMap::from([("retention.ms".to_owned(), Some("2".to_owned()))]);
+    let wanted = BTreeMap::from([("retention.ms".to_owned(), "2".to_owned())]);
     let found = replacement(Edited::Topic(&topic, &cluster), &wanted).unwrap();
     assert_eq!(
         found,
@@ -449,4 +464,57 @@ fn a_topic_is_not_created_with_a_setting_of_null() {
         initial(&wanted(Some(" 5 ")), &set(&[])),
         Ok(set(&[("retention.ms", "5")]))
     );
+}
+
+#[test]
+fn what_is_set_for_a_node_is_stronger_than_what_is_set_for_all() {
+    let node = set(&[("message.max.bytes", "2000"), ("num.partitions", "7")]);
+    let cluster = set(&[("message.max.bytes", "1000"), ("log.retention.hours", "1")]);
+    let layers = Layers {
+        node: &node,
+        cluster: &cluster,
+    };
+    let name = ["max.message.bytes".to_owned()];
+    let of_topic = describe_topic(&set(&[]), layers, Some(&name));
+    let synonyms: Vec<_> = of_topic[0]
+        .synonyms
+        .iter()
+        .map(|(name, value, source)| (*name, value.as_deref(), *source))
+        .collect();
+    let expected = [
+        ("message.max.bytes", Some("2000"), ConfigSource::Node),
+        ("message.max.bytes", Some("1000"), ConfigSource::Cluster),
+        ("message.max.bytes", Some("1048588"), ConfigSource::Default),
+    ];
+    assert_eq!(synonyms, expected);
+    let of_node = describe_node(None, layers, Some(&["num.partitions".to_owned()]));
+    let shown = (of_node[0].value.as_deref(), of_node[0].source);
+    assert_eq!(shown, (Some("7"), ConfigSource::Node));
+    let in_force = TopicSettings::effective(&set(&[]), &layers.in_force());
+    assert_eq!(in_force.max_message_bytes, ByteCount(2000));
+    assert_eq!(in_force.retention, Some(Duration::from_secs(3600)));
+    assert_eq!(
+        ClusterSettings::effective(&layers.in_force()).num_partitions,
+        7
+    );
+}
+
+#[test]
+fn what_decides_about_records_is_set_for_all_nodes_or_none() {
+    let empty = Overrides::new();
+    let node = Edited::Node(all(&empty));
+    for name in OF_RECORDS {
+        let default = find(CLUSTER, name).unwrap().default.unwrap_or("1");
+        let wanted = edit(name, ConfigEdit::Set(default.to_owned()));
+        let refused = ConfigError::OfCluster {
+            name: name.to_owned(),
+        };
+        assert_eq!(edits(node, &wanted), Err(refused));
+    }
+    let wanted = edit("log.dirs", ConfigEdit::Set("/x".to_owned()));
+    let refused = edits(node, &wanted);
+    assert!(matches!(refused, Err(ConfigError::ReadOnly { .. })));
+    let wanted = edit("num.partitions", ConfigEdit::Set("3".to_owned()));
+    let edits = edits(node, &wanted).unwrap();
+    assert_eq!(edits["num.partitions"].as_deref(), Some("3"));
 }

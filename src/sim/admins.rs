@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::batches::batch;
 use super::cluster::{Cluster, Connection};
 use super::lanes::{MAIN, PARTITIONS};
-use super::readers::latest;
+use super::readers::{begin, lane_name, latest};
 use super::world::World;
 use crate::broker::{
     Broker, NewTopic, OffsetSpec, ProducePartition, Session, TopicError, TopicRef, Unavailable,
 };
-use crate::invariants::history::{Access, Deletion, Moment, TopicHistory};
+use crate::invariants::history::{Access, Deleted, Deletion, Moment, TopicHistory};
+use crate::state::{Feature, Level};
 use crate::types::{Offset, PartitionIndex};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -39,7 +40,10 @@ pub(super) async fn create(
     Ok(created.remove(0).map(|_| ()))
 }
 
-async fn delete(broker: Broker, name: String) -> Result<Result<(), TopicError>, Unavailable> {
+pub(super) async fn delete(
+    broker: Broker,
+    name: String,
+) -> Result<Result<(), TopicError>, Unavailable> {
     let topic = [TopicRef::Name(name)];
     let mut deleted = broker.delete_topics(&session(), &topic).await?;
     Ok(deleted.remove(0).map(|_| ()))
@@ -111,20 +115,36 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
             history.topics[index].deleted = Some((begun, Moment::MAX));
         }
     }
-    let called = name.clone();
-    let done = match creates {
-        true => {
-            let none = BTreeMap::new();
-            connection
-                .call(PATIENCE, |b| create(b, called, 1, none))
-                .await
-        }
-        false => connection.call(PATIENCE, |b| delete(b, called)).await,
-    };
     let verb = if creates { "creates" } else { "deletes" };
-    world.note(format_args!("the admin {verb} {name}: {done:?}"));
+    let mut given_up = false;
+    // In a cluster of older software what is given up may come back.
+    let mut is_fenced = false;
+    loop {
+        let called = name.clone();
+        let done = match creates {
+            true => {
+                let none = BTreeMap::new();
+                let work = |broker: Broker| {
+                    is_fenced = broker.manifest().state().has(Feature::AskedOps);
+                    create(broker, called, 1, none)
+                };
+                connection.call(PATIENCE, work).await
+            }
+            false => connection.call(PATIENCE, |b| delete(b, called)).await,
+        };
+        world.note(format_args!("the admin {verb} {name}: {done:?}"));
+        match done {
+            Ok(Ok(Ok(()))) => break,
+            Ok(Ok(Err(TopicError::Exists(_)))) if given_up => break,
+            // Elsewhere, once more.
+            Ok(Err(_)) | Err(_) if creates && is_fenced && !given_up => {
+                connection.leave();
+                given_up = true;
+            }
+            _ => return,
+        }
+    }
     let ended = world.moment();
-    let Ok(Ok(Ok(()))) = done else { return };
     {
         let topic = &mut world.history().topics[index];
         let span = if creates {
@@ -135,6 +155,11 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
         *span = Some((begun, ended));
     }
     match creates {
+        // What was given up must not bring it back.
+        true if given_up => {
+            world.count("creations given up", 1);
+            Box::pin(change(world, connection, index, false)).await;
+        }
         true => fill(world, connection, name).await,
         false => world.count("topics deleted", 1),
     }
@@ -154,6 +179,43 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
         // Stored or not: nobody reads it.
         let told = connection.call(PATIENCE, work).await;
         world.note(format_args!("the admin writes to {name}: {told:?}"));
+        if connection.dice.chance(0.3) {
+            let topic = TopicRef::Name(name.clone());
+            let work = |broker: Broker| async move {
+                let to_the_end = [(topic, PartitionIndex(0), None)];
+                broker.delete_records(&session(), &to_the_end).await
+            };
+            let told = connection.call(PATIENCE, work).await;
+            world.note(format_args!("the admin empties {name}: {told:?}"));
+            world.count("partitions emptied", 1);
+        }
+    }
+}
+
+/// Upgrades the nodes one by one, and the cluster when all are.
+pub(super) async fn upgrader(cluster: Cluster, name: String, until: Instant) {
+    let mut connection = Connection::new(&cluster, &name);
+    if !cluster.settings.upgraded {
+        return;
+    }
+    while Instant::now() < until {
+        connection.rest(1_000, 10_000).await;
+        if let Some(node) = cluster.behind() {
+            if cluster.kill(node) {
+                connection.rest(10, 2_000).await;
+                cluster.start(node);
+            }
+            continue;
+        }
+        cluster.commit_to_upgrade();
+        let work = |broker: Broker| async move { broker.raise_level(&session()).await };
+        let done = connection.call(PATIENCE, work).await;
+        cluster
+            .world
+            .note(format_args!("{name} raises the level: {done:?}"));
+        if let Ok(Ok((_, Level::NEWEST))) = done {
+            return cluster.world.count("levels raised", 1);
+        }
     }
 }
 
@@ -188,6 +250,10 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
             .await;
         if matches!(&done, Ok(done) if done.iter().all(Result::is_ok)) {
             world.count("records deleted", 1);
+            let (told, at) = begin(&world);
+            let log = lane_name(partition);
+            let deleted = Deleted { before, told, at };
+            world.history().deleted(&log).deleted.push(deleted);
         }
         world.note(format_args!(
             "{name} deletes before {before} of partition {partition}: {done:?}"

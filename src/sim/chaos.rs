@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::cluster::Cluster;
 use super::network::Cut;
 use super::process::Wander;
+use crate::store::simulated::Reply;
 
 /// In milliseconds.
 const DAY: i64 = 24 * 3_600_000;
@@ -15,6 +16,11 @@ const DAY: i64 = 24 * 3_600_000;
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
     let nodes = cluster.settings.nodes;
+    if cluster.settings.calm {
+        cluster.sky.lock().swallowed = dice.one_of(&[0.01, 0.04]);
+        sleep_until(until).await;
+        return cluster.sky.clear();
+    }
     cluster.sky.lock().faults = dice.one_of(&[0.002, 0.01, 0.04]);
     if cluster.settings.long {
         cluster.sky.lock().stuck = Some((0.05, until));
@@ -124,11 +130,12 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
             9..=10 => {
                 let share = dice.one_of(&[0.3, 0.9, 1.0]);
                 let rest = dice.time(100, 20_000);
+                let answer = dice.one_of(&[Reply::Error, Reply::Foreign]);
                 cluster.world.note(format_args!(
-                    "the store answers {share} of all requests 503 for {} ms",
+                    "{share} of all requests are answered {answer:?} for {} ms",
                     rest.as_millis()
                 ));
-                cluster.sky.lock().burst = Some((Instant::now() + rest, share));
+                cluster.sky.lock().burst = Some((Instant::now() + rest, share, answer));
             }
             _ => {
                 let factor = dice.number(3, 60) as u32;

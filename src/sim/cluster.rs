@@ -1,6 +1,7 @@
 //! The nodes, and how clients call them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
 use super::talk::Talk;
 use super::world::{Ages, Finding, World};
-use crate::broker::{Broker, Presence};
+use crate::broker::{Broker, Presence, Readings, Session};
 use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
 use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::state::Level;
 use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
 use crate::types::ByteCount;
@@ -37,6 +39,8 @@ pub(super) struct Settings {
     pub(super) check_store: bool,
     /// Whether it goes on for so long that the log is truncated under nodes that sleep.
     pub(super) long: bool,
+    /// Whether nothing goes wrong but that puts of segments are swallowed.
+    pub(super) calm: bool,
     /// How much slower clients are than at their fastest.
     pub(super) pace: u64,
     pub(super) maintenance: Option<MaintenanceOptions>,
@@ -48,6 +52,8 @@ pub(super) struct Settings {
     pub(super) peers: bool,
     /// Whether the store's answers tell its clock.
     pub(super) dates: bool,
+    /// Whether the nodes begin with older software, and are upgraded one by one.
+    pub(super) upgraded: bool,
 }
 
 /// Background work that finds something to do within minutes.
@@ -95,12 +101,14 @@ impl Settings {
             retry_deadline: millis(&[2_000, 5_000, 180_000], dice),
             check_store: dice.chance(0.3),
             long,
+            calm: false,
             pace: if long { 15 } else { 1 },
             maintenance: (long || dice.chance(0.5)).then(|| maintenance(dice)),
             retention: Duration::from_secs(if long { 300 } else { 20 }),
             part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
             peers: dice.chance(0.7),
             dates: dice.chance(0.5),
+            upgraded: dice.chance(0.4),
         }
     }
 }
@@ -115,12 +123,16 @@ pub(super) struct Cluster {
     /// Of all nodes together.
     metrics: Arc<NodeMetrics>,
     slots: Arc<Mutex<BTreeMap<usize, Slot>>>,
+    /// Whether no node may be put back to older software any more.
+    committed: Arc<AtomicBool>,
 }
 
 /// One node: the run of it that there is, if any.
 #[derive(Default)]
 struct Slot {
     run: u32,
+    /// What its software knows.
+    level: Level,
     process: Option<Arc<Process>>,
     env: Option<Env>,
     broker: Option<Broker>,
@@ -147,6 +159,7 @@ impl Cluster {
             bucket: Bucket::default(),
             metrics: Arc::default(),
             slots: Arc::default(),
+            committed: Arc::default(),
         }
     }
 
@@ -175,6 +188,8 @@ impl Cluster {
         ));
         let env = Env::new(Arc::new(machine), dice.into_random()).held(process.clone());
         let mut options = self.options(&env);
+        slot.level = self.software_of(node, run);
+        options.manifest.level = slot.level;
         if self.settings.peers {
             let dice = self.world.dice(&format!("talk of n{node}.{run}"));
             options.peers = Some(Arc::new(Talk::new(self, dice)));
@@ -225,6 +240,28 @@ impl Cluster {
             let next = this.clone();
             tokio::spawn(async move { next.start(node) });
         }));
+    }
+
+    /// What the software of a run knows. Until the upgrade is committed to, it may be put back.
+    fn software_of(&self, node: usize, run: u32) -> Level {
+        let mut dice = self.world.dice(&format!("software of n{node}.{run}"));
+        let put_back = !self.committed.load(Ordering::Relaxed) && (run == 1 || dice.chance(0.2));
+        match self.settings.upgraded && put_back {
+            true => Level::FIRST,
+            false => Level::NEWEST,
+        }
+    }
+
+    /// A node with older software, if there is one.
+    pub(super) fn behind(&self) -> Option<usize> {
+        let slots = self.slots();
+        let behind = slots.iter().find(|(_, slot)| slot.level < Level::NEWEST);
+        behind.map(|(node, _)| *node)
+    }
+
+    /// From now on every node starts with the newest software.
+    pub(super) fn commit_to_upgrade(&self) {
+        self.committed.store(true, Ordering::Relaxed);
     }
 
     fn options(&self, env: &Env) -> NodeOptions {
@@ -367,6 +404,7 @@ pub(super) struct Connection {
     pub(super) dice: Dice,
     node: Option<usize>,
     presence: Option<Presence>,
+    session: Session,
 }
 
 impl Connection {
@@ -376,7 +414,13 @@ impl Connection {
             dice: cluster.world.dice(name),
             node: None,
             presence: None,
+            session: Session::internal(name),
         }
+    }
+
+    /// What nodes know of this client while it is connected.
+    pub(super) fn session(&self) -> Session {
+        self.session.clone()
     }
 
     /// Does nothing for a while, for as long as it suits the pace of the run.
@@ -390,6 +434,7 @@ impl Connection {
     pub(super) fn leave(&mut self) {
         self.presence = None;
         self.node = None;
+        self.session.readings = Readings::default();
     }
 
     /// Has a node do something, and waits for the answer for at most `patience`. After a call that came to nothing the

@@ -140,7 +140,10 @@ async fn read(broker: Broker, from: Offset) -> Result<Option<(Vec<KeyedRecord>, 
     if from >= end {
         return Ok(None);
     }
-    let fetched = fetch(broker, vec![(KEYED, from)], 5_000, Duration::ZERO).await;
+    let fetched = {
+        let session = Session::internal("key-reader");
+        fetch(broker, session, vec![(KEYED, from)], 5_000, Duration::ZERO).await
+    };
     match fetched.into_iter().next() {
         Some(Ok(fetched)) => {
             let (records, next) = keyed_records(&fetched.records, from)?;

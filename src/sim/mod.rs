@@ -15,6 +15,7 @@ mod batches;
 mod chaos;
 mod cluster;
 mod dice;
+mod impatient;
 mod keyed;
 mod lanes;
 mod members;
@@ -22,6 +23,7 @@ mod network;
 mod process;
 mod producers;
 mod readers;
+mod renamed;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,9 @@ use world::{Finding, Tally, World};
 
 /// How long clients have to come to an end when all is well again.
 const RECOVERY: Duration = Duration::from_secs(120);
+
+/// The longest that a write may wait where nothing goes wrong but that puts of segments are swallowed.
+const CALM_WAIT: Duration = Duration::from_secs(3);
 
 /// A run that has ended.
 struct Report {
@@ -79,9 +84,16 @@ fn note_panics() {
 
 /// Runs one seed.
 fn run(seed: u64) -> Report {
+    run_so(seed, false)
+}
+
+/// Runs one seed; if it is `calm`, nothing goes wrong but that puts of segments are swallowed, and nobody who writes may wait
+/// for longer than [`CALM_WAIT`].
+fn run_so(seed: u64, calm: bool) -> Report {
     note_panics();
     PANICS.set(Some(Vec::new()));
-    let mut report = std::panic::catch_unwind(|| run_to_the_end(seed)).unwrap_or(Report {
+    let ran = std::panic::catch_unwind(|| run_to_the_end(seed, calm));
+    let mut report = ran.unwrap_or(Report {
         seed,
         trace: Vec::new(),
         findings: Vec::new(),
@@ -94,7 +106,7 @@ fn run(seed: u64) -> Report {
     report
 }
 
-fn run_to_the_end(seed: u64) -> Report {
+fn run_to_the_end(seed: u64, calm: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -102,7 +114,7 @@ fn run_to_the_end(seed: u64) -> Report {
         .unwrap();
     runtime.block_on(async {
         let world = World::new(seed);
-        simulate(&world).await;
+        simulate(&world, calm).await;
         let findings = std::mem::take(&mut world.history().findings);
         Report {
             seed,
@@ -113,9 +125,14 @@ fn run_to_the_end(seed: u64) -> Report {
     })
 }
 
-async fn simulate(world: &World) {
+async fn simulate(world: &World, calm: bool) {
     let mut dice = world.dice("settings");
-    let settings = Settings::draw(&mut dice);
+    let mut settings = Settings::draw(&mut dice);
+    if calm {
+        (settings.calm, settings.long) = (true, false);
+        settings.commit_interval = settings.commit_interval.min(Duration::from_millis(100));
+        world.bound_waits(CALM_WAIT);
+    }
     world.note(format_args!("seed {}: {settings:?}", world.seed()));
     let (nodes, long) = (settings.nodes, settings.long);
     world.compare_every(if long { 32 } else { 4 });
@@ -172,6 +189,16 @@ async fn live(cluster: &Cluster, until: Instant) {
             members::member(here(), name, topic, members_until).boxed()
         });
     }
+    let offset = impatient::What::Offset(topic);
+    for (name, what) in [
+        ("impatient-1", offset),
+        ("impatient-2", offset),
+        ("impatient-3", impatient::What::Setting),
+    ] {
+        add(name, &|name| {
+            impatient::client(here(), name, what, until).boxed()
+        });
+    }
     for name in ["topics-1", "topics-2"] {
         add(name, &|name| admins::topics(here(), name, until).boxed());
     }
@@ -185,6 +212,12 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("keys", &|name| keyed::writer(here(), name, until).boxed());
     add("key-reader", &|name| {
         keyed::reader(here(), name, until).boxed()
+    });
+    add("renamer", &|name| {
+        renamed::renamer(here(), name, until).boxed()
+    });
+    add("upgrader", &|name| {
+        admins::upgrader(here(), name, until).boxed()
     });
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()

@@ -30,8 +30,10 @@ pub(super) enum Cut {
 pub(super) struct Weather {
     /// The share of requests that meet a fault of their own.
     pub(super) faults: f64,
-    /// Until then this share of requests is answered 503.
-    pub(super) burst: Option<(Instant, f64)>,
+    /// Until then this share of requests is answered so, and not applied: by 503, or by something between.
+    pub(super) burst: Option<(Instant, f64, Reply)>,
+    /// This share of puts of segments is swallowed: there is never an answer.
+    pub(super) swallowed: f64,
     /// Until then everything is slower by this factor.
     pub(super) slow: Option<(Instant, u32)>,
     /// The nodes that are cut off.
@@ -162,7 +164,7 @@ impl Wire {
         }
     }
 
-    fn fate(&self, dice: &mut Dice) -> Fate {
+    fn fate(&self, dice: &mut Dice, is_segment: bool) -> Fate {
         let weather = self.sky.lock();
         let factor = match weather.slow {
             Some((until, factor)) if Instant::now() < until => factor,
@@ -199,13 +201,27 @@ impl Wire {
             }
             None => {}
         }
-        if let Some((until, share)) = weather.burst
+        if let Some((until, share, answer)) = weather.burst
             && Instant::now() < until
             && dice.chance(share)
         {
             return Fate {
                 applied: false,
-                answer: Reply::Error,
+                answer,
+                ..well
+            };
+        }
+        if is_segment && weather.swallowed > 0.0 && dice.chance(weather.swallowed) {
+            return Fate {
+                applied: dice.chance(0.5),
+                answer: Reply::Never,
+                ..well
+            };
+        }
+        if is_segment && weather.swallowed > 0.0 && dice.chance(weather.swallowed) {
+            return Fate {
+                applied: dice.chance(0.5),
+                answer: Reply::Never,
                 ..well
             };
         }
@@ -257,6 +273,12 @@ impl Wire {
                 again: Some(dice.time(1, 120_000)),
                 ..well
             },
+            // Something between answers.
+            8 => Fate {
+                applied: false,
+                answer: Reply::Foreign,
+                ..well
+            },
             _ => Fate {
                 applied: false,
                 answer: Reply::NotSent,
@@ -268,8 +290,12 @@ impl Wire {
 
 impl Network for Wire {
     fn send(&self, number: u64, verb: Verb, name: &str, len: usize) -> Fate {
-        let fate = self.fate(&mut self.inner().0);
+        let is_segment = verb == Verb::Put && name.starts_with("segments/");
+        let fate = self.fate(&mut self.inner().0, is_segment);
         let fate = self.stuck(verb, name, fate).unwrap_or(fate);
+        if is_segment && fate.answer == Reply::Never {
+            self.world.count("puts of segments swallowed", 1);
+        }
         match verb {
             Verb::Part => self.world.count("parts of uploads", 1),
             Verb::Complete => self.world.count("uploads completed", 1),

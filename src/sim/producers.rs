@@ -73,6 +73,7 @@ fn with_append(world: &World, sent: &Sent, change: impl FnOnce(&mut Append)) {
 /// and the world sees what it answers.
 async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     let session = Session::internal("producer");
+    let began = Instant::now();
     let mut taken = Vec::new();
     for sent in &requests {
         let (topic, partition) = place(sent.partition);
@@ -86,6 +87,7 @@ async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     let mut answers = Vec::new();
     for (sent, producing) in requests.iter().zip(taken) {
         let answer = producing.settled().await.pop();
+        world.waited(began, "a producer");
         let answer = answer.map_or(Told::Open, told);
         if let Told::At(offset) = answer {
             with_append(&world, sent, |append| append.given.push(offset));

@@ -12,7 +12,7 @@ use super::world::{Finding, World};
 use crate::broker::{
     Broker, FetchError, FetchLimits, FetchPartition, FetchedPartition, OffsetSpec, Session,
 };
-use crate::invariants::history::Read;
+use crate::invariants::history::{Moment, Read, Sight};
 use crate::types::Offset;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,6 +22,7 @@ type Fetched = Vec<Result<FetchedPartition, FetchError>>;
 /// Reads some partitions from these offsets.
 pub(super) async fn fetch(
     broker: Broker,
+    session: Session,
     wanted: Vec<(i32, Offset)>,
     max_bytes: usize,
     max_wait: Duration,
@@ -45,7 +46,6 @@ pub(super) async fn fetch(
         max_wait,
         read_committed: false,
     };
-    let session = Session::internal("reader");
     broker.fetch(&session, &partitions, limits).await
 }
 
@@ -66,10 +66,13 @@ pub(super) async fn follower(cluster: Cluster, name: String, until: Instant) {
         }
         let max_bytes = connection.dice.one_of(&[1, 5_000, 1_000_000]);
         let max_wait = Duration::from_millis(connection.dice.one_of(&[0, 100, 2_000]));
-        let begun = world.moment();
+        let begun = begin(&world);
         let asked = wanted.clone();
+        let session = connection.session();
         let answer = connection
-            .call(PATIENCE, |broker| fetch(broker, asked, max_bytes, max_wait))
+            .call(PATIENCE, |broker| {
+                fetch(broker, session, asked, max_bytes, max_wait)
+            })
             .await;
         match answer {
             Ok(fetched) => {
@@ -83,11 +86,21 @@ pub(super) async fn follower(cluster: Cluster, name: String, until: Instant) {
     }
 }
 
+/// Now: its place among all events, and by the clock.
+pub(super) fn begin(world: &World) -> (Moment, Duration) {
+    (world.moment(), world.origin().elapsed())
+}
+
+/// The lane, for people.
+pub(super) fn lane_name(lane: i32) -> String {
+    format!("lane {lane}")
+}
+
 /// Enters what was read in the history; where each partition is to be read on.
 fn take(
     world: &World,
     name: &str,
-    begun: u64,
+    (begun, at): (Moment, Duration),
     wanted: &[(i32, Offset)],
     fetched: Fetched,
 ) -> Vec<(i32, Offset)> {
@@ -137,6 +150,14 @@ fn take(
         }
         if let Some((last, _)) = found.last() {
             next.push((*partition, last.advance(1)));
+            let log = lane_name(*partition);
+            world.history().deleted(&log).sights.push(Sight {
+                name: name.to_owned(),
+                begun,
+                at,
+                begins: false,
+                first: *offset,
+            });
         }
         enter(world, name, *partition, (begun, ended), found, end);
     }
@@ -160,11 +181,12 @@ pub(super) async fn archivist(cluster: Cluster, name: String, until: Instant) {
         let back = connection.dice.number(0, 40).min(end.0.unsigned_abs());
         let wanted = vec![(lane, Offset(end.0 - back as i64))];
         connection.leave();
-        let begun = world.moment();
+        let begun = begin(&world);
         let asked = wanted.clone();
+        let session = connection.session();
         let answer = connection
             .call(until - Instant::now(), |broker| {
-                fetch(broker, asked, 5_000, Duration::ZERO)
+                fetch(broker, session, asked, 5_000, Duration::ZERO)
             })
             .await;
         if let Ok(fetched) = answer {

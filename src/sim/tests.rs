@@ -86,7 +86,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 16] = [
+const HAPPENS: [&str; 21] = [
     "clocks set wrong",
     "retention",
     "producers",
@@ -97,12 +97,17 @@ const HAPPENS: [&str; 16] = [
     "log_compaction",
     "records deleted",
     "topics deleted",
+    "names given anew",
+    "partitions emptied",
+    "levels raised",
     "parts of uploads",
     "uploads completed",
     "uploads aborted",
     "commits handed over",
     "commits carried",
     "carried in vain",
+    "requests given up",
+    "puts of segments swallowed",
 ];
 
 #[test]
@@ -176,6 +181,29 @@ fn one_seed_run_twice_is_the_same_run() {
     }
 }
 
+/// Runs calm seeds until one finds something; that, and how many puts of segments were swallowed before.
+fn run_calm(seeds: u64) -> (Option<Report>, u64) {
+    let mut swallowed = 0;
+    for seed in 0..seeds {
+        let report = run_so(seed, true);
+        swallowed += report.tally.get("puts of segments swallowed").unwrap_or(&0);
+        if !report.findings.is_empty() {
+            return (Some(report), swallowed);
+        }
+    }
+    (None, swallowed)
+}
+
+#[test]
+fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
+    let seeds = if cfg!(debug_assertions) { 4 } else { 60 };
+    let (broken, swallowed) = run_calm(seeds);
+    if let Some(report) = broken {
+        panic!("calm {}", failure(&report));
+    }
+    assert!(swallowed > 0);
+}
+
 /// The most seeds that a deliberate bug may take to be found.
 const PATIENCE: u64 = 60;
 
@@ -220,6 +248,16 @@ macro_rules! found {
 mod the_simulator_finds {
     use super::*;
 
+    #[test]
+    #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
+    fn a_put_of_a_segment_that_is_waited_for_to_its_time_out() {
+        let _active = Active::new(&[Mutant::NeverHedged]);
+        let (found, _) = run_calm(PATIENCE);
+        let found = found.expect("nobody waited for long");
+        assert!(matches!(found.findings[0], Finding::Stuck(_)));
+        println!("{}", found.findings[0]);
+    }
+
     found! {
         a_lost_answer_that_is_taken_for_a_conflict: LostAnswerIsConflict;
         a_lost_answer_that_is_taken_for_a_conflict_without_the_second_guard:
@@ -233,18 +271,23 @@ mod the_simulator_finds {
         a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
         a_retry_that_is_appended_again: RetriesAppended;
         a_stale_generation_that_is_accepted: StaleGenerationAccepted;
+        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAccepted;
         waiters_that_are_told_each_others_outcomes: WaitersCrossed;
         batches_without_their_real_offsets: OffsetsNotPatched;
         a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;
+        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: UploadsOvertake;
         a_failed_upload_that_is_committed: FailedUploadCommitted;
         a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
+        a_not_found_that_is_believed_whoever_says_it: ForeignNotFoundBelieved;
         a_fetch_that_does_not_ask: EmptyWithoutAsking;
         a_snapshot_that_forgets: SnapshotForgets;
         a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;
         a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
         a_sweep_without_a_boundary: SweepWithoutBoundary;
+        a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
         a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
         a_wall_clock_that_destroys: WallClockDestroys;
+        a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
     }
 }

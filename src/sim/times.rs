@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::cluster::Settings;
-use crate::settings::TopicSettings;
+use crate::settings::{GroupSettings, TopicSettings};
 use crate::state::State;
+use crate::state::group::GroupAction;
 use crate::state::op::{Commit, Op};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
@@ -105,6 +106,19 @@ impl Times {
             Op::RaiseSweepBoundary { before: limit } => {
                 let young = limit.after(ages?.orphans) > self.now.after(RIGHT);
                 young.then(|| format!("orphans are swept up to {limit}, and it is {}", self.now))
+            }
+            Op::Group {
+                group,
+                action: GroupAction::ExpireOffsets { before: limit },
+            } => {
+                let kept = GroupSettings::effective(before.configs()).offsets_retention;
+                let young = limit.after(kept) > self.now.after(RIGHT);
+                young.then(|| {
+                    format!(
+                        "offsets of {group:?} are forgotten up to {limit}, and it is {}",
+                        self.now
+                    )
+                })
             }
             _ => None,
         }

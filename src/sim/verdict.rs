@@ -11,7 +11,7 @@ use super::keyed;
 use super::lanes::{BRIEF, KEYED, LANES};
 use super::readers::{fetch, latest};
 use super::world::{Finding, History, World};
-use crate::broker::{Broker, OffsetSpec};
+use crate::broker::{Broker, MAX_STALENESS, OffsetSpec, Session};
 use crate::invariants::history::{Append, Deletion, Outcome, Value, states_are_equal};
 use crate::invariants::{Invariant, Violation};
 use crate::maintain::fsck::{FsckOptions, Severity, fsck};
@@ -153,6 +153,12 @@ fn hold(world: &World) {
     for topic in &history.topics {
         broken.extend(topic.violations());
     }
+    for register in &history.registers {
+        broken.extend(register.violations());
+    }
+    for deleted in history.deleted.values() {
+        broken.extend(deleted.violations(MAX_STALENESS));
+    }
     broken.extend(states_are_equal(&history.states));
     let counts = Counts::of(&history);
     world.history().findings = history.findings;
@@ -207,7 +213,8 @@ async fn show(broker: Broker, partition: i32) -> Result<Shown, String> {
     let mut failures = 0;
     while next < high_watermark {
         let wanted = vec![(partition, next)];
-        let answer = fetch(broker.clone(), wanted, BYTES, Duration::ZERO).await;
+        let session = Session::internal("judge");
+        let answer = fetch(broker.clone(), session, wanted, BYTES, Duration::ZERO).await;
         let found = match answer.into_iter().next() {
             Some(Ok(fetched)) => records(&fetched.records, next)?,
             Some(Err(error)) if failures > 5 => return Err(error.to_string()),

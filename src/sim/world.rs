@@ -13,7 +13,8 @@ use super::dice::Dice;
 pub(super) use super::times::Ages;
 use super::times::Times;
 use crate::invariants::history::{
-    GroupHistory, KeyedHistory, Moment, PartitionHistory, StateSeen, TopicHistory, Value,
+    DeletedHistory, GroupHistory, KeyedHistory, Moment, PartitionHistory, RegisterHistory,
+    StateSeen, TopicHistory, Value,
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
@@ -59,8 +60,22 @@ pub(super) struct History {
     pub(super) keyed: KeyedHistory,
     pub(super) group: GroupHistory,
     pub(super) topics: Vec<TopicHistory>,
+    /// What was deleted and who read it, by the log.
+    pub(super) deleted: BTreeMap<String, DeletedHistory>,
+    pub(super) registers: Vec<RegisterHistory>,
     pub(super) states: Vec<StateSeen>,
     pub(super) findings: Vec<Finding>,
+}
+
+impl History {
+    /// What was deleted of a log and who read it.
+    pub(super) fn deleted(&mut self, log: &str) -> &mut DeletedHistory {
+        let history = self.deleted.entry(log.to_owned()).or_default();
+        if history.name.is_empty() {
+            log.clone_into(&mut history.name);
+        }
+        history
+    }
 }
 
 /// How often which thing happened.
@@ -76,6 +91,7 @@ struct Inner {
     seed: u64,
     origin: Instant,
     ends: OnceLock<Instant>,
+    longest_wait: OnceLock<Duration>,
     moment: Mutex<Moment>,
     value: Mutex<Value>,
     trace: Mutex<Vec<String>>,
@@ -119,6 +135,7 @@ impl World {
                 seed,
                 origin: Instant::now(),
                 ends: OnceLock::new(),
+                longest_wait: OnceLock::new(),
                 moment: Mutex::new(0),
                 value: Mutex::new(0),
                 trace: Mutex::default(),
@@ -147,6 +164,21 @@ impl World {
     /// Says when all actors are to end.
     pub(super) fn ends(&self, at: Instant) {
         let _ = self.inner.ends.set(at);
+    }
+
+    /// From now on nobody who writes may wait for longer.
+    pub(super) fn bound_waits(&self, longest: Duration) {
+        let _ = self.inner.longest_wait.set(longest);
+    }
+
+    /// Somebody who wrote has waited for an answer since then.
+    pub(super) fn waited(&self, since: Instant, what: &str) {
+        let longest = self.inner.longest_wait.get();
+        let waited = since.elapsed();
+        if longest.is_some_and(|longest| waited > *longest) {
+            let waited = waited.as_secs_f64();
+            self.found(Finding::Stuck(format!("{what} waited for {waited:.1} s")));
+        }
     }
 
     /// Does nothing for a while, or until all are to end.
@@ -180,6 +212,11 @@ impl World {
             .0
             .is_multiple_of(self.inner.stride.load(Ordering::Relaxed))
         {
+            if let Err(why) = state.check() {
+                self.found(Finding::Wrong(format!(
+                    "the state of {node} at {seq}: {why}"
+                )));
+            }
             self.history().states.push(StateSeen {
                 node: node.to_owned(),
                 seq,

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::group::{GroupAction, GroupReply};
+use super::changes::{Changes, OFFSETS_TOPIC_ID, name_of};
+use super::group::{GroupAction, GroupReply, Which};
+use super::groups::REFRESHED_PER_COMMIT;
 use super::objects::Now;
 use super::op::{
     self, Append, AppendRejected, AppendSource, Applied, Commit, CreateTopic, Op, Outcome,
     RegisterNode, Rejected, ReplaceSlices,
 };
 use super::{
-    Author, Claim, Feature, Folded, Group, Level, MAX_PARTITIONS, Node, ObjectRef, Shared,
-    Snapshot, State, Topic,
+    Author, Claim, Feature, Folded, Level, MAX_PARTITIONS, Node, ObjectRef, Shared, Snapshot,
+    State, Topic, may_collide,
 };
 use crate::mutants::{self, Mutant};
 use crate::types::{
@@ -26,6 +28,15 @@ const MAX_AUTHORS: usize = 1024;
 /// How many snapshots are kept: one to start from, and others for a node that is just reading one when
 /// the next is taken.
 const KEPT_SNAPSHOTS: usize = 4;
+
+fn edit(configs: &mut BTreeMap<String, String>, edits: &BTreeMap<String, Option<String>>) {
+    for (name, value) in edits {
+        match value {
+            Some(value) => configs.insert(name.clone(), value.clone()),
+            None => configs.remove(name),
+        };
+    }
+}
 
 /// One of the commits in an object, as the fold takes it.
 struct Part<'a> {
@@ -89,6 +100,7 @@ impl State {
             });
             of_carried(carried.id, folded);
         }
+        self.refresh_some(REFRESHED_PER_COMMIT);
         folded
     }
 
@@ -105,10 +117,33 @@ impl State {
         self.time = self.time_after(part.time, part.wall, author);
         self.objects.at(self.now());
         self.hear_from(author);
-        let outcomes = part.ops.iter().map(|op| self.apply_op(op, &part));
-        let outcomes = outcomes.collect();
+        self.begin_changes();
+        let outcomes = self.apply_ops(&part);
         self.note_wall(author, part.wall);
         Folded::Outcomes(outcomes)
+    }
+
+    fn apply_ops(&mut self, part: &Part<'_>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(part.ops.len());
+        let mut left = part.ops;
+        while let [op, behind @ ..] = left {
+            left = behind;
+            let outcome = match op {
+                Op::Asked(asked) => {
+                    let count = usize::try_from(asked.ops).unwrap_or(usize::MAX);
+                    let (asked_for, others) = behind.split_at(count.min(behind.len()));
+                    let judged = self.judge_asked(asked, asked_for);
+                    if judged.is_err() {
+                        outcomes.extend(asked_for.iter().map(|_| judged.clone()));
+                        left = others;
+                    }
+                    judged
+                }
+                op => self.apply_op(op, part),
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 
     /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
@@ -169,7 +204,12 @@ impl State {
             Op::CreateTopic(create) => self.create_topic(create),
             Op::DeleteTopic { topic } => self.delete_topic(*topic),
             Op::CreatePartitions { topic, total } => self.create_partitions(*topic, *total),
-            Op::AlterConfigs { topic, edits } => self.alter_configs(*topic, edits),
+            Op::AlterConfigs {
+                node: Some(node),
+                edits,
+                ..
+            } => self.alter_node_configs(*node, edits),
+            Op::AlterConfigs { topic, edits, .. } => self.alter_configs(*topic, edits),
             Op::DeleteRecords { partition, before } => self.delete_records(*partition, *before),
             Op::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
             Op::ExpireProducers { before } => self.expire_producers(*before),
@@ -235,6 +275,8 @@ impl State {
                 self.claims.release(*job, *incarnation);
                 Ok(Applied::Done)
             }
+            // Judged with those that it is about.
+            Op::Asked(_) => Ok(Applied::Done),
             Op::Group { group, action } => {
                 let reply = self.change_group(group, action, part.id.incarnation)?;
                 Ok(Applied::Group(reply))
@@ -253,11 +295,7 @@ impl State {
     }
 
     fn raise_level(&mut self, to: Level) -> Outcome {
-        let behind = self.nodes().find(|(_, node)| node.level() < to);
-        if let Some((node, behind)) = behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
-            let known = behind.level();
-            return Err(Rejected::LevelUnknown { to, node, known });
-        }
+        self.check_raise(to)?;
         if self.level < to {
             self.level = to;
             self.objects.at(self.now());
@@ -301,6 +339,16 @@ impl State {
         if self.names.contains_key(&create.name) || self.topics.contains_key(&create.id) {
             return Err(Rejected::TopicExists(create.name.clone()));
         }
+        // A node has looked before, but another may have been faster.
+        if self.has(Feature::CollidingNamesAreRefused)
+            && let Some(existing) = self.collision(&create.name)
+            && !mutants::on(Mutant::CollidingNamesCreated)
+        {
+            return Err(Rejected::TopicCollides {
+                name: create.name.clone(),
+                existing: existing.clone(),
+            });
+        }
         if !(1..=MAX_PARTITIONS).contains(&create.partitions) {
             return Err(Rejected::InvalidPartitions(create.partitions));
         }
@@ -309,9 +357,17 @@ impl State {
             name,
             partitions,
             configs,
+            replicas,
         } = create.clone();
         self.names.insert(name.clone(), id);
-        let topic = Topic::new(id, name, partitions, configs, self.time);
+        if may_collide(&name) {
+            self.dotless.insert((name.without_dots(), id));
+        }
+        let replicas = replicas.filter(|_| self.has(Feature::ReplicationFactor));
+        let mut topic = Topic::new(id, name, partitions, configs, replicas, self.time);
+        if self.has(Feature::AskedOps) {
+            topic.sized = self.seq;
+        }
         self.partitions += u64::from(partitions.unsigned_abs());
         self.topics.insert(id, Shared::new(topic));
         Ok(Applied::Done)
@@ -320,15 +376,20 @@ impl State {
     fn delete_topic(&mut self, id: TopicId) -> Outcome {
         let topic = self.topics.remove(&id).ok_or(Rejected::UnknownTopic(id))?;
         self.names.remove(topic.name());
+        self.dotless.remove(&(topic.name().without_dots(), id));
+        if self.has(Feature::AskedOps) {
+            self.deletions.note_topic(topic.name(), self.seq);
+        }
         self.partitions -= u64::from(topic.partition_count().unsigned_abs());
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);
         }
-        self.for_each_group(|group| group.topic_deleted(id));
+        self.groups.topic_deleted(id, !self.empty_groups_stay());
         Ok(Applied::Done)
     }
 
     fn create_partitions(&mut self, id: TopicId, total: i32) -> Outcome {
+        let (seq, notes_size) = (self.seq, self.has(Feature::AskedOps));
         let topic = self.topic_mut(id)?;
         let current = topic.partition_count();
         if total <= current {
@@ -341,6 +402,9 @@ impl State {
             return Err(Rejected::InvalidPartitions(total));
         }
         topic.grow(total);
+        if notes_size {
+            topic.sized = seq;
+        }
         self.partitions += u64::from(total.abs_diff(current));
         Ok(Applied::Done)
     }
@@ -362,11 +426,25 @@ impl State {
                 &mut self.configs
             }
         };
-        for (name, value) in edits {
-            match value {
-                Some(value) => configs.insert(name.clone(), value.clone()),
-                None => configs.remove(name),
-            };
+        edit(configs, edits);
+        Ok(Applied::Done)
+    }
+
+    /// Settings stay with the id of a node when the node is gone, for who is given the id next: that is the node which is
+    /// started in its place, mostly.
+    fn alter_node_configs(
+        &mut self,
+        node: NodeId,
+        edits: &BTreeMap<String, Option<String>>,
+    ) -> Outcome {
+        let is_known = self.nodes.contains_key(&node) || self.node_configs.contains_key(&node);
+        if !is_known || !self.has(Feature::NodeSettings) {
+            return Err(Rejected::NoSuchNode(node));
+        }
+        let configs = self.node_configs.entry(node).or_default();
+        edit(configs, edits);
+        if configs.is_empty() {
+            self.node_configs.remove(&node);
         }
         Ok(Applied::Done)
     }
@@ -513,8 +591,8 @@ impl State {
         if let Some(node) = self.nodes.remove(&id) {
             self.claims.release_all(node.incarnation());
         }
-        let now = self.time;
-        self.for_each_group(|group| group.node_gone(id, now));
+        self.groups
+            .node_gone(id, self.time, !self.empty_groups_stay());
     }
 
     fn snapshot_taken(&mut self, seq: Seq, bytes: u64) -> Applied {
@@ -546,12 +624,22 @@ impl State {
                 incarnation: author,
             });
         }
-        let mut group = self.groups.get(id).cloned().unwrap_or_default();
-        let reply = group.make_mut().apply(action, now)?;
-        for topic in action
-            .topics()
-            .filter(|topic| !self.topics.contains_key(topic))
-        {
+        self.refresh(id);
+        let known = self.groups.get(id);
+        let before = known.clone().unwrap_or_default();
+        let mut group = before.clone();
+        let mut touched = group.touched(action);
+        let stays = self.empty_groups_stay();
+        let exists = known
+            .as_ref()
+            .is_some_and(|known| stays || !known.is_vacant());
+        let reply = group.make_mut().apply_to(action, now, exists)?;
+        self.note_group_changed(id, action, &before, group.make_mut());
+        let is_known = |topic: &TopicId| {
+            self.topics.contains_key(topic)
+                || (*topic == OFFSETS_TOPIC_ID && self.serves_offsets_topic())
+        };
+        for topic in action.topics().filter(|topic| !is_known(topic)) {
             group.make_mut().topic_deleted(topic);
         }
         if let Some(node) = action
@@ -559,25 +647,58 @@ impl State {
             .filter(|node| !self.nodes.contains_key(node))
         {
             group.make_mut().node_gone(node, now);
+            touched.members = Which::All;
         }
-        self.put_group(id, group);
+        let stays = stays && known.is_some() && !group.ends_with(action);
+        let mut after = Some(group).filter(|group| stays || !group.is_vacant());
+        let (topics, serves) = (&self.topics, self.serves_offsets_topic());
+        if let Some(changes) = &mut self.changes {
+            let name = |topic| name_of(topics, serves, topic);
+            changes.note(id, &before, after.as_mut(), action, now, name);
+        }
+        self.groups.put(id, after, &touched);
         Ok(reply)
     }
 
-    /// Changes every group by itself; forgets those of which nothing is left.
-    fn for_each_group(&mut self, change: impl Fn(&mut Group)) {
-        for (id, mut group) in self.groups.clone() {
-            change(group.make_mut());
-            self.put_group(&id, group);
-        }
+    /// Whether a group of which nothing is left is still there.
+    fn empty_groups_stay(&self) -> bool {
+        self.has(Feature::EmptyGroupsStay) && !mutants::on(Mutant::EmptyGroupsVanish)
     }
 
-    fn put_group(&mut self, id: &GroupId, group: Shared<Group>) {
-        if group.is_vacant() {
-            self.groups.remove(id);
-        } else {
-            self.groups.insert(id.clone(), group);
+    /// Refreshes a group, which may then be changed.
+    fn refresh(&mut self, id: &GroupId) {
+        if mutants::on(Mutant::ChangedOutdated) {
+            return;
         }
+        let changes = &mut self.changes;
+        self.groups.refresh(id, &mut |group, number| {
+            if let Some(changes) = changes {
+                changes.dropped(group, number);
+            }
+        });
+    }
+
+    /// Refreshes some groups with what is pending for them.
+    pub(super) fn refresh_some(&mut self, most: u32) {
+        let changes = &mut self.changes;
+        self.groups.refresh_some(most, &mut |group, number| {
+            if let Some(changes) = changes {
+                changes.dropped(group, number);
+            }
+        });
+    }
+
+    /// From its level on the changes of groups are numbered, first what is there.
+    fn begin_changes(&mut self) {
+        if self.changes.is_some() || !self.has(Feature::OffsetsTopic) {
+            return;
+        }
+        self.refresh_some(u32::MAX);
+        let mut changes = Changes::new();
+        let now = self.time;
+        self.groups
+            .for_each(|id, group| changes.begin(id, group, now));
+        self.changes = Some(changes);
     }
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejected> {

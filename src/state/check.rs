@@ -10,7 +10,7 @@ const LAST_SEQ: Seq = Seq(1 << 62);
 
 impl State {
     /// Why this is no state that the fold can come to; nothing if it may be one.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.seq > LAST_SEQ {
             return Err(format!("no log is as long as its seq, {}", self.seq));
         }

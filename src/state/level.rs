@@ -18,6 +18,10 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::State;
+use super::rejected::Rejected;
+use crate::mutants::{self, Mutant};
+
 /// A level of the rules of the fold. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
 #[cbor(transparent)]
@@ -76,13 +80,50 @@ pub enum Feature {
     /// Time in the fold is moved by a wall clock only as far as another node vouches for (`time.rs`), a sweep boundary is
     /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
     BoundedTime,
+    /// A topic is not created whose name differs from another's only in dots and underscores.
+    CollidingNamesAreRefused,
+    /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
+    EmptyGroupsStay,
+    /// The changes of groups are numbered, and served as `__consumer_offsets`.
+    OffsetsTopic,
+    /// A topic is stored with the replication factor that was asked for.
+    ReplicationFactor,
+    /// A node says of its own settings what they are when it registers, and settings are stored for single nodes.
+    NodeSettings,
+    /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
+    AskedOps,
+}
+
+impl State {
+    /// Refuses a level that a registered node does not know.
+    ///
+    /// # Errors
+    /// [`Rejected::LevelUnknown`], with the first such node.
+    pub fn check_raise(&self, to: Level) -> Result<(), Rejected> {
+        let behind = self.nodes().find(|(_, node)| node.level() < to);
+        match behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
+            Some((node, behind)) => Err(Rejected::LevelUnknown {
+                to,
+                node,
+                known: behind.level(),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Feature {
     /// The level from which on it is in force.
     pub const fn since(self) -> Level {
         match self {
-            Feature::LiveObjectsAreNotDead | Feature::BoundedTime => Level(2),
+            Feature::LiveObjectsAreNotDead
+            | Feature::BoundedTime
+            | Feature::CollidingNamesAreRefused
+            | Feature::EmptyGroupsStay
+            | Feature::OffsetsTopic
+            | Feature::ReplicationFactor
+            | Feature::NodeSettings
+            | Feature::AskedOps => Level(2),
         }
     }
 }

@@ -12,9 +12,12 @@
 //! is not valid (any more) gets an error as its outcome and changes nothing.
 
 mod apply;
+mod asked;
+mod changes;
 mod check;
 mod codec;
 pub mod group;
+mod groups;
 mod job;
 mod level;
 mod node;
@@ -22,7 +25,7 @@ mod objects;
 pub mod op;
 mod partition;
 mod producer;
-
+mod rejected;
 mod time;
 mod topic;
 mod truncation;
@@ -32,10 +35,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+pub use changes::{
+    Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
+};
 pub use codec::Shared;
 pub use group::Group;
 pub use job::{Claim, Job};
@@ -47,7 +53,10 @@ pub use producer::Producer;
 pub use topic::Topic;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
+use asked::Deletions;
+use changes::Changes;
 use codec::map;
+use groups::Groups;
 use job::Claims;
 use objects::Objects;
 use op::Outcome;
@@ -61,6 +70,8 @@ use crate::types::{
 
 /// The most partitions that a topic may have.
 pub const MAX_PARTITIONS: i32 = 100_000;
+
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
 
 /// The state of the cluster at one seq.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
@@ -76,8 +87,8 @@ pub struct State {
     configs: BTreeMap<String, String>,
     #[cbor(n(4), with = "map")]
     topics: OrdMap<TopicId, Shared<Topic>>,
-    #[cbor(n(5), with = "map")]
-    groups: OrdMap<GroupId, Shared<Group>>,
+    #[n(5)]
+    groups: Groups,
     #[cbor(n(6), with = "map")]
     nodes: OrdMap<NodeId, Shared<Node>>,
     #[cbor(n(7), with = "map")]
@@ -103,10 +114,25 @@ pub struct State {
     totals: Totals,
     #[cbor(n(14), default, skip_if = "Level::is_first")]
     level: Level,
+    /// The numbers of the changes of groups; none until the cluster's level has them.
+    #[n(15)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Changes>,
+    /// What was set for single nodes, by their ids, whoever has them.
+    #[cbor(n(16), default, skip_if = "BTreeMap::is_empty")]
+    node_configs: BTreeMap<NodeId, BTreeMap<String, String>>,
+    /// What was deleted lately, of what may come back.
+    #[cbor(n(18), default, skip_if = "Deletions::is_empty")]
+    deletions: Deletions,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
     names: OrdMap<TopicName, TopicId>,
+    /// The topics whose names have dots or underscores, by what their names have in common with those that collide with
+    /// them. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    dotless: OrdSet<(TopicName, TopicId)>,
     /// How many partitions all topics have. Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -167,6 +193,15 @@ impl State {
         State::default()
     }
 
+    /// The state before any commit, at a level.
+    #[cfg(test)]
+    pub(crate) fn at_level(level: Level) -> State {
+        State {
+            level,
+            ..State::default()
+        }
+    }
+
     /// The last commit folded.
     pub fn seq(&self) -> Seq {
         self.seq
@@ -197,6 +232,16 @@ impl State {
         self.names.get(name).and_then(|id| self.topic(*id))
     }
 
+    /// A topic whose name differs from `name` only in dots and underscores. Those of old logs may be several.
+    pub fn collision(&self, name: &TopicName) -> Option<&TopicName> {
+        let dotless = name.without_dots();
+        let first = (dotless.clone(), TopicId::default());
+        let alike = self.dotless.range(first..);
+        let alike = alike.take_while(|(other, _)| *other == dotless);
+        let mut names = alike.filter_map(|(_, id)| self.topic(*id)).map(Topic::name);
+        names.find(|other| *other != name)
+    }
+
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.values().filter_map(|id| self.topic(*id))
@@ -222,14 +267,36 @@ impl State {
         &self.configs
     }
 
+    /// What was set for the node of this id alone, whichever run has it.
+    pub fn node_configs(&self, id: NodeId) -> &BTreeMap<String, String> {
+        self.node_configs.get(&id).unwrap_or(&NO_CONFIGS)
+    }
+
+    /// What was set for this run of a node alone.
+    pub fn configs_of(&self, run: Incarnation) -> &BTreeMap<String, String> {
+        if self.node_configs.is_empty() {
+            return &NO_CONFIGS;
+        }
+        let id = self.node_of(run);
+        id.map_or(&NO_CONFIGS, |id| self.node_configs(id))
+    }
+
     /// The group of this id.
-    pub fn group(&self, id: &GroupId) -> Option<&Group> {
-        self.groups.get(id).map(|group| &**group)
+    pub fn group(&self, id: &GroupId) -> Option<Shared<Group>> {
+        self.groups.get(id)
     }
 
     /// All groups, by id.
-    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &Group)> {
-        self.groups.iter().map(|(id, group)| (id, &**group))
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.iter()
+    }
+
+    /// The groups in which a node vouches for members, by id.
+    pub fn groups_vouched_by(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.vouched_by(node)
     }
 
     /// The registered nodes, by id, whether or not their lease has lapsed.
@@ -348,18 +415,28 @@ impl State {
         if mutants::on(Mutant::SnapshotForgets) {
             state.next_producer_id = ProducerId::default();
         }
-        state.names = state
-            .topics
-            .values()
-            .map(|topic| (topic.name().clone(), topic.id()))
-            .collect();
+        for topic in state.topics.values() {
+            let name = topic.name();
+            state.names.insert(name.clone(), topic.id());
+            if may_collide(name) {
+                state.dotless.insert((name.without_dots(), topic.id()));
+            }
+        }
         let counts = state.topics.values().map(|topic| topic.partition_count());
         state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {
             partition.acquire_all(&mut state.objects);
         }
+        if let Some(changes) = &mut state.changes {
+            changes.derive(state.groups.iter());
+        }
         state.objects.at(state.now());
         state.check().map_err(minicbor::decode::Error::message)?;
         Ok(state)
     }
+}
+
+/// Whether the name can differ from another only in dots and underscores.
+fn may_collide(name: &TopicName) -> bool {
+    name.as_str().contains(['.', '_'])
 }

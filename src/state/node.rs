@@ -33,6 +33,8 @@ pub struct Node {
     /// What its wall clock said at its last commit, if that said so.
     #[n(8)]
     wall: Option<Timestamp>,
+    #[n(9)]
+    properties: Option<BTreeMap<String, String>>,
 }
 
 impl Node {
@@ -47,12 +49,18 @@ impl Node {
             lease_until: now.after(Duration::from_millis(op.lease_millis)),
             peer_key: op.peer_key.clone(),
             wall: None,
+            properties: op.properties.clone(),
         }
     }
 
     /// With what others show it that they read the same bucket.
     pub fn peer_key(&self) -> Option<&PeerKey> {
         self.peer_key.as_ref()
+    }
+
+    /// What it says of its own settings, by Kafka's names of them; `None` if it says nothing.
+    pub fn properties(&self) -> Option<&BTreeMap<String, String>> {
+        self.properties.as_ref()
     }
 
     /// Which run of the node.

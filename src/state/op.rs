@@ -12,10 +12,12 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::group::{GroupAction, GroupError, GroupReply};
-use super::job::{Claim, Job};
+pub use super::asked::Asked;
+use super::group::{GroupAction, GroupReply};
+use super::job::Job;
 use super::level::{Feature, Level};
 use super::partition::{ObjectRef, SliceIndex};
+pub use super::rejected::{AppendRejected, Rejected};
 use crate::types::{
     CommitId, GroupId, Incarnation, NodeId, Offset, PeerKey, ProducerEpoch, ProducerId, SegmentId,
     Seq, Timestamp, TopicId, TopicName, TopicPartition,
@@ -113,6 +115,9 @@ pub enum Op {
         /// the node that made the op.
         #[n(1)]
         edits: BTreeMap<String, Option<String>>,
+        /// The node whose settings they are, if they are not the topic's or the cluster's. Since [`Feature::NodeSettings`].
+        #[n(2)]
+        node: Option<NodeId>,
     },
     /// Raise a partition's log start offset (Kafka's DeleteRecords, KIP-107).
     #[n(5)]
@@ -272,6 +277,9 @@ pub enum Op {
         #[n(0)]
         to: Level,
     },
+    /// The next ops of the commit are what a client asked for.
+    #[n(24)]
+    Asked(#[n(0)] Asked),
 }
 
 impl Commit {
@@ -313,6 +321,7 @@ impl Op {
         "ClaimJob",
         "ReleaseJob",
         "RaiseLevel",
+        "Asked",
     ];
 
     /// What kind of op it is.
@@ -342,6 +351,7 @@ impl Op {
             Op::ClaimJob { .. } => "ClaimJob",
             Op::ReleaseJob { .. } => "ReleaseJob",
             Op::RaiseLevel { .. } => "RaiseLevel",
+            Op::Asked(_) => "Asked",
         }
     }
 
@@ -350,6 +360,12 @@ impl Op {
         match self {
             Op::RaiseLevel { to } => (*to).max(Level(2)),
             Op::ExpireNode { as_of: Some(_), .. } => Feature::BoundedTime.since(),
+            Op::CreateTopic(create) if create.replicas.is_some() => {
+                Feature::ReplicationFactor.since()
+            }
+            Op::AlterConfigs { node: Some(_), .. } => Feature::NodeSettings.since(),
+            Op::RegisterNode(node) if node.properties.is_some() => Feature::NodeSettings.since(),
+            Op::Asked(_) => Feature::AskedOps.since(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }
@@ -539,6 +555,9 @@ pub struct CreateTopic {
     /// The settings that differ from the defaults.
     #[n(3)]
     pub configs: BTreeMap<String, String>,
+    /// How many replicas it is said to have, if more than one. Since [`Feature::ReplicationFactor`].
+    #[n(4)]
+    pub replicas: Option<i16>,
 }
 
 /// Register a node.
@@ -563,6 +582,9 @@ pub struct RegisterNode {
     /// With what other nodes show that they read the same bucket, when they speak to this one.
     #[n(5)]
     pub peer_key: Option<PeerKey>,
+    /// What it says of its own settings, by Kafka's names of them. Since [`Feature::NodeSettings`].
+    #[n(6)]
+    pub properties: Option<BTreeMap<String, String>>,
 }
 
 /// What became of an op.
@@ -596,200 +618,4 @@ pub struct Appended {
     pub log_start: Offset,
     /// True if this batch was a retry, already stored at `base_offset`.
     pub duplicate: bool,
-}
-
-/// Why a batch was not appended. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendRejected {
-    /// The topic was deleted, or never existed.
-    #[error("there is no topic with id {0}")]
-    UnknownTopic(TopicId),
-    /// The topic has no such partition.
-    #[error("there is no partition {0}")]
-    UnknownPartition(TopicPartition),
-    /// The segment with its bytes is too old, or was deleted: the batch is to be stored again.
-    #[error("segment {0} is too old to be referred to; send the records again")]
-    StaleSegment(SegmentId),
-    /// The offsets of the partition are used up.
-    #[error("{0} has no offsets left")]
-    OffsetsExhausted(TopicPartition),
-    /// The batch has no records, no bytes, or lies where nothing can.
-    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
-    Impossible(TopicPartition),
-    /// The producer's epoch is older than one seen before.
-    #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
-    FencedProducer {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// Its epoch in the batch.
-        epoch: ProducerEpoch,
-        /// The newest epoch seen.
-        current: ProducerEpoch,
-    },
-    /// Batches that the producer wrote before this one are not stored: they are to be sent again, and this one after
-    /// them.
-    #[error(
-        "producer {id} wrote sequence {found} to {partition} before what comes first; send that again"
-    )]
-    NotBegun {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// The sequence of the batch.
-        found: i32,
-    },
-    /// The batch does not follow the producer's last one.
-    #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]
-    OutOfOrderSequence {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// The sequence that was due.
-        expected: i32,
-        /// The sequence of the batch.
-        found: i32,
-    },
-}
-
-/// Why an op changed nothing.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Rejected {
-    /// The topic was deleted, or never existed.
-    #[error("there is no topic with id {0}")]
-    UnknownTopic(TopicId),
-    /// The topic has no such partition.
-    #[error("there is no partition {0}")]
-    UnknownPartition(TopicPartition),
-    /// The name is taken.
-    #[error("there is already a topic named '{0}'")]
-    TopicExists(TopicName),
-    /// The topic has that many partitions or more.
-    #[error("the topic has {current} partitions; {requested} is not more")]
-    PartitionsNotMore {
-        /// How many it has.
-        current: i32,
-        /// How many were asked for.
-        requested: i32,
-    },
-    /// A topic has from 1 to [`MAX_PARTITIONS`](super::MAX_PARTITIONS) partitions.
-    #[error("a topic cannot have {0} partitions")]
-    InvalidPartitions(i32),
-    /// The offset is not in the log.
-    #[error("offset {offset} of {partition} is not between {log_start} and {high_watermark}")]
-    OffsetOutOfRange {
-        /// The partition.
-        partition: TopicPartition,
-        /// The offset.
-        offset: Offset,
-        /// The first offset there is.
-        log_start: Offset,
-        /// The offset after the last record.
-        high_watermark: Offset,
-    },
-    /// The run of the node is not registered (any more).
-    #[error("node {node} is not registered as run {incarnation}")]
-    UnknownNode {
-        /// The node.
-        node: NodeId,
-        /// Its run.
-        incarnation: Incarnation,
-    },
-    /// The node's lease has not lapsed.
-    #[error("the lease of node {node} lasts until {until}, and it is {now}")]
-    LeaseHolds {
-        /// The node.
-        node: NodeId,
-        /// When its lease lapses.
-        until: Timestamp,
-        /// The time in the fold.
-        now: Timestamp,
-    },
-    /// The group refused.
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    /// Another run has the job.
-    #[error("{job:?} is held by run {} until {}", held.incarnation, held.until)]
-    JobHeld {
-        /// The job.
-        job: Job,
-        /// Who has it.
-        held: Claim,
-    },
-    /// The slices that were to be replaced are not there any more as they were read.
-    #[error("the slices of {partition} from {base} to {end} are not those that were read")]
-    SlicesChanged {
-        /// The partition.
-        partition: TopicPartition,
-        /// Where they were to begin.
-        base: Offset,
-        /// Where they were to end.
-        end: Offset,
-    },
-    /// The slices that were to take the place of others do not fit there.
-    #[error("the compacted slices of {partition} do not cover the offsets from {base} to {end}")]
-    InvalidReplacement {
-        /// The partition.
-        partition: TopicPartition,
-        /// Where they should begin.
-        base: Offset,
-        /// Where they should end.
-        end: Offset,
-    },
-    /// A segment is too old, or was deleted: what was stored in it is to be stored again.
-    #[error("segment {0} is too old to be referred to")]
-    StaleSegment(SegmentId),
-    /// The settings by which a node went were altered meanwhile.
-    #[error("the settings for {partition} were altered at {altered}, after {as_of}")]
-    ConfigsAltered {
-        /// The partition.
-        partition: TopicPartition,
-        /// The seq of the state that the node went by.
-        as_of: Seq,
-        /// The seq of the alteration.
-        altered: Seq,
-    },
-    /// The log cannot be truncated that far (yet).
-    #[error(
-        "the log cannot be truncated to {to}: no snapshot beyond {limit} is known for long enough"
-    )]
-    TooYoung {
-        /// How far was asked.
-        to: Seq,
-        /// How far it may be.
-        limit: Seq,
-    },
-    /// A registered node could not fold the log any further.
-    #[error(
-        "the level cannot be raised to {to}: node {node} knows levels up to {known} only; upgrade it, or stop it"
-    )]
-    LevelUnknown {
-        /// The level that was asked for.
-        to: Level,
-        /// The node.
-        node: NodeId,
-        /// The highest level that it knows.
-        known: Level,
-    },
-    /// The node does not know the level of the cluster.
-    #[error(
-        "the cluster is at level {level}, and the node knows levels up to {known} only; upgrade it"
-    )]
-    LevelTooLow {
-        /// The cluster's level.
-        level: Level,
-        /// The highest level that the node knows.
-        known: Level,
-    },
-    /// The sweep boundary cannot lie in the future.
-    #[error("the sweep boundary {before} is not far enough before {now}")]
-    SweepBoundary {
-        /// What was asked for.
-        before: Timestamp,
-        /// The time in the fold.
-        now: Timestamp,
-    },
 }

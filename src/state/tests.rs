@@ -1,7 +1,11 @@
+mod asked;
 mod carried;
 mod deletion;
+mod group_changes;
+mod groups;
 mod level;
 mod properties;
+mod settings;
 mod time;
 
 use bytes::Bytes;
@@ -42,6 +46,7 @@ fn create(name: &str, topic: TopicId, partitions: i32) -> Op {
         name: TopicName::new(name).unwrap(),
         partitions,
         configs: BTreeMap::new(),
+        replicas: None,
     })
 }
 
@@ -84,6 +89,7 @@ fn registration(run: u128, lease_millis: u64) -> RegisterNode {
         version: String::new(),
         lease_millis,
         peer_key: None,
+        properties: None,
     }
 }
 

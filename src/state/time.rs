@@ -22,11 +22,11 @@ use crate::types::{Incarnation, Timestamp};
 
 /// How far a wall clock may move time beyond what another node vouches for: as far apart as the clocks of two nodes may be that
 /// are each right enough. How much time has passed since the other vouched, the time that is carried on says.
-pub const MAX_LEAD: Duration = Duration::from_secs(10);
+pub(super) const MAX_LEAD: Duration = Duration::from_secs(10);
 
 /// How far a sweep boundary must be behind the time before the commit that raises it: so much may what others took for
 /// the time, when they named their segments, have been behind.
-pub const SWEEP_MARGIN: Duration = Duration::from_secs(20);
+pub(super) const SWEEP_MARGIN: Duration = Duration::from_secs(20);
 
 impl State {
     /// What time in the fold becomes by a commit of `author` that carries it on to `carried` and whose wall clock says `wall`.

@@ -29,6 +29,13 @@ pub struct Topic {
     #[n(5)]
     #[cbor(default)]
     pub(super) configs_altered: Seq,
+    /// When it was given partitions last, by being created or later: with
+    /// [`Feature::AskedOps`](crate::state::Feature::AskedOps), else nothing.
+    #[cbor(n(6), default, skip_if = "Seq::is_zero")]
+    pub(super) sized: Seq,
+    /// How many replicas its creator asked for; one, if none.
+    #[n(7)]
+    replicas: Option<i16>,
 }
 
 impl Topic {
@@ -37,6 +44,7 @@ impl Topic {
         name: TopicName,
         partitions: i32,
         configs: BTreeMap<String, String>,
+        replicas: Option<i16>,
         now: Timestamp,
     ) -> Topic {
         let mut topic = Topic {
@@ -46,6 +54,8 @@ impl Topic {
             configs,
             partitions: Vector::new(),
             configs_altered: Seq::ZERO,
+            sized: Seq::ZERO,
+            replicas,
         };
         topic.grow(partitions);
         topic
@@ -69,6 +79,12 @@ impl Topic {
     /// The settings that differ from the defaults.
     pub fn configs(&self) -> &BTreeMap<String, String> {
         &self.configs
+    }
+
+    /// Kafka's replication factor, as it was asked for when the topic was created. The store decides how often anything is
+    /// kept; so this is what is shown, and nothing else.
+    pub fn replicas(&self) -> i16 {
+        self.replicas.unwrap_or(1)
     }
 
     /// How many partitions it has.

@@ -12,8 +12,10 @@ use crate::env::Env;
 use crate::types::Timestamp;
 
 use super::backend::{Backend, Nature};
+use super::client::Store;
 use super::error::{Cause, StoreError};
 use super::failure::{Failure, Verdict, judge_http, judge_local};
+use super::hedge::Hedging;
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
 use super::watch::ClockWatch;
@@ -27,12 +29,13 @@ pub(super) struct Requests {
     pub(super) metrics: StoreMetrics,
     /// This machine's wall clock against the store's.
     pub(super) clock: ClockWatch,
-    /// Places for requests about the manifest.
+    /// Places that are kept for requests about the manifest.
     manifest: Semaphore,
-    /// Places for all others.
+    /// Places for all.
     data: Semaphore,
     /// The last request about the manifest was not answered in its time.
     overdue: AtomicBool,
+    pub(super) hedging: Hedging,
 }
 
 /// What a request about the manifest has on top of its time, for each MiB that it moves.
@@ -54,6 +57,13 @@ pub(super) struct Attempt<'a, T> {
     /// The store's clock in the answer's head.
     pub(super) date: Option<Timestamp>,
     pub(super) running: Running<'a>,
+}
+
+impl<T> Attempt<'_, T> {
+    /// How long it has taken.
+    pub(super) fn took(&self) -> Duration {
+        self.running.began.elapsed()
+    }
 }
 
 /// An attempt under way. Dropped without an outcome, as when the caller's future is, it counts as
@@ -91,6 +101,7 @@ impl Requests {
             manifest: Semaphore::new(kept),
             data: Semaphore::new(places - kept),
             overdue: AtomicBool::new(false),
+            hedging: Hedging::default(),
         }
     }
 
@@ -115,16 +126,27 @@ impl Requests {
         &self.options.env
     }
 
-    async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
-        let places = if kind.is_manifest() {
-            &self.manifest
+    /// Places for data are also taken by requests about the manifest, not the other way round.
+    pub(super) async fn place(&self, kind: RequestKind) -> SemaphorePermit<'_> {
+        let place = if kind.is_manifest() {
+            tokio::select! {
+                biased;
+                place = self.manifest.acquire() => place,
+                place = self.data.acquire() => place,
+            }
         } else {
-            &self.data
+            self.data.acquire().await
         };
-        places
-            .acquire()
-            .await
-            .expect("the semaphores are never closed")
+        place.expect("the semaphores are never closed")
+    }
+
+    /// A place, if one is free.
+    pub(super) fn free_place(&self, kind: RequestKind) -> Option<SemaphorePermit<'_>> {
+        let places = match kind.is_manifest() {
+            true => &self.manifest,
+            false => &self.data,
+        };
+        places.try_acquire().ok()
     }
 
     /// Makes one attempt, when there is a place for it, and gives it at most `limit`, or less: see
@@ -135,7 +157,18 @@ impl Requests {
         limit: Duration,
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Attempt<'_, T> {
-        let _place = self.place(asked.kind).await;
+        let place = self.place(asked.kind).await;
+        self.attempt_in(place, asked, limit, work).await
+    }
+
+    /// Makes one attempt in that place.
+    pub(super) async fn attempt_in<'a, T>(
+        &'a self,
+        _place: SemaphorePermit<'a>,
+        asked: Asked<'_>,
+        limit: Duration,
+        work: impl Future<Output = object_store::Result<T>>,
+    ) -> Attempt<'a, T> {
         let limit = self.patience(asked, limit);
         let running = Running {
             metrics: &self.metrics,
@@ -151,7 +184,7 @@ impl Requests {
             self.overdue.store(done.is_err(), Ordering::Relaxed);
         }
         let traced = trace.read();
-        if let Some(date) = traced.date {
+        if let Some(date) = traced.date_of_store() {
             self.clock.note(date, asked_at);
         }
         let over_http = matches!(self.backend.nature, Nature::Http(_));
@@ -164,11 +197,12 @@ impl Requests {
                     reached: traced.sent || !over_http,
                 },
                 cause: Cause::new(&format!("no answer within {:.1} s", limit.as_secs_f64())),
+                foreign: false,
             }),
         };
         Attempt {
             result,
-            date: traced.date,
+            date: traced.date_of_store(),
             running,
         }
     }
@@ -184,6 +218,19 @@ impl Requests {
     where
         W: Future<Output = object_store::Result<T>>,
     {
+        self.repeat_by(asked, |limit| self.attempt(asked, limit, work()))
+            .await
+    }
+
+    /// The same with attempts of whatever kind, which are told how long they may take.
+    pub(super) async fn repeat_by<'a, T, A>(
+        &'a self,
+        asked: Asked<'_>,
+        attempt: impl Fn(Duration) -> A,
+    ) -> Result<T, Ended>
+    where
+        A: Future<Output = Attempt<'a, T>>,
+    {
         let began = Instant::now();
         let policy = self.options.retry;
         let deadline = began + policy.deadline;
@@ -193,9 +240,7 @@ impl Requests {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = self.options.request_timeout.min(left);
             // Waiting for a place counts towards the deadline too.
-            let Ok(attempt) =
-                tokio::time::timeout_at(deadline, self.attempt(asked, limit, work())).await
-            else {
+            let Ok(attempt) = tokio::time::timeout_at(deadline, attempt(limit)).await else {
                 let cause = Cause::new("no answer before the deadline");
                 return Err(Ended::Error(
                     self.unavailable(asked, cause, attempts, began),
@@ -236,6 +281,10 @@ impl Requests {
                 return Err(Ended::Error(error));
             }
             attempt.running.end(Outcome::Retry);
+            if failure.foreign && attempts.is_power_of_two() {
+                // Nothing is known to be wrong with the store, and somebody may have to do something.
+                tracing::warn!(kind = asked.kind.label(), cause = %failure.cause, attempts, "trying again");
+            }
             tracing::debug!(
                 kind = asked.kind.label(), subject = %asked.subject, cause = %failure.cause, attempts,
                 "a request to the store is repeated"
@@ -258,6 +307,28 @@ impl Requests {
             attempts,
             elapsed: began.elapsed(),
         }
+    }
+}
+
+/// While it lives there are more places for requests about the manifest.
+pub struct MorePlaces(Arc<Requests>);
+
+/// How many there are then.
+const MORE_PLACES: usize = 192;
+
+impl Store {
+    /// Gives requests about the manifest more places, and sockets, than `max_requests`, for as long as the guard lives. For
+    /// a node that is starting: it has no clients that need sockets, and a long log to read.
+    pub fn more_places(&self) -> MorePlaces {
+        self.requests.manifest.add_permits(MORE_PLACES);
+        MorePlaces(Arc::clone(&self.requests))
+    }
+}
+
+impl Drop for MorePlaces {
+    fn drop(&mut self) {
+        // Those who read have ended, so that all of them are free.
+        self.0.manifest.forget_permits(MORE_PLACES);
     }
 }
 

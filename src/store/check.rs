@@ -8,6 +8,7 @@
 mod parts;
 mod report;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,10 @@ const KIND: RequestKind = RequestKind::Check;
 
 /// How old an object of an abandoned check must be before a full check removes it.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a request that the store did not answer is made again before its promise is unclear, where one attempt
+/// is one request.
+const ATTEMPTS: u32 = 10;
 
 /// How long the check cleans up after itself.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -108,12 +113,12 @@ type Seen = Result<String, Doubt>;
 /// Checks the store.
 pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
     let (began, before) = (Instant::now(), store.metrics().total());
-    let mut checker = Checker {
+    let checker = Checker {
         store,
         options,
         run: store.options().env.uuid_at(store.options().env.wall()),
-        written: Vec::new(),
-        clock: None,
+        written: Mutex::default(),
+        clock: Mutex::default(),
     };
     let mut properties = Vec::new();
     let mut add = |name, meaning, seen: Seen| {
@@ -138,31 +143,36 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         "A node would miss commits that were acknowledged",
         within(patience, checker.read_after_write()).await,
     );
-    // What cannot even be written and read has nothing more to tell; and a node that starts need not know
-    // everything that is wrong.
-    let goes_on = |usable: bool| usable || options.thorough;
-    if readable
-        && goes_on(add(
-            "clock",
-            "Expiry, retention and signatures rest on the time; set this machine's clock by NTP",
-            within(patience, checker.clock()).await,
-        ))
-        && goes_on(add(
-            "create refused when the object exists",
-            "Two nodes could write the same commit, and one of them would lose acknowledged messages",
-            within(patience, checker.refused_when_it_exists()).await,
-        ))
-        && goes_on(add(
-            "one winner of a race",
-            "Two nodes could write the same commit, and one of them would lose acknowledged messages",
-            within(patience, checker.one_winner()).await,
-        ))
-    {
-        add(
-            "ranged reads",
-            "Messages are read by ranges of objects and would be wrong",
-            within(patience, checker.ranges()).await,
+    // What cannot even be written and read has nothing more to tell.
+    if readable {
+        // Side by side: a store that takes seconds for a request is not to hold up a node's start for a minute.
+        let (clock, refused, race, ranges) = futures::join!(
+            within(patience, checker.clock()),
+            within(patience, checker.refused_when_it_exists()),
+            within(patience, checker.one_winner()),
+            within(patience, checker.ranges()),
         );
+        let twice = "Two nodes could write the same commit, and one of them would lose acknowledged messages";
+        let promises = [
+            (
+                "clock",
+                "Expiry, retention and signatures rest on the time; set this machine's clock by NTP",
+                clock,
+            ),
+            ("create refused when the object exists", twice, refused),
+            ("one winner of a race", twice, race),
+            (
+                "ranged reads",
+                "Messages are read by ranges of objects and would be wrong",
+                ranges,
+            ),
+        ];
+        for (name, meaning, seen) in promises {
+            // A node that starts need not know everything that is wrong.
+            if !add(name, meaning, seen) && !options.thorough {
+                break;
+            }
+        }
     }
     if readable && options.thorough {
         add(
@@ -185,7 +195,7 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
     }
     // What is left over costs a few bytes.
     let _ = tokio::time::timeout(CLEAN_UP, checker.clean_up()).await;
-    let clock = checker.clock;
+    let clock = *lock(&checker.clock);
     CheckReport {
         store: store.name().to_owned(),
         properties,
@@ -207,8 +217,12 @@ struct Checker<'a> {
     store: &'a Store,
     options: &'a CheckOptions,
     run: Uuid,
-    written: Vec<ObjectPath>,
-    clock: Option<ClockDifference>,
+    written: Mutex<Vec<ObjectPath>>,
+    clock: Mutex<Option<ClockDifference>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The two bodies of the plain checks.
@@ -216,9 +230,9 @@ const FIRST: &[u8] = b"the first body, which stands";
 const SECOND: &[u8] = b"the second body, which must be refused";
 
 impl Checker<'_> {
-    fn path(&mut self, name: &str) -> ObjectPath {
+    fn path(&self, name: &str) -> ObjectPath {
         let path = ObjectPath::check(self.run, name);
-        self.written.push(path.clone());
+        lock(&self.written).push(path.clone());
         path
     }
 
@@ -259,7 +273,7 @@ impl Checker<'_> {
         }
     }
 
-    async fn read_after_write(&mut self) -> Seen {
+    async fn read_after_write(&self) -> Seen {
         let path = self.path("plain");
         self.settle(&path, FIRST).await?;
         match self.store.get(&path, KIND).await {
@@ -274,7 +288,7 @@ impl Checker<'_> {
         }
     }
 
-    async fn clock(&mut self) -> Seen {
+    async fn clock(&self) -> Seen {
         let path = if self.store.has_file_clock() {
             self.path("clock")
         } else {
@@ -287,7 +301,7 @@ impl Checker<'_> {
         let Some(clock) = self.store.clock_difference(&path, written, KIND).await? else {
             return Ok("the store has no clock of its own".to_owned());
         };
-        self.clock = Some(clock);
+        *lock(&self.clock) = Some(clock);
         let seconds = |millis: u64| Duration::from_millis(millis).as_secs_f64();
         let side = if clock.ahead_millis < 0 {
             "behind"
@@ -306,24 +320,28 @@ impl Checker<'_> {
         }
     }
 
-    async fn refused_when_it_exists(&mut self) -> Seen {
+    async fn refused_when_it_exists(&self) -> Seen {
         let path = self.plain();
-        let answer = self
-            .store
-            .create(&path, Bytes::from_static(SECOND), KIND)
-            .await;
-        let unclear = match answer {
-            Ok(Created::Exists) => None,
-            Ok(Created::Created) => {
-                let seen = "a create of an object that exists succeeded".to_owned();
-                return Err(Doubt::Broken(seen));
+        let (mut refused, mut doubt) = (false, None);
+        for attempt in 1..=ATTEMPTS {
+            let body = Bytes::from_static(SECOND);
+            match self.store.create(&path, body, KIND).await {
+                Ok(Created::Exists) => {
+                    refused = true;
+                    break;
+                }
+                Ok(Created::Created) => {
+                    let seen = "a create of an object that exists succeeded".to_owned();
+                    return Err(Doubt::Broken(seen));
+                }
+                Ok(Created::Unknown(cause)) => doubt = Some(cause.to_string()),
+                Err(error) if error.is_retriable() => doubt = Some(error.to_string()),
+                Err(error) => return Err(error.into()),
             }
-            Ok(Created::Unknown(cause)) => Some(cause.to_string()),
-            Err(error) if error.is_retriable() => Some(error.to_string()),
-            Err(error) => return Err(error.into()),
-        };
-        // The ranged read checks the same body again in the quick check; here the object as a whole counts.
-        if unclear.is_some() || self.options.thorough {
+            self.pause(attempt).await;
+        }
+        // What was not answered may have been applied.
+        if doubt.is_some() || self.options.thorough {
             let stands = self.store.get(&path, KIND).await?;
             if stands != FIRST {
                 return Err(Doubt::Broken(
@@ -331,17 +349,22 @@ impl Checker<'_> {
                 ));
             }
         }
-        match unclear {
-            None => Ok("a create of an object that exists is refused".to_owned()),
-            Some(cause) => Err(Doubt::Unclear(cause)),
+        match doubt {
+            Some(cause) if !refused => Err(Doubt::Unclear(cause)),
+            _ => Ok("a create of an object that exists is refused".to_owned()),
         }
     }
 
-    async fn one_winner(&mut self) -> Seen {
+    async fn pause(&self, failures: u32) {
+        let options = self.store.options();
+        tokio::time::sleep(options.retry.pause(failures, &options.env)).await;
+    }
+
+    async fn one_winner(&self) -> Seen {
         let mut rounds = 0;
         let mut unclear = None;
-        // Rounds that a store in trouble leaves open are repeated, up to twice as many in all.
-        for number in 0..self.options.rounds.saturating_mul(2).max(2) {
+        // Rounds that a store in trouble leaves open are repeated.
+        for number in 0..self.options.rounds.saturating_mul(2).max(ATTEMPTS as usize) {
             if rounds == self.options.rounds.max(1) {
                 break;
             }
@@ -350,8 +373,7 @@ impl Checker<'_> {
                 Ok(()) => rounds += 1,
                 Err(Doubt::Unclear(cause)) => {
                     unclear = Some(cause);
-                    let policy = self.store.options().retry;
-                    tokio::time::sleep(policy.pause(1, &self.store.options().env)).await;
+                    self.pause(1).await;
                 }
                 Err(broken) => return Err(broken),
             }
@@ -437,7 +459,7 @@ impl Checker<'_> {
         }
     }
 
-    async fn ranges(&mut self) -> Seen {
+    async fn ranges(&self) -> Seen {
         let path = self.plain();
         let wrong = |what: &str| Err(Doubt::Broken(format!("{what} gave other bytes")));
         let (bytes, size) = self.store.get_range(&path, 4..9, KIND).await?;
@@ -464,9 +486,9 @@ impl Checker<'_> {
         Ok("a range gives its bytes and the size of the object".to_owned())
     }
 
-    async fn listing(&mut self) -> Seen {
+    async fn listing(&self) -> Seen {
         let prefix = ObjectPrefix::Check(self.run);
-        let mut expected = self.written.clone();
+        let mut expected = lock(&self.written).clone();
         for number in 0..5 {
             let path = self.path(&format!("list-{number}"));
             self.settle(&path, FIRST).await?;
@@ -501,7 +523,7 @@ impl Checker<'_> {
         ))
     }
 
-    async fn deleting(&mut self) -> Seen {
+    async fn deleting(&self) -> Seen {
         let path = self.path("deleted");
         self.settle(&path, FIRST).await?;
         self.store.delete(vec![path.clone()]).await?;
@@ -520,8 +542,8 @@ impl Checker<'_> {
 
     /// Removes what this check wrote and, if it is thorough, what others left long ago. What cannot be
     /// removed stays: it says nothing about the store's promises and harms nothing.
-    async fn clean_up(&mut self) {
-        let mut gone = std::mem::take(&mut self.written);
+    async fn clean_up(&self) {
+        let mut gone = std::mem::take(&mut *lock(&self.written));
         if self.options.thorough {
             let now = self.store.options().env.wall();
             let old = |written: Timestamp| now.since(written) > ABANDONED;

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{
-    GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-};
+use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, PutResult};
 use tokio::time::Instant;
 
 use crate::types::Timestamp;
@@ -18,7 +17,7 @@ use super::attempt::{Asked, Ended, Requests, refused};
 use super::backend::{Backend, Nature};
 use super::body::Cut;
 use super::error::{Cause, StoreError};
-use super::failure::{Judged, Verdict};
+use super::failure::Verdict;
 use super::listing::ObjectMeta;
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
@@ -191,12 +190,7 @@ impl Store {
         kind: RequestKind,
     ) -> Result<Created, StoreError> {
         let PutBody(payload) = body.into();
-        let asked = Asked {
-            kind,
-            subject: path,
-            sent: payload.content_length() as u64,
-            expected: 0,
-        };
+        let asked = writing(path, &payload, kind);
         let location = self.location(path);
         let options = PutOptions::from(PutMode::Create);
         let work = self.objects().put_opts(&location, payload, options);
@@ -248,21 +242,48 @@ impl Store {
         kind: RequestKind,
     ) -> Result<(), StoreError> {
         let PutBody(payload) = body.into();
-        let asked = Asked {
-            kind,
-            subject: path,
-            sent: payload.content_length() as u64,
-            expected: 0,
-        };
+        let put = || self.put(path, &payload);
+        let asked = writing(path, &payload, kind);
+        let done = self.requests.repeat(asked, put).await;
+        done.map(|_| ())
+            .map_err(|ended| plain(ended, path, &(0..0)))
+    }
+
+    /// The same for a put that others wait for: when it takes much longer than such puts do, it is sent once more beside
+    /// itself, and the first answer counts. See `hedge.rs` for what that may cost.
+    ///
+    /// # Errors
+    /// Those of [`Store::put_unique`].
+    pub async fn put_hedged(
+        &self,
+        path: &ObjectPath,
+        body: impl Into<PutBody>,
+        kind: RequestKind,
+    ) -> Result<(), StoreError> {
+        let PutBody(payload) = body.into();
+        let put = || self.put(path, &payload);
+        let asked = writing(path, &payload, kind);
+        let done = self.requests.repeat_hedged(asked, put).await;
+        done.map(|_| ())
+            .map_err(|ended| plain(ended, path, &(0..0)))
+    }
+
+    /// How long a put of so many bytes takes, going by the hedged ones that ended last.
+    pub fn expected_put(&self, bytes: u64) -> Duration {
+        self.requests.hedging.expected(bytes)
+    }
+
+    /// One put, whatever stands under the name.
+    async fn put(
+        &self,
+        path: &ObjectPath,
+        payload: &PutPayload,
+    ) -> object_store::Result<PutResult> {
+        let options = PutOptions::from(PutMode::Overwrite);
         let location = self.location(path);
-        let put = || {
-            let options = PutOptions::from(PutMode::Overwrite);
-            self.objects().put_opts(&location, payload.clone(), options)
-        };
-        match self.requests.repeat(asked, put).await {
-            Ok(_) => Ok(()),
-            Err(ended) => Err(plain(ended, path, &(0..0))),
-        }
+        self.objects()
+            .put_opts(&location, payload.clone(), options)
+            .await
     }
 
     /// Reads a whole object, with retries.
@@ -274,7 +295,7 @@ impl Store {
         let asked = reading(path, kind);
         let location = self.location(path);
         let limit = self.options().max_object.0;
-        let get = || self.read(&location, GetOptions::default(), limit, Cut::Whole);
+        let get = || self.read(path, &location, GetOptions::default(), limit, Cut::Whole);
         match self.requests.repeat(asked, get).await {
             Ok(read) => Ok(one(self.received(read, path, kind, limit)?).0),
             Err(ended) => Err(plain(ended, path, &(0..0))),
@@ -332,7 +353,7 @@ impl Store {
             ..reading(path, kind)
         };
         let location = self.location(path);
-        let get = || self.read_range(&location, range.clone(), cut);
+        let get = || self.read_range(path, &location, range.clone(), cut);
         match self.requests.repeat(asked, get).await {
             Ok(read) => self.received(read, path, kind, limit),
             Err(ended) => Err(plain(ended, path, &range)),
@@ -360,7 +381,7 @@ impl Store {
         let location = self.location(path);
         let began = Instant::now();
         let patience = self.options().request_timeout;
-        let work = self.read_range(&location, range.clone(), Cut::Whole);
+        let work = self.read_range(path, &location, range.clone(), Cut::Whole);
         let attempt = self.requests.attempt(asked, patience, work).await;
         let failure = match attempt.result {
             Ok(read) => {
@@ -406,94 +427,7 @@ impl Store {
         Ok(())
     }
 
-    fn received(
-        &self,
-        read: Read,
-        path: &ObjectPath,
-        kind: RequestKind,
-        limit: u64,
-    ) -> Result<(Vec<Bytes>, u64), StoreError> {
-        match read {
-            Read::Bytes(pieces, size) => {
-                let received: usize = pieces.iter().map(Bytes::len).sum();
-                self.metrics().add_received(kind, received as u64);
-                Ok((pieces, size))
-            }
-            Read::TooLarge(size) => Err(StoreError::TooLarge {
-                path: path.clone(),
-                size,
-                limit,
-            }),
-        }
-    }
-
-    async fn read_range(
-        &self,
-        location: &Path,
-        range: Range<u64>,
-        cut: Cut<'_>,
-    ) -> object_store::Result<Read> {
-        if self.requests.backend.nature == Nature::Memory {
-            return self.slice(location, range, cut).await;
-        }
-        let limit = range.end - range.start;
-        let options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
-        self.read(location, options, limit, cut).await
-    }
-
-    /// A store in memory gives a whole object for nothing, but tells a range after its end from other
-    /// errors only in words.
-    async fn slice(
-        &self,
-        location: &Path,
-        range: Range<u64>,
-        cut: Cut<'_>,
-    ) -> object_store::Result<Read> {
-        let result = self
-            .objects()
-            .get_opts(location, GetOptions::default())
-            .await?;
-        let whole = result.bytes().await?;
-        let size = whole.len() as u64;
-        if range.start >= size {
-            let judged = Judged {
-                verdict: Verdict::OutOfRange,
-                cause: Cause::new("the range begins after the object's end"),
-            };
-            return Err(judged.wrap("memory"));
-        }
-        let end = range.end.min(size) as usize;
-        let found = whole.slice(range.start as usize..end);
-        Ok(Read::Bytes(cut.of(found), size))
-    }
-
-    /// Reads what the options ask for if that is not more than `limit` bytes.
-    async fn read(
-        &self,
-        location: &Path,
-        options: GetOptions,
-        limit: u64,
-        cut: Cut<'_>,
-    ) -> object_store::Result<Read> {
-        let result = self.objects().get_opts(location, options).await?;
-        let (size, length) = (result.meta.size, result.range.end - result.range.start);
-        if length > limit {
-            return Ok(Read::TooLarge(length));
-        }
-        let pieces = cut.read(result).await?;
-        let came: usize = pieces.iter().map(Bytes::len).sum();
-        if came as u64 == length {
-            return Ok(Read::Bytes(pieces, size));
-        }
-        // A file that is cut short while it is read, or an answer that broke off unnoticed.
-        let judged = Judged {
-            verdict: Verdict::Transient { reached: true },
-            cause: Cause::new(&format!("{came} bytes came instead of {length}")),
-        };
-        Err(judged.wrap("store"))
-    }
-
-    /// Size and time of an object, with retries.
+    /// Size and time of an object that is not empty, with retries.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unavailable`], [`StoreError::Refused`].
@@ -503,7 +437,7 @@ impl Store {
         kind: RequestKind,
     ) -> Result<ObjectMeta, StoreError> {
         let location = self.location(path);
-        let head = || self.objects().head(&location);
+        let head = || self.meta(&location);
         match self.requests.repeat(reading(path, kind), head).await {
             Ok(meta) => Ok(ObjectMeta {
                 path: path.clone(),
@@ -515,15 +449,19 @@ impl Store {
     }
 }
 
-enum Read {
-    /// The bytes, cut as asked for, and the size of the whole object.
-    Bytes(Vec<Bytes>, u64),
-    TooLarge(u64),
-}
-
 /// What was read as a whole.
 fn one((mut pieces, size): (Vec<Bytes>, u64)) -> (Bytes, u64) {
     (pieces.pop().unwrap_or_default(), size)
+}
+
+/// A request that sends this under that name.
+fn writing<'a>(path: &'a ObjectPath, payload: &PutPayload, kind: RequestKind) -> Asked<'a> {
+    Asked {
+        kind,
+        subject: path,
+        sent: payload.content_length() as u64,
+        expected: 0,
+    }
 }
 
 pub(super) fn reading(path: &ObjectPath, kind: RequestKind) -> Asked<'_> {

@@ -1,6 +1,5 @@
 //! The store's clock against ours.
 
-use object_store::ObjectStoreExt;
 use tokio::time::Instant;
 
 use crate::types::Timestamp;
@@ -44,9 +43,10 @@ impl ClockDifference {
 }
 
 impl Store {
-    /// What this machine's wall clock says, if that is near enough to the store's; else about what the store's says.
-    pub fn wall(&self) -> Timestamp {
-        self.requests.clock.wall()
+    /// About what the store's clock says, if this machine's wall clock is too far from it, as far as the store's answers have
+    /// shown. Asks nobody.
+    pub fn clock_instead(&self) -> Option<Timestamp> {
+        self.requests.clock.instead()
     }
 
     /// Whether this machine's wall clock is near enough to the store's, as far as its answers have shown. Asks nobody.
@@ -100,7 +100,7 @@ impl Store {
         loop {
             attempts += 1;
             let asked_at = options.env.wall();
-            let head = self.objects().head(&location);
+            let head = self.meta(&location);
             let attempt = self
                 .requests
                 .attempt(asked, options.request_timeout, head)

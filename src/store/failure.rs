@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
+use crate::mutants::{self, Mutant};
+
+use super::answers::Said;
 use super::error::Cause;
 use super::wire::Traced;
 
@@ -11,6 +14,8 @@ use super::wire::Traced;
 pub(super) struct Failure {
     pub(super) verdict: Verdict,
     pub(super) cause: Cause,
+    /// Something other than the store answered.
+    pub(super) foreign: bool,
 }
 
 /// What follows from the failure of an attempt.
@@ -63,28 +68,45 @@ pub(super) fn judge_http(error: &object_store::Error, traced: &Traced) -> Failur
         return Failure {
             verdict: judged.verdict,
             cause: judged.cause.clone(),
+            foreign: false,
         };
     }
-    let Some(status) = traced.status else {
+    if traced.status.is_none() {
         return Failure {
             verdict: Verdict::Transient {
                 reached: traced.sent,
             },
             cause: transport(error),
+            foreign: false,
         };
-    };
-    let verdict = match (status, traced.code.as_str()) {
-        // The answer began well and broke off.
+    }
+    Failure {
+        verdict: verdict(traced),
+        cause: answer(traced, error),
+        foreign: traced.is_foreign(),
+    }
+}
+
+/// What follows from an answer that was no success, or began as one. A status is believed only with the store's own
+/// words: see `answers.rs`.
+pub(super) fn verdict(traced: &Traced) -> Verdict {
+    match (traced.status.unwrap_or_default(), traced.said.code.as_str()) {
+        // The answer began well and broke off, or was not the store's.
         (200..=299, _) => Verdict::Transient { reached: true },
+        (416, code) if !code.is_empty() || traced.ended => Verdict::OutOfRange,
+        (404, _) if mutants::on(Mutant::ForeignNotFoundBelieved) => Verdict::NotFound,
+        // Something between answered. It may have passed the request on.
+        (_, "") => Verdict::Transient { reached: true },
         (404, "NoSuchBucket" | "ContainerNotFound" | "NoSuchContainer") => {
             Verdict::Permanent { advice: BUCKET }
         }
-        (404, _) => Verdict::NotFound,
-        (304 | 412, _) => Verdict::Exists,
+        (404, "NoSuchKey" | "BlobNotFound" | "NoSuchUpload") => Verdict::NotFound,
+        // About something else than an object.
+        (404, _) => Verdict::Transient { reached: true },
+        (412, _) => Verdict::Exists,
         // Azure's word for it. S3's 409 says that two requests met, not which of them won.
         (409, "BlobAlreadyExists") => Verdict::Exists,
         (409, _) => Verdict::Transient { reached: true },
-        (416, _) => Verdict::OutOfRange,
         (300..=399, _)
         | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             Verdict::Permanent { advice: REGION }
@@ -106,25 +128,24 @@ pub(super) fn judge_http(error: &object_store::Error, traced: &Traced) -> Failur
         },
         (500.., _) => Verdict::Transient { reached: true },
         _ => Verdict::Permanent { advice: REQUEST },
-    };
-    Failure {
-        verdict,
-        cause: answer(status, traced, error),
     }
 }
 
 /// The store's answer in words that are safe to log.
-fn answer(status: u16, traced: &Traced, error: &object_store::Error) -> Cause {
+fn answer(traced: &Traced, error: &object_store::Error) -> Cause {
+    let status = traced.status.unwrap_or_default();
     if (200..=299).contains(&status) {
         return transport(error);
     }
-    let said = match (traced.code.as_str(), traced.message.as_str()) {
-        ("", "") => String::new(),
-        (code, "") => format!(" ({code})"),
-        ("", message) => format!(" ({message})"),
-        (code, message) => format!(" ({code}: {message})"),
-    };
-    Cause::new(&format!("the store answered {status}{said}"))
+    if traced.is_foreign() {
+        return Cause::new(&traced.foreign());
+    }
+    let Said { code, message } = &traced.said;
+    match (code.as_str(), message.as_str()) {
+        ("", _) => Cause::new(&format!("the answer was {status} ({})", traced.described)),
+        (code, "") => Cause::new(&format!("the store answered {status} ({code})")),
+        (code, message) => Cause::new(&format!("the store answered {status} ({code}: {message})")),
+    }
 }
 
 /// The transport's own words, without those of the layers above, which may repeat an answer.
@@ -142,6 +163,7 @@ pub(super) fn judge_local(error: &object_store::Error) -> Failure {
         return Failure {
             verdict: judged.verdict,
             cause: judged.cause.clone(),
+            foreign: false,
         };
     }
     let io = find::<std::io::Error>(error).map(std::io::Error::kind);
@@ -166,6 +188,7 @@ pub(super) fn judge_local(error: &object_store::Error) -> Failure {
     Failure {
         verdict,
         cause: Cause::of(error),
+        foreign: false,
     }
 }
 

@@ -233,15 +233,10 @@ impl Store {
 
     async fn delete_one(&self, path: ObjectPath) -> Result<(), StoreError> {
         let location = self.location(&path);
-        let delete = || async {
-            match self.objects().delete(&location).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                other => other,
-            }
-        };
+        let delete = || self.objects().delete(&location);
         let asked = reading(&path, RequestKind::Delete);
         match self.requests.repeat(asked, delete).await {
-            Ok(()) => Ok(()),
+            Ok(()) | Err(Ended::NotFound) => Ok(()),
             Err(ended) => Err(plain(ended, &path, &(0..0))),
         }
     }

@@ -20,6 +20,13 @@
 //! whatever became of the attempts before, and are: jittered exponential backoff, until a deadline. A store
 //! that is overloaded (503) or gone is [`StoreError::Unavailable`], never fatal. What only a person can
 //! change (rights, a missing bucket, a wrong clock) is [`StoreError::Refused`] at once, with what to do.
+//! A put that others wait for ([`Store::put_hedged`]) is sent once more beside itself when nothing is heard of it; that
+//! is bounded (`hedge.rs`).
+//!
+//! # Answers of others
+//! Between a node and its store there may be gateways, portals and proxies that answer in its place. A status proves
+//! nothing by itself: that an object does not exist, that it exists, that it was written, that a listing is empty is believed
+//! only with the store's own words for it. `answers.rs` says which those are; everything else is temporary.
 //!
 //! # Large objects
 //! [`Store::upload`] writes an object of a unique name in parts of [`PART_LEN`], a few at once. Each part is repeated like
@@ -40,9 +47,11 @@
 //!
 //! # Bounds
 //! At most [`StoreOptions::max_requests`] requests are under way, a quarter of the places being kept for the
-//! manifest so that segment traffic cannot hold up a commit. No object above [`StoreOptions::max_object`] is
+//! manifest so that segment traffic cannot hold up a commit; a node that starts has more
+//! ([`Store::more_places`]). No object above [`StoreOptions::max_object`] is
 //! read as a whole.
 
+mod answers;
 mod attempt;
 mod aws;
 mod backend;
@@ -53,16 +62,19 @@ mod clock;
 mod error;
 mod failure;
 mod file;
+mod hedge;
 mod listing;
 mod metrics;
 mod options;
 mod paths;
+mod read;
 mod read_only;
 mod upload;
 mod url;
 mod watch;
 mod wire;
 
+pub use attempt::MorePlaces;
 pub use client::{Created, PutBody, Store};
 pub use clock::ClockDifference;
 pub use error::{Cause, StoreError};

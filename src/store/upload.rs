@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{MultipartId, ObjectStoreExt, PutPayload};
+use object_store::{MultipartId, PutPayload};
 use tokio::task::JoinSet;
 
 use super::attempt::{Asked, Ended, refused};
@@ -248,12 +248,11 @@ impl Target {
                 .await;
         };
         let parts: Vec<PartId> = parts.into_iter().filter_map(Result::ok).collect();
-        let objects = self.store.objects();
         let first = AtomicBool::new(true);
         let complete = || async {
             // Whose answer was lost finds the object, and no upload.
             if !first.swap(false, Ordering::Relaxed) {
-                let found = objects.head(&self.location).await;
+                let found = self.store.meta(&self.location).await;
                 if found.is_ok_and(|found| found.size == len) {
                     return Ok(());
                 }

@@ -151,18 +151,13 @@ impl ClockWatch {
         let _ = self.judge();
     }
 
-    /// What the wall clock says, if it is near enough to the store's; else about what the store's says.
-    pub(super) fn wall(&self) -> Timestamp {
-        let wall = self.env.wall();
-        if self.judge().is_ok() {
-            return wall;
-        }
+    /// About what the store's clock says, if this machine's is too far from it.
+    pub(super) fn instead(&self) -> Option<Timestamp> {
+        self.judge().err()?;
         let now = millis(self.env.boot());
-        let store = self
-            .lock()
-            .store
-            .map(|known| known.least.midpoint(known.most));
-        store.map_or(wall, |store| Timestamp(store.saturating_add(now)))
+        let known = self.lock().store?;
+        let store = known.least.midpoint(known.most);
+        Some(Timestamp(store.saturating_add(now)))
     }
 
     /// Whether the wall clock is near enough to the store's now. Says so once when that changes.
@@ -275,14 +270,15 @@ mod tests {
         for allowed in [0, 4_900, -4_900] {
             machine.set(allowed);
             assert_eq!(watch.judge(), Ok(()), "{allowed}");
-            assert_eq!(watch.wall(), Timestamp(machine.truth().0 + allowed));
+            assert_eq!(watch.instead(), None);
         }
         for jump in [5_500, -5_500, 86_400_000, -86_400_000] {
             machine.set(jump);
             let off = watch.judge().unwrap_err();
             assert!(off.ahead_millis.abs_diff(jump) < 500, "{off}");
             assert_eq!(watch.off.get(), 1);
-            assert!(watch.wall().0.abs_diff(machine.truth().0) < 500);
+            let instead = watch.instead().unwrap();
+            assert!(instead.0.abs_diff(machine.truth().0) < 500);
         }
         machine.set(0);
         assert_eq!(watch.judge(), Ok(()));

@@ -2,13 +2,14 @@
 //!
 //! `object_store` tells a failed condition (412) and a conflict of two requests (409) apart only in
 //! private types, and it cannot tell whether a request was sent at all. This connector notes what was
-//! really sent and answered in the [`Trace`] of the attempt that the calling task is making.
+//! really sent and answered in the [`Trace`] of the attempt that the calling task is making, and passes on as a
+//! success only what can be the store's: `answers.rs` says what that is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use hyper::http::HeaderMap;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
@@ -16,6 +17,8 @@ use object_store::client::{
 };
 
 use crate::types::Timestamp;
+
+use super::answers::{self, Expected, Said};
 
 tokio::task_local! {
     static CURRENT: Arc<Trace>;
@@ -32,10 +35,16 @@ pub(super) struct Traced {
     pub(super) sent: bool,
     /// The answer's status, if there was an answer.
     pub(super) status: Option<u16>,
-    /// The store's code of the error, such as `NoSuchBucket`; empty if it gave none.
-    pub(super) code: String,
-    /// The store's words for the error; empty if it gave none.
-    pub(super) message: String,
+    /// What the store said of an error, such as `NoSuchBucket`. Without a code it was not the store that answered.
+    pub(super) said: Said,
+    /// The answer says that the object ends before the range that was asked for.
+    pub(super) ended: bool,
+    /// It says that it is a success, and is not one of the store's.
+    pub(super) misfits: bool,
+    /// The answer has a header that only a store gives.
+    pub(super) has_header_of_store: bool,
+    /// What kind of answer it is, and from whom.
+    pub(super) described: String,
     /// The store's clock, to the second.
     pub(super) date: Option<Timestamp>,
 }
@@ -91,6 +100,10 @@ impl HttpService for TracingClient {
                 ..Traced::default()
             };
         });
+        let expected = Expected::of(
+            request.method().as_str(),
+            request.uri().query().unwrap_or_default(),
+        );
         let response = match self.0.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -100,28 +113,80 @@ impl HttpService for TracingClient {
             }
         };
         let status = response.status();
-        let date = response
-            .headers()
-            .get("date")
-            .and_then(|value| value.to_str().ok())
-            .and_then(http_date);
-        trace.note(|t| {
-            t.status = Some(status.as_u16());
-            t.date = date;
-        });
-        if status.is_success() {
-            return Ok(response);
+        trace.note(|t| t.head(status.as_u16(), response.headers()));
+        if status.is_success() && !expected.needs_body() {
+            return match expected.fits(response.headers(), &[]) {
+                true => Ok(response),
+                false => Err(foreign(&trace)),
+            };
         }
         let (parts, body) = response.into_parts();
-        // The status decides; a body that breaks off only costs the store's words for it.
+        if status.is_success() {
+            let body = body.bytes().await?;
+            return match expected.fits(&parts.headers, &body) {
+                true => Ok(HttpResponse::from_parts(parts, body.into())),
+                false => Err(foreign(&trace)),
+            };
+        }
+        // Without the store's words, also if they broke off, it is an answer that proves nothing.
         let body = body.bytes().await.unwrap_or_default();
-        let (code, message) = words(&body);
-        trace.note(|t| {
-            t.code = code;
-            t.message = message;
-        });
+        let said = answers::said(&parts.headers, &body);
+        trace.note(|t| t.said = said);
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
+}
+
+impl Traced {
+    /// Notes the head of an answer.
+    fn head(&mut self, status: u16, headers: &HeaderMap) {
+        let date = headers.get("date").and_then(|value| value.to_str().ok());
+        self.status = Some(status);
+        self.date = date.and_then(http_date);
+        self.ended = answers::ends_before_range(headers);
+        self.has_header_of_store = answers::has_header_of_store(headers);
+        self.described = answers::described(headers);
+    }
+
+    /// Whether something other than the store answered with an error. That a store is overloaded its own proxies say as
+    /// well, without its words.
+    pub(super) fn is_foreign(&self) -> bool {
+        let overloaded = |status| matches!(status, 200..=299 | 408 | 429 | 500..);
+        self.said.code.is_empty() && !self.status.is_none_or(overloaded)
+    }
+
+    /// The store's clock, if this is surely the store's answer: whatever else answers may have any clock.
+    pub(super) fn date_of_store(&self) -> Option<Timestamp> {
+        let succeeded = self
+            .status
+            .is_none_or(|status| matches!(status, 200..=299) && !self.misfits);
+        let is_store = succeeded || !self.said.code.is_empty() || self.has_header_of_store;
+        self.date.filter(|_| is_store)
+    }
+
+    /// That something other than the store answered, in words for a log.
+    pub(super) fn foreign(&self) -> String {
+        format!(
+            "something other than the store answered {} ({}): see what is between this machine and the store's endpoint",
+            self.status.unwrap_or_default(),
+            self.described
+        )
+    }
+}
+
+/// A success that is not the store's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Foreign(String);
+
+fn foreign(trace: &Trace) -> HttpError {
+    trace.note(|t| t.misfits = true);
+    HttpError::new(HttpErrorKind::Unknown, Foreign(trace.read().foreign()))
+}
+
+/// What the attempt that the calling task is making has seen of the wire; nothing if the store is not reached by HTTP.
+pub(super) fn seen() -> Option<Traced> {
+    let traced = CURRENT.try_with(|trace| trace.read()).ok()?;
+    traced.status.is_some().then_some(traced)
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
@@ -132,54 +197,9 @@ fn http_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(since.as_millis()).ok()?))
 }
 
-/// The code and the message of an error's body: S3's, Azure's and Google's XML, or Google's JSON.
-/// Everything else in it is left out, for S3 repeats the signed request there.
-fn words(body: &Bytes) -> (String, String) {
-    let text = String::from_utf8_lossy(body);
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        let (inner, _) = rest.split_once(&format!("</{name}>"))?;
-        Some(inner.trim().to_owned())
-    };
-    if let Some(code) = element("Code") {
-        return (code, element("Message").unwrap_or_default());
-    }
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let field = |name: &str| {
-        let value = json.get("error").and_then(|error| error.get(name));
-        value
-            .and_then(|v| v.as_str())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    (field("status"), field("message"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_code_and_the_message_of_an_error_are_kept() {
-        let body = Bytes::from_static(
-            b"<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code>\
-              <Message>The signature does not match.</Message>\
-              <CanonicalRequest>x-amz-security-token:SECRET</CanonicalRequest></Error>",
-        );
-        assert_eq!(
-            words(&body),
-            (
-                "SignatureDoesNotMatch".to_owned(),
-                "The signature does not match.".to_owned()
-            )
-        );
-        let body = Bytes::from_static(b"{\"error\":{\"code\":403,\"message\":\"no\"}}");
-        assert_eq!(words(&body), (String::new(), "no".to_owned()));
-        assert_eq!(
-            words(&Bytes::from_static(b"<Code>")),
-            (String::new(), String::new())
-        );
-    }
 
     #[test]
     fn the_date_of_an_answer_is_read() {

@@ -39,8 +39,13 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), LoggingError> {
     Ok(())
 }
 
+/// Outside AWS its SDK says in pages of warnings that there is no instance metadata. What it means for the command is told
+/// by its one error.
+const QUIET: &str = "aws_config=error";
+
+/// The filter, with what is quiet unless it is named.
 fn read_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
-    EnvFilter::try_new(filter).map_err(|error| LoggingError::Filter {
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| LoggingError::Filter {
         filter: filter.chars().take(80).collect(),
         reason: error.to_string(),
     })
@@ -55,6 +60,11 @@ mod tests {
         for good in ["info", "warn,weir::manifest=debug", "off"] {
             assert!(read_filter(good).is_ok(), "{good}");
         }
+        let named = read_filter("warn,aws_config=debug").unwrap().to_string();
+        assert!(
+            named.contains("aws_config=debug") && !named.contains("=error"),
+            "{named}"
+        );
         let error = read_filter("weir=loud").unwrap_err().to_string();
         assert!(
             error.starts_with("'weir=loud' is not a log filter"),

@@ -70,6 +70,11 @@ impl Seq {
     /// The seq of the state before any commit.
     pub const ZERO: Seq = Seq(0);
 
+    /// Whether it is [`Seq::ZERO`].
+    pub fn is_zero(&self) -> bool {
+        *self == Seq::ZERO
+    }
+
     /// The seq after this one.
     pub const fn next(self) -> Seq {
         Seq(self.0 + 1)

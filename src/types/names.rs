@@ -120,6 +120,31 @@ impl TopicName {
             reason,
         })
     }
+
+    /// Whether it is one of the few names that Kafka keeps for itself. Clients cannot create or write such a topic, and
+    /// a subscription by pattern leaves it out. `__anything_else` is an ordinary topic.
+    pub fn is_internal(&self) -> bool {
+        TopicName::is_internal_name(self.as_str())
+    }
+
+    /// The same of a text that need not be a topic's name.
+    pub fn is_internal_name(name: &str) -> bool {
+        const INTERNAL: [&str; 3] = [
+            "__consumer_offsets",
+            "__share_group_state",
+            "__transaction_state",
+        ];
+        INTERNAL.contains(&name)
+    }
+
+    /// The name with '_' for each '.'. Kafka's metrics know topics by it, so two topics must not have it in common.
+    pub fn without_dots(&self) -> TopicName {
+        if self.as_str().contains('.') {
+            TopicName(self.as_str().replace('.', "_").into())
+        } else {
+            self.clone()
+        }
+    }
 }
 
 impl GroupId {
@@ -160,6 +185,34 @@ mod tests {
         for bad in ["", ".", "..", "a b", "ä", "a/b", "a\n", too_long.as_str()] {
             assert!(TopicName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_kafkas_own_names_are_internal() {
+        for (name, internal) in [
+            ("__consumer_offsets", true),
+            ("__transaction_state", true),
+            ("__share_group_state", true),
+            ("__debezium-heartbeat.x", false),
+            ("__cluster_metadata", false),
+            ("__", false),
+            ("_schemas", false),
+            ("__consumer_offsets_copy", false),
+        ] {
+            assert_eq!(
+                TopicName::new(name).unwrap().is_internal(),
+                internal,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn dots_and_underscores_are_one() {
+        let dotless = |name| TopicName::new(name).unwrap().without_dots();
+        assert_eq!(dotless("a.b_c.d"), dotless("a_b.c_d"));
+        assert_ne!(dotless("a.b"), dotless("a-b"));
+        assert_eq!(dotless("plain").as_str(), "plain");
     }
 
     #[test]

@@ -13,7 +13,7 @@ APIS = {
     "find_coordinator": 10, "join_group": 11, "heartbeat": 12, "leave_group": 13, "sync_group": 14,
     "describe_groups": 15, "list_groups": 16, "api_versions": 18, "create_topics": 19,
     "delete_topics": 20, "delete_records": 21, "init_producer_id": 22, "offset_for_leader_epoch": 23,
-    "describe_configs": 32, "alter_configs": 33, "create_partitions": 37, "delete_groups": 42,
+    "describe_configs": 32, "alter_configs": 33, "describe_log_dirs": 35, "create_partitions": 37, "delete_groups": 42,
     "incremental_alter_configs": 44, "offset_delete": 47, "describe_cluster": 60,
 }
 
@@ -59,20 +59,34 @@ def varint(value):
     return out + bytes([value])
 
 
+def uvarint(value):
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def compact(value):
+    return uvarint(0) if value is None else uvarint(len(value.encode()) + 1) + value.encode()
+
+
 # Younger than any retention, and the same for all of a run.
 AT = int(time.time() * 1000) - 60_000
 
 
 def batch(values, producer=-1, epoch=-1, sequence=-1, magic=2, attributes=0, crc=None, count=None,
-          length=None, timestamp=AT):
+          length=None, timestamp=AT, max_timestamp=None, deltas=None):
     """A record batch; what is given instead of left out need not be true."""
     records = b""
     for number, value in enumerate(values):
-        body = i8(0) + varint(0) + varint(number) + varint(-1) + varint(len(value)) + value + varint(0)
+        delta = deltas[number] if deltas else 0
+        body = i8(0) + varint(delta) + varint(number) + varint(-1) + varint(len(value)) + value + varint(0)
         records += varint(len(body)) + body
     count = len(values) if count is None else count
     after_crc = (
-        i16(attributes) + i32(len(values) - 1) + i64(timestamp) + i64(timestamp) + i64(producer)
+        i16(attributes) + i32(len(values) - 1) + i64(timestamp)
+        + i64(timestamp + max(deltas or [0]) if max_timestamp is None else max_timestamp) + i64(producer)
         + i16(epoch) + i32(sequence) + i32(count) + records
     )
     checksum = crc32c.crc32c(after_crc) if crc is None else crc
@@ -92,6 +106,9 @@ class Reader:
         self.at += count
         return piece
 
+    def i8(self):
+        return struct.unpack(">b", self.take(1))[0]
+
     def i16(self):
         return struct.unpack(">h", self.take(2))[0]
 
@@ -108,6 +125,24 @@ class Reader:
     def data(self):
         length = self.i32()
         return None if length < 0 else self.take(length)
+
+    def uvarint(self):
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def compact(self):
+        length = self.uvarint()
+        return None if length == 0 else self.take(length - 1).decode()
+
+    def tags(self):
+        for _ in range(self.uvarint()):
+            self.uvarint()
+            self.take(self.uvarint())
 
 
 class Connection:
@@ -271,6 +306,93 @@ class Connection:
         assert answer.i32() == 1
         return answer.i16()
 
+    def alter_config_ops(self, topic, ops, kind=2):
+        """IncrementalAlterConfigs; an operation is (setting, 0 set, 1 delete, 2 append, 3 subtract, value)."""
+        entries = [string(name) + i8(operation) + string(value) for name, operation, value in ops]
+        answer = self.answer("incremental_alter_configs", 0, array([i8(kind) + string(topic) + array(entries)]) + i8(0))
+        answer.i32()
+        assert answer.i32() == 1
+        return answer.i16()
+
+    def metadata(self, *topics, create=False):
+        """{name: (error, internal, number of partitions)} of these topics, or of all."""
+        wanted = array([string(topic) for topic in topics]) if topics else i32(-1)
+        answer = self.answer("metadata", 8, wanted + i8(create) + i8(0) + i8(0))
+        answer.i32()
+        for _ in range(answer.i32()):
+            answer.i32(), answer.string(), answer.i32(), answer.string()
+        answer.string(), answer.i32()
+        found = {}
+        for _ in range(answer.i32()):
+            error, name, internal, partitions = answer.i16(), answer.string(), answer.i8(), answer.i32()
+            for _ in range(partitions):
+                answer.take(2 + 4 + 4 + 4)
+                for _ in range(3):
+                    answer.take(4 * answer.i32())
+            answer.i32()
+            found[name] = error, bool(internal), partitions
+        return found
+
+    def produce_named(self, topic, partition, records, acks=-1, timeout=5000):
+        """(error, base offset, {index of a record that is refused: why})"""
+        body = string(None) + i16(acks) + i32(timeout)
+        body += array([string(topic) + array([i32(partition) + data(records)])])
+        answer = self.answer("produce", 8, body)
+        answer.i32(), answer.string(), answer.i32(), answer.i32()
+        error, offset = answer.i16(), answer.i64()
+        answer.take(8 + 8)
+        return error, offset, {answer.i32(): answer.string() for _ in range(answer.i32())}
+
+    def plan_topic(self, name, configs):
+        """CreateTopics 7 that only validates: (error, partitions, replicas, {setting: value or None})."""
+        entries = b"".join(compact(key) + compact(value) + b"\0" for key, value in configs.items())
+        topic = compact(name) + i32(3) + i16(1) + uvarint(1) + uvarint(len(configs) + 1) + entries + b"\0"
+        body = uvarint(2) + topic + i32(10_000) + i8(1) + b"\0"
+        answer = self.answer("create_topics", 7, body, flexible=True)
+        answer.tags()
+        answer.i32()
+        assert answer.uvarint() == 2
+        assert answer.compact() == name
+        answer.take(16)
+        error = answer.i16()
+        answer.compact()
+        partitions, replicas, count = answer.i32(), answer.i16(), answer.uvarint()
+        found = None if count == 0 else {}
+        for _ in range(count - 1):
+            key, value = answer.compact(), answer.compact()
+            answer.take(1 + 1 + 1)
+            answer.tags()
+            found[key] = value
+        return error, partitions, replicas, found
+
+    def describe_topic_partitions(self, name):
+        body = uvarint(2) + compact(name) + b"\0" + i32(100) + i8(-1) + b"\0"
+        answer = self.answer(75, 0, body, flexible=True)
+        answer.tags()
+        answer.i32()
+        assert answer.uvarint() == 2
+        return answer.i16()
+
+    def log_dirs(self, topics=None):
+        """[(error, directory, {topic: {partition: bytes}})]; topics are {name: [partition]}, or all."""
+        body = i32(-1) if topics is None else array([
+            string(topic) + array([i32(partition) for partition in partitions])
+            for topic, partitions in topics.items()
+        ])
+        answer = self.answer("describe_log_dirs", 1, body)
+        answer.i32()
+        found = []
+        for _ in range(answer.i32()):
+            error, directory, held = answer.i16(), answer.string(), {}
+            for _ in range(answer.i32()):
+                partitions = held[answer.string()] = {}
+                for _ in range(answer.i32()):
+                    partition, size = answer.i32(), answer.i64()
+                    assert (answer.i64(), answer.i8()) == (0, 0), "it is not behind, and no future one"
+                    partitions[partition] = size
+            found.append((error, directory, held))
+        return found
+
     def describe_configs(self, topic, kind=2):
         answer = self.answer("describe_configs", 1, array([i8(kind) + string(topic) + i32(-1)]) + i8(0))
         answer.i32()
@@ -332,6 +454,18 @@ class Connection:
         answer.string()
         answer.take(4 + 4)
         return answer.i16()
+
+    def offset_fetch(self, group, topic, partition):
+        """(error, offset); the offset is -1 if none is committed."""
+        answer = self.answer("offset_fetch", 5, string(group) + array([string(topic) + array([i32(partition)])]))
+        answer.take(4 + 4)
+        answer.string()
+        answer.take(4 + 4)
+        offset = answer.i64()
+        answer.take(4)
+        answer.string()
+        error = answer.i16()
+        return error or answer.i16(), offset
 
     def delete_group(self, group):
         answer = self.answer("delete_groups", 0, array([string(group)]))

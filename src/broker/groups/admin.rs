@@ -1,6 +1,8 @@
 //! What administrators ask: which groups there are, what they look like, delete one.
 
+use crate::broker::Session;
 use crate::state::group::{Group, GroupAction, GroupReply, Phase};
+use crate::state::{Feature, Shared, State};
 use crate::types::GroupId;
 
 use super::coordinator::{Groups, unexpected};
@@ -12,18 +14,26 @@ const DEAD: &str = "Dead";
 impl Groups {
     pub(super) async fn list(&self) -> Result<Vec<GroupListing>, GroupOpError> {
         let state = self.fresh().await?;
-        let listing = |(id, group): (&GroupId, &Group)| GroupListing {
-            group: id.clone(),
-            protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
-            state: group.phase().name(),
+        let listing = |(id, group): (&GroupId, Shared<Group>)| {
+            let in_time = self.in_time(&state, id, &group);
+            let group = in_time.as_ref().unwrap_or(&group);
+            (!is_dead(&state, group)).then(|| GroupListing {
+                group: id.clone(),
+                protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+                state: group.phase().name(),
+            })
         };
-        Ok(state.groups().map(listing).collect())
+        Ok(state.groups().filter_map(listing).collect())
     }
 
     pub(super) async fn describe(&self, id: &GroupId) -> Result<GroupDescription, GroupOpError> {
         let state = self.fresh().await?;
-        Ok(match state.group(id) {
-            Some(group) => describe(id, group),
+        let group = state.group(id).map(|group| {
+            let in_time = self.in_time(&state, id, &group);
+            in_time.unwrap_or_else(|| (*group).clone())
+        });
+        Ok(match group.filter(|group| !is_dead(&state, group)) {
+            Some(group) => describe(id, &group),
             None => GroupDescription {
                 group: id.clone(),
                 state: DEAD,
@@ -34,12 +44,22 @@ impl Groups {
         })
     }
 
-    pub(super) async fn delete(&self, group: &GroupId) -> Result<(), GroupOpError> {
-        match self.act(group, GroupAction::Delete).await? {
+    pub(super) async fn delete(
+        &self,
+        session: &Session,
+        group: &GroupId,
+    ) -> Result<(), GroupOpError> {
+        let deleted = self.act_in_time(session, group, GroupAction::Delete);
+        match deleted.await? {
             (_, GroupReply::Done) => Ok(()),
             (_, other) => Err(unexpected(&other)),
         }
     }
+}
+
+/// Whether a group of which nothing is left is no more.
+fn is_dead(state: &State, group: &Group) -> bool {
+    group.is_vacant() && !state.has(Feature::EmptyGroupsStay)
 }
 
 /// As Kafka: metadata and assignments are told of a stable group only.

@@ -7,21 +7,22 @@ use tokio::time::timeout;
 
 use crate::env::Env;
 use crate::manifest::{Committed, Manifest, Stopped};
+use crate::settings::{GroupSettings, Layers};
 use crate::state::State;
 use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
 use crate::state::op::{Applied, Op, Outcome, Rejected};
 use crate::types::{GroupId, Incarnation, MemberId, NodeId};
 
+use super::GroupOpError;
 use super::sessions::Sessions;
-use super::{GroupOpError, GroupSettings};
-use crate::broker::Unavailable;
+use crate::broker::asked::Asking;
+use crate::broker::{Arrival, Session, Unavailable};
 
 /// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
 pub(in crate::broker) struct Groups {
     pub(super) manifest: Manifest,
     pub(super) env: Env,
     pub(super) incarnation: Incarnation,
-    pub(super) settings: GroupSettings,
     pub(super) sessions: Sessions,
     /// How long an operation waits for the store.
     patience: Duration,
@@ -32,7 +33,6 @@ pub(in crate::broker) struct Parts {
     pub(in crate::broker) manifest: Manifest,
     pub(in crate::broker) env: Env,
     pub(in crate::broker) incarnation: Incarnation,
-    pub(in crate::broker) settings: GroupSettings,
     pub(in crate::broker) patience: Duration,
 }
 
@@ -42,7 +42,6 @@ impl Groups {
             manifest,
             env,
             incarnation,
-            settings,
             patience,
         } = parts;
         let sessions = Sessions::new(env.boot());
@@ -50,7 +49,6 @@ impl Groups {
             manifest,
             env,
             incarnation,
-            settings,
             sessions,
             patience,
         }
@@ -59,6 +57,16 @@ impl Groups {
     /// Whether this node vouches for members: then it must hold a short lease and follow the log.
     pub(in crate::broker) fn holds_members(&self) -> bool {
         self.sessions.any()
+    }
+
+    /// The settings in force on this node, as far as it has followed.
+    pub(super) fn settings(&self) -> GroupSettings {
+        let state = self.manifest.state();
+        let set = Layers {
+            node: state.configs_of(self.incarnation),
+            cluster: state.configs(),
+        };
+        GroupSettings::effective(&set.in_force())
     }
 
     /// A state that is up to date.
@@ -77,19 +85,44 @@ impl Groups {
             .map_err(Unavailable::from)
     }
 
-    /// Commits ops that a client asked for.
-    pub(super) async fn commit(&self, ops: Vec<Op>) -> Result<Committed, GroupOpError> {
-        self.propose(ops).await.map_err(|error| match error {
-            Unavailable::Stopped(Stopped::TooLarge { .. }) => {
-                GroupOpError::TooLarge(error.to_string())
-            }
-            other => other.into(),
-        })
+    /// The session of a request that arrives now, unless it did before.
+    pub(super) fn arrives(&self, session: &Session) -> Session {
+        let arrival = session
+            .arrival
+            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        session.at(arrival)
     }
 
-    /// Commits one action; the state right after it, and what the group says.
+    /// Commits what a client asks for: the ops to which a state leads, `state` at first.
+    pub(super) async fn commit(
+        &self,
+        session: &Session,
+        state: Arc<State>,
+        ops: impl Fn(&State) -> Vec<Op>,
+    ) -> Result<Committed, GroupOpError> {
+        let arrival = session
+            .arrival
+            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        self.check_not_resumed()?;
+        let limit = self.patience;
+        let mut asking = Asking::new(&self.manifest, arrival, limit, state);
+        loop {
+            let ops = ops(asking.state());
+            match asking.commit(ops).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) => {}
+                Err(error @ Unavailable::Stopped(Stopped::TooLarge { .. })) => {
+                    return Err(GroupOpError::TooLarge(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits one action that a client asks for; the state right after it, and what the group says.
     pub(super) async fn act(
         &self,
+        session: &Session,
         group: &GroupId,
         action: GroupAction,
     ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
@@ -97,9 +130,69 @@ impl Groups {
             group: group.clone(),
             action,
         };
-        let mut committed = self.commit(vec![op]).await?;
+        let state = self.manifest.state();
+        let mut committed = self.commit(session, state, |_| vec![op.clone()]).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
+    }
+
+    /// What arrives right after this process was paused may have been sent long before.
+    pub(in crate::broker) fn check_not_resumed(&self) -> Result<(), Unavailable> {
+        match self.sessions.has_just_resumed(self.env.boot()) {
+            true => Err(Unavailable::TimedOut),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is by
+    /// its members' time-outs, and not as the last look of some node at its clock has left it.
+    pub(super) async fn act_in_time(
+        &self,
+        session: &Session,
+        group: &GroupId,
+        action: GroupAction,
+    ) -> Result<(Arc<State>, GroupReply), GroupOpError> {
+        let ops = |state: &State| {
+            let overdue = match state.group(group) {
+                Some(found) => self.overdue(state, group, &found, true),
+                None => Vec::new(),
+            };
+            let actions = overdue.into_iter().chain([action.clone()]);
+            let ops = actions.map(|action| Op::Group {
+                group: group.clone(),
+                action,
+            });
+            ops.collect()
+        };
+        let mut committed = self.commit(session, self.manifest.state(), ops).await?;
+        let reply = reply(committed.outcomes.pop())?;
+        Ok((committed.state, reply))
+    }
+
+    /// What the fold will accept for the group because its time has come. Of silent members those for which this node
+    /// vouches: nobody else can say so.
+    pub(super) fn overdue(
+        &self,
+        state: &State,
+        id: &GroupId,
+        group: &Group,
+        give_up: bool,
+    ) -> Vec<GroupAction> {
+        let me = state.node_of(self.incarnation);
+        let silent = me.map_or_else(Vec::new, |me| {
+            let boot = self.env.boot();
+            self.sessions.silent_in(id, group, me, boot, give_up)
+        });
+        let silent = silent
+            .into_iter()
+            .map(|member| GroupAction::ExpireMember { member, node: me });
+        silent.chain(group.due(self.manifest.time())).collect()
+    }
+
+    /// The group as it is by its members' time-outs, whether or not a node has noticed.
+    pub(super) fn in_time(&self, state: &State, id: &GroupId, group: &Group) -> Option<Group> {
+        let overdue = self.overdue(state, id, group, false);
+        (!overdue.is_empty()).then(|| group.after(&overdue, self.manifest.time()))
     }
 
     /// The integer id under which this node is registered. While it is not, because its lease had lapsed, waits for
@@ -198,7 +291,7 @@ impl From<GroupError> for GroupOpError {
                 GroupOpError::RebalanceInProgress
             }
             GroupError::InconsistentProtocol => GroupOpError::InconsistentProtocol,
-            GroupError::MaxSizeReached(_) => GroupOpError::GroupMaxSizeReached,
+            GroupError::MaxSizeReached(limit) => GroupOpError::GroupMaxSizeReached(limit),
             GroupError::TooLarge { .. } => GroupOpError::TooLarge(error.to_string()),
             GroupError::NonEmpty => GroupOpError::NonEmptyGroup,
             GroupError::NotFound => GroupOpError::GroupIdNotFound,

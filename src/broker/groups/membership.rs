@@ -28,10 +28,16 @@ impl Groups {
         request: JoinRequest,
     ) -> Result<Joined, GroupOpError> {
         check_group_id(&request.group)?;
-        let allowed = self.settings.min_session_timeout..=self.settings.max_session_timeout;
-        if !allowed.contains(&request.session_timeout) {
-            return Err(GroupOpError::InvalidSessionTimeout);
+        let settings = self.settings();
+        let (min, max) = (settings.min_session_timeout, settings.max_session_timeout);
+        if !(min..=max).contains(&request.session_timeout) {
+            return Err(GroupOpError::InvalidSessionTimeout {
+                asked: millis(request.session_timeout),
+                min: millis(min),
+                max: millis(max),
+            });
         }
+        let session = &self.arrives(session);
         let node = self.me().await?;
         let group = request.group.clone();
         let instance = request.instance.clone();
@@ -64,18 +70,19 @@ impl Groups {
                 .collect(),
             require_known_member: request.require_known_member,
             supports_skip_assignment: request.supports_skip_assignment,
-            max_size: self.settings.max_size,
-            initial_delay_millis: millis(self.settings.initial_rebalance_delay),
+            max_size: settings.max_size,
+            initial_delay_millis: millis(settings.initial_rebalance_delay),
         };
         let _following = self.manifest.follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
-        let (state, reply) = self.act(&group, GroupAction::Join(join)).await?;
+        let (state, reply) = self.act(session, &group, GroupAction::Join(join)).await?;
         match reply {
             GroupReply::MemberIdRequired => Err(GroupOpError::MemberIdRequired(member)),
             GroupReply::Joined(joined) => Ok(as_joined(member, joined)),
             GroupReply::AwaitJoin { .. } => {
                 let answer = |state: &State| {
                     let found = state.group(&group);
+                    let found = found.as_deref();
                     match found.and_then(|g| g.member(&member)) {
                         None => Some(Err(Self::lost(found, &member, instance.as_deref()))),
                         Some(m) if m.awaits_join() => None,
@@ -89,7 +96,12 @@ impl Groups {
         }
     }
 
-    pub(super) async fn sync(&self, request: SyncRequest) -> Result<Synced, GroupOpError> {
+    pub(super) async fn sync(
+        &self,
+        session: &Session,
+        request: SyncRequest,
+    ) -> Result<Synced, GroupOpError> {
+        let session = &self.arrives(session);
         let Identity {
             group,
             member,
@@ -114,14 +126,16 @@ impl Groups {
         };
         let _following = self.manifest.follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
-        let (state, reply) = self.act(&group, GroupAction::Sync(sync)).await?;
+        let (state, reply) = self.act(session, &group, GroupAction::Sync(sync)).await?;
         match reply {
             GroupReply::Synced(synced) => Ok(as_synced(synced)),
             GroupReply::AwaitSync => {
-                let this = state.group(&group).and_then(|g| g.member(&member));
+                let this = state.group(&group);
+                let this = this.as_ref().and_then(|g| g.member(&member));
                 let patience = this.map_or(Duration::ZERO, |m| m.rebalance_timeout()) + MARGIN;
                 let answer = |state: &State| {
                     let found = state.group(&group);
+                    let found = found.as_deref();
                     match found.map(|g| (g, g.member(&member))) {
                         Some((g, Some(_))) if g.generation() != generation => {
                             Some(Err(GroupOpError::RebalanceInProgress))
@@ -140,7 +154,11 @@ impl Groups {
         }
     }
 
-    pub(super) async fn heartbeat(&self, identity: &Identity) -> Result<(), GroupOpError> {
+    pub(super) async fn heartbeat(
+        &self,
+        session: &Session,
+        identity: &Identity,
+    ) -> Result<(), GroupOpError> {
         let Identity {
             group,
             member,
@@ -152,6 +170,7 @@ impl Groups {
             return answer_of(group.phase);
         }
         // Something is amiss or new: the truth is in the manifest.
+        let session = &self.arrives(session);
         let _following = self.manifest.follow();
         let state = self.fresh().await?;
         let found = state
@@ -164,7 +183,7 @@ impl Groups {
             generation: *generation,
             node: self.me().await?,
         };
-        let (state, _) = self.act(group, adopt).await?;
+        let (state, _) = self.act(session, group, adopt).await?;
         self.heard_from(group, member);
         state
             .group(group)
@@ -204,6 +223,7 @@ impl Groups {
 
     pub(super) async fn leave(
         &self,
+        session: &Session,
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
@@ -215,7 +235,7 @@ impl Groups {
         let leave = GroupAction::Leave {
             members: members.iter().map(leaver).collect(),
         };
-        match self.act(group, leave).await? {
+        match self.act(session, group, leave).await? {
             (_, GroupReply::Left(outcomes)) => {
                 for member in members.iter().filter_map(|m| m.member.as_ref()) {
                     self.sessions.forget(group, member);

@@ -12,7 +12,7 @@
 //!
 //! Nothing here decides who is a member, which generation it is or which offset is committed, so nothing is
 //! lost when the process dies: members reconnect to another node and are adopted. A future that is dropped
-//! leaves its op in the log; the member it made falls silent and is expired.
+//! may leave its op in the log, if it was sent already; the member it made falls silent and is expired.
 
 mod admin;
 mod coordinator;
@@ -32,43 +32,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::group::MAX_MEMBERS;
 use crate::types::{Generation, GroupId, MemberId, Offset, Timestamp, TopicPartition};
 
 use super::{Broker, Session, Unavailable};
-
-/// The settings of a node that concern groups. Defaults are Kafka's but for the two that say so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupSettings {
-    /// `group.min.session.timeout.ms`.
-    pub min_session_timeout: Duration,
-    /// `group.max.session.timeout.ms`.
-    pub max_session_timeout: Duration,
-    /// `group.max.size`. Kafka has no limit; here the state has one.
-    pub max_size: u32,
-    /// `group.initial.rebalance.delay.ms` (KIP-134): how long the first rebalance of a group waits for more
-    /// members. Kafka's is 3 s in the broker and 0 in the file that it ships. Consumers that are started together
-    /// by a script or a deployment arrive within a fraction of a second, and a person who starts one wants to
-    /// see records at once: 500 ms.
-    pub initial_rebalance_delay: Duration,
-    /// `offset.metadata.max.bytes`.
-    pub offset_metadata_max_bytes: usize,
-    /// `offsets.retention.minutes`: offsets of a group without members are forgotten after this.
-    pub offsets_retention: Duration,
-}
-
-impl Default for GroupSettings {
-    fn default() -> GroupSettings {
-        GroupSettings {
-            min_session_timeout: Duration::from_secs(6),
-            max_session_timeout: Duration::from_secs(30 * 60),
-            max_size: MAX_MEMBERS,
-            initial_rebalance_delay: Duration::from_millis(500),
-            offset_metadata_max_bytes: 4096,
-            offsets_retention: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
 
 /// A request to join.
 #[derive(Clone, Debug)]
@@ -234,19 +200,23 @@ pub enum GroupOpError {
     #[error("the member's protocols have none in common with the group's")]
     InconsistentProtocol,
     #[error(
-        "the session time-out is not within group.min.session.timeout.ms and group.max.session.timeout.ms"
+        "a session time-out of {asked} ms is not between {min} and {max} ms, which are the cluster's settings \
+         group.min.session.timeout.ms and group.max.session.timeout.ms"
     )]
-    InvalidSessionTimeout,
-    #[error("the group has group.max.size members")]
-    GroupMaxSizeReached,
+    InvalidSessionTimeout { asked: u64, min: u64, max: u64 },
+    #[error("the group has as many members as the cluster's setting group.max.size admits, {0}")]
+    GroupMaxSizeReached(u32),
     #[error("there is no group of that id")]
     GroupIdNotFound,
     #[error("the group has members")]
     NonEmptyGroup,
     #[error("members of the group subscribe to that topic")]
     GroupSubscribedToTopic,
-    #[error("the metadata of an offset is longer than offset.metadata.max.bytes")]
-    OffsetMetadataTooLarge,
+    #[error(
+        "the metadata of an offset has {found} characters; at most {limit} are kept (the cluster's setting \
+         offset.metadata.max.bytes, and 32767 bytes in any case)"
+    )]
+    OffsetMetadataTooLarge { found: usize, limit: usize },
     #[error("there is no such topic or partition")]
     UnknownPartition,
     #[error("{0}")]
@@ -281,8 +251,7 @@ impl Broker {
         session: &Session,
         request: SyncRequest,
     ) -> Result<Synced, GroupOpError> {
-        let _ = session;
-        self.groups().sync(request).await
+        self.groups().sync(session, request).await
     }
 
     /// Says that the member lives.
@@ -291,8 +260,7 @@ impl Broker {
         session: &Session,
         identity: &Identity,
     ) -> Result<(), GroupOpError> {
-        let _ = session;
-        self.groups().heartbeat(identity).await
+        self.groups().heartbeat(session, identity).await
     }
 
     /// Members leave; each has its own outcome, in order.
@@ -302,8 +270,7 @@ impl Broker {
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().leave(group, members).await
+        self.groups().leave(session, group, members).await
     }
 
     /// Commits offsets; all or none but for those that are refused one by one (unknown partition, metadata
@@ -314,8 +281,8 @@ impl Broker {
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().commit_offsets(identity, offsets).await
+        let groups = self.groups();
+        groups.commit_offsets(session, identity, offsets).await
     }
 
     /// Committed offsets, up to date: of the partitions asked for that have one, or all.
@@ -336,8 +303,8 @@ impl Broker {
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        let _ = session;
-        self.groups().delete_offsets(group, partitions).await
+        let groups = self.groups();
+        groups.delete_offsets(session, group, partitions).await
     }
 
     /// All groups, up to date.
@@ -362,7 +329,6 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<(), GroupOpError> {
-        let _ = session;
-        self.groups().delete(group).await
+        self.groups().delete(session, group).await
     }
 }

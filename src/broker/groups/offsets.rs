@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::broker::Session;
 use crate::state::State;
 use crate::state::group::{
     self, CommitOffsets, GroupAction, GroupReply, OffsetToCommit, OffsetToDelete,
@@ -19,11 +20,15 @@ type Outcomes = Vec<Result<(), GroupOpError>>;
 impl Groups {
     pub(super) async fn commit_offsets(
         &self,
+        session: &Session,
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Outcomes, GroupOpError> {
+        let session = self.arrives(session);
         let state = self.state_with_topics(&offsets).await?;
-        let outcomes: Outcomes = offsets.iter().map(|o| self.may_commit(&state, o)).collect();
+        let limit = self.settings().offset_metadata_max;
+        let may_commit = |offset| may_commit(&state, offset, limit);
+        let outcomes: Outcomes = offsets.iter().map(may_commit).collect();
         let accepted = offsets
             .into_iter()
             .zip(&outcomes)
@@ -44,12 +49,22 @@ impl Groups {
             generation: *generation,
             offsets: accepted,
         };
-        let mut ops = self.adoption(&state, identity);
-        ops.push(Op::Group {
-            group: group.clone(),
-            action: GroupAction::CommitOffsets(commit),
-        });
-        let mut committed = self.commit(ops).await?;
+        let ops = |state: &State| {
+            let mut actions = self.adoption(state, identity);
+            if *generation < Generation(0)
+                && let Some(found) = state.group(group)
+            {
+                // Who commits from outside may do so once nobody is in the group.
+                actions = self.overdue(state, group, &found, true);
+            }
+            actions.push(GroupAction::CommitOffsets(commit.clone()));
+            let ops = actions.into_iter().map(|action| Op::Group {
+                group: group.clone(),
+                action,
+            });
+            ops.collect()
+        };
+        let mut committed = self.commit(&session, state, ops).await?;
         match reply(committed.outcomes.pop())? {
             GroupReply::Done => {
                 self.sessions.touch_known(group, member, self.env.boot());
@@ -61,29 +76,26 @@ impl Groups {
 
     /// A commit is a sign of life, so it comes with the adoption of a member for which another node, or nobody,
     /// vouches as far as is known here.
-    fn adoption(&self, state: &State, identity: &Identity) -> Vec<Op> {
+    fn adoption(&self, state: &State, identity: &Identity) -> Vec<GroupAction> {
         let Identity {
             group,
             member,
             instance,
             generation,
         } = identity;
-        let found = state.group(group).and_then(|g| g.member(member));
+        let found = state.group(group);
+        let found = found.as_ref().and_then(|g| g.member(member));
         let moved = found.is_some_and(|m| !self.speaks_for(state, m.voucher()));
         let me = state.node_of(self.incarnation);
         let Some(node) = me.filter(|_| moved && *generation != Generation::NONE) else {
             return Vec::new();
         };
         let (member, instance, generation) = (member.clone(), instance.clone(), *generation);
-        let action = GroupAction::Adopt {
+        vec![GroupAction::Adopt {
             member,
             instance,
             generation,
             node,
-        };
-        vec![Op::Group {
-            group: group.clone(),
-            action,
         }]
     }
 
@@ -93,31 +105,10 @@ impl Groups {
         offsets: &[CommitOffset],
     ) -> Result<Arc<State>, GroupOpError> {
         let state = self.manifest.state();
-        if offsets
-            .iter()
-            .all(|o| state.partition(o.partition).is_some())
-        {
+        if offsets.iter().all(|o| state.has_partition(o.partition)) {
             return Ok(state);
         }
         Ok(self.fresh().await?)
-    }
-
-    fn may_commit(&self, state: &State, offset: &CommitOffset) -> Result<(), GroupOpError> {
-        if state.partition(offset.partition).is_none() {
-            return Err(GroupOpError::UnknownPartition);
-        }
-        let limit = self
-            .settings
-            .offset_metadata_max_bytes
-            .min(group::MAX_OFFSET_METADATA_BYTES);
-        if offset
-            .metadata
-            .as_ref()
-            .is_some_and(|metadata| metadata.len() > limit)
-        {
-            return Err(GroupOpError::OffsetMetadataTooLarge);
-        }
-        Ok(())
     }
 
     pub(super) async fn committed_offsets(
@@ -144,25 +135,26 @@ impl Groups {
 
     pub(super) async fn delete_offsets(
         &self,
+        session: &Session,
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Outcomes, GroupOpError> {
         check_group_id(group)?;
+        let session = self.arrives(session);
         let state = self.fresh().await?;
         if state.group(group).is_none() {
             return Err(GroupOpError::GroupIdNotFound);
         }
         let named = |at: &TopicPartition| {
-            let topic = state.partition(*at).and_then(|_| state.topic(at.topic))?;
             Some(OffsetToDelete {
                 partition: *at,
-                topic: topic.name().clone(),
+                topic: state.name_of_partition(*at)?,
             })
         };
         let offsets: Vec<Option<OffsetToDelete>> = partitions.iter().map(named).collect();
         let known = offsets.iter().flatten().cloned().collect();
         let action = GroupAction::DeleteOffsets { offsets: known };
-        let mut deleted = match self.act(group, action).await? {
+        let mut deleted = match self.act_in_time(&session, group, action).await? {
             (_, GroupReply::OffsetsDeleted(outcomes)) => outcomes.into_iter(),
             (_, other) => return Err(unexpected(&other)),
         };
@@ -172,6 +164,22 @@ impl Groups {
         };
         Ok(offsets.into_iter().map(outcome).collect())
     }
+}
+
+/// As Kafka: the limit of the metadata counts characters (UTF-16 units), whatever its name says. The state's bound
+/// counts bytes.
+fn may_commit(state: &State, offset: &CommitOffset, limit: usize) -> Result<(), GroupOpError> {
+    if !state.has_partition(offset.partition) {
+        return Err(GroupOpError::UnknownPartition);
+    }
+    let Some(metadata) = &offset.metadata else {
+        return Ok(());
+    };
+    let found = metadata.encode_utf16().count();
+    if found > limit || metadata.len() > group::MAX_OFFSET_METADATA_BYTES {
+        return Err(GroupOpError::OffsetMetadataTooLarge { found, limit });
+    }
+    Ok(())
 }
 
 fn to_commit(offset: CommitOffset) -> OffsetToCommit {

@@ -2,7 +2,7 @@
 //!
 //! Three things are due at some time: a phase of a rebalance is over, or a member for which nobody vouches
 //! has not shown up ([`Group::due`]); a member of this node is silent ([`Sessions`](super::sessions::Sessions));
-//! offsets of a group out of use are old. For each the task proposes an action, and the fold judges. Every
+//! offsets of a group out of use are old, or nothing is left of it. For each the task proposes an action, and the fold judges. Every
 //! node runs this task and any node's proposal will do, so a node without members in a group leaves those
 //! that have some the first move, and all look at a fresh state right before they propose.
 //!
@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::state::State;
 use crate::state::group::{Group, GroupAction, Voucher};
 use crate::state::op::Op;
+use crate::state::{Feature, State};
 use crate::types::{GroupId, NodeId, Timestamp};
 
 use super::coordinator::Groups;
@@ -37,6 +37,9 @@ const OFFSETS_CHECK: Duration = Duration::from_secs(600);
 /// The most proposals in one commit.
 const MAX_PROPOSALS: usize = 1_000;
 
+/// The most commits of one look for old offsets.
+const MAX_ROUNDS: usize = 100;
+
 /// The pause after the store could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,7 @@ pub(super) async fn run(groups: &Groups, stop: CancellationToken) {
 }
 
 async fn pulse(groups: &Groups) {
+    let _pulsing = groups.sessions.pulses(groups.env.boot());
     loop {
         groups.sessions.pulse(groups.env.boot());
         sleep(PULSE).await;
@@ -64,8 +68,11 @@ async fn reap(groups: &Groups) {
         if let Some(me) = state.node_of(groups.incarnation)
             && next_sweep <= Instant::now()
         {
-            next_sweep = Instant::now() + PULSE;
-            ops = give_up_the_silent(groups, &state, me);
+            let boot = groups.env.boot();
+            let (silent, sessions_end) = give_up_the_silent(groups, &state, me, boot);
+            ops = silent;
+            let next = sessions_end.map_or(PULSE, |end| end.saturating_sub(boot).min(PULSE));
+            next_sweep = Instant::now() + next;
         }
         following = match groups.holds_members() {
             true => following.or_else(|| Some(groups.manifest.follow())),
@@ -84,7 +91,7 @@ async fn reap(groups: &Groups) {
         sleep(LEAST_REST).await;
         let rest = next.map_or(OFFSETS_CHECK, |next| next.since(groups.manifest.time()));
         let rest = if following.is_some() {
-            rest.min(PULSE)
+            rest.min(next_sweep.saturating_duration_since(Instant::now()))
         } else {
             rest
         };
@@ -104,8 +111,13 @@ fn op(group: &GroupId, action: GroupAction) -> Op {
 }
 
 /// Only the node that vouches for a member can say that it is silent, so nobody else need be asked.
-fn give_up_the_silent(groups: &Groups, state: &State, me: NodeId) -> Vec<Op> {
-    let silent = groups.sessions.sweep(state, me, groups.env.boot());
+fn give_up_the_silent(
+    groups: &Groups,
+    state: &State,
+    me: NodeId,
+    boot: Duration,
+) -> (Vec<Op>, Option<Duration>) {
+    let (silent, next) = groups.sessions.sweep(state, me, boot);
     let expire = |(group, member)| {
         tracing::info!(
             ?group,
@@ -120,7 +132,8 @@ fn give_up_the_silent(groups: &Groups, state: &State, me: NodeId) -> Vec<Op> {
             },
         )
     };
-    silent.into_iter().take(MAX_PROPOSALS).map(expire).collect()
+    let ops = silent.into_iter().take(MAX_PROPOSALS).map(expire);
+    (ops.collect(), next)
 }
 
 /// When this node does what is due in a group at some time.
@@ -138,7 +151,7 @@ fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
     let me = state.node_of(groups.incarnation);
     let deadlines = state
         .groups()
-        .filter_map(|(_, g)| g.next_deadline().map(|(at, _)| turn(g, me, at)));
+        .filter_map(|(_, g)| g.next_deadline().map(|(at, _)| turn(&g, me, at)));
     let mut anything = false;
     let mut next: Option<Timestamp> = None;
     for at in deadlines {
@@ -155,7 +168,7 @@ async fn propose(groups: &Groups, mut ops: Vec<Op>) -> Result<(), Unavailable> {
     let now = groups.manifest.time();
     let due = state
         .groups()
-        .flat_map(|(id, g)| g.due(now).map(move |action| op(id, action)));
+        .flat_map(|(id, g)| g.due(now).map(|action| op(id, action)).collect::<Vec<_>>());
     ops.extend(due.take(MAX_PROPOSALS));
     if !ops.is_empty() {
         // What was refused was done by another node, or is not true any more: nothing to do in either case.
@@ -180,21 +193,30 @@ async fn expire_old_offsets(groups: &Groups) -> Result<(), Unavailable> {
     if expired_offsets(groups, &groups.manifest.state()).is_empty() {
         return Ok(());
     }
-    let state = groups.fresh().await?;
-    let ops = expired_offsets(groups, &state);
-    if !ops.is_empty() {
-        groups.propose(ops).await?;
+    let mut state = groups.fresh().await?;
+    for _ in 0..MAX_ROUNDS {
+        let ops = expired_offsets(groups, &state);
+        if ops.is_empty() {
+            break;
+        }
+        state = groups.propose(ops).await?.state;
     }
     Ok(())
 }
 
 fn expired_offsets(groups: &Groups, state: &State) -> Vec<Op> {
-    let retention = i64::try_from(groups.settings.offsets_retention.as_millis());
+    let retention = i64::try_from(groups.settings().offsets_retention.as_millis());
     let retention = retention.unwrap_or(i64::MAX);
-    let before = Timestamp(groups.manifest.passed().0.saturating_sub(retention));
+    let now = groups.manifest.passed();
+    let before = Timestamp(now.0.saturating_sub(retention));
+    let stays = state.has(Feature::EmptyGroupsStay);
+    let is_over = |group: &Group| {
+        let since = group.vacant_since().filter(|_| stays);
+        since.is_some_and(|since| since.after(OFFSETS_CHECK) <= now)
+    };
     let expired = state
         .groups()
-        .filter(|(_, group)| group.has_expired_offsets(before));
+        .filter(|(_, group)| group.has_expired_offsets(before) || is_over(group));
     let expired = expired.map(|(id, _)| op(id, GroupAction::ExpireOffsets { before }));
     expired.take(MAX_PROPOSALS).collect()
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::state::State;
-use crate::state::group::Voucher;
+use crate::state::group::{Group, Member, Voucher};
 use crate::types::{GroupId, MemberId, NodeId};
 
 /// How often the clock is looked at.
@@ -32,6 +32,10 @@ pub(super) struct Sessions {
 struct Table {
     heard: BTreeMap<Key, Heard>,
     last_pulse: Duration,
+    /// Somebody pulses: else there is no telling of pauses.
+    pulsing: bool,
+    /// The end of the last pause.
+    resumed: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -43,11 +47,20 @@ struct Heard {
     given_up: bool,
 }
 
+impl Heard {
+    /// When the session is over unless there is a sign of life; `None` while a request waits.
+    fn end(&self, session_timeout: Duration) -> Option<Duration> {
+        (self.waiting == 0).then(|| self.at.saturating_add(session_timeout))
+    }
+}
+
 impl Sessions {
     pub(super) fn new(now: Duration) -> Sessions {
         let table = Table {
             heard: BTreeMap::new(),
             last_pulse: now,
+            pulsing: false,
+            resumed: None,
         };
         Sessions {
             table: Arc::new(Mutex::new(table)),
@@ -105,6 +118,13 @@ impl Sessions {
         }
     }
 
+    /// Says that [`pulse`](Self::pulse) is called from now on, for as long as the guard lives.
+    pub(super) fn pulses(&self, now: Duration) -> Pulsing {
+        self.pulse(now);
+        self.lock().pulsing = true;
+        Pulsing(self.clone())
+    }
+
     /// Whether this node vouches for anybody, or is about to.
     pub(super) fn any(&self) -> bool {
         !self.lock().heard.is_empty()
@@ -116,6 +136,9 @@ impl Sessions {
         let gap = now.saturating_sub(table.last_pulse);
         table.last_pulse = now;
         if gap > LATE {
+            if table.pulsing {
+                table.resumed = Some(now);
+            }
             tracing::warn!(
                 ?gap,
                 "this process was paused; sessions of members are prolonged by that"
@@ -127,14 +150,29 @@ impl Sessions {
         }
     }
 
+    /// Whether what arrives now may have waited while this process was paused.
+    pub(super) fn has_just_resumed(&self, now: Duration) -> bool {
+        let table = self.lock();
+        let pauses = table.pulsing && now.saturating_sub(table.last_pulse) > LATE;
+        let resumed = |at| now.saturating_sub(at) < PULSE;
+        pauses || table.resumed.is_some_and(resumed)
+    }
+
     /// Compares with the state: enters members of this node that are new to it, drops those that are its own no
-    /// more, and returns those that were silent for longer than their session time-out.
-    pub(super) fn sweep(&self, state: &State, me: NodeId, now: Duration) -> Vec<Key> {
+    /// more, and returns those that were silent for their session time-out; and when the next session ends if no
+    /// sign of life comes.
+    pub(super) fn sweep(
+        &self,
+        state: &State,
+        me: NodeId,
+        now: Duration,
+    ) -> (Vec<Key>, Option<Duration>) {
         self.pulse(now);
         let mut table = self.lock();
         let mut known = std::mem::take(&mut table.heard);
         let mut silent = Vec::new();
-        for (group_id, group) in state.groups() {
+        let mut next: Option<Duration> = None;
+        for (group_id, group) in state.groups_vouched_by(me) {
             let mine = group
                 .members()
                 .filter(|(_, m)| m.voucher() == Voucher::Node(me));
@@ -145,10 +183,12 @@ impl Sessions {
                     ..Heard::default()
                 };
                 let mut heard = known.remove(&key).unwrap_or(fresh);
-                let silence = now.saturating_sub(heard.at);
-                if heard.waiting == 0 && silence > member.session_timeout() {
+                let end = heard.end(member.session_timeout());
+                if end.is_some_and(|end| end <= now) {
                     heard.given_up = true;
                     silent.push(key.clone());
+                } else if let Some(end) = end {
+                    next = Some(next.map_or(end, |next| next.min(end)));
                 }
                 table.heard.insert(key, heard);
             }
@@ -156,12 +196,52 @@ impl Sessions {
         // Not in this state, but perhaps in the one that its commit is about to make.
         known.retain(|_, heard| heard.waiting > 0 || now.saturating_sub(heard.at) < LATE);
         table.heard.append(&mut known);
-        silent
+        (silent, next)
+    }
+
+    /// The members of a group for which this node vouches and whose session is over at `now`. With `give_up` they are
+    /// given up: what they say from here on does not count before the fold has judged.
+    pub(super) fn silent_in(
+        &self,
+        id: &GroupId,
+        group: &Group,
+        me: NodeId,
+        now: Duration,
+        give_up: bool,
+    ) -> Vec<MemberId> {
+        self.pulse(now);
+        let mut table = self.lock();
+        let mut is_silent = |member_id: &MemberId, member: &Member| {
+            let key = (id.clone(), member_id.clone());
+            let Some(heard) = table.heard.get_mut(&key) else {
+                return false;
+            };
+            let over = heard
+                .end(member.session_timeout())
+                .is_some_and(|end| end <= now);
+            heard.given_up |= over && give_up;
+            over
+        };
+        let mine = group
+            .members()
+            .filter(|(_, m)| m.voucher() == Voucher::Node(me));
+        mine.filter(|(id, member)| is_silent(id, member))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // A panic under the lock leaves the table usable.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, the table is pulsed.
+pub(super) struct Pulsing(Sessions);
+
+impl Drop for Pulsing {
+    fn drop(&mut self) {
+        self.0.lock().pulsing = false;
     }
 }
 

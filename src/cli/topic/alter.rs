@@ -7,6 +7,7 @@ use clap::Args;
 use super::text::{counted, pair};
 use super::{CliError, Context};
 use crate::broker::{ConfigEdit, ConfigResource, MorePartitions};
+use crate::client::Client;
 
 /// Change settings of a topic or raise its number of partitions.
 #[derive(Debug, Args)]
@@ -45,6 +46,7 @@ pub(super) async fn run(command: &Alter, context: &mut Context) -> Result<(), Cl
             if !edits.is_empty() {
                 let resource = ConfigResource::Topic(name.clone());
                 let count = edits.len() as u64;
+                check_unset(client, &resource, &command.unset).await?;
                 broker
                     .alter_configs(session, &resource, edits, false)
                     .await?;
@@ -64,6 +66,27 @@ pub(super) async fn run(command: &Alter, context: &mut Context) -> Result<(), Cl
             Ok(())
         })
         .await
+}
+
+/// For Kafka's clients it is no error to unset what there is not; for a person it is a slip of the pen.
+async fn check_unset(
+    client: &Client,
+    topic: &ConfigResource,
+    names: &[String],
+) -> Result<(), CliError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let (broker, session) = (client.broker(), client.session());
+    let known = broker.describe_configs(session, topic, Some(names)).await?;
+    let unknown = |name: &&String| known.iter().all(|entry| entry.name != name.as_str());
+    match names.iter().find(unknown) {
+        Some(name) => Err(
+            CliError::failed(format!("there is no setting '{name}' of a topic"))
+                .hint("`weir topic describe TOPIC --all` lists them"),
+        ),
+        None => Ok(()),
+    }
 }
 
 fn edits(command: &Alter) -> Result<BTreeMap<String, ConfigEdit>, CliError> {

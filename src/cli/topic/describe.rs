@@ -111,7 +111,7 @@ async fn describe(
             let source = match entry.source {
                 ConfigSource::Topic => "topic",
                 ConfigSource::Cluster => "cluster",
-                ConfigSource::Static => "node",
+                ConfigSource::Node | ConfigSource::Static => "node",
                 ConfigSource::Default => "default",
             };
             let row = SettingRow {

@@ -22,6 +22,7 @@ fn folded(ops: Vec<Op>) -> State {
         name: TopicName::new("orders").unwrap(),
         partitions: 1,
         configs: BTreeMap::new(),
+        replicas: None,
     });
     let commit = Commit {
         id: CommitId {

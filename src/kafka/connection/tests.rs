@@ -383,3 +383,37 @@ async fn calls_go_on_while_an_answer_is_not_taken() {
     rig.peer.read_exact(&mut taken).await.unwrap();
     rig.expect("b").await;
 }
+
+/// The end of the stream is behind requests that have not been read, and must be noticed all the same.
+#[tokio::test]
+async fn what_a_client_asked_for_before_it_hung_up_is_not_begun() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (ours, _) = listener.accept().await.unwrap();
+    let stage = Stage::default();
+    let limits = ConnectionLimits {
+        frames: FrameLimits {
+            max_size: ByteCount::mib(1),
+            stall: Duration::from_secs(30),
+        },
+        max_in_flight: 16,
+        idle: Duration::from_secs(600),
+    };
+    let budget = MemoryBudget::new(ByteCount::mib(4));
+    let stop = CancellationToken::new();
+    let halves = ours.into_split();
+    let ended = tokio::spawn(run(halves, stage.clone(), limits, budget, stop));
+    for request in ["ma", "mb", "jc", "md", "me", "mf"] {
+        let length = i32::try_from(request.len()).unwrap();
+        peer.write_all(&length.to_be_bytes()).await.unwrap();
+        peer.write_all(request.as_bytes()).await.unwrap();
+    }
+    while stage.log().is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    drop(peer);
+    let ended = tokio::time::timeout(HANG_UP_LOOK * 5, ended).await;
+    assert!(matches!(ended.unwrap().unwrap(), Ended::ByPeer));
+    assert_eq!(stage.log(), ["a", "end a"]);
+}

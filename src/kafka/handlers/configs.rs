@@ -54,6 +54,7 @@ fn resource(kind: i8, name: &str) -> Result<ConfigResource, Fault> {
 pub(super) fn source(source: ConfigSource) -> i8 {
     match source {
         ConfigSource::Topic => 1,
+        ConfigSource::Node => 2,
         ConfigSource::Cluster => 3,
         ConfigSource::Static => 4,
         ConfigSource::Default => 5,
@@ -229,15 +230,11 @@ pub(super) async fn alter(
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in request.resources {
         let twice = doubled.contains(&(asked.resource_type, asked.resource_name.clone()));
-        let wanted =
-            unless_twice(twice).and_then(|()| resource(asked.resource_type, &asked.resource_name));
-        let mut configs = BTreeMap::new();
-        for config in asked.configs {
-            let value = config.value.map(|value| value.to_string());
-            configs.insert(config.name.to_string(), value);
-        }
+        let wanted = unless_twice(twice)
+            .and_then(|()| resource(asked.resource_type, &asked.resource_name))
+            .and_then(|resource| Ok((resource, values(asked.configs)?)));
         let outcome = match wanted {
-            Ok(resource) => {
+            Ok((resource, configs)) => {
                 let session = &context.session;
                 let altered = context.broker().replace_configs(
                     session,
@@ -259,6 +256,21 @@ pub(super) async fn alter(
         );
     }
     Ok(AlterConfigsResponse::default().with_responses(responses))
+}
+
+/// Values, of which none may be null: what is to have its default is left out.
+fn values(
+    configs: Vec<kafka_protocol::messages::alter_configs_request::AlterableConfig>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let mut values = BTreeMap::new();
+    for config in configs {
+        let name = config.name.to_string();
+        let Some(value) = config.value else {
+            return Err(invalid(format!("{name} has no value")));
+        };
+        values.insert(name, value.to_string());
+    }
+    Ok(values)
 }
 
 fn unless_twice(twice: bool) -> Result<(), Fault> {

@@ -64,7 +64,7 @@ pub(super) async fn describe(
 ) -> Answer<DescribeGroupsResponse> {
     let mut groups = Vec::with_capacity(request.groups.len());
     for asked in once(request.groups, Clone::clone) {
-        let outcome = match group_id(&asked, false) {
+        let outcome = match group_id(&asked, true) {
             Ok(group) => {
                 let broker = context.broker();
                 broker.describe_group(&context.session, &group).await
@@ -140,7 +140,7 @@ pub(super) async fn delete(
 ) -> Answer<DeleteGroupsResponse> {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for asked in request.groups_names {
-        let outcome = match group_id(&asked, false) {
+        let outcome = match group_id(&asked, true) {
             Ok(group) => {
                 context
                     .broker()

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
-use crate::types::{PartitionIndex, TopicPartition};
+use crate::types::{PartitionIndex, TopicName as Name, TopicPartition};
 
 use super::super::connection::Violation;
 use super::super::errors;
@@ -84,14 +84,16 @@ pub(super) async fn metadata(
 fn size(context: &Context, wanted: Option<&[MetadataRequestTopic]>) -> usize {
     const TOPIC: u64 = 256;
     const PARTITION: u64 = 256;
-    let (topics, partitions) = match wanted {
+    // It is named among the replicas and among those in sync.
+    const REPLICA: u64 = 8;
+    let known = match wanted {
         None => context.broker().known_size(None),
         Some(topics) => {
             let topics: Vec<TopicRef> = topics.iter().map(reference).collect();
             context.broker().known_size(Some(&topics))
         }
     };
-    let bytes = (topics * TOPIC).saturating_add(partitions * PARTITION);
+    let bytes = known.topics * TOPIC + known.partitions * PARTITION + known.replicas * REPLICA;
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -148,8 +150,10 @@ fn named(
                     None if context.version < 12 => Some(TopicName::default()),
                     name => name.clone(),
                 };
+                let named = name.as_ref().map_or("", |name| name.as_str());
                 MetadataResponseTopic::default()
                     .with_error_code(code)
+                    .with_is_internal(Name::is_internal_name(named))
                     .with_name(name)
                     .with_topic_id(topic.topic_id)
                     .with_topic_authorized_operations(allowed::NOT_ASKED)
@@ -169,13 +173,13 @@ fn reference(topic: &MetadataRequestTopic) -> TopicRef {
 
 fn found(cluster: &ClusterView, view: &TopicView, asked: bool) -> MetadataResponseTopic {
     let partitions = view.indexes().map(|index| {
-        let leader = BrokerId(leader(cluster, view, index));
+        let (leader, replicas) = replicas(cluster, view, index);
         MetadataResponsePartition::default()
             .with_partition_index(index.0)
             .with_leader_id(leader)
             .with_leader_epoch(0)
-            .with_replica_nodes(vec![leader])
-            .with_isr_nodes(vec![leader])
+            .with_replica_nodes(replicas.clone())
+            .with_isr_nodes(replicas)
     });
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(view.name.as_str()))))
@@ -193,9 +197,18 @@ fn operations(asked: bool) -> i32 {
     }
 }
 
-fn leader(cluster: &ClusterView, view: &TopicView, partition: PartitionIndex) -> i32 {
+/// The leader of a partition, and all that are said to have a replica. All of them are in sync: any node serves what the
+/// store has.
+fn replicas(
+    cluster: &ClusterView,
+    view: &TopicView,
+    partition: PartitionIndex,
+) -> (BrokerId, Vec<BrokerId>) {
     let topic = view.id;
-    cluster.leader(TopicPartition { topic, partition }).id.0
+    let replicas = cluster.replicas(TopicPartition { topic, partition }, view.replicas);
+    let replicas: Vec<BrokerId> = replicas.into_iter().map(|node| BrokerId(node.0)).collect();
+    let leader = replicas.first().copied();
+    (leader.unwrap_or(BrokerId(cluster.this.0)), replicas)
 }
 
 pub(super) async fn describe_topic_partitions(
@@ -288,13 +301,13 @@ fn partition(
     view: &TopicView,
     index: i32,
 ) -> DescribeTopicPartitionsResponsePartition {
-    let leader = BrokerId(leader(cluster, view, PartitionIndex(index)));
+    let (leader, replicas) = replicas(cluster, view, PartitionIndex(index));
     DescribeTopicPartitionsResponsePartition::default()
         .with_partition_index(index)
         .with_leader_id(leader)
         .with_leader_epoch(0)
-        .with_replica_nodes(vec![leader])
-        .with_isr_nodes(vec![leader])
+        .with_replica_nodes(replicas.clone())
+        .with_isr_nodes(replicas)
         .with_eligible_leader_replicas(Some(Vec::new()))
         .with_last_known_elr(Some(Vec::new()))
 }

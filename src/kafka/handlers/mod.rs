@@ -7,12 +7,15 @@ mod configs;
 mod fetch;
 mod group_admin;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod partition_offsets;
 mod produce;
 mod producers;
 mod topics;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -71,6 +74,7 @@ pub(crate) fn call(
         OffsetForLeaderEpoch => partition_offsets::offset_for_leader_epoch, Alone;
         DescribeConfigs => configs::describe, Alone;
         AlterConfigs => configs::alter, Alone;
+        DescribeLogDirs => log_dirs::describe, Alone;
         CreatePartitions => topics::create_partitions, Alone;
         DeleteGroups => group_admin::delete, Alone;
         IncrementalAlterConfigs => configs::incremental_alter, Alone;
@@ -78,6 +82,11 @@ pub(crate) fn call(
         DescribeCluster => cluster::describe, Alone;
         DescribeTopicPartitions => metadata::describe_topic_partitions, Alone;
     }
+}
+
+/// For how long the client of a request waits.
+fn limit(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default())
 }
 
 /// A text for the wire.

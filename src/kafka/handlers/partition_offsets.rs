@@ -20,7 +20,7 @@ use crate::types::{Offset, PartitionIndex, Timestamp};
 
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
-use super::repeated;
+use super::{limit, repeated};
 
 pub(super) async fn list_offsets(
     context: &Context,
@@ -91,7 +91,8 @@ pub(super) async fn list_offsets(
 }
 
 /// What a timestamp stands for; `None` for what is known to be nowhere. Special ones are refused before the version
-/// that brought them, as in Kafka.
+/// that brought them, and other negative ones always, as in Kafka: a client that asks for what this broker does not know
+/// must not take the answer for an offset.
 fn specified(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, Fault> {
     let (spec, since) = match timestamp {
         -1 => (Some(OffsetSpec::Latest), 0),
@@ -100,7 +101,11 @@ fn specified(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, Fault> 
         -4 => (Some(OffsetSpec::Earliest), 8),
         // The last offset in tiered storage: there is no other tier.
         -5 => (None, 9),
-        time => (Some(OffsetSpec::At(Timestamp(time))), 0),
+        time if time >= 0 => (Some(OffsetSpec::At(Timestamp(time))), 0),
+        unknown => {
+            let what = format!("timestamp {unknown} has no meaning in version {version}");
+            return Err(Fault::new(ResponseError::UnsupportedVersion, what));
+        }
     };
     if version < since {
         let what = format!("timestamp {timestamp} has a meaning since version {since}");
@@ -173,10 +178,8 @@ pub(super) async fn delete_records(
             })
         })
         .collect();
-    let deleted = context
-        .broker()
-        .delete_records(&context.session, &wanted)
-        .await;
+    let session = context.session.within(limit(request.timeout_ms));
+    let deleted = context.broker().delete_records(&session, &wanted).await;
     let mut deleted = deleted.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().zip(deleted.by_ref());

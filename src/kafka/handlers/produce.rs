@@ -11,7 +11,7 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::{ProduceError, ProducePartition, Produced, TopicRef};
+use crate::broker::{ProduceError, ProducePartition, Produced, RefusedRecord, TopicRef};
 use crate::types::PartitionIndex;
 
 use super::super::connection::{Reply, Violation};
@@ -24,6 +24,11 @@ const WITHOUT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest time-out that is believed.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The shortest. In Kafka the time-out is that of the wait for other replicas, and begins when the records are stored. Here
+/// nothing is waited for but the store, whose answer takes as long as it takes: a client that gives no time for replicas is
+/// not to be told that its records failed which are stored a moment later.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A response, unless the client wants none (`acks=0`).
 pub(crate) struct MaybeResponse(Option<ProduceResponse>);
@@ -57,7 +62,9 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
     let wants_answer = request.acks != 0;
     let refusal = refuse_whole(&request);
     let timeout = match u64::try_from(request.timeout_ms) {
-        Ok(millis) if request.acks == -1 => Duration::from_millis(millis).min(LONGEST_TIMEOUT),
+        Ok(millis) if request.acks == -1 => {
+            Duration::from_millis(millis).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)
+        }
         _ => WITHOUT_TIMEOUT,
     };
 
@@ -181,20 +188,18 @@ fn stored(answer: PartitionProduceResponse, produced: Produced) -> PartitionProd
 fn record_errors(context: &Context, error: &ProduceError) -> Vec<BatchIndexAndErrorMessage> {
     /// The first version with a place for it (KIP-467).
     const SINCE: i16 = 8;
-    let ProduceError::WithoutKey { topic, records } = error else {
+    let ProduceError::Records { refused, .. } = error else {
         return Vec::new();
     };
     if context.version < SINCE {
         return Vec::new();
     }
-    let why = format!("topic {topic} is compacted, and the record has no key");
-    let why = StrBytes::from_string(why);
-    let error = |index: &i32| {
+    let error = |record: &RefusedRecord| {
         BatchIndexAndErrorMessage::default()
-            .with_batch_index(*index)
-            .with_batch_index_error_message(Some(why.clone()))
+            .with_batch_index(record.index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(record.why.to_string())))
     };
-    records.iter().map(error).collect()
+    refused.iter().map(error).collect()
 }
 
 fn failed(

@@ -20,10 +20,7 @@ use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
 use super::super::errors::{self, Fault};
 use super::super::service::{Answer, Context};
 use super::configs::source;
-use super::{repeated, text, topic_id};
-
-/// The replication factor shown: each record is in the one store, which replicates it.
-const REPLICATION_FACTOR: i16 = 1;
+use super::{limit, repeated, text, topic_id};
 
 /// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.
 async fn each<T, O, E>(
@@ -84,26 +81,27 @@ pub(super) async fn create(
         }
         new_topic(topic)
     });
+    let wanted: Vec<Result<NewTopic, Fault>> = wanted.collect();
     let validate_only = request.validate_only;
     let created = each(
-        wanted.collect(),
+        wanted.clone(),
         async |topics| {
-            let session = &context.session;
+            let session = context.session.within(limit(request.timeout_ms));
             let created = context
                 .broker()
-                .create_topics(session, topics, validate_only);
+                .create_topics(&session, topics, validate_only);
             created.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,
     )
     .await;
     let mut results = Vec::with_capacity(names.len());
-    for (name, outcome) in names.into_iter().zip(created) {
+    for ((name, wanted), outcome) in names.into_iter().zip(wanted).zip(created) {
         let result = CreatableTopicResult::default()
             .with_name(name)
             .with_error_message(None);
-        results.push(match outcome {
-            Ok(view) => described(context, result, &view, validate_only),
+        results.push(match wanted.and_then(|new| Ok((new, outcome?))) {
+            Ok((new, view)) => described(context, result, &new, &view, validate_only),
             Err(fault) => {
                 let (code, message) = context.fault(&fault);
                 result
@@ -152,17 +150,18 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
     })
 }
 
-/// A topic that was created, with its settings (KIP-525). One that was only validated has none to read.
+/// A topic that was created, or only could be, with its settings (KIP-525). Java's client wants them of both.
 fn described(
     context: &Context,
     result: CreatableTopicResult,
+    new: &NewTopic,
     view: &TopicView,
     validate_only: bool,
 ) -> CreatableTopicResult {
     let mut configs = None;
-    if context.version >= 5 && !validate_only {
+    if context.version >= 5 {
         let broker = context.broker();
-        let entries = broker.known_configs(&context.session, &view.name);
+        let entries = broker.configs_of_new(&context.session, new);
         let shown = entries.ok().map(|entries| {
             let entries = entries.into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
@@ -184,7 +183,7 @@ fn described(
     result
         .with_topic_id(id)
         .with_num_partitions(view.partitions)
-        .with_replication_factor(REPLICATION_FACTOR)
+        .with_replication_factor(view.replicas)
         .with_configs(configs)
 }
 
@@ -216,7 +215,8 @@ pub(super) async fn delete(
     let deleted = each(
         wanted.collect(),
         async |topics| {
-            let deleted = context.broker().delete_topics(&context.session, &topics);
+            let session = context.session.within(limit(request.timeout_ms));
+            let deleted = context.broker().delete_topics(&session, &topics);
             deleted.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,
@@ -271,10 +271,10 @@ pub(super) async fn create_partitions(
     let grown = each(
         wanted.collect(),
         async |topics| {
-            let session = &context.session;
+            let session = context.session.within(limit(request.timeout_ms));
             let grown = context
                 .broker()
-                .create_partitions(session, topics, request.validate_only);
+                .create_partitions(&session, topics, request.validate_only);
             grown.await.map_err(|why| errors::admin(&why))
         },
         errors::topic,

@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::segment::{Batches, Limits, decode_records};
+use crate::store::{Fault, Faulty};
 
 use super::*;
 
@@ -87,7 +88,7 @@ fn values(fetched: &PartitionData) -> Vec<(i64, String)> {
     found
 }
 
-async fn list(
+pub(super) async fn list(
     client: &mut Client,
     version: i16,
     topic: &str,
@@ -201,6 +202,27 @@ async fn each_kind_of_bad_produce_has_its_code() {
         ]);
     let answer = client.call(9, transactional).await;
     assert_eq!(answer.responses[0].partition_responses[0].error_code, 42);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_gives_no_time_for_replicas_is_answered_when_its_records_are_stored() {
+    let (store, _) = Faulty::store(|_| Fault::Slow(Duration::from_millis(1500)));
+    let rig = Rig::on(store, KafkaOptions::default()).await;
+    let mut client = rig.connect();
+    create(&mut client, "t", 1).await;
+    for (offset, timeout) in [(0, 0), (1, 1), (2, -1), (3, i32::MIN)] {
+        let topic = TopicProduceData::default()
+            .with_name(name("t"))
+            .with_partition_data(vec![to(Some(batch(&["a"])))]);
+        let request = produce_request(topic, -1).with_timeout_ms(timeout);
+        let answer = client.call(9, request).await;
+        let answer = &answer.responses[0].partition_responses[0];
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (0, offset),
+            "{timeout}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,6 +484,10 @@ async fn offsets_are_found_by_time_and_by_the_special_times() {
             9.. => (-5, 0, -1, -1, -1),
             _ => (-5, 35, -1, -1, -1),
         });
+        // None of these has a meaning: a client must not take an answer for an offset.
+        for unknown in [-6, -7, -1000, -1001, -(1 << 62), i64::MIN] {
+            cases.push((unknown, 35, -1, -1, -1));
+        }
         for (asked, error, offset, time, epoch) in cases {
             let got = list(&mut client, version, "t", asked).await;
             let got = (got.error_code, got.offset, got.timestamp, got.leader_epoch);
@@ -484,6 +510,17 @@ async fn offsets_are_found_by_time_and_by_the_special_times() {
         .map(|one| one.error_code)
         .collect();
     assert_eq!(codes, [42, 42]);
+}
+
+/// Deletes the records of partition 0 before an offset, and answers where it begins then.
+pub(super) async fn delete_records(client: &mut Client, topic: &str, before: i64) -> i64 {
+    let partition = DeleteRecordsPartition::default().with_offset(before);
+    let topic = DeleteRecordsTopic::default()
+        .with_name(name(topic))
+        .with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![topic]);
+    let answer = client.call(2, request).await;
+    answer.topics[0].partitions[0].low_watermark
 }
 
 #[tokio::test(start_paused = true)]

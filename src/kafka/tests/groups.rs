@@ -368,7 +368,7 @@ async fn groups_are_listed_described_and_deleted() {
         let answer = client.call(version, request).await;
         let code = |one: &DeletableGroupResult| one.error_code;
         let codes: Vec<_> = answer.results.iter().map(code).collect();
-        assert_eq!(codes, [68, 69, 24]);
+        assert_eq!(codes, [68, 69, 69]);
     }
     let request = DeleteGroupsRequest::default().with_groups_names(vec![group("idle")]);
     assert_eq!(client.call(2, request).await.results[0].error_code, 0);

@@ -15,7 +15,7 @@ use super::policy::{Due, due};
 use super::rules::{Rules, note_keys};
 use crate::manifest::Stopped;
 use crate::segment::{BatchError, Retained};
-use crate::settings::{ClusterSettings, TopicSettings};
+use crate::settings::{ClusterSettings, Layers, TopicSettings};
 use crate::state::op::{Cleaned, Op, ReplaceSlices};
 use crate::state::{Slice, State};
 use crate::types::{ByteCount, Offset, Seq, TopicName, TopicPartition};
@@ -54,7 +54,12 @@ pub async fn clean(
     m: &Maintenance,
     partition: TopicPartition,
 ) -> Result<Option<Cleaning>, JobError> {
-    let cluster = ClusterSettings::effective(m.state().configs());
+    let state = m.state();
+    let set = Layers {
+        node: state.configs_of(m.incarnation()),
+        cluster: state.configs(),
+    };
+    let cluster = ClusterSettings::effective(&set.in_force());
     let options = CleaningOptions {
         dedupe_buffer: cluster.dedupe_buffer,
         target: m.options().compaction.target,

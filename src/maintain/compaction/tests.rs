@@ -56,6 +56,7 @@ impl Log {
             name: TopicName::new("t").unwrap(),
             partitions: 1,
             configs: BTreeMap::new(),
+            replicas: None,
         };
         log.apply(Op::CreateTopic(create));
         log

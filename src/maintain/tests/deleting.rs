@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::state::TRUNCATION_AGE;
-use crate::state::op::{AppendRejected, Applied};
+use crate::state::op::{Append, AppendEntry, AppendRejected, AppendSource, Applied};
 use crate::store::{Fault, Faulty, RequestKind};
 use crate::types::SegmentId;
 
@@ -166,6 +166,45 @@ pub(super) async fn a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it(
     assert!(deletion::run(&a.jobs).await.unwrap());
     assert!(!exists(&store, commit).await);
     assert_eq!(a.state().death_of(commit), None);
+}
+
+/// In a log of the first level, in which a commit can be both.
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_commit_that_is_alive_and_dead_stays() {
+    let store = Store::memory();
+    let a = worker_at(&store, Level::FIRST).await;
+    a.topic("t", 1, &[]).await;
+    let partition = a.partition("t", 0);
+    let append = |start| {
+        Op::Append(Append {
+            partition,
+            source: AppendSource::Inline,
+            entries: vec![AppendEntry {
+                start,
+                len: 10,
+                records: 1,
+                max_timestamp: a.env.wall(),
+                producer: None,
+            }],
+        })
+    };
+    let all = Op::DeleteRecords {
+        partition,
+        before: None,
+    };
+    let in_one_object = vec![append(0), all, append(10)];
+    let committed = a.node.manifest().commit(in_one_object).await.unwrap();
+    let commit = ObjectRef::Commit(committed.seq);
+    let state = a.state();
+    assert!(state.is_live(commit) && state.death_of(commit).is_some());
+    age(&a).await;
+    wait(GRACE).await;
+    a.produce("filler", 0, 10).await;
+    truncation::run(&a.jobs).await.unwrap();
+    assert!(a.state().log_truncated() >= committed.seq);
+    deletion::run(&a.jobs).await.unwrap();
+    assert!(exists(&store, commit).await);
+    assert_nothing_is_missing(&store, &a.state()).await;
 }
 
 #[tokio::test(start_paused = true)]

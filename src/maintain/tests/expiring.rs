@@ -69,6 +69,56 @@ pub(super) async fn a_record_without_a_timestamp_is_as_old_as_its_append() {
 }
 
 #[tokio::test(start_paused = true)]
+pub(super) async fn records_of_long_ago_stay_while_they_are_written_and_read() {
+    let a = worker(&Store::memory(), 1).await;
+    // Some seconds after the beginning of 1970.
+    let old = || batch(Timestamp(1111), 100);
+    a.topic("default", 1, &[]).await;
+    a.topic("brief", 1, &[("retention.ms", "3600000")]).await;
+    let rolled = [("segment.ms", "1000")];
+    a.topic("rolled", 1, &rolled).await;
+    for _ in 0..10 {
+        for topic in ["default", "brief", "rolled"] {
+            a.produce_batch(topic, 0, old()).await;
+        }
+        wait(Duration::from_secs(1)).await;
+        assert!(!retention::run(&a.jobs).await.unwrap());
+    }
+    let starts = || ["default", "brief", "rolled"].map(|topic| a.log_start(topic, 0));
+    wait(4 * MINUTE).await;
+    assert!(!retention::run(&a.jobs).await.unwrap());
+    wait(2 * MINUTE).await;
+    assert!(retention::run(&a.jobs).await.unwrap());
+    assert_eq!(starts(), [0, 0, 20]);
+    wait(HOUR).await;
+    assert!(retention::run(&a.jobs).await.unwrap());
+    assert_eq!(starts(), [0, 20, 20]);
+    wait(7 * DAY - 2 * HOUR).await;
+    assert!(!retention::run(&a.jobs).await.unwrap());
+    wait(2 * HOUR).await;
+    assert!(retention::run(&a.jobs).await.unwrap());
+    assert_eq!(starts(), [20, 20, 20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_much_that_is_restored_the_last_segment_stays_and_the_rest_goes_by_its_own_time() {
+    let a = worker(&Store::memory(), 1).await;
+    a.topic("t", 1, &[("segment.bytes", "1048576")]).await;
+    for _ in 0..30 {
+        a.produce_batch("t", 0, batch(Timestamp(1111), 100_000))
+            .await;
+    }
+    wait(4 * MINUTE).await;
+    assert!(!retention::run(&a.jobs).await.unwrap());
+    wait(2 * MINUTE).await;
+    assert!(retention::run(&a.jobs).await.unwrap());
+    let id = a.partition("t", 0);
+    let left = a.state().partition(id).unwrap().bytes().0;
+    assert!((900_000..=1_048_576).contains(&left), "{left}");
+    assert!(!retention::run(&a.jobs).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 pub(super) async fn a_partition_shrinks_to_its_size_and_never_below() {
     let a = worker(&Store::memory(), 1).await;
     a.topic(

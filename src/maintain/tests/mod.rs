@@ -22,7 +22,7 @@ use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec};
 use crate::settings::ConfigEdit;
 use crate::state::op::{Op, Outcome};
-use crate::state::{ObjectRef, State};
+use crate::state::{Level, ObjectRef, State};
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, Store, StoreUrl};
 use crate::types::{
     ByteCount, Incarnation, Offset, PartitionIndex, Seq, Timestamp, TopicPartition,
@@ -52,10 +52,32 @@ async fn worker_with(
     worker_in(store, Env::simulated(seed, START), adapt).await
 }
 
+/// A worker whose software knows this level.
+async fn worker_at(store: &Store, level: Level) -> Worker {
+    let env = Env::simulated(1, START);
+    let mut options = node_options(&env);
+    options.manifest.level = level;
+    worker_of(store, env, options, |_| {}).await
+}
+
 async fn worker_in(store: &Store, env: Env, adapt: impl FnOnce(&mut MaintenanceOptions)) -> Worker {
+    let options = node_options(&env);
+    worker_of(store, env, options, adapt).await
+}
+
+fn node_options(env: &Env) -> NodeOptions {
     let mut options = NodeOptions::new(StoreUrl::memory(), env.clone());
     options.manifest.snapshot_every = 8;
     options.ingest.inline_limit = ByteCount::kib(16);
+    options
+}
+
+async fn worker_of(
+    store: &Store,
+    env: Env,
+    options: NodeOptions,
+    adapt: impl FnOnce(&mut MaintenanceOptions),
+) -> Worker {
     let node = Node::start(store.clone(), options, &NodeMetrics::default())
         .await
         .unwrap();

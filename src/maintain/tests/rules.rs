@@ -11,6 +11,10 @@ fn each_rule_of_retention_has_a_test_that_fails_without_it() {
             expiring::records_older_than_the_retention_go_and_no_younger_ones,
         ),
         (
+            Mutant::JustAppendedExpire,
+            expiring::records_of_long_ago_stay_while_they_are_written_and_read,
+        ),
+        (
             Mutant::CutBelowSize,
             expiring::a_partition_shrinks_to_its_size_and_never_below,
         ),
@@ -39,6 +43,10 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
         (
             Mutant::GraceByFoldAlone,
             deleting::where_the_log_is_ahead_of_time_as_well_nothing_is_deleted_early,
+        ),
+        (
+            Mutant::LivenessUnchecked,
+            deleting::a_commit_that_is_alive_and_dead_stays,
         ),
         (
             Mutant::DeadCommitsOfTheLog,

@@ -138,6 +138,7 @@ async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
             version: Level::NEWEST.label("0"),
             lease_millis: 600_000,
             peer_key: Some(PeerKey::new([number as u8; 32])),
+            properties: None,
         });
         manifest.commit_one(register).await.unwrap().unwrap();
         room.nodes.lock().unwrap().insert(address, manifest.clone());
@@ -477,6 +478,7 @@ async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
                 let submission = Message::Commit(Submission {
                     ops: vec![Op::AllocateProducerIds { count: 1 }],
                     data: large.clone(),
+                    caller: Caller::insists(),
                     done: Box::new(|committed| told.send(committed.is_ok()).unwrap()),
                 });
                 assert!(manifest.shared.mailbox.send(submission).await.is_ok());

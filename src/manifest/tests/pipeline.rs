@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::manifest::object::EncodedCommit;
+use crate::mutants::{self, Mutant};
 use crate::state::op::Commit;
-use crate::types::CommitId;
+use crate::store::Created;
+use crate::types::{CommitId, ProducerId};
 
 const PUT: Duration = Duration::from_millis(30);
 
@@ -153,47 +155,105 @@ async fn nothing_is_acknowledged_while_a_commit_before_it_is_not_in_the_log() {
     assert_eq!(one.to_bytes(), two.to_bytes());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another() {
-    let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
+/// A commit of somebody who has no ops.
+async fn stranger_at(store: &Store, seq: Seq) {
+    let commit = Commit {
+        id: CommitId {
+            incarnation: Incarnation(Uuid::from_u128(seq.0.into())),
+            counter: 1,
+        },
+        time: Timestamp(0),
+        ops: Vec::new(),
+        follows: None,
+        carried: Vec::new(),
+        wall: None,
+    };
+    let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
+    let path = ObjectPath::commit(seq);
+    let created = store.create(&path, object, RequestKind::CommitPut).await;
+    assert!(matches!(created, Ok(Created::Created)), "{created:?}");
+}
+
+/// A node with one commit on its way and `behind` more that are sent behind it, all of which lose their races to more
+/// authors than the fold remembers. Then, when the first of those has gone again, a stranger takes the next place, if
+/// `overtaken`. What they were told, in order.
+async fn forgotten(behind: usize, overtaken: bool) -> Vec<Result<Applied, Stopped>> {
+    let quick = Arc::new(AtomicUsize::new(0));
+    let takes = Arc::clone(&quick);
+    let (store, _) = Faulty::store(move |_| {
+        let is_quick = takes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(1)
+        });
+        match is_quick {
+            Ok(_) => Fault::None,
+            Err(_) => Fault::Slow(PUT),
+        }
+    });
     let node = start_with(&store, 1, in_flight(4)).await;
     for _ in 0..4 {
         next_id(&node.manifest).await;
     }
-    let manifest = |node: &Running| node.manifest.clone();
-    let first = tokio::spawn({
-        let manifest = manifest(&node);
-        async move { next_id(&manifest).await }
-    });
-    tokio::time::sleep(PUT / 2).await;
-    // More authors than the fold remembers have the places behind the first of two commits.
+    let ask = || {
+        let manifest = node.manifest.clone();
+        tokio::spawn(async move {
+            let op = Op::AllocateProducerIds { count: 1 };
+            let mut committed = manifest.commit(vec![op]).await?;
+            Ok(committed.outcomes.pop().unwrap().unwrap())
+        })
+    };
+    let first = ask();
+    tokio::time::sleep(PUT / 4).await;
     let seq = node.manifest.state().seq().0;
     for place in 2..1_100 {
-        let commit = Commit {
-            id: CommitId {
-                incarnation: Incarnation(Uuid::from_u128(place.into())),
-                counter: 1,
-            },
-            time: Timestamp(0),
-            ops: Vec::new(),
-            follows: None,
-            carried: Vec::new(),
-            wall: None,
-        };
-        let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
-        let path = ObjectPath::commit(Seq(seq + place));
-        let (store, kind) = (store.clone(), RequestKind::CommitPut);
-        tokio::spawn(async move { store.create(&path, object, kind).await.unwrap() });
+        let store = store.clone();
+        tokio::spawn(async move { stranger_at(&store, Seq(seq + place)).await });
     }
-    let others = [0, 1].map(|_| {
-        let manifest = manifest(&node);
-        tokio::spawn(async move { next_id(&manifest).await })
-    });
-    assert_eq!(first.await.unwrap(), 4);
+    let mut waiting = vec![first];
+    for _ in 0..behind {
+        waiting.push(ask());
+        // Each in a commit of its own.
+        tokio::time::sleep(PUT / 4).await;
+    }
     let mut told = Vec::new();
-    for other in others {
-        told.push(other.await.unwrap());
+    for (number, asked) in waiting.into_iter().enumerate() {
+        told.push(asked.await.unwrap());
+        if number == 1 && overtaken {
+            // Those after it have just been sent.
+            quick.store(1, Ordering::Relaxed);
+            stranger_at(&store, node.manifest.state().seq().next()).await;
+        }
     }
-    assert_eq!(told, [5, 6]);
     assert!(node.manifest.state().seq().0 > seq + 1_099);
+    told
+}
+
+fn ids(from: i64, count: usize) -> Vec<Result<Applied, Stopped>> {
+    let id = |n| Ok(Applied::ProducerIds(ProducerId(n)));
+    (from..).take(count).map(id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_author_the_fold_forgot_meanwhile_goes_again_as_another() {
+    assert_eq!(forgotten(1, false).await, ids(4, 2));
+}
+
+/// The node sends the third and the fourth side by side, and the third loses its race.
+fn commits_that_go_again_as_others_stay_in_order() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        assert_eq!(forgotten(3, true).await, ids(4, 4));
+    });
+}
+
+#[test]
+fn what_goes_again_as_others_is_not_overtaken_by_what_was_sent_behind_it() {
+    commits_that_go_again_as_others_stay_in_order();
+    mutants::assert_found(&[(
+        Mutant::ChainBrokenOnRenew,
+        commits_that_go_again_as_others_stay_in_order,
+    )]);
 }

@@ -54,6 +54,7 @@ fn create_topic(name: &str) -> Op {
         name: TopicName::new(name).unwrap(),
         partitions: 1,
         configs: Default::default(),
+        replicas: None,
     })
 }
 

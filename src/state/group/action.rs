@@ -78,7 +78,7 @@ pub enum GroupAction {
         #[n(0)]
         generation: Generation,
     },
-    /// Forget the offsets of a group that is out of use.
+    /// Forget the offsets of a group that is out of use, and the group if that leaves nothing of it.
     #[n(10)]
     ExpireOffsets {
         /// Offsets that were neither committed nor in use since are forgotten.
@@ -112,6 +112,16 @@ impl GroupAction {
             GroupAction::Join(join) => Some(join.node),
             GroupAction::Sync(sync) => Some(sync.node),
             GroupAction::Adopt { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// The member for whom that node then vouches.
+    pub(in crate::state) fn vouched_for(&self) -> Option<&MemberId> {
+        match self {
+            GroupAction::Join(join) => Some(&join.member),
+            GroupAction::Sync(sync) => Some(&sync.member),
+            GroupAction::Adopt { member, .. } => Some(member),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
 use super::action::Join;
-use crate::types::{NodeId, Timestamp};
+use crate::types::{NodeId, Seq, Timestamp};
 
 /// Bytes that mean something to the members of a group and nothing to Weir. Cheap to clone; shown as hex.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -110,6 +110,10 @@ pub struct Member {
     pub(super) synced: bool,
     #[n(9)]
     pub(super) assignment: Opaque,
+    /// The seq at which the node that vouches for it began to: with
+    /// [`Feature::AskedOps`](crate::state::Feature::AskedOps), else nothing.
+    #[cbor(n(12), default, skip_if = "Seq::is_zero")]
+    pub(super) vouched: Seq,
 }
 
 impl Member {
@@ -125,6 +129,7 @@ impl Member {
             awaits_join: true,
             synced: false,
             assignment: Opaque::default(),
+            vouched: Seq::ZERO,
         }
     }
 
@@ -178,6 +183,11 @@ impl Member {
     /// Who can say that it lives.
     pub fn voucher(&self) -> Voucher {
         self.voucher
+    }
+
+    /// The seq at which the node that vouches for it began to, if that is known.
+    pub(in crate::state) fn vouched(&self) -> Seq {
+        self.vouched
     }
 
     /// It has joined the rebalance that is under way.

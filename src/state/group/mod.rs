@@ -37,7 +37,9 @@
 //! one exception is a static member that restarts with unchanged protocols: it takes over the place of its
 //! old id, which is fenced from that moment.)
 //!
-//! A group without members and offsets [is forgotten](Group::is_vacant), and its generations begin anew. No
+//! A group without members and offsets [is forgotten](Group::is_vacant): at once, or, where the cluster's level has
+//! [`EmptyGroupsStay`](super::Feature::EmptyGroupsStay), when it is deleted or some node looks for old offsets
+//! ([`GroupAction::ExpireOffsets`]), which is when Kafka does it. Its generations begin anew. No
 //! commit of the old group can pass for one of the new: a member is known by its id, ids are minted by nodes
 //! from random UUIDs, and an id that is neither a member nor reserved is never admitted, so a member of the old
 //! group is unknown to the new one whatever generation it names. A client outside of group management has
@@ -57,6 +59,7 @@ mod membership;
 mod offsets;
 mod rebalance;
 mod subscription;
+mod touched;
 
 #[cfg(test)]
 mod tests;
@@ -74,10 +77,11 @@ pub use action::{
 };
 pub use member::{Member, Opaque, Protocol, Voucher};
 pub use offsets::CommittedOffset;
+pub(in crate::state) use touched::{Touched, Which};
 
 use super::codec::{Shared, map};
 use crate::mutants::{self, Mutant};
-use crate::types::{Generation, MemberId, NodeId, Timestamp, TopicId, TopicPartition};
+use crate::types::{Generation, MemberId, NodeId, Seq, Timestamp, TopicId, TopicPartition};
 
 /// The most members of a group, whatever `group.max.size` says.
 pub const MAX_MEMBERS: u32 = 10_000;
@@ -179,6 +183,20 @@ pub struct Group {
     #[cbor(n(7), with = "map")]
     #[serde(serialize_with = "offsets::serialize")]
     offsets: OrdMap<TopicPartition, CommittedOffset>,
+    /// The last change of it that Kafka would write a record of, where changes are numbered.
+    #[n(8)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    numbered: Option<Numbered>,
+}
+
+/// The number of a change (`state/changes.rs`), and when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub(in crate::state) struct Numbered {
+    #[n(0)]
+    pub(in crate::state) offset: u64,
+    #[n(1)]
+    pub(in crate::state) at: Timestamp,
 }
 
 impl Default for Group {
@@ -201,22 +219,34 @@ impl Group {
             members: OrdMap::new(),
             reserved: OrdMap::new(),
             offsets: OrdMap::new(),
+            numbered: None,
         }
     }
 
-    /// Does what is asked, or refuses and changes nothing.
+    /// Does what is asked, or refuses and changes nothing. A group of which nothing is left counts as none.
     pub fn apply(
         &mut self,
         action: &GroupAction,
         now: Timestamp,
     ) -> Result<GroupReply, GroupError> {
+        let exists = !self.is_vacant();
+        self.apply_to(action, now, exists)
+    }
+
+    /// The same, told whether there is such a group: with nothing left of it, it may still be there.
+    pub fn apply_to(
+        &mut self,
+        action: &GroupAction,
+        now: Timestamp,
+        exists: bool,
+    ) -> Result<GroupReply, GroupError> {
         match action {
             GroupAction::Join(join) => self.join(join, now),
             GroupAction::Sync(sync) => self.sync(sync),
             GroupAction::Leave { members } => Ok(self.leave(members, now)),
-            GroupAction::CommitOffsets(commit) => self.commit_offsets(commit, now),
-            GroupAction::DeleteOffsets { offsets } => self.delete_offsets(offsets),
-            GroupAction::Delete => self.delete(),
+            GroupAction::CommitOffsets(commit) => self.commit_offsets(commit, now, exists),
+            GroupAction::DeleteOffsets { offsets } => self.delete_offsets(offsets, exists),
+            GroupAction::Delete => self.delete(exists),
             GroupAction::Adopt {
                 member,
                 instance,
@@ -228,6 +258,15 @@ impl Group {
             GroupAction::CompleteSync { generation } => self.complete_sync(*generation, now),
             GroupAction::ExpireOffsets { before } => Ok(self.expire_offsets(*before)),
         }
+    }
+
+    /// This group after these actions; those that it refuses are passed over.
+    pub fn after(&self, actions: &[GroupAction], now: Timestamp) -> Group {
+        let mut group = self.clone();
+        for action in actions {
+            let _refused = group.apply(action, now).is_err();
+        }
+        group
     }
 
     /// A node is gone: its members have their session time-out, from `now` on, to find another.
@@ -247,16 +286,36 @@ impl Group {
         }
     }
 
+    /// Notes at which seq a node began to vouch for a member.
+    pub(in crate::state) fn note_vouched(&mut self, member: &MemberId, seq: Seq) {
+        if let Some(member) = self.member_mut(member) {
+            member.vouched = seq;
+        }
+    }
+
     /// A topic is gone, and what was committed for it.
     pub fn topic_deleted(&mut self, topic: TopicId) {
-        let gone: Vec<TopicPartition> = self
-            .offsets
-            .keys()
-            .filter(|partition| partition.topic == topic)
-            .copied()
-            .collect();
+        let gone: Vec<TopicPartition> = self.offsets_of(topic).collect();
         for partition in gone {
             self.offsets.remove(&partition);
+        }
+    }
+
+    /// Whether it is over with this action: deleted, or out of use with nothing left when that is looked for. Otherwise
+    /// a group stays, as Kafka's `Empty`, once it is there.
+    pub(in crate::state) fn ends_with(&self, action: &GroupAction) -> bool {
+        match action {
+            GroupAction::Delete => true,
+            GroupAction::ExpireOffsets { .. } => self.vacant_since().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Since when nothing of it is left and nobody is in it; since ever if nobody ever was.
+    pub fn vacant_since(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Empty { since } if self.is_vacant() => Some(since),
+            _ => None,
         }
     }
 
@@ -312,6 +371,21 @@ impl Group {
             | Phase::Stable {
                 deadline: Some(deadline),
             } => Some((deadline, GroupAction::CompleteSync { generation })),
+        }
+    }
+
+    /// The number of its last change that is numbered.
+    pub(in crate::state) fn numbered(&self) -> Option<Numbered> {
+        self.numbered
+    }
+
+    pub(in crate::state) fn number(&mut self, numbered: Numbered) {
+        self.numbered = Some(numbered);
+    }
+
+    pub(in crate::state) fn number_offset(&mut self, partition: TopicPartition, number: u64) {
+        if let Some(offset) = self.offsets.get_mut(&partition) {
+            offset.number = Some(number);
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{CommitOffsets, GroupError, GroupReply, OffsetToDelete};
 use super::{Group, MAX_OFFSET_METADATA_BYTES, Phase};
-use crate::types::{Generation, MemberId, Offset, Timestamp, TopicPartition};
+use crate::types::{Generation, MemberId, Offset, Seq, Timestamp, TopicPartition};
 
 /// An offset that was committed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -24,6 +24,13 @@ pub struct CommittedOffset {
     /// When, in the fold's time.
     #[n(3)]
     pub committed_at: Timestamp,
+    /// The number of this change of the group, where changes are numbered (`state/changes.rs`).
+    #[n(4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// The seq of the commit that did it: with [`Feature::AskedOps`](crate::state::Feature::AskedOps), else nothing.
+    #[cbor(n(5), default, skip_if = "Seq::is_zero")]
+    pub changed: Seq,
 }
 
 impl Group {
@@ -31,8 +38,9 @@ impl Group {
         &mut self,
         commit: &CommitOffsets,
         now: Timestamp,
+        exists: bool,
     ) -> Result<GroupReply, GroupError> {
-        self.may_commit(commit)?;
+        self.may_commit(commit, exists)?;
         let sizes = commit
             .offsets
             .iter()
@@ -50,21 +58,32 @@ impl Group {
                 leader_epoch: offset.leader_epoch,
                 metadata: offset.metadata.clone(),
                 committed_at: now,
+                number: None,
+                changed: Seq::ZERO,
             };
             self.offsets.insert(offset.partition, committed);
         }
         Ok(GroupReply::Done)
     }
 
+    /// Notes at which seq offsets were committed.
+    pub(in crate::state) fn note_committed(&mut self, commit: &CommitOffsets, seq: Seq) {
+        for offset in &commit.offsets {
+            if let Some(committed) = self.offsets.get_mut(&offset.partition) {
+                committed.changed = seq;
+            }
+        }
+    }
+
     /// Kafka's `validateOffsetCommit`: members commit in the present generation; clients outside of group
     /// management commit while the group has no members.
-    fn may_commit(&self, commit: &CommitOffsets) -> Result<(), GroupError> {
+    fn may_commit(&self, commit: &CommitOffsets, exists: bool) -> Result<(), GroupError> {
         let is_empty = matches!(self.phase, Phase::Empty { .. });
         let found = commit.generation;
         if found < Generation(0) && is_empty {
             return Ok(());
         }
-        if self.is_vacant() {
+        if !exists {
             return Err(GroupError::IllegalGeneration {
                 found,
                 current: self.generation,
@@ -83,8 +102,9 @@ impl Group {
     pub(super) fn delete_offsets(
         &mut self,
         offsets: &[OffsetToDelete],
+        exists: bool,
     ) -> Result<GroupReply, GroupError> {
-        if self.is_vacant() {
+        if !exists {
             return Err(GroupError::NotFound);
         }
         let is_empty = matches!(self.phase, Phase::Empty { .. });
@@ -102,8 +122,8 @@ impl Group {
     }
 
     /// Deletes what is left of a group without members.
-    pub(super) fn delete(&mut self) -> Result<GroupReply, GroupError> {
-        if self.is_vacant() {
+    pub(super) fn delete(&mut self, exists: bool) -> Result<GroupReply, GroupError> {
+        if !exists {
             return Err(GroupError::NotFound);
         }
         if !matches!(self.phase, Phase::Empty { .. }) {

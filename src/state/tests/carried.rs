@@ -145,6 +145,7 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     let register = |run: u128| {
         Op::RegisterNode(RegisterNode {
             peer_key: Some(PeerKey::new([run as u8; 32])),
+            properties: None,
             ..registration(run, 100)
         })
     };

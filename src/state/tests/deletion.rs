@@ -299,6 +299,7 @@ fn what_was_decided_by_settings_that_changed_is_refused() {
     let read_at = log.state.seq();
     for topic in [Some(TOPIC), None] {
         log.apply(Op::AlterConfigs {
+            node: None,
             topic,
             edits: BTreeMap::from([("retention.ms".to_owned(), Some("-1".to_owned()))]),
         })

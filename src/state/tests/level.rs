@@ -133,3 +133,41 @@ fn what_the_first_level_made_alive_and_dead_can_be_read_and_raising_the_level_me
     }
     assert_eq!(read.to_bytes(), f.state.to_bytes());
 }
+
+/// Two nodes that each saw no topic of such a name: the log decides, and the second is refused.
+#[test]
+fn of_two_names_that_collide_the_first_in_the_log_is_created() {
+    fn test() {
+        let mut f = Folding::new();
+        let id = |n| TopicId(Uuid::from_u128(n));
+        // As it was before there were levels; such topics stay.
+        f.apply(create("old.a", id(1), 1)).unwrap();
+        f.apply(create("old_a", id(2), 1)).unwrap();
+        raise(&mut f).unwrap();
+        f.apply(create("new.a", id(3), 1)).unwrap();
+        let name = |text| TopicName::new(text).unwrap();
+        let refused = |asked, existing| {
+            Err(Rejected::TopicCollides {
+                name: name(asked),
+                existing: name(existing),
+            })
+        };
+        // Also by a state that was read from a snapshot.
+        f.state = State::from_bytes(&f.state.to_bytes()).unwrap();
+        assert_eq!(
+            f.apply(create("new_a", id(4), 1)),
+            refused("new_a", "new.a")
+        );
+        assert_eq!(f.state.collision(&name("old.a")), Some(&name("old_a")));
+        f.apply(Op::DeleteTopic { topic: id(1) }).unwrap();
+        assert_eq!(
+            f.apply(create("old.a", id(5), 1)),
+            refused("old.a", "old_a")
+        );
+        f.apply(Op::DeleteTopic { topic: id(2) }).unwrap();
+        assert_eq!(f.apply(create("old.a", id(6), 1)), Ok(Applied::Done));
+        assert_eq!(f.apply(create("new-a", id(8), 1)), Ok(Applied::Done));
+    }
+    test();
+    assert_found(&[(Mutant::CollidingNamesCreated, test)]);
+}

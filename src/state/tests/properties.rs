@@ -62,6 +62,7 @@ fn registration_of_any_level() -> impl Strategy<Value = RegisterNode> {
     let level = prop_oneof![6 => Just(Some(Level::NEWEST)), 1 => Just(None)];
     (1..4u128, 0..50u64, level).prop_map(|(run, lease_millis, level)| RegisterNode {
         version: level.map_or_else(String::new, |level| level.label("0")),
+        properties: (run % 2 == 0).then(|| BTreeMap::from([("p".to_owned(), run.to_string())])),
         ..registration(run, lease_millis)
     })
 }
@@ -78,11 +79,23 @@ fn any_op() -> impl Strategy<Value = Op> {
         9 => (place(), source, vec(any_entry(), 0..4)).prop_map(
             |(partition, source, entries)| Op::Append(Append { partition, source, entries })
         ),
-        4 => (topic(), -1..4i32, "[a-c]").prop_map(|(id, n, name)| create(&name, id, n)),
+        4 => (topic(), -1..4i32, "[a-c]", proptest::option::of(1..4i16)).prop_map(
+            |(id, n, name, replicas)| match create(&name, id, n) {
+                Op::CreateTopic(create) => Op::CreateTopic(CreateTopic { replicas, ..create }),
+                op => op,
+            }
+        ),
         1 => topic().prop_map(|topic| Op::DeleteTopic { topic }),
         1 => (topic(), -1..6i32).prop_map(|(topic, total)| Op::CreatePartitions { topic, total }),
         1 => (proptest::option::of(topic()), "[a-b]", proptest::option::of("[x-y]")).prop_map(
-            |(topic, name, value)| Op::AlterConfigs { topic, edits: BTreeMap::from([(name, value)]) }
+            |(topic, name, value)| Op::AlterConfigs {
+                node: None, topic, edits: BTreeMap::from([(name, value)]),
+            }
+        ),
+        1 => (0..3i32, "[a-b]", proptest::option::of("[x-y]")).prop_map(
+            |(node, name, value)| Op::AlterConfigs {
+                node: Some(NodeId(node)), topic: None, edits: BTreeMap::from([(name, value)]),
+            }
         ),
         3 => (place(), before).prop_map(|(partition, before)| {
             Op::DeleteRecords { partition, before: before.map(Offset) }
@@ -123,6 +136,9 @@ fn any_op() -> impl Strategy<Value = Op> {
             job, incarnation: Incarnation(Uuid::from_u128(n)),
         }),
         1 => (0..3u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
+        1 => (0..4u32, 20..90u64, 1_900..9_000i64).prop_map(|(ops, as_of, until)| Op::Asked(Asked {
+            ops, as_of: Seq(as_of), until: Timestamp(until),
+        })),
     ]
 }
 
@@ -205,7 +221,7 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
         match op {
             Op::Group { group, action } => {
                 if let Some(group) = state.group(group) {
-                    *action = aim(action, group);
+                    *action = aim(action, &group);
                 }
             }
             Op::ReplaceSlices(replace) => {
@@ -317,6 +333,9 @@ fn kind(op: &Op) -> String {
         },
         Op::DeleteRecords { before: None, .. } => format!("{name} to the end"),
         Op::ExpireNode { as_of: Some(_), .. } => format!("{name} as of a state"),
+        Op::AlterConfigs { node: Some(_), .. } => format!("{name} of a node"),
+        Op::CreateTopic(create) if create.replicas.is_some() => format!("{name} with replicas"),
+        Op::RegisterNode(node) if node.properties.is_some() => format!("{name} with properties"),
         Op::AlterConfigs { topic: None, .. } => format!("{name} of the cluster"),
         Op::ReplaceSlices(replace) if replace.cleaned.is_some() => format!("{name} cleaned"),
         Op::Group { action, .. } => format!("{name} {}", action.name()),
@@ -349,13 +368,20 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
             return;
         };
         for (op, outcome) in ops.iter().zip(outcomes) {
+            let with_others = matches!(
+                outcome,
+                Err(Rejected::Overtaken { .. } | Rejected::Late { .. })
+            );
+            if with_others && !matches!(op, Op::Asked(_)) {
+                continue;
+            }
             let counts = seen.entry(kind(op)).or_default();
             counts[usize::from(carried)][usize::from(outcome.is_err())] += 1;
         }
     };
     let mut runner = TestRunner::deterministic();
     let logs = any_log(40);
-    for _ in 0..1500 {
+    for _ in 0..2500 {
         let log = logs.new_tree(&mut runner).unwrap().current();
         let mut state = State::new();
         for commit in &log {

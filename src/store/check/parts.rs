@@ -10,7 +10,7 @@ const LAST: &[u8] = b"the last part, which is sent first";
 
 impl Checker<'_> {
     /// An object of two parts that are sent in the wrong order, and an upload that is given up.
-    pub(super) async fn upload_in_parts(&mut self) -> Seen {
+    pub(super) async fn upload_in_parts(&self) -> Seen {
         let path = self.path("parts");
         let mut upload = self.store.upload(&path, 1, KIND).await?;
         upload.part(1, Bytes::from_static(LAST)).await?;

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Fails,
     /// It is applied, and the answer is lost.
     AnswerLost,
+    /// A create, or a part of an upload, is not applied and answered with an error; all else is as usual.
+    CreateFails,
     /// It is never answered.
     Hangs,
     /// It takes so long to reach the store.
@@ -48,8 +50,8 @@ pub(crate) enum Fault {
     ChecksThenWrites,
 }
 
-/// Decides by the number of the request, from 0.
-type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
+/// Decides by the number of the request, from 0, and by the name of the object.
+type Plan = Box<dyn Fn(usize, &str) -> Fault + Send + Sync>;
 
 /// Turns the fault of [`Faulty::switched`] on and off.
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Switch {
 
 /// A store in memory with faults.
 pub(crate) struct Faulty {
-    inner: InMemory,
+    inner: Arc<InMemory>,
     plan: Plan,
     requests: AtomicUsize,
     /// Uploads that were begun and neither completed nor aborted.
@@ -86,8 +88,21 @@ impl Faulty {
     pub(crate) fn store(
         plan: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> (Store, Arc<Faulty>) {
+        Faulty::by_name(move |number, _| plan(number))
+    }
+
+    pub(crate) fn by_name(
+        plan: impl Fn(usize, &str) -> Fault + Send + Sync + 'static,
+    ) -> (Store, Arc<Faulty>) {
+        Faulty::on(Arc::new(InMemory::new()), plan)
+    }
+
+    fn on(
+        bucket: Arc<InMemory>,
+        plan: impl Fn(usize, &str) -> Fault + Send + Sync + 'static,
+    ) -> (Store, Arc<Faulty>) {
         let faulty = Arc::new(Faulty {
-            inner: InMemory::new(),
+            inner: bucket,
             plan: Box::new(plan),
             requests: AtomicUsize::new(0),
             uploads: Mutex::default(),
@@ -109,6 +124,21 @@ impl Faulty {
         (store, switch)
     }
 
+    /// Two stores on one bucket. To requests through the first `fault` happens while the switch is on. It is off.
+    pub(crate) fn switched_of_two(fault: Fault) -> (Store, Store, Switch) {
+        let switch = Switch::default();
+        let is_on = switch.0.clone();
+        let bucket = Arc::new(InMemory::new());
+        let (faulty, _) = Faulty::on(bucket.clone(), move |_, _| {
+            match is_on.load(Ordering::SeqCst) {
+                true => fault,
+                false => Fault::None,
+            }
+        });
+        let (sound, _) = Faulty::on(bucket, |_, _| Fault::None);
+        (faulty, sound, switch)
+    }
+
     fn uploads(&self) -> usize {
         self.uploads.lock().unwrap().len()
     }
@@ -118,7 +148,7 @@ impl Faulty {
     }
 
     async fn next(&self, path: &Path) -> Result<Fault> {
-        let fault = (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst));
+        let fault = (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst), path.as_ref());
         match fault {
             Fault::Fails => Err(slow_down()),
             Fault::Hangs => futures::future::pending().await,
@@ -152,6 +182,7 @@ impl ObjectStore for Faulty {
     ) -> Result<PutResult> {
         let fault = self.next(location).await?;
         match fault {
+            Fault::CreateFails => return Err(slow_down()),
             Fault::IgnoresCondition => opts.mode = PutMode::Overwrite,
             Fault::ChecksThenWrites if opts.mode == PutMode::Create => {
                 match self
@@ -195,8 +226,8 @@ impl ObjectStore for Faulty {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst)) {
-            Fault::None => self.inner.delete_stream(locations),
+        match (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst), "") {
+            Fault::None | Fault::CreateFails => self.inner.delete_stream(locations),
             Fault::Hangs => futures::stream::pending().boxed(),
             Fault::AnswerLost => {
                 let deleted = self.inner.delete_stream(locations);
@@ -378,6 +409,73 @@ async fn an_upload_is_repeated_after_a_lost_answer() {
         .unwrap();
     assert_eq!(faulty.requests(), 2);
     assert_eq!(store.metrics().sent(RequestKind::SegmentPut), 20);
+}
+
+/// Puts as those do for whom others wait; how long it took.
+async fn put_hedged(store: &Store, bytes: usize) -> Duration {
+    let (began, path) = (Instant::now(), commit());
+    let put = store.put_hedged(&path, vec![7; bytes], RequestKind::SegmentPut);
+    put.await.unwrap();
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_is_swallowed_is_sent_once_more_beside_itself() {
+    // One; and one whose hedge is swallowed as well.
+    for swallowed in [1, 2] {
+        let (store, faulty) = Faulty::store(move |n| match n < swallowed {
+            true => Fault::Hangs,
+            false => Fault::Slow(Duration::from_millis(50)),
+        });
+        let took = put_hedged(&store, 8 << 20).await;
+        let most = [0, 1_000, 3_000][swallowed];
+        assert!(took < Duration::from_millis(most), "{took:?}");
+        assert_eq!(faulty.requests(), swallowed + 1);
+        let count = |outcome| store.metrics().count(RequestKind::SegmentPut, outcome);
+        assert_eq!(
+            (count(Outcome::Ok), count(Outcome::Cancelled)),
+            (1, swallowed as u64)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_does_not_replace_an_answer_that_comes_late() {
+    // The first is answered in two seconds, the one beside it fails.
+    let (store, faulty) = Faulty::store(|n| match n {
+        0 => Fault::Slow(Duration::from_secs(2)),
+        _ => Fault::Fails,
+    });
+    let took = put_hedged(&store, 10).await;
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_millis(2_100),
+        "{took:?}"
+    );
+    assert!(faulty.requests() > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_a_store_that_is_slow_for_all_few_puts_are_sent_twice() {
+    let (store, faulty) = Faulty::store(|_| Fault::Slow(Duration::from_secs(3)));
+    for _ in 0..200 {
+        let took = put_hedged(&store, 8 << 20).await;
+        assert!(took <= Duration::from_secs(3));
+    }
+    // Some at first, until it is known to be slow.
+    assert!(faulty.requests() < 220, "{}", faulty.requests());
+    // Without a bound on hedges they would be sent three times, each.
+    let (store, faulty) = Faulty::store(|n| match n % 3 {
+        0 => Fault::Hangs,
+        _ => Fault::Slow(Duration::from_millis(50)),
+    });
+    for _ in 0..80 {
+        put_hedged(&store, 10).await;
+    }
+    let hedges = store
+        .metrics()
+        .count(RequestKind::SegmentPut, Outcome::Cancelled);
+    assert!((8..=4 + 80 / 8).contains(&hedges), "{hedges}");
+    assert!(faulty.requests() < 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::store::error::Cause;
-use crate::store::failure::{Judged, Verdict};
-use crate::store::wire::Trace;
+use crate::store::failure::{Judged, Verdict, verdict};
+use crate::store::wire::{Trace, Traced};
 use crate::store::{Store, StoreMetrics, StoreOptions};
 use crate::types::Timestamp;
 
@@ -69,6 +69,8 @@ pub(crate) enum Reply {
     Second,
     /// An error that leaves open what happened, such as 503 or a reset.
     Error,
+    /// Not the bucket's: something between says that there is no such thing.
+    Foreign,
     /// The request never left.
     NotSent,
     /// None.
@@ -170,6 +172,20 @@ fn failure(reached: bool) -> Error {
     judged.wrap("simulated")
 }
 
+/// What a gateway answers that has nobody to ask, judged as it would be if it came by HTTP.
+fn foreign() -> Error {
+    let seen = Traced {
+        sent: true,
+        status: Some(404),
+        ..Traced::default()
+    };
+    let judged = Judged {
+        verdict: verdict(&seen),
+        cause: Cause::new(&seen.foreign()),
+    };
+    judged.wrap("simulated")
+}
+
 fn says<T>(answer: &Result<T>) -> &'static str {
     match answer {
         Ok(_) => "ok",
@@ -259,9 +275,12 @@ fn deliver<T>(which: Reply, answer: Option<Result<T>>, to: Answer<T>) {
         (Reply::First | Reply::Second, Some(answer)) => answer,
         (Reply::Never, _) => return,
         (Reply::NotSent, _) => Err(failure(false)),
+        (Reply::Foreign, _) => Err(foreign()),
         _ => Err(failure(true)),
     };
-    let date = to.date.filter(|_| which != Reply::NotSent);
+    let date = to
+        .date
+        .filter(|_| !matches!(which, Reply::NotSent | Reply::Foreign));
     // Whoever sent it may be gone.
     let _ = to.reply.send((answer, date));
 }

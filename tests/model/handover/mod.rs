@@ -23,6 +23,8 @@ rules! {
     BelievesTheLog,
     /// Nothing is stored by the author itself while it has handed something over.
     OneWayAtATime,
+    /// Commits that go again as others, since the fold has forgotten their author, follow one another as they did before.
+    ChainRenewed,
     /// An author that starts over says "unknown" of what it had handed over.
     UnknownAfterStartingOver,
 }
@@ -42,6 +44,8 @@ enum Object {
     With(Commit),
     /// Of so many others that the fold has forgotten the author.
     Strangers,
+    /// Of somebody else.
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +96,8 @@ enum Action {
     TakeBack,
     /// It stores the first commit that it has not handed over.
     Store,
+    /// It sends both side by side, and somebody else takes the place of the first.
+    LoseFirst,
     /// It folds the next object.
     Fold,
     /// A carrier puts its copy into the log.
@@ -110,6 +116,8 @@ struct HandingOver {
     hands: u8,
     restarts: u8,
     strangers: u8,
+    /// Whether the author may send both side by side.
+    pairs: bool,
 }
 
 impl HandingOver {
@@ -123,6 +131,7 @@ impl HandingOver {
         for object in log {
             match *object {
                 Object::Strangers => last = None,
+                Object::Other => {}
                 Object::With(commit) => {
                     let is_known = last.is_some_and(|last| last >= commit.counter);
                     let is_void = commit.follows.is_some() && commit.follows != last;
@@ -171,10 +180,26 @@ impl HandingOver {
             return self.follow(world);
         }
         world.applied += 1;
-        // Nothing before it is under way, so the fold has forgotten the author: it goes again as another.
-        world.counter += 1;
-        world.pending[at].commit.counter = world.counter;
-        world.pending[at].commit.follows = None;
+        // Nothing before it is under way, so the fold has forgotten the author: it goes again as another, and so do all
+        // behind it.
+        let mut before = None;
+        for pending in &mut world.pending[at..] {
+            world.counter += 1;
+            pending.commit.counter = world.counter;
+            pending.commit.follows = before;
+            before = self.on(Rule::ChainRenewed).then_some(world.counter);
+        }
+    }
+
+    /// It sends both at once. The place of the first is taken, the second stands behind that.
+    fn lose_first(&self, world: &mut World) {
+        let [_, second] = world.pending[..] else {
+            return;
+        };
+        world.log.push(Object::Other);
+        world.applied += 1;
+        world.log.push(Object::With(second.commit));
+        self.follow(world);
     }
 
     fn hand_over(&self, world: &mut World) {
@@ -201,12 +226,14 @@ impl HandingOver {
     }
 
     fn take_back(&self, world: &mut World) {
+        let mut before = None;
         for pending in &mut world.pending {
             if pending.is_handed && !self.on(Rule::KeepsItsId) {
                 world.counter += 1;
                 pending.commit.counter = world.counter;
-                pending.commit.follows = None;
+                pending.commit.follows = before;
             }
+            before = Some(pending.commit.counter);
             pending.is_handed = false;
         }
     }

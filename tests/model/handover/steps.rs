@@ -11,7 +11,8 @@ impl Model for HandingOver {
     fn init_states(&self) -> Vec<World> {
         let commit = |counter| Commit {
             counter,
-            follows: None,
+            // The first is on its way alone, the second behind the first.
+            follows: (counter == 3).then_some(2),
             value: counter - 1,
         };
         let pending = |counter| Pending {
@@ -60,6 +61,10 @@ impl Model for HandingOver {
         // What it stores itself goes to the end of the log, or loses its race and is as if it had not been sent.
         if is_at_end && !(is_any_handed && self.on(Rule::OneWayAtATime)) {
             actions.push(Action::Store);
+            let is_pair = self.pairs && !is_any_handed && world.pending.len() == 2;
+            if is_pair && world.log.len() + 2 <= self.most_log {
+                actions.push(Action::LoseFirst);
+            }
         }
         actions.extend(world.copies.iter().map(|copy| Action::Land(*copy)));
         if world.strangers > 0 {
@@ -73,6 +78,7 @@ impl Model for HandingOver {
             Action::HandOver => self.hand_over(&mut world),
             Action::TakeBack => self.take_back(&mut world),
             Action::Store => self.store(&mut world),
+            Action::LoseFirst => self.lose_first(&mut world),
             Action::Fold => self.follow(&mut world),
             Action::Land(copy) => world.log.push(Object::With(copy)),
             Action::Say(copy) => {

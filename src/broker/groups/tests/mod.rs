@@ -4,6 +4,8 @@ mod chaos;
 mod offsets;
 mod rebalance;
 mod refusals;
+mod settings;
+mod times;
 
 use std::sync::Arc;
 
@@ -11,7 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::broker::{BrokerParts, BrokerSettings, Endpoints, NewTopic, Presence};
+use crate::broker::{
+    BrokerParts, BrokerSettings, ConfigEdit, ConfigResource, Endpoints, NewTopic, Presence,
+    TopicError,
+};
 use crate::env::Env;
 use crate::fetch::{Blocks, CacheOptions, FetchMetrics, Reader};
 use crate::ingest::{Ingest, IngestMetrics, IngestOptions};
@@ -31,10 +36,6 @@ struct TestNode {
 }
 
 async fn node(store: &Store, seed: u64) -> TestNode {
-    node_with(store, seed, GroupSettings::default()).await
-}
-
-async fn node_with(store: &Store, seed: u64, groups: GroupSettings) -> TestNode {
     let env = Env::simulated(seed, START);
     let incarnation = Incarnation(env.random_uuid());
     let (manifest, tail, cluster) = manifest::open(
@@ -68,10 +69,7 @@ async fn node_with(store: &Store, seed: u64, groups: GroupSettings) -> TestNode 
         env,
         incarnation,
         cluster_id: cluster.cluster_id,
-        settings: BrokerSettings {
-            groups,
-            ..BrokerSettings::default()
-        },
+        settings: BrokerSettings::default(),
     });
     let (lease, reaper) = (broker.clone(), broker.clone());
     let tasks = vec![
@@ -89,6 +87,26 @@ impl TestNode {
     fn kill(&self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Sets settings of the cluster.
+async fn set(node: &TestNode, settings: &[(&str, &str)]) -> Result<(), TopicError> {
+    set_for(ConfigResource::Cluster, node, settings).await
+}
+
+/// The same for whom it says.
+async fn set_for(
+    whom: ConfigResource,
+    node: &TestNode,
+    settings: &[(&str, &str)],
+) -> Result<(), TopicError> {
+    let edit =
+        |(name, value): &(&str, &str)| ((*name).to_owned(), ConfigEdit::Set((*value).to_owned()));
+    let edits = settings.iter().map(edit).collect();
+    let session = Session::internal("admin");
+    node.broker
+        .alter_configs(&session, &whom, edits, false)
+        .await
 }
 
 fn group() -> GroupId {

@@ -1,6 +1,10 @@
 //! Offsets across nodes.
 
+use tokio::time::Instant;
+
 use super::*;
+use crate::broker::{FetchLimits, FetchPartition, TopicRef};
+use crate::state::{OFFSETS_TOPIC, offsets_partition_of};
 use crate::types::TopicId;
 
 async fn in_a_group(node: &TestNode) -> Client {
@@ -142,7 +146,10 @@ async fn bad_offsets_are_refused_one_by_one() {
         [
             Err(GroupOpError::UnknownPartition),
             Err(GroupOpError::UnknownPartition),
-            Err(GroupOpError::OffsetMetadataTooLarge),
+            Err(GroupOpError::OffsetMetadataTooLarge {
+                found: 4097,
+                limit: 4096,
+            }),
             Ok(()),
         ]
     );
@@ -216,16 +223,57 @@ async fn a_group_is_deleted_when_its_members_are_gone() {
 async fn offsets_of_a_group_out_of_use_are_forgotten_in_time() {
     let store = Store::memory();
     let retention = Duration::from_secs(3600);
-    let settings = GroupSettings {
-        offsets_retention: retention,
-        ..GroupSettings::default()
-    };
-    let a = node_with(&store, 1, settings.clone()).await;
-    let b = node_with(&store, 2, settings).await;
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    set(&b, &[("offsets.retention.minutes", "60")])
+        .await
+        .unwrap();
     let partition = topic(&a).await;
     Client::of(&a, "simple").commit(partition, 4).await.unwrap();
     sleep(retention - Duration::from_secs(60)).await;
     assert_eq!(offset(&b, partition).await, Some(4));
     sleep(Duration::from_secs(1200)).await;
     assert_eq!(offset(&b, partition).await, None);
+}
+
+/// The topic has no segments and no deletions, and is followed and confirmed as any other.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_waits_at_the_end_of_the_offsets_topic_hears_of_a_commit_through_another_node()
+ {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    let partition = topic(&a).await;
+    let commit = async |offset| {
+        let client = Client::of(&a, "simple");
+        client.commit(partition, offset).await.unwrap();
+    };
+    commit(4).await;
+    let wanted = |offset| FetchPartition {
+        topic: TopicRef::Name(OFFSETS_TOPIC.to_owned()),
+        partition: offsets_partition_of(&group()),
+        offset,
+        max_bytes: 1_000_000,
+        current_leader_epoch: None,
+    };
+    let limits = FetchLimits {
+        max_bytes: 1_000_000,
+        min_bytes: 1,
+        max_wait: Duration::from_secs(30),
+        read_committed: false,
+    };
+    let session = Session::internal("exporter");
+    let read = async |offset| {
+        let wanted = [wanted(offset)];
+        let mut answer = b.broker.fetch(&session, &wanted, limits).await;
+        answer.pop().unwrap().unwrap()
+    };
+    let found = read(Offset::ZERO).await;
+    assert!(!found.is_empty());
+    let began = Instant::now();
+    let later = async {
+        sleep(Duration::from_secs(2)).await;
+        commit(5).await;
+    };
+    let (more, ()) = tokio::join!(read(found.high_watermark), later);
+    assert!(!more.is_empty() && more.high_watermark > found.high_watermark);
+    assert!(began.elapsed() < Duration::from_secs(4));
 }

@@ -262,9 +262,14 @@ async fn a_member_that_leaves_makes_room_at_once() {
     assert_eq!(first.leave().await, Ok(()));
     assert_eq!(
         describe(&b).await.state,
-        "Dead",
-        "nothing of the group is left"
+        "Empty",
+        "it stays when nothing of it is left"
     );
+    sleep(Duration::from_secs(590)).await;
+    assert_eq!(describe(&a).await.state, "Empty");
+    // A look for old offsets, every ten minutes, is its end.
+    sleep(Duration::from_secs(2_000)).await;
+    assert_eq!(describe(&b).await.state, "Dead");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::env::Env;
 use crate::maintain::fsck::{FsckOptions, Report, fsck};
 use crate::manifest::{
-    CommitSource, Committed, Manifest, ManifestMetrics, ManifestOptions, Submission, open,
+    Caller, CommitSource, Committed, Manifest, ManifestMetrics, ManifestOptions, Submission, open,
 };
 use crate::segment::{BatchBuilder, Codec, SegmentBuilder};
 use crate::state::State;
@@ -59,6 +59,8 @@ impl CommitSource for Queue {
     fn take(&self) -> Vec<Submission> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
+
+    fn ended(&self, _: &crate::manifest::Stopped) {}
 }
 
 /// A node that writes to a bucket.
@@ -118,6 +120,7 @@ impl Writer {
             name: TopicName::new("orders").unwrap(),
             partitions: 2,
             configs: BTreeMap::new(),
+            replicas: None,
         }))
         .await;
     }
@@ -130,6 +133,7 @@ impl Writer {
         self.queue.0.lock().unwrap().push(Submission {
             ops: vec![op],
             data,
+            caller: Caller::insists(),
             done: Box::new(move |result| drop(sender.send(result))),
         });
         self.manifest.nudge();

@@ -31,16 +31,25 @@ pub(in crate::state) fn aim(action: &GroupAction, group: &Group) -> GroupAction 
             join.known |= group.reserved.contains_key(&join.member);
             join.max_size = 100;
         }
+        GroupAction::Adopt {
+            member,
+            generation,
+            instance,
+            ..
+        } => {
+            if group.member(member).is_none()
+                && let Some((known, _)) = group.members().next()
+            {
+                *member = known.clone();
+            }
+            *generation = group.generation();
+            *instance = None;
+        }
         GroupAction::Sync(Sync {
             generation,
             instance,
             ..
         })
-        | GroupAction::Adopt {
-            generation,
-            instance,
-            ..
-        }
         | GroupAction::CommitOffsets(CommitOffsets {
             generation,
             instance,
@@ -173,8 +182,8 @@ fn action(timeouts: BoxedStrategy<u64>) -> impl Strategy<Value = GroupAction> {
         1 => vec(delete, 0..3).prop_map(|offsets| GroupAction::DeleteOffsets { offsets }),
         1 => Just(GroupAction::Delete),
         2 => adopt,
-        2 => expire,
-        2 => generation().prop_map(|generation| GroupAction::CompleteJoin { generation }),
+        6 => expire,
+        5 => generation().prop_map(|generation| GroupAction::CompleteJoin { generation }),
         2 => generation().prop_map(|generation| GroupAction::CompleteSync { generation }),
         1 => (0..2_000_000i64).prop_map(|t| GroupAction::ExpireOffsets { before: Timestamp(t) }),
     ]

@@ -14,12 +14,16 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.CreateTopicsOptions;
+import org.apache.kafka.clients.admin.CreateTopicsResult;
+import org.apache.kafka.clients.admin.LogDirDescription;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -42,7 +46,7 @@ public final class Driver {
         "delete_topic", "partitions", "add_partitions", "configs", "alter_configs", "delete_records",
         "groups", "describe_group", "delete_group", "group_offsets", "alter_group_offsets",
         "delete_group_offsets", "cluster", "drain", "gzip", "snappy", "lz4", "zstd", "idempotent",
-        "static", "cooperative-sticky", "incremental",
+        "static", "cooperative-sticky", "incremental", "pattern", "plan_topic", "unset_configs", "topic_sizes",
     };
 
     private final String bootstrap;
@@ -109,6 +113,14 @@ public final class Driver {
                 NewTopic made = new NewTopic(topic, request.get("partitions").asInt(),
                     (short) request.path("replicas").asInt(1));
                 return admin.createTopics(List.of(made.configs(texts(request.path("configs"))))).all().get();
+            case "plan_topic":
+                NewTopic planned = new NewTopic(topic, request.get("partitions").asInt(), (short) 1);
+                CreateTopicsResult plan = admin.createTopics(
+                    List.of(planned.configs(texts(request.path("configs")))),
+                    new CreateTopicsOptions().validateOnly(true));
+                return Map.of("partitions", plan.numPartitions(topic).get(),
+                    "configs", plan.config(topic).get().entries().stream().collect(Collectors.toMap(
+                        ConfigEntry::name, entry -> Arrays.asList(entry.value(), entry.isDefault()))));
             case "delete_topic":
                 return admin.deleteTopics(List.of(topic)).all().get();
             case "partitions":
@@ -125,6 +137,15 @@ public final class Driver {
                     texts(request.get("configs")).entrySet().stream().map(entry -> new AlterConfigOp(
                         new ConfigEntry(entry.getKey(), entry.getValue()),
                         AlterConfigOp.OpType.SET)).toList())).all().get();
+            case "unset_configs":
+                List<AlterConfigOp> unset = new ArrayList<>();
+                texts(request.path("configs")).forEach((name, value) -> unset.add(
+                    new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
+                request.get("names").forEach(name -> unset.add(
+                    new AlterConfigOp(new ConfigEntry(name.asText(), null), AlterConfigOp.OpType.DELETE)));
+                return admin.incrementalAlterConfigs(Map.of(resource, unset)).all().get();
+            case "topic_sizes":
+                return sizes();
             case "delete_records":
                 return admin.deleteRecords(
                         Map.of(place, RecordsToDelete.beforeOffset(request.get("before").asLong())))
@@ -190,6 +211,20 @@ public final class Driver {
                 .sorted((left, right) -> left.get(0).toString().compareTo(right.get(0).toString())).toList());
     }
 
+    /** The bytes of each topic: the sum over all brokers, directories and partitions. */
+    private Map<String, Long> sizes() throws Exception {
+        List<Integer> brokers = admin.describeCluster().nodes().get().stream().map(node -> node.id()).toList();
+        Map<String, Long> sizes = new HashMap<>();
+        for (Map<String, LogDirDescription> directories
+            : admin.describeLogDirs(brokers).allDescriptions().get().values()) {
+            for (LogDirDescription directory : directories.values()) {
+                directory.replicaInfos().forEach((place, replica) ->
+                    sizes.merge(place.topic(), replica.size(), Long::sum));
+            }
+        }
+        return sizes;
+    }
+
     private void join(JsonNode request) {
         Map<String, Object> config = Member.config(bootstrap, request.get("group").asText());
         config.put("client.id", request.get("member").asText());
@@ -202,8 +237,9 @@ public final class Driver {
                 ? "org.apache.kafka.clients.consumer.RangeAssignor"
                 : "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
         List<String> topics = new ArrayList<>();
-        request.get("topics").forEach(topic -> topics.add(topic.asText()));
-        members.put(request.get("member").asText(), new Member(config, topics));
+        request.path("topics").forEach(topic -> topics.add(topic.asText()));
+        Pattern pattern = request.hasNonNull("pattern") ? Pattern.compile(request.get("pattern").asText()) : null;
+        members.put(request.get("member").asText(), new Member(config, topics, pattern));
     }
 
     private Object produce(String topic, JsonNode request) throws Exception {

@@ -19,6 +19,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
+import java.util.regex.Pattern;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -34,9 +35,14 @@ final class Member {
     private volatile boolean leaving;
     private volatile RuntimeException failure;
 
-    Member(Map<String, Object> config, List<String> topics) {
+    /** A member that reads these topics or, if there is a pattern, all whose names it matches. */
+    Member(Map<String, Object> config, List<String> topics, Pattern pattern) {
         consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
-        consumer.subscribe(topics);
+        if (pattern == null) {
+            consumer.subscribe(topics);
+        } else {
+            consumer.subscribe(pattern);
+        }
         thread = new Thread(this::run);
         thread.setDaemon(true);
         thread.start();

@@ -1,0 +1,232 @@
+//! Why an op changes nothing, or a batch is not appended.
+
+use super::group::GroupError;
+use super::job::{Claim, Job};
+use super::level::Level;
+use crate::types::{
+    Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId,
+    TopicName, TopicPartition,
+};
+
+/// Why a batch was not appended. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRejected {
+    /// The topic was deleted, or never existed.
+    #[error("there is no topic with id {0}")]
+    UnknownTopic(TopicId),
+    /// The topic has no such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// The segment with its bytes is too old, or was deleted: the batch is to be stored again.
+    #[error("segment {0} is too old to be referred to; send the records again")]
+    StaleSegment(SegmentId),
+    /// The offsets of the partition are used up.
+    #[error("{0} has no offsets left")]
+    OffsetsExhausted(TopicPartition),
+    /// The batch has no records, no bytes, or lies where nothing can.
+    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
+    Impossible(TopicPartition),
+    /// The producer's epoch is older than one seen before.
+    #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
+    FencedProducer {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// Its epoch in the batch.
+        epoch: ProducerEpoch,
+        /// The newest epoch seen.
+        current: ProducerEpoch,
+    },
+    /// Batches that the producer wrote before this one are not stored: they are to be sent again, and this one after
+    /// them.
+    #[error(
+        "producer {id} wrote sequence {found} to {partition} before what comes first; send that again"
+    )]
+    NotBegun {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// The sequence of the batch.
+        found: i32,
+    },
+    /// The batch does not follow the producer's last one.
+    #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]
+    OutOfOrderSequence {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        id: ProducerId,
+        /// The sequence that was due.
+        expected: i32,
+        /// The sequence of the batch.
+        found: i32,
+    },
+}
+
+/// Why an op changed nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Rejected {
+    /// The topic was deleted, or never existed.
+    #[error("there is no topic with id {0}")]
+    UnknownTopic(TopicId),
+    /// The topic has no such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// The name is taken.
+    #[error("there is already a topic named '{0}'")]
+    TopicExists(TopicName),
+    /// The name differs from another topic's only in dots and underscores.
+    #[error("topic '{name}' collides with topic '{existing}'")]
+    TopicCollides {
+        /// The name asked for.
+        name: TopicName,
+        /// The topic that there is.
+        existing: TopicName,
+    },
+    /// The topic has that many partitions or more.
+    #[error("the topic has {current} partitions; {requested} is not more")]
+    PartitionsNotMore {
+        /// How many it has.
+        current: i32,
+        /// How many were asked for.
+        requested: i32,
+    },
+    /// A topic has from 1 to [`MAX_PARTITIONS`](super::MAX_PARTITIONS) partitions.
+    #[error("a topic cannot have {0} partitions")]
+    InvalidPartitions(i32),
+    /// The offset is not in the log.
+    #[error("offset {offset} of {partition} is not between {log_start} and {high_watermark}")]
+    OffsetOutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: Offset,
+        /// The first offset there is.
+        log_start: Offset,
+        /// The offset after the last record.
+        high_watermark: Offset,
+    },
+    /// The run of the node is not registered (any more).
+    #[error("node {node} is not registered as run {incarnation}")]
+    UnknownNode {
+        /// The node.
+        node: NodeId,
+        /// Its run.
+        incarnation: Incarnation,
+    },
+    /// There is no such node, so nothing is set for it.
+    #[error("there is no node {0}")]
+    NoSuchNode(NodeId),
+    /// The node's lease has not lapsed.
+    #[error("the lease of node {node} lasts until {until}, and it is {now}")]
+    LeaseHolds {
+        /// The node.
+        node: NodeId,
+        /// When its lease lapses.
+        until: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
+    /// The group refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// Another run has the job.
+    #[error("{job:?} is held by run {} until {}", held.incarnation, held.until)]
+    JobHeld {
+        /// The job.
+        job: Job,
+        /// Who has it.
+        held: Claim,
+    },
+    /// The slices that were to be replaced are not there any more as they were read.
+    #[error("the slices of {partition} from {base} to {end} are not those that were read")]
+    SlicesChanged {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where they were to begin.
+        base: Offset,
+        /// Where they were to end.
+        end: Offset,
+    },
+    /// The slices that were to take the place of others do not fit there.
+    #[error("the compacted slices of {partition} do not cover the offsets from {base} to {end}")]
+    InvalidReplacement {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where they should begin.
+        base: Offset,
+        /// Where they should end.
+        end: Offset,
+    },
+    /// A segment is too old, or was deleted: what was stored in it is to be stored again.
+    #[error("segment {0} is too old to be referred to")]
+    StaleSegment(SegmentId),
+    /// The settings by which a node went were altered meanwhile.
+    #[error("the settings for {partition} were altered at {altered}, after {as_of}")]
+    ConfigsAltered {
+        /// The partition.
+        partition: TopicPartition,
+        /// The seq of the state that the node went by.
+        as_of: Seq,
+        /// The seq of the alteration.
+        altered: Seq,
+    },
+    /// What a client asked to change was changed after the state against which that was judged.
+    #[error("what the request changes was changed at {changed}; it was judged as of {as_of}")]
+    Overtaken {
+        /// The seq of the state that the node went by.
+        as_of: Seq,
+        /// The seq of the change.
+        changed: Seq,
+    },
+    /// What a client asked for comes later than the client waits.
+    #[error("the request was to take effect until {until}, and it is {now}")]
+    Late {
+        /// Until when.
+        until: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
+    /// The log cannot be truncated that far (yet).
+    #[error(
+        "the log cannot be truncated to {to}: no snapshot beyond {limit} is known for long enough"
+    )]
+    TooYoung {
+        /// How far was asked.
+        to: Seq,
+        /// How far it may be.
+        limit: Seq,
+    },
+    /// A registered node could not fold the log any further.
+    #[error(
+        "the level cannot be raised to {to}: node {node} knows levels up to {known} only; upgrade it, or stop it"
+    )]
+    LevelUnknown {
+        /// The level that was asked for.
+        to: Level,
+        /// The node.
+        node: NodeId,
+        /// The highest level that it knows.
+        known: Level,
+    },
+    /// The node does not know the level of the cluster.
+    #[error(
+        "the cluster is at level {level}, and the node knows levels up to {known} only; upgrade it"
+    )]
+    LevelTooLow {
+        /// The cluster's level.
+        level: Level,
+        /// The highest level that the node knows.
+        known: Level,
+    },
+    /// The sweep boundary cannot lie in the future.
+    #[error("the sweep boundary {before} is not far enough before {now}")]
+    SweepBoundary {
+        /// What was asked for.
+        before: Timestamp,
+        /// The time in the fold.
+        now: Timestamp,
+    },
+}

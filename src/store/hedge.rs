@@ -1,0 +1,217 @@
+//! Hedging: a put for which others wait, and of which nothing is heard, is sent once more beside itself.
+//!
+//! Now and then a store, or something on the way to it, swallows a request: it is never answered, while the next one is
+//! answered in milliseconds. To wait for its time-out costs half a minute. So when a put takes much longer than puts of
+//! its size took lately, the same bytes are sent again under the same name, and the first answer counts. That is
+//! harmless for the names that [`Store::put_hedged`](super::Store::put_hedged) takes: nobody else can mint them, and
+//! whichever put arrives last, a minute later too, leaves the same bytes there.
+//!
+//! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits for
+//! none; there are at most [`MAX_HEDGES`] beside one attempt; and of all puts at most one in [`PUTS_PER_HEDGE`] is
+//! hedged, [`SAVED`] at once: a store that is slow for all is not sent twice what it cannot take once.
+//!
+//! A dropped future drops all attempts, each of which may arrive, as any put that is dropped may.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::attempt::{Asked, Attempt, Ended, Requests};
+use super::failure::Verdict;
+use super::metrics::Outcome;
+use crate::mutants::{self, Mutant};
+
+/// The most hedges beside one attempt.
+const MAX_HEDGES: u32 = 2;
+
+/// How many puts must succeed for one to be hedged, in the long run.
+const PUTS_PER_HEDGE: f64 = 8.0;
+
+/// How many hedges may be saved up.
+const SAVED: f64 = 4.0;
+
+/// What a put takes of a store of ordinary speed: so long, and so much more for each MiB.
+const ORDINARY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(32));
+
+/// A put is hedged when it has taken so many times what puts of its size took lately, and never before `SOONEST`.
+const TIMES: f64 = 2.5;
+const SOONEST: Duration = Duration::from_millis(400);
+
+/// The share of the last put in what puts took lately.
+const SHARE: f64 = 1.0 / 8.0;
+
+/// From here up the slowness grows when puts take longer: it at most doubles.
+const LEAST_SLOWNESS: f64 = 1.0 / 16.0;
+
+/// What is known of puts: how long they take, and how many may be hedged.
+#[derive(Debug)]
+pub(super) struct Hedging(Mutex<Pace>);
+
+#[derive(Debug)]
+struct Pace {
+    /// How many times longer than an ordinary store's puts took lately.
+    slowness: f64,
+    /// How many puts may be hedged now.
+    saved: f64,
+}
+
+impl Default for Hedging {
+    fn default() -> Hedging {
+        Hedging(Mutex::new(Pace {
+            slowness: 1.0,
+            saved: SAVED,
+        }))
+    }
+}
+
+/// What a put of so many bytes takes of a store of ordinary speed.
+fn ordinary(bytes: u64) -> Duration {
+    let (latency, per_mib) = ORDINARY;
+    latency + per_mib.mul_f64(bytes as f64 / f64::from(1 << 20))
+}
+
+impl Hedging {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // Nothing in a critical section panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a put of so many bytes takes, going by the last ones.
+    pub(super) fn expected(&self, bytes: u64) -> Duration {
+        ordinary(bytes).mul_f64(self.pace().slowness)
+    }
+
+    /// How long a put of so many bytes is waited for before it is hedged.
+    fn delay(&self, bytes: u64) -> Duration {
+        SOONEST.max(self.expected(bytes).mul_f64(TIMES))
+    }
+
+    /// Notes how long a put took that succeeded. One that took much longer than others for once changes little.
+    fn note(&self, bytes: u64, took: Duration) {
+        let slowness = took.as_secs_f64() / ordinary(bytes).as_secs_f64();
+        let mut pace = self.pace();
+        let slowness = slowness.min(pace.slowness * 2.0).max(LEAST_SLOWNESS);
+        pace.slowness += (slowness - pace.slowness) * SHARE;
+        pace.saved = (pace.saved + 1.0 / PUTS_PER_HEDGE).min(SAVED);
+    }
+
+    /// Whether one may be hedged now; it is counted as such.
+    fn spend(&self) -> bool {
+        let mut pace = self.pace();
+        let may = pace.saved >= 1.0 && !mutants::on(Mutant::NeverHedged);
+        if may {
+            pace.saved -= 1.0;
+        }
+        may
+    }
+}
+
+impl Requests {
+    /// As [`Requests::repeat`], for what may be sent twice at the same time.
+    pub(super) async fn repeat_hedged<T, W>(
+        &self,
+        asked: Asked<'_>,
+        work: impl Fn() -> W,
+    ) -> Result<T, Ended>
+    where
+        W: Future<Output = object_store::Result<T>>,
+    {
+        let attempt = |limit| self.hedged(asked, limit, &work);
+        self.repeat_by(asked, attempt).await
+    }
+
+    /// Makes one attempt, and others beside it while nothing is heard of it. The first that succeeds counts; else the
+    /// last that fails.
+    async fn hedged<T, W>(
+        &self,
+        asked: Asked<'_>,
+        limit: Duration,
+        work: &impl Fn() -> W,
+    ) -> Attempt<'_, T>
+    where
+        W: Future<Output = object_store::Result<T>>,
+    {
+        let place = self.place(asked.kind).await;
+        let until = Instant::now() + limit;
+        let left = || until.saturating_duration_since(Instant::now());
+        let send = |place| self.attempt_in(place, asked, left(), work());
+        let mut under_way = FuturesUnordered::new();
+        under_way.push(send(place));
+        let mut delay = self.hedging.delay(asked.sent);
+        let mut due = Instant::now() + delay;
+        let mut hedges = 0;
+        loop {
+            let ended = tokio::select! {
+                biased;
+                Some(ended) = under_way.next() => ended,
+                () = tokio::time::sleep_until(due), if hedges < MAX_HEDGES => {
+                    delay *= 2;
+                    due = Instant::now() + delay;
+                    if let Some(place) = self.free_place(asked.kind)
+                        && self.hedging.spend()
+                    {
+                        hedges += 1;
+                        tracing::debug!(subject = %asked.subject, "no answer yet; sent once more beside it");
+                        under_way.push(send(place));
+                    }
+                    continue;
+                }
+            };
+            match &ended.result {
+                Ok(_) => {
+                    self.hedging.note(asked.sent, ended.took());
+                    return ended;
+                }
+                Err(failure) => {
+                    let may_succeed = matches!(failure.verdict, Verdict::Transient { .. });
+                    if under_way.is_empty() || !may_succeed {
+                        return ended;
+                    }
+                    ended.running.end(Outcome::Retry);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_put_is_hedged_the_sooner_the_faster_the_store_is_and_the_smaller_the_put() {
+        let hedging = Hedging::default();
+        let (small, large) = (hedging.delay(1), hedging.delay(8 * MIB));
+        assert_eq!(small, SOONEST);
+        assert!(large > small && large < Duration::from_secs(1), "{large:?}");
+        for _ in 0..100 {
+            hedging.note(8 * MIB, Duration::from_millis(20));
+        }
+        assert_eq!(hedging.delay(8 * MIB), SOONEST);
+        for _ in 0..100 {
+            hedging.note(8 * MIB, Duration::from_secs(7));
+        }
+        let slow = hedging.delay(8 * MIB).as_secs_f64();
+        assert!((16.0..18.0).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn few_puts_are_hedged_whatever_the_store_does() {
+        let hedging = Hedging::default();
+        let mut spent = 0;
+        for _ in 0..1_000 {
+            hedging.note(MIB, Duration::from_millis(100));
+            spent += u32::from(hedging.spend());
+        }
+        assert!((120..=130).contains(&spent), "{spent}");
+        let at_once = (0..100).filter(|_| Hedging::default().spend()).count();
+        assert_eq!(at_once, 100);
+        let fresh = Hedging::default();
+        assert_eq!((0..100).filter(|_| fresh.spend()).count(), 4);
+    }
+}
