@@ -169,6 +169,8 @@ pub(crate) enum Mutant {
     ReadByOldState,
     /// Nobody compares this machine's wall clock with the store's.
     ClockUnwatched,
+    /// Segments are named by the wall clock.
+    SegmentsByWallClock,
     /// Time that is ahead of the wall clock waits for it.
     TimeStandsStill,
     /// Any commit may move time in the fold as far as it says.

@@ -58,12 +58,8 @@ const STARTING: &[&str] = &[
 ];
 
 /// In the rooms of a node what waits goes by `Manifest::time`, and what destroys by `Manifest::passed`. Only these files ask
-/// the machine's wall clock itself: for timestamps of records and of metrics, and to make those two of it.
-const WALL_CLOCK: &[&str] = &[
-    "broker/produce.rs",
-    "maintain/runner.rs",
-    "manifest/clock.rs",
-];
+/// the machine's wall clock itself: for timestamps of metrics, and to make those two of it.
+const WALL_CLOCK: &[&str] = &["maintain/runner.rs", "manifest/clock.rs"];
 
 /// What prints, and the one room that may.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];

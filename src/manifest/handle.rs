@@ -218,7 +218,11 @@ impl Manifest {
 
     /// A name for a segment, minted now.
     pub fn mint_segment(&self) -> SegmentId {
-        SegmentId(self.shared.clock.uuid_at(self.time()))
+        let time = match mutants::on(Mutant::SegmentsByWallClock) {
+            true => self.shared.clock.stamp().wall,
+            false => self.time(),
+        };
+        SegmentId(self.shared.clock.uuid_at(time))
     }
 
     /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last commit

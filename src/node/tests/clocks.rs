@@ -14,6 +14,7 @@ use crate::broker::{
 use crate::maintain::MaintenanceOptions;
 use crate::mutants::{Mutant, assert_found};
 use crate::segment::{BatchBuilder, Codec};
+use crate::state::op::Op;
 use crate::state::{Level, State};
 use crate::store::simulated::{Bucket, Fate, Network, Reply, Verb};
 use crate::types::{GroupId, Offset, PartitionIndex, TopicPartition};
@@ -313,6 +314,11 @@ async fn a_clock_that_is_eight_days_ahead(level: Level) {
 
     let (ahead, _ahead_s_process) = member_of(&store, level, 2, WEEK_AND_DAY).await;
     let bounded = level == Level::NEWEST;
+    let sweep = Op::RaiseSweepBoundary {
+        before: Timestamp(START.0 + WEEK_AND_DAY - 60_000),
+    };
+    let swept = ahead.manifest().commit_one(sweep).await.unwrap();
+    assert_eq!(swept.is_err(), bounded, "{swept:?}");
     let ahead = match bounded {
         true => Some(ahead),
         false => {
@@ -324,7 +330,7 @@ async fn a_clock_that_is_eight_days_ahead(level: Level) {
     let jumped = state.time().since(START);
     assert_eq!(jumped < 2 * SOON, bounded, "{jumped:?}");
 
-    // In a segment of its own, which no sweep boundary refuses.
+    // In a segment of its own, which the sweep boundary does not refuse.
     assert_eq!(produce(&node, 1_000_000).await, Offset(1));
     let group = consume(&node, "after", partition, 2);
     timeout(SOON, group).await.expect("time stands still");
@@ -373,6 +379,10 @@ fn a_clock_that_jumped_ahead_poisons_nothing() {
     assert_found(&[
         (
             Mutant::TimeStandsStill,
+            a_log_that_is_eight_days_ahead_stops_nothing_and_destroys_nothing,
+        ),
+        (
+            Mutant::SegmentsByWallClock,
             a_log_that_is_eight_days_ahead_stops_nothing_and_destroys_nothing,
         ),
         (
