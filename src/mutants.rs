@@ -34,8 +34,8 @@ pub(crate) enum Mutant {
     ClaimsIgnored,
     /// Dead objects are deleted at once.
     GraceIgnored,
-    /// The grace is judged by the wall clock of the node that deletes.
-    GraceByWallClock,
+    /// What destroys goes by the wall clock of the node that does it.
+    WallClockDestroys,
     /// The grace is judged by the fold's time, however short a time the node has known of the death.
     GraceByFoldAlone,
     /// A dead commit is deleted though the log is not truncated beyond it.
@@ -167,6 +167,20 @@ pub(crate) enum Mutant {
     SweepWithoutBoundary,
     /// What was read by a state of long ago is handed out.
     ReadByOldState,
+    /// Nobody compares this machine's wall clock with the store's.
+    ClockUnwatched,
+    /// Segments are named by the wall clock.
+    SegmentsByWallClock,
+    /// Time that is ahead of the wall clock waits for it.
+    TimeStandsStill,
+    /// Any commit may move time in the fold as far as it says.
+    UnboundedTime,
+    /// Any sweep boundary is accepted that is not ahead of time.
+    SweepBoundaryAtHand,
+    /// A node's lease is ended though it has committed since it was found lapsed.
+    HeardSinceIgnored,
+    /// Who registers removes the nodes whose leases have lapsed.
+    RegistrationRemoves,
     /// A new producer may begin with any batch of its pipeline, though the first ones have failed.
     BegunInTheMiddle,
     /// A snapshot is stored though it cannot be decoded.

@@ -79,7 +79,7 @@ impl Server {
     pub async fn start(mut config: ServeConfig) -> Result<Server, ServeError> {
         fit_connections(&mut config)?;
         let env = Env::system();
-        let mut telemetry = Telemetry::new(env.now());
+        let mut telemetry = Telemetry::new(env.wall());
         let metrics = NodeMetrics::register(telemetry.registry());
         let kafka_metrics = KafkaMetrics::register(telemetry.registry());
         // Bound first: a port that is taken is found out before anything is written to the store.

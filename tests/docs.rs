@@ -131,7 +131,7 @@ fn the_two_commands_of_the_readme_are_there() {
 
 #[test]
 fn every_metric_that_operations_names_exists() {
-    let mut telemetry = Telemetry::new(Env::system().now());
+    let mut telemetry = Telemetry::new(Env::system().wall());
     NodeMetrics::register(telemetry.registry());
     KafkaMetrics::register(telemetry.registry());
     let shown = telemetry.encode();

@@ -196,7 +196,7 @@ impl Run {
             let key = format!("key-{}", (number * 7 + record) % KEYS);
             let value = format!("{number:0>100}");
             let pushed = batch.push(
-                self.env.now(),
+                self.env.wall(),
                 Some(key.as_bytes()),
                 Some(value.as_bytes()),
                 &[],
@@ -297,7 +297,7 @@ impl Run {
         let totals = state.totals();
         Row {
             commits,
-            hours: self.env.now().since(START).as_secs_f64() / 3600.0,
+            hours: self.env.wall().since(START).as_secs_f64() / 3600.0,
             slices: state.slice_count() as u64,
             dead: state.dead_objects().count() as u64,
             snapshot: state.to_bytes().len() as u64,

@@ -57,6 +57,10 @@ const STARTING: &[&str] = &[
     "tokio::sync::watch",
 ];
 
+/// In the rooms of a node what waits goes by `Manifest::time`, and what destroys by `Manifest::passed`. Only these files ask
+/// the machine's wall clock itself: for timestamps of metrics, and to make those two of it.
+const WALL_CLOCK: &[&str] = &["maintain/runner.rs", "manifest/clock.rs"];
+
 /// What prints, and the one room that may.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 const PRINTS: &str = "cli";
@@ -87,6 +91,11 @@ fn nothing_but_the_command_line_prints() {
 #[test]
 fn the_tasks_of_a_node_are_started_through_its_env() {
     assert_none(sources().iter().flat_map(starts));
+}
+
+#[test]
+fn a_node_goes_by_no_wall_clock_alone() {
+    assert_none(sources().iter().flat_map(wall_clocks));
 }
 
 #[test]
@@ -306,6 +315,24 @@ fn printing(source: &Source) -> Vec<Breach> {
     places
         .map(|(at, name)| {
             let says = format!("calls {name}!: log it with tracing, or return it to {PRINTS}/");
+            source.breach(source.line_of(at), says)
+        })
+        .collect()
+}
+
+fn wall_clocks(source: &Source) -> Vec<Breach> {
+    let may = WALL_CLOCK.contains(&source.name.as_str());
+    if source.is_test() || may || !NODE.contains(&source.room.as_str()) {
+        return Vec::new();
+    }
+    let calls = words(&source.code, "wall").filter(|at| {
+        let after = &source.code[at + "wall".len()..];
+        source.code[..*at].ends_with('.') && after.starts_with("()")
+    });
+    calls
+        .map(|at| {
+            let says = "asks the machine's wall clock, which may be wrong and may jump: take Manifest::time for what waits, \
+                        Manifest::passed for what destroys";
             source.breach(source.line_of(at), says)
         })
         .collect()
@@ -694,6 +721,27 @@ fn a_task_that_is_not_held_is_found() {
         "tokio::select! {\n biased;\n a = b => {} }",
     ] {
         assert_eq!(starts(&source("fetch/a.rs", text)), [], "{text}");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_a_node_goes_by_is_found() {
+    let source = |name: &str, text: &str| Source::new(name, text.to_owned());
+    for text in ["env.wall()", "self.inner.env\n    .wall()"] {
+        assert_eq!(
+            wall_clocks(&source("maintain/a.rs", text)).len(),
+            1,
+            "{text}"
+        );
+        assert_eq!(
+            wall_clocks(&source("manifest/clock.rs", text)),
+            [],
+            "{text}"
+        );
+        assert_eq!(wall_clocks(&source("store/a.rs", text)), [], "{text}");
+    }
+    for text in ["manifest.time()", "node.wall", "wall()"] {
+        assert_eq!(wall_clocks(&source("maintain/a.rs", text)), [], "{text}");
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "model/check.rs"]
 mod check;
+#[path = "model/clocks/mod.rs"]
+mod clocks;
 #[path = "model/commit/mod.rs"]
 mod commit;
 #[path = "model/compaction/mod.rs"]

@@ -51,7 +51,7 @@ impl Raw {
 
     /// Creates a segment if it is absent.
     async fn put(&self, body: Bytes) -> Result<(ObjectPath, Duration)> {
-        let name = || ObjectPath::segment(SegmentId(self.env.time_uuid()));
+        let name = || ObjectPath::segment(SegmentId(self.env.uuid_at(self.env.wall())));
         self.create(name, body, RequestKind::SegmentPut).await
     }
 

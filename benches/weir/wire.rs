@@ -375,7 +375,7 @@ pub(crate) fn batch(values: &[Bytes]) -> Result<Batch> {
 
 /// The same, compressed.
 pub(crate) fn batch_in(codec: Codec, values: &[Bytes]) -> Result<Batch> {
-    let now = weir::env::Env::system().now();
+    let now = weir::env::Env::system().wall();
     let mut builder = BatchBuilder::new(codec);
     for value in values {
         builder.push(now, None, Some(value), &[])?;

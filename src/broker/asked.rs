@@ -20,7 +20,6 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Unavailable;
-use crate::env::Env;
 use crate::manifest::{Committed, Manifest};
 use crate::state::op::{Asked, Op, Rejected};
 use crate::state::{Feature, State};
@@ -52,7 +51,6 @@ impl Arrival {
 /// A change that a client asks for, until it is done or refused.
 pub(super) struct Asking<'a> {
     manifest: &'a Manifest,
-    env: &'a Env,
     arrival: Arrival,
     /// When the client is told that its time is over.
     until: Instant,
@@ -63,14 +61,12 @@ impl<'a> Asking<'a> {
     /// Of a request that may take `limit` in all, to be judged by `state`.
     pub(super) fn new(
         manifest: &'a Manifest,
-        env: &'a Env,
         arrival: Arrival,
         limit: Duration,
         state: Arc<State>,
     ) -> Asking<'a> {
         Asking {
             manifest,
-            env,
             arrival,
             until: arrival.at + limit,
             state,
@@ -121,7 +117,7 @@ impl<'a> Asking<'a> {
         Asked {
             ops: u32::try_from(ops).unwrap_or(u32::MAX),
             as_of,
-            until: self.env.now().max(self.state.time()).after(left + CLOCKS),
+            until: self.manifest.time().after(left + CLOCKS),
         }
     }
 

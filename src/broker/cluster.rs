@@ -89,7 +89,6 @@ impl Broker {
     ) -> Result<ClusterView, Unavailable> {
         self.authorize(session);
         let (id, state) = self.registered_in(self.fresh().await?).await?;
-        let now = self.inner.env.now().max(state.time());
         let own = state.node(id);
         let own_address = own.and_then(|node| node.endpoints().get(protocol));
         let own_address = own_address.cloned().unwrap_or_default();
@@ -99,7 +98,9 @@ impl Broker {
                 registered.entry(address).or_default().push((id, node));
             }
         }
-        let is_there = |node: &Node| node.lease_until() >= now && !self.is_gone(node.incarnation());
+        let now = self.inner.manifest.time();
+        let is_there =
+            |node: &Node| !self.has_lapsed(node, now) && !self.is_gone(node.incarnation());
         let there = registered
             .into_iter()
             .filter(|(_, nodes)| nodes.iter().any(|(_, node)| is_there(node)));

@@ -6,6 +6,11 @@
 //! the store for longer than its lease) registers anew when it finds out, at the latest before it tells clients which
 //! nodes there are: it goes by the id that the state gives it, never by one that it remembers.
 //!
+//! Wall clocks differ, so they have no say in who lives. A node renews its lease by the time since it *made* the last of its
+//! commits that is in the log; another takes the lease for lapsed by the time since it *folded* that commit, which is
+//! later; both by clocks that nobody sets ([`Manifest::silent_for`](crate::manifest::Manifest::silent_for)). Only a node that
+//! has not looked for long goes by the time in the log as well, with [`CLOCKS_APART`] for what clocks may differ.
+//!
 //! A lease lapses as well because the store is away, and then all of them do. So nobody proposes the end of another
 //! before proofs from the store have shown for a while ([`SUSPICION`]) that the other does not renew its lease.
 //! Members of groups would lose who vouches for them, and rebalances wait for those who are gone for good.
@@ -26,14 +31,20 @@ use super::{Broker, Unavailable};
 use crate::manifest::Stopped;
 use crate::state::op::{Applied, Op, RegisterNode};
 use crate::state::{Feature, Node, State};
-use crate::types::{Incarnation, NodeId, PeerKey};
+use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
 
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
 
 /// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long does
-/// it have once the store is there again. Clocks differ a little, too.
+/// it have once the store is there again.
 const SUSPICION: Duration = Duration::from_secs(3);
+
+/// How long a node rests whose clock is off, before it looks again.
+const CLOCK_OFF: Duration = Duration::from_secs(1);
+
+/// How far apart the wall clocks of two nodes may be: each may be off by half of that from the store's.
+const CLOCKS_APART: Duration = Duration::from_secs(10);
 
 /// What clients are told to connect to, by front end: `kafka` -> `host:port`.
 pub type Endpoints = BTreeMap<String, String>;
@@ -208,6 +219,11 @@ impl Broker {
             let pause = match self.tend_leases(&mut suspects).await {
                 Ok(pause) => pause,
                 Err(Unavailable::Stopped(_)) => return,
+                // It is said already. The store's next answer tells whether it still is.
+                Err(Unavailable::Clock(_)) => {
+                    let _ = self.fresh().await;
+                    CLOCK_OFF
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot renew this node's lease; trying again");
                     Duration::from_secs(1)
@@ -240,11 +256,9 @@ impl Broker {
             self.register(place.endpoints, place.rack).await?;
         }
         let lease = self.wanted_lease();
-        let now = self.inner.env.now();
-        let (length, left) = state.node(node).map_or_else(Default::default, |node| {
-            (node.lease(), node.lease_until().since(now))
-        });
-        if length != lease || left < lease * 2 / 3 {
+        let held = state.node(node).map(Node::lease);
+        let silence = self.inner.manifest.silent_for(self.inner.incarnation);
+        if held != Some(lease) || silence > lease / 3 {
             let renewal = Op::RenewLease {
                 node,
                 incarnation: self.inner.incarnation,
@@ -274,7 +288,12 @@ impl Broker {
         for ((node, incarnation), seen) in lapsed.into_iter().zip(seen) {
             let left = SUSPICION.saturating_sub(seen);
             if left.is_zero() {
-                ends.push(Op::ExpireNode { node, incarnation });
+                let as_of = state.has(Feature::BoundedTime).then(|| state.seq());
+                ends.push(Op::ExpireNode {
+                    node,
+                    incarnation,
+                    as_of,
+                });
             } else {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
@@ -287,16 +306,21 @@ impl Broker {
 
     /// The others whose leases have lapsed in `state`.
     fn lapsed(&self, state: &State) -> Vec<(NodeId, Incarnation)> {
-        let now = self.inner.env.now();
-        let nodes = state
+        let others = state
             .nodes()
-            .map(|(id, node)| (id, node.incarnation(), node.lease_until()));
-        nodes
-            .filter(|(_, incarnation, until)| {
-                *until < now && *incarnation != self.inner.incarnation
-            })
-            .map(|(id, incarnation, _)| (id, incarnation))
+            .filter(|(_, node)| node.incarnation() != self.inner.incarnation);
+        // What the fold would refuse yet is not proposed.
+        let now = self.inner.manifest.time();
+        others
+            .filter(|(_, node)| node.lease_until() < now && self.has_lapsed(node, now))
+            .map(|(id, node)| (id, node.incarnation()))
             .collect()
+    }
+
+    /// Whether the lease of that node, as a fresh state says it is, has lapsed, now that the time is `now`.
+    pub(super) fn has_lapsed(&self, node: &Node, now: Timestamp) -> bool {
+        let silence = self.inner.manifest.silent_for(node.incarnation());
+        silence > node.lease() || node.lease_until().after(CLOCKS_APART) < now
     }
 
     fn wanted_lease(&self) -> Duration {

@@ -240,14 +240,11 @@ impl Broker {
     /// The same, to be judged by `state`.
     fn asks_in(&self, session: &Session, arrival: Arrival, state: Arc<State>) -> Asking<'_> {
         let Inner {
-            manifest,
-            env,
-            settings,
-            ..
+            manifest, settings, ..
         } = &*self.inner;
         let limit = session.limit.unwrap_or(settings.request_timeout);
         let limit = limit.clamp(SHORTEST_LIMIT, settings.request_timeout);
-        Asking::new(manifest, env, arrival, limit, state)
+        Asking::new(manifest, arrival, limit, state)
     }
 
     /// Commits ops of this node's own and waits for their outcomes.

@@ -156,10 +156,11 @@ impl Broker {
     ) -> Result<Vec<Result<Admitted, ProduceError>>, Unavailable> {
         let names = partitions.iter().map(|p| (&p.topic, p.partition));
         let state = self.state_with(names).await?;
+        let now = self.inner.manifest.time();
         let mut results = Vec::with_capacity(partitions.len());
         let mut batches = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let stored = match self.check(&state, partition) {
+            let stored = match self.check(&state, now, partition) {
                 Ok(checked) => self.compressed(checked).await,
                 Err(error) => Err(error),
             };
@@ -183,8 +184,14 @@ impl Broker {
         Ok(admitted.collect())
     }
 
-    /// Checks one partition's batch, and makes it what is to be stored.
-    fn check(&self, state: &State, wanted: ProducePartition) -> Result<Checked, ProduceError> {
+    /// Checks one partition's batch, and makes it what is to be stored. By the cluster's time: a wall clock that was set back
+    /// would refuse records of now, for good, and stamp others with times of long ago.
+    fn check(
+        &self,
+        state: &State,
+        now: Timestamp,
+        wanted: ProducePartition,
+    ) -> Result<Checked, ProduceError> {
         let ProducePartition {
             topic: name,
             partition: index,
@@ -217,7 +224,6 @@ impl Broker {
             allow_transactional: false,
         };
         let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), &error))?;
-        let now = self.inner.env.now();
         let refused = record_rules::refused(&records, &valid, &settings, now, rules.limits)
             .map_err(|error| refusal(topic.name(), &error))?;
         if !refused.is_empty() {

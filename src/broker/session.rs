@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::asked::Arrival;
 use super::readings::Readings;
 use crate::manifest::Stopped;
+use crate::store::ClockOff;
 
 /// The client on whose behalf an operation is done.
 #[derive(Clone, Debug)]
@@ -70,6 +71,9 @@ pub enum Unavailable {
     /// The store cannot be reached.
     #[error("the store cannot be reached: {0}")]
     Store(String),
+    /// The wall clock of this machine is off, so this node makes no changes.
+    #[error(transparent)]
+    Clock(ClockOff),
     /// This node is stopping, or can follow the log no further.
     #[error(transparent)]
     Stopped(Stopped),
@@ -80,6 +84,7 @@ impl From<Stopped> for Unavailable {
         match stopped {
             // The node goes on. As after any answer that did not come in time, the client cannot know either.
             Stopped::OutcomeUnknown => Unavailable::TimedOut,
+            Stopped::ClockOff(off) => Unavailable::Clock(off),
             stopped => Unavailable::Stopped(stopped),
         }
     }

@@ -67,7 +67,7 @@ impl Context {
 
     /// The wall time, for judging what is alive and reading "15min ago".
     pub(super) fn now(&self) -> crate::types::Timestamp {
-        self.env.now()
+        self.env.wall()
     }
 }
 

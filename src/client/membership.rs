@@ -183,7 +183,10 @@ impl Membership {
                 }
                 GroupOpError::RebalanceInProgress | GroupOpError::IllegalGeneration { .. } => {}
                 GroupOpError::Unavailable(
-                    Unavailable::TimedOut | Unavailable::Overtaken | Unavailable::Store(_),
+                    Unavailable::TimedOut
+                    | Unavailable::Overtaken
+                    | Unavailable::Store(_)
+                    | Unavailable::Clock(_),
                 ) if failures < ATTEMPTS => {
                     failures += 1;
                     let pause = Duration::from_millis(100) * failures;

@@ -236,7 +236,7 @@ impl Producer {
                     last: topic.partitions - 1,
                 });
             }
-            let now = self.client.env().now();
+            let now = self.client.env().wall();
             let record = Record {
                 timestamp: record.timestamp.or(Some(now)),
                 ..record
@@ -294,7 +294,10 @@ impl Producer {
                 let follows = unclear.contains(&batch.partition);
                 let repeat = match &answer {
                     Err(ProduceError::Unavailable(
-                        Unavailable::TimedOut | Unavailable::Overtaken | Unavailable::Store(_),
+                        Unavailable::TimedOut
+                        | Unavailable::Overtaken
+                        | Unavailable::Store(_)
+                        | Unavailable::Clock(_),
                     )) => true,
                     Err(ProduceError::OutOfOrderSequence(_)) => follows,
                     _ => false,

@@ -127,8 +127,10 @@ impl Env {
         }
     }
 
-    /// The wall time.
-    pub fn now(&self) -> Timestamp {
+    /// What the wall clock of this machine says. It may be wrong, and it may jump either way, so in the rooms of a node it
+    /// is only for what shall say what the machine's clock says (credentials, metrics). What
+    /// waits, expires or destroys goes by [`manifest::Clock`](crate::manifest::Clock); `tests/layers.rs` has the list.
+    pub fn wall(&self) -> Timestamp {
         self.clock.wall()
     }
 
@@ -151,11 +153,11 @@ impl Env {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// A UUID v7 that carries the present wall time.
-    pub fn time_uuid(&self) -> Uuid {
+    /// A UUID v7 that carries that time.
+    pub fn uuid_at(&self, time: Timestamp) -> Uuid {
         let mut bytes = [0; 10];
         self.with_random(|random| random.fill_bytes(&mut bytes));
-        let millis = u64::try_from(self.now().0).unwrap_or(0);
+        let millis = u64::try_from(time.0).unwrap_or(0);
         uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
     }
 

@@ -117,7 +117,11 @@ pub(super) fn go_on(state: &mut State) {
                 incarnation,
                 lease_millis: u64::MAX,
             });
-            ops.push(Op::ExpireNode { node, incarnation });
+            ops.push(Op::ExpireNode {
+                node,
+                incarnation,
+                as_of: None,
+            });
         }
         if counter == 3 {
             ops.extend(
@@ -140,6 +144,7 @@ pub(super) fn go_on(state: &mut State) {
                 ops,
                 follows: None,
                 carried: Vec::new(),
+                wall: None,
             },
         );
     }

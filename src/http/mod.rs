@@ -128,13 +128,16 @@ async fn readyz(State(seen): State<Seen>) -> (StatusCode, String) {
     if let Some(why) = manifest.refusal() {
         return unready(why);
     }
-    // To ask has the node look whether its store is still its own.
+    // To ask has the node look whether its store is still its own, and brings an answer that tells the store's clock.
     let fresh = tokio::time::timeout(READY_WITHIN, manifest.fresh()).await;
     if let Some(why) = manifest.refusal() {
         return unready(why);
     }
     match fresh {
-        Ok(Ok(_)) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Ok(_)) => match manifest.judge_clock() {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(off) => unready(off.to_string()),
+        },
         Ok(Err(why)) => unready(why.to_string()),
         Err(_) => unready(format!("the store did not answer within {READY_WITHIN:?}")),
     }

@@ -36,7 +36,7 @@ async fn front(max_known: usize) -> Front {
     let listener = Listener::bind("127.0.0.1:0", options).await.unwrap();
     let address = listener.local_addr();
     let stop = CancellationToken::new();
-    let telemetry = Arc::new(Telemetry::new(Env::system().now()));
+    let telemetry = Arc::new(Telemetry::new(Env::system().wall()));
     let broker = node.broker().clone();
     tokio::spawn(serve(listener, broker, telemetry, stop.clone()));
     Front {

@@ -115,7 +115,7 @@ pub struct Ingest {
     pub(super) options: IngestOptions,
     pub(super) metrics: IngestMetrics,
     pub(super) sink: SegmentSink,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
     room: Arc<Semaphore>,
     buffer: Mutex<Buffer>,
     pipelines: Mutex<Pipelines>,

@@ -15,7 +15,7 @@ impl Ingest {
     /// Uploads the batches as one segment; returns the ops that append them, or, if it could not be stored,
     /// tells those who wait and returns nothing.
     pub(super) async fn upload(&self, entries: Vec<Entry>) -> Option<Ops> {
-        let id = SegmentId(self.env.time_uuid());
+        let id = self.manifest.mint_segment();
         let mut ops = Ops::new(AppendSource::Segment(id));
         let stored = match build(id, entries, &mut ops) {
             Ok(parts) => self.store_segment(id, parts).await,

@@ -87,7 +87,10 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::Corrupt(_) => Code::CorruptMessage,
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
         FetchError::Unavailable(
-            Unavailable::TimedOut | Unavailable::Overtaken | Unavailable::Store(_),
+            Unavailable::TimedOut
+            | Unavailable::Overtaken
+            | Unavailable::Store(_)
+            | Unavailable::Clock(_),
         ) => Code::KafkaStorageError,
         FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
     };
@@ -157,7 +160,7 @@ pub(crate) fn metadata(error: &TopicError) -> Fault {
 pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // It will not fit the next time either.
         Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
         // Admin clients look for the controller again and repeat.
@@ -210,7 +213,7 @@ pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
 fn of_data(why: &Unavailable) -> ResponseError {
     match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
         Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
     }

@@ -40,9 +40,8 @@ impl Maintenance {
 
     /// Whether no other node holds the job, as far as this one knows.
     pub(super) fn is_open(&self, job: Job, state: &State) -> bool {
-        let now = self.now().max(state.time());
         let held = state.claim(job);
-        held.is_none_or(|claim| claim.is_open_to(self.inner.incarnation, now))
+        held.is_none_or(|claim| claim.is_open_to(self.inner.incarnation, self.time()))
     }
 
     /// Does `work` while prolonging the claims; gives up if another node has got one of them.

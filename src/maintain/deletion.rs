@@ -1,8 +1,8 @@
 //! Dead objects: those in which no slice lies any more.
 //!
-//! One goes when it has been dead for the grace period, by the fold's time, by this node's wall clock, and by how long this
-//! node has itself known of it ([`Manifest::known_for`](crate::manifest::Manifest::known_for)): nobody who knew it alive can
-//! still be reading it. A dead *commit* goes only once the log is truncated beyond it, for to delete it is to
+//! One goes when it has been dead for the grace period, by what has passed by every clock
+//! ([`Manifest::passed`](crate::manifest::Manifest::passed)), and by how long this node has itself known of it
+//! ([`Manifest::known_for`](crate::manifest::Manifest::known_for)): nobody who knew it alive can still be reading it. A dead *commit* goes only once the log is truncated beyond it, for to delete it is to
 //! shorten the log; see `truncation.rs`. What is deleted is then struck off by an op. In between a crash costs nothing:
 //! to delete what is gone is no error.
 
@@ -35,7 +35,7 @@ pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
 ///
 /// Those of the store, after which any number may be gone; [`JobError::Stopped`].
 pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
-    if deletable(m, &m.state(), m.now()).next().is_none() {
+    if deletable(m, &m.state(), m.passed()).next().is_none() {
         return Ok(false);
     }
     let Some(state) = m.claim(Job::Deletion).await? else {
@@ -47,13 +47,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 async fn delete(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobError> {
     let mut deleted = 0;
     loop {
-        // By the fold's time too: what one node's clock says is not enough.
-        let fold = match mutants::on(Mutant::GraceByWallClock) {
-            true => m.now(),
-            false => state.time(),
-        };
-        let now = m.now().min(fold);
-        let batch: Vec<ObjectRef> = deletable(m, &state, now)
+        let batch: Vec<ObjectRef> = deletable(m, &state, m.passed())
             .take(BATCH)
             .map(|(object, _)| object)
             .collect();

@@ -90,7 +90,7 @@ impl Maintenance {
     /// The background work of a node with these parts.
     pub fn new(parts: MaintenanceParts) -> Maintenance {
         let totals = parts.manifest.state().totals();
-        let now = parts.env.now();
+        let now = parts.manifest.time();
         let reading = Semaphore::new(READS_AT_ONCE * parts.options.compaction.at_once());
         Maintenance {
             inner: Arc::new(Inner {
@@ -119,8 +119,14 @@ impl Maintenance {
         self.inner.manifest.state()
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        self.inner.env.now()
+    /// The time by which everything goes that waits. See [`Manifest::time`].
+    pub(super) fn time(&self) -> Timestamp {
+        self.inner.manifest.time()
+    }
+
+    /// The time by which everything goes that destroys. See [`Manifest::passed`].
+    pub(super) fn passed(&self) -> Timestamp {
+        self.inner.manifest.passed()
     }
 
     /// Which run of a node this works for.
@@ -158,7 +164,7 @@ impl Maintenance {
     /// Whether work with this key falls to this node: so that nodes seldom meet. All that see the same nodes agree. A
     /// node that is not registered leaves the work to those that are.
     pub(super) fn is_preferred(&self, key: u64, state: &State) -> bool {
-        let now = self.now().max(state.time());
+        let now = self.time();
         let mut alive = state
             .nodes()
             .filter(|(_, node)| node.lease_until() >= now)
@@ -215,10 +221,10 @@ impl Maintenance {
     }
 
     /// Since when nothing was stored, as far as this node has seen.
-    pub(super) fn quiet_since(&self, state: &State, now: Timestamp) -> Timestamp {
+    pub(super) fn quiet_since(&self, state: &State) -> Timestamp {
         let mut quiet = lock(&self.inner.quiet);
         if quiet.0 != state.totals() {
-            *quiet = (state.totals(), now);
+            *quiet = (state.totals(), self.time());
         }
         quiet.1
     }

@@ -32,7 +32,7 @@ pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
 ///
 /// [`JobError::Stopped`]: the op may have taken effect.
 pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
-    let now = m.now();
+    let now = m.passed();
     if !is_due(m, &m.state(), now) {
         return Ok(false);
     }

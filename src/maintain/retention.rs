@@ -55,7 +55,7 @@ pub(super) fn is_due(state: &State, now: Timestamp) -> bool {
 /// [`JobError::Stopped`]: the ops may have taken effect.
 pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
     let state = m.state();
-    let due: Vec<Expired> = expired(&state, m.now()).collect();
+    let due: Vec<Expired> = expired(&state, m.passed()).collect();
     for chunk in due.chunks(PER_COMMIT) {
         let ops = chunk.iter().map(|expired| Op::ExpireRecords {
             partition: expired.partition,

@@ -166,7 +166,7 @@ impl Maintenance {
     /// Does a duty if it is due and this node's. An error is the end of the manifest.
     async fn tend(&self, duty: &mut Duty) -> Result<(), Stopped> {
         let state = self.state();
-        let Some(wait) = (duty.due)(self, &state, self.now()) else {
+        let Some(wait) = (duty.due)(self, &state, self.passed()) else {
             duty.since = None;
             return Ok(());
         };
@@ -181,7 +181,7 @@ impl Maintenance {
                 Ok(state) => state,
                 Err(stopped) => return self.unless_ended(stopped),
             };
-            if (duty.due)(self, &fresh, self.now()).is_none() {
+            if (duty.due)(self, &fresh, self.passed()).is_none() {
                 duty.since = None;
                 return Ok(());
             }
@@ -212,7 +212,7 @@ impl Maintenance {
             Ok(did) => {
                 backoff.succeeded();
                 if did {
-                    self.inner.metrics.succeeded(task, self.now());
+                    self.inner.metrics.succeeded(task, self.inner.env.wall());
                 }
                 Ok(())
             }

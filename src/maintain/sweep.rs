@@ -35,7 +35,7 @@ const CHECK_AGE: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
     let options = m.options();
     let last = state.sweep_boundary().after(options.sweep_age);
-    let quiet = m.quiet_since(state, now) < state.sweep_boundary();
+    let quiet = m.quiet_since(state) < state.sweep_boundary();
     last.after(options.sweep_interval) <= now && !quiet
 }
 
@@ -63,7 +63,7 @@ struct Swept {
 }
 
 async fn sweep(m: &Maintenance) -> Result<(), JobError> {
-    let before = ago(m.now(), m.options().sweep_age);
+    let before = ago(m.passed(), m.options().sweep_age);
     let old = m.state();
     let mut state = match m.must_commit(vec![Op::RaiseSweepBoundary { before }]).await {
         // The clock stands before what the log knows: nothing is old enough.
@@ -173,7 +173,7 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
 }
 
 async fn checks(m: &Maintenance, listed: &mut usize) -> Result<usize, JobError> {
-    let before = ago(m.now(), CHECK_AGE);
+    let before = ago(m.passed(), CHECK_AGE);
     let is_old =
         |meta: &ObjectMeta| meta.last_modified < before || mutants::on(Mutant::SweepTakesChecks);
     let prefix = ObjectPrefix::Checks;

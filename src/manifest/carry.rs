@@ -194,6 +194,7 @@ pub(super) fn carried(guests: &[Guest], data: &mut BytesMut) -> Vec<Carried> {
         Carried {
             id: guest.commit.id,
             time: guest.commit.time,
+            wall: guest.commit.wall,
             ops: guest.commit.ops.clone(),
             follows: guest.follows,
             start,

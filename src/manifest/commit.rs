@@ -5,14 +5,16 @@ use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::carry::{Guest, carried};
+use super::clock::Stamp;
 use super::handle::{Caller, Stopped, Submission};
 use super::object::EncodedCommit;
+use super::peers::Declined;
 use super::tail::Tail;
 use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
-use crate::state::Level;
 use crate::state::op::{AppendSource, Commit, Op};
-use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
+use crate::state::{Feature, Level};
+use crate::store::{ClockOff, Created, ObjectPath, RequestKind, Store, StoreError};
 use crate::types::{CommitId, Seq};
 
 /// The most bytes of ops in one commit: what every node must read to follow.
@@ -142,6 +144,10 @@ impl Tail {
 
     /// A commit of what is waiting and ready; `None` if nothing is.
     pub(super) fn prepare_next(&mut self) -> Option<Prepared> {
+        if let Err(off) = self.manifest.judge_clock() {
+            self.make_no_changes(off);
+            return None;
+        }
         if let Some(source) = self.source() {
             self.waiting.extend(source.take());
         }
@@ -170,6 +176,15 @@ impl Tail {
                 done: Box::new(|_| {}),
             });
         }
+    }
+
+    /// Tells all who wait for a commit that there will be none while the wall clock is off.
+    fn make_no_changes(&mut self, off: ClockOff) {
+        let gathered = self.source().map(|source| source.take());
+        let waiting = self.waiting.drain(..).chain(gathered.into_iter().flatten());
+        let refused: Vec<Submission> = waiting.collect();
+        refuse(refused, &Stopped::ClockOff(off));
+        self.decline_guests(Declined::NotWinning);
     }
 
     /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was
@@ -238,9 +253,19 @@ impl Tail {
         }
         let before = self.in_flight.back().map(|sent| sent.prepared.commit.id);
         let own_data = data.len();
+        let Stamp {
+            carried: time,
+            wall,
+        } = self.manifest.shared.clock.stamp();
+        // Whoever does not know the field takes the later of the two for the time.
+        let (time, wall) = match self.state.has(Feature::BoundedTime) {
+            true => (time, Some(wall)),
+            false => (time.max(wall), None),
+        };
         let commit = Commit {
             id: self.next_id(),
-            time: self.env.now(),
+            time,
+            wall,
             ops,
             follows: before.map(|before| before.counter),
             carried: carried(guests, &mut data),
@@ -288,6 +313,8 @@ impl Tail {
     /// The id of the next commit of this run.
     pub(super) fn next_id(&mut self) -> CommitId {
         self.counter += 1;
+        let made = self.env.boot();
+        self.manifest.shared.heard().made(self.counter, made);
         CommitId {
             incarnation: self.incarnation,
             counter: self.counter,

@@ -150,6 +150,7 @@ mod tests {
                 counter,
             },
             time: Timestamp(0),
+            wall: None,
             ops: vec![Op::Append(append)],
             follows: None,
             carried: Vec::new(),

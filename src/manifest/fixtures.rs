@@ -184,6 +184,7 @@ fn ops() -> Vec<Op> {
             lease_millis: 300_000,
         },
         Op::ExpireNode {
+            as_of: None,
             node: NodeId(1),
             incarnation,
         },
@@ -293,6 +294,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         ops,
         follows: None,
         carried: Vec::new(),
+        wall: None,
     }
 }
 
@@ -371,6 +373,7 @@ fn carrying() -> Commit {
         ops: background_ops(),
         follows: 8,
         start: 5,
+        wall: None,
     };
     Commit {
         carried: vec![carried],
@@ -430,22 +433,42 @@ fn ops_of_level_2() -> Vec<Op> {
                 register.properties = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
             }
             Op::CreateTopic(create) => create.replicas = Some(3),
+            Op::ExpireNode { as_of, .. } => *as_of = Some(Seq(0)),
             _ => {}
         }
     }
     all
 }
 
+/// A commit of such a node, which says what its wall clock says.
+fn of_level_2(commit: Commit) -> Commit {
+    let wall = Some(Timestamp(1_700_000_000_002));
+    let carried = commit.carried.into_iter();
+    let carried = carried.map(|carried| Carried { wall, ..carried });
+    Commit {
+        wall,
+        carried: carried.collect(),
+        ..commit
+    }
+}
+
 #[test]
 fn a_commit_of_version_4_is_read_and_written_for_ever() {
-    let (stored, present) = commit_fixture("commit.4.every-op", &commit(1, ops_of_level_2()));
-    assert_eq!(stored, present);
+    for (name, commit) in [
+        ("commit.4.every-op", commit(1, ops_of_level_2())),
+        ("commit.4.carrying", carrying()),
+    ] {
+        let (stored, present) = commit_fixture(name, &of_level_2(commit));
+        assert_eq!(stored, present);
+    }
 }
 
 #[test]
 fn a_snapshot_of_version_3_is_read_and_written_for_ever() {
-    let state = folded(&[commit(1, ops_of_level_2()), commit(2, background_ops())]);
+    let commits = [commit(1, ops_of_level_2()), commit(2, background_ops())];
+    let state = folded(&commits.map(of_level_2));
     assert_eq!(state.level(), Level(2));
+    assert!(state.nodes().any(|(_, node)| node.wall().is_some()));
     let present = encode_snapshot(&state).unwrap();
     let stored = fixture("snapshot.3.every-op", &present);
     assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);

@@ -9,6 +9,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::carry::Guest;
+use super::clock::{Clock, Stamp};
+use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::peers::Recent;
 use super::published::States;
@@ -17,7 +19,8 @@ use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, State};
-use crate::types::Seq;
+use crate::store::ClockOff;
+use crate::types::{Incarnation, SegmentId, Seq, Timestamp};
 
 /// Ops that are in the log and folded.
 #[derive(Clone, Debug)]
@@ -43,6 +46,9 @@ pub enum Stopped {
     /// state, but what became of these ops it cannot tell: they took effect before it was away, or not at all.
     #[error("this node was away for too long to know what became of the request; try again")]
     OutcomeUnknown,
+    /// The wall clock of this machine is off, so this node makes no changes. The ops are not in the log.
+    #[error(transparent)]
+    ClockOff(#[from] ClockOff),
     /// The ops do not fit in a commit.
     #[error("the request needs {size} bytes of a commit; the most is {limit}")]
     TooLarge {
@@ -129,6 +135,7 @@ pub(super) struct Question {
 }
 
 pub(super) struct Shared {
+    pub(super) incarnation: Incarnation,
     pub(super) mailbox: mpsc::Sender<Message>,
     pub(super) states: States,
     pub(super) nudged: Notify,
@@ -141,6 +148,10 @@ pub(super) struct Shared {
     pub(super) refusal: Mutex<Option<String>>,
     /// The boot-time clock, in nanoseconds, at the last proof that the published state was the newest.
     pub(super) proven: AtomicU64,
+    /// The clocks, and with them the ids that carry a time.
+    pub(super) clock: Clock,
+    /// When this node last heard of each run of a node.
+    pub(super) heard: Mutex<Heard>,
     /// What this node has known for how long.
     pub(super) marks: Mutex<Marks>,
     /// The end of the log, for peers.
@@ -180,6 +191,46 @@ impl Manifest {
         let mut marks = self.shared.marks();
         marks.note(env.boot(), &self.state());
         marks.for_at_least(age, env.boot())
+    }
+
+    /// The time, for whatever waits: what the fold's time would be if this node made a commit now. Not before the time of
+    /// any state that was published. See `clock.rs`.
+    pub fn time(&self) -> Timestamp {
+        let state = self.state();
+        let Stamp { carried, wall } = self.shared.clock.stamp();
+        state.time_after(carried, Some(wall), self.shared.incarnation)
+    }
+
+    /// Whether this machine's wall clock is right, as far as the store's answers have shown. While it is not, this node
+    /// makes no changes.
+    ///
+    /// # Errors
+    /// How far it is off.
+    pub fn judge_clock(&self) -> Result<(), ClockOff> {
+        self.shared.clock.judge()
+    }
+
+    /// The time that has passed for certain, for whatever destroys: by the wall clock, by the fold's time and by this node's
+    /// own reckoning.
+    pub fn passed(&self) -> Timestamp {
+        self.shared.clock.passed()
+    }
+
+    /// A name for a segment, minted now.
+    pub fn mint_segment(&self) -> SegmentId {
+        let time = match mutants::on(Mutant::SegmentsByWallClock) {
+            true => self.shared.clock.stamp().wall,
+            false => self.time(),
+        };
+        SegmentId(self.shared.clock.uuid_at(time))
+    }
+
+    /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last commit
+    /// of it, or has been looking at the log at all; of this run itself, since it made the last of its commits that is in
+    /// the log. Says something of another only by a state that is fresh.
+    pub fn silent_for(&self, run: Incarnation) -> Duration {
+        let now = self.shared.clock.boot();
+        self.shared.heard().silence(run, now)
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
@@ -298,6 +349,10 @@ impl Shared {
     pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
         // Nothing in a critical section panics half-way through a change.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn refusal(&self) -> MutexGuard<'_, Option<String>> {

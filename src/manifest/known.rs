@@ -101,6 +101,7 @@ mod tests {
                 ops,
                 follows: None,
                 carried: Vec::new(),
+                wall: None,
             },
             0,
         );

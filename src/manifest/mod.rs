@@ -39,6 +39,11 @@
 //! Old commits are deleted, and what is deleted leaves its name free: to a node that slept meanwhile, the log seems to
 //! end where it does not. `truncated.rs` says what keeps such a node from believing it.
 //!
+//! # Time
+//!
+//! `clock.rs`: which clock a node goes by for what, and why a wall clock that is wrong neither stops nor destroys anything.
+//! `heard.rs`: how leases are held and judged without any wall clock.
+//!
 //! # A store that is another one
 //!
 //! `cluster.rs`: what a node does when its bucket is emptied, exchanged or not mounted, and why it does not start where there
@@ -58,12 +63,14 @@
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
 mod carry;
+mod clock;
 mod cluster;
 mod commit;
 mod due;
 mod follow;
 mod handle;
 mod handover;
+mod heard;
 mod known;
 mod log;
 mod metrics;

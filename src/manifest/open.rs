@@ -8,10 +8,12 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 
 use super::carry::guest_room;
+use super::clock::Clock;
 use super::cluster::{Cluster, Watch, open_cluster};
 use super::due::Replay;
 use super::handle::{Manifest, Shared, Stopped};
 use super::handover::Rivals;
+use super::heard::Heard;
 use super::metrics::ManifestMetrics;
 use super::object::ObjectError;
 use super::published::publish;
@@ -157,9 +159,12 @@ pub async fn open_in(
     let start = newest_state(&store, &metrics).await?;
     let state = start.state;
     let began_with = state.seq();
+    let clock = Clock::new(env.clone(), store.clone());
+    clock.folded(state.time());
     let (published, states) = publish(state.clone());
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let shared = Shared {
+        incarnation,
         mailbox: sender,
         states,
         nudged: Notify::new(),
@@ -169,6 +174,8 @@ pub async fn open_in(
         stopped: OnceLock::new(),
         refusal: Mutex::default(),
         proven: AtomicU64::new(0),
+        clock,
+        heard: Mutex::new(Heard::new(incarnation, began.boot)),
         marks: Mutex::default(),
         recent: Mutex::default(),
         guest_room: guest_room(),

@@ -160,6 +160,7 @@ mod tests {
                 ops: Vec::new(),
                 follows: None,
                 carried: Vec::new(),
+                wall: None,
             };
             state.apply(state.seq().next(), &commit, 0);
         }

@@ -12,8 +12,8 @@ use super::object::LoggedCommit;
 use super::tail::{MAX_WAITING, Tail};
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Commit, Op};
-use crate::state::{Folded, State};
-use crate::store::{Created, RequestKind, StoreError};
+use crate::state::{Folded, Level, State};
+use crate::store::{Created, RequestKind, Store, StoreError};
 use crate::types::{CommitId, Seq};
 
 /// The longest pause between two attempts of a node that keeps losing races.
@@ -101,7 +101,8 @@ impl Tail {
                 }
                 Err(error) => {
                     let pause = self.note_failure(&error, &mut failures, "commit");
-                    self.rest_answering(pause, tried).await?;
+                    self.rest_answering(pause, seq, tried.prepared.commit.id)
+                        .await?;
                 }
             }
             let stands = self.read_settled(seq, tried.prepared.commit.id).await;
@@ -114,7 +115,8 @@ impl Tail {
             }
             let pause = self.pause(failures);
             failures = failures.saturating_add(1);
-            self.rest_answering(pause, tried).await?;
+            self.rest_answering(pause, seq, tried.prepared.commit.id)
+                .await?;
             answer = put(&self.store, seq, &tried.prepared.encoded).await;
         }
     }
@@ -123,7 +125,8 @@ impl Tail {
     async fn read_settled(&mut self, seq: Seq, ours: CommitId) -> Result<Stands, Stopped> {
         let mut failures = 0;
         loop {
-            match self.look(seq, ours).await {
+            let (known, limit) = (self.options.level, self.read_limit());
+            match look(&self.store, (known, limit), seq, ours).await {
                 Ok(stands) => return Ok(stands),
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(error)) => {
@@ -134,31 +137,22 @@ impl Tail {
         }
     }
 
-    /// Reads what stands at `seq`, once.
-    async fn look(&self, seq: Seq, ours: CommitId) -> Result<Stands, LogError> {
-        let (known, limit) = (self.options.level, self.read_limit());
-        let read = log::read(&self.store, known, seq, limit, RequestKind::CommitGet);
-        Ok(match read.await? {
-            None => Stands::Nothing,
-            Some(logged)
-                if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) =>
-            {
-                Stands::Ours(Some(Box::new(logged)))
-            }
-            Some(logged) => Stands::Another(Box::new(logged)),
-        })
-    }
-
     /// Rests before the commit is repeated. A store that takes no commits, because it is full or refuses them, may still be
     /// read, and so may what is in it: who asks for a fresh state is answered meanwhile, if nothing stands where the commit
     /// was tried. If something does, the rest is over.
-    async fn rest_answering(&mut self, pause: Duration, tried: &Sent) -> Result<(), Stopped> {
+    async fn rest_answering(
+        &mut self,
+        pause: Duration,
+        seq: Seq,
+        ours: CommitId,
+    ) -> Result<(), Stopped> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
             self.asking.retain(|question| !question.reply.is_closed());
             if self.is_asked(Instant::now()) {
                 let sent = self.moment();
-                match self.look(tried.seq, tried.prepared.commit.id).await {
+                let (known, limit) = (self.options.level, self.read_limit());
+                match look(&self.store, (known, limit), seq, ours).await {
                     Ok(Stands::Nothing) if !self.is_left_behind_for_sure().await => {
                         self.prove(sent);
                         self.answer_fresh()?;
@@ -316,6 +310,23 @@ impl Tail {
             tokio::time::sleep(self.env.jittered(around)).await;
         }
     }
+}
+
+/// Reads what stands at `seq`, once: at most so many bytes of it, of a level that is known.
+async fn look(
+    store: &Store,
+    (known, limit): (Level, u64),
+    seq: Seq,
+    ours: CommitId,
+) -> Result<Stands, LogError> {
+    let read = log::read(store, known, seq, limit, RequestKind::CommitGet);
+    Ok(match read.await? {
+        None => Stands::Nothing,
+        Some(logged) if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) => {
+            Stands::Ours(Some(Box::new(logged)))
+        }
+        Some(logged) => Stands::Another(Box::new(logged)),
+    })
 }
 
 /// What [`Mutant::ProducersForgottenAfterConflict`] forgets.

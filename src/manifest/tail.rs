@@ -28,7 +28,7 @@ use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::{Folded, State};
 use crate::store::{Created, Store, StoreError};
-use crate::types::{Incarnation, Seq};
+use crate::types::{CommitId, Incarnation, Seq};
 
 /// Is handed every commit object that this node wrote or read as a whole, before its state is published:
 /// so what consumers of the tail read next is in the cache.
@@ -318,8 +318,10 @@ impl Tail {
             let mut recent = self.manifest.shared.recent();
             recent.note(logged.seq, logged.whole.as_ref());
         }
-        self.published.send(self.state.clone());
         let now = self.env.boot();
+        self.manifest.shared.clock.folded(self.state.time());
+        self.note_heard(now, (commit.id, &folded), &carried);
+        self.published.send(self.state.clone());
         self.manifest.shared.marks().note(now, &self.state);
         self.note_writers(author, &folded, &carried);
         self.note_repair(seq, author, &folded);
@@ -359,6 +361,17 @@ impl Tail {
     pub(super) fn check_diverged(&self) -> Result<(), Stopped> {
         let diverged = self.diverged.clone();
         diverged.map_or(Ok(()), |reason| Err(Stopped::Halted(reason)))
+    }
+
+    /// Notes whose commits took effect, for leases.
+    fn note_heard(&self, now: Duration, own: (CommitId, &Folded), carried: &[(CommitId, Folded)]) {
+        let carried = carried.iter().map(|(id, folded)| (*id, folded));
+        let mut heard = self.manifest.shared.heard();
+        for (id, folded) in std::iter::once(own).chain(carried) {
+            if matches!(folded, Folded::Outcomes(_)) {
+                heard.folded(id, now, &self.state);
+            }
+        }
     }
 
     pub(super) fn halt(&self, error: &ObjectError) -> Stopped {

@@ -160,6 +160,7 @@ impl Tail {
                     self.replay = Replay::new(state.seq());
                     self.state = state;
                     self.trusted = is_newest.then_some(listed.boot);
+                    self.manifest.shared.clock.folded(self.state.time());
                     self.published.send(self.state.clone());
                     return Ok(());
                 }

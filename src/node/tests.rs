@@ -1,3 +1,4 @@
+mod clocks;
 mod emptied;
 mod starting;
 

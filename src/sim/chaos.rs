@@ -6,7 +6,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
 use super::network::Cut;
+use super::process::Wander;
 use crate::store::simulated::Reply;
+
+/// In milliseconds.
+const DAY: i64 = 24 * 3_600_000;
 
 /// Lets things go wrong until `until`; then all is put right.
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
@@ -26,7 +30,7 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     while Instant::now() < until {
         cluster.world.rest(dice.time(100, pace)).await;
         let node = dice.index(nodes);
-        match dice.number(0, 12) {
+        match dice.number(0, 14) {
             0..3 => {
                 if cluster.kill(node) {
                     let rest = dice.time(10, 20_000);
@@ -76,7 +80,54 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                     cluster.sky.lock().cut.remove(&node);
                 });
             }
-            9..11 => {
+            12.. => {
+                if let Some(process) = cluster.process(node)
+                    && !cluster.is_any_clock_wrong()
+                {
+                    let drifts = dice.chance(0.3);
+                    let jumps = [
+                        -3 * DAY,
+                        -3_600_000,
+                        -20_000,
+                        20_000,
+                        3_600_000,
+                        DAY,
+                        8 * DAY,
+                    ];
+                    let wander = Wander {
+                        jump_millis: if drifts { 0 } else { dice.one_of(&jumps) },
+                        drift_ppm: if drifts {
+                            dice.one_of(&[-200_000, 200_000])
+                        } else {
+                            0
+                        },
+                        since: Instant::now(),
+                    };
+                    let rest = dice.time(
+                        1_000,
+                        if cluster.settings.long {
+                            600_000
+                        } else {
+                            60_000
+                        },
+                    );
+                    cluster.world.count("clocks set wrong", 1);
+                    cluster.world.note(format_args!(
+                        "the clock of n{node} is set by {} ms, and goes wrong by {} ppm, for {} ms",
+                        wander.jump_millis,
+                        wander.drift_ppm,
+                        rest.as_millis()
+                    ));
+                    process.set_wander(Some(wander));
+                    later(rest, until, cluster.clone(), move |cluster| {
+                        cluster
+                            .world
+                            .note(format_args!("the clock of n{node} is right"));
+                        process.set_wander(None);
+                    });
+                }
+            }
+            9..=10 => {
                 let share = dice.one_of(&[0.3, 0.9, 1.0]);
                 let rest = dice.time(100, 20_000);
                 let answer = dice.one_of(&[Reply::Error, Reply::Foreign]);
@@ -101,7 +152,10 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     cluster.sky.clear();
     for node in 0..nodes {
         match cluster.process(node) {
-            Some(process) => process.resume(),
+            Some(process) => {
+                process.set_wander(None);
+                process.resume();
+            }
             None => cluster.start(node),
         }
     }

@@ -13,7 +13,7 @@ use super::dice::Dice;
 use super::network::{Sky, Wire};
 use super::process::{Machine, Process};
 use super::talk::Talk;
-use super::world::{Finding, World};
+use super::world::{Ages, Finding, World};
 use crate::broker::{Broker, Presence, Readings, Session};
 use crate::env::Env;
 use crate::maintain::{MaintenanceOptions, Task};
@@ -50,6 +50,8 @@ pub(super) struct Settings {
     pub(super) part_len: usize,
     /// Whether nodes speak to each other.
     pub(super) peers: bool,
+    /// Whether the store's answers tell its clock.
+    pub(super) dates: bool,
     /// Whether the nodes begin with older software, and are upgraded one by one.
     pub(super) upgraded: bool,
 }
@@ -105,6 +107,7 @@ impl Settings {
             retention: Duration::from_secs(if long { 300 } else { 20 }),
             part_len: dice.one_of(&[8_000, 30_000, 8 << 20]),
             peers: dice.chance(0.7),
+            dates: dice.chance(0.5),
             upgraded: dice.chance(0.4),
         }
     }
@@ -148,6 +151,7 @@ pub(super) enum Lost {
 
 impl Cluster {
     pub(super) fn new(world: &World, settings: Settings) -> Cluster {
+        world.ages(Ages::of(&settings));
         Cluster {
             world: world.clone(),
             sky: Sky::default(),
@@ -177,6 +181,7 @@ impl Cluster {
             origin: self.world.origin(),
             skew_millis,
             up: dice.time(1, 1_000_000_000),
+            process: process.clone(),
         };
         self.world.note(format_args!(
             "n{node}.{run} starts, its clock off by {skew_millis} ms"
@@ -194,6 +199,7 @@ impl Cluster {
             &self.sky,
             (node, run),
             process.clone(),
+            self.settings.dates,
         ));
         let store = self.bucket.behind(wire, options.store.clone());
         slot.process = Some(process.clone());
@@ -317,14 +323,15 @@ impl Cluster {
     /// The store as somebody sees it who is no node.
     pub(super) fn store(&self, who: &str) -> Store {
         let random = self.world.dice(who).into_random();
+        let process = Arc::new(Process::default());
         let machine = Machine {
             origin: self.world.origin(),
             skew_millis: 0,
             up: Duration::ZERO,
+            process: process.clone(),
         };
         let env = Env::new(Arc::new(machine), random);
-        let process = Arc::new(Process::default());
-        let wire = Wire::new(&self.world, &self.sky, (usize::MAX, 0), process);
+        let wire = Wire::new(&self.world, &self.sky, (usize::MAX, 0), process, false);
         self.bucket.behind(Arc::new(wire), StoreOptions::new(env))
     }
 
@@ -350,6 +357,13 @@ impl Cluster {
     /// The process of a node, if it has one.
     pub(super) fn process(&self, node: usize) -> Option<Arc<Process>> {
         self.slots().get(&node)?.process.clone()
+    }
+
+    /// Whether the clock of a node is wrong. One at a time: that two wrong ones agree is not allowed for.
+    pub(super) fn is_any_clock_wrong(&self) -> bool {
+        let slots = self.slots();
+        let mut processes = slots.values().filter_map(|slot| slot.process.as_ref());
+        processes.any(|process| process.wander().is_some())
     }
 
     /// Whether a node takes calls.

@@ -27,6 +27,7 @@ mod renamed;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod times;
 mod verdict;
 mod world;
 

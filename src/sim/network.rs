@@ -12,7 +12,7 @@ use super::process::Process;
 use super::world::World;
 use crate::store::simulated::{Fate, Network, Reply, Verb};
 use crate::store::{ObjectKind, ObjectPath};
-use crate::types::Seq;
+use crate::types::{Seq, Timestamp};
 
 /// How a node is cut off from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub(super) struct Wire {
     /// Which run of the node, for the trace.
     run: u32,
     process: Arc<Process>,
+    /// Whether answers tell the store's clock, as over HTTP.
+    dates: bool,
     inner: Mutex<(Dice, u64)>,
 }
 
@@ -87,6 +89,7 @@ impl Wire {
         sky: &Sky,
         (node, run): (usize, u32),
         process: Arc<Process>,
+        dates: bool,
     ) -> Wire {
         let dice = world.dice(&format!("network of n{node}.{run}"));
         Wire {
@@ -95,6 +98,7 @@ impl Wire {
             node,
             run,
             process,
+            dates,
             inner: Mutex::new((dice, 0)),
         }
     }
@@ -320,6 +324,11 @@ impl Network for Wire {
     fn applied(&self, number: u64, says: &str) {
         self.world
             .note(format_args!("n{}.{} #{number} {says}", self.node, self.run));
+    }
+
+    fn date(&self) -> Option<Timestamp> {
+        let now = self.world.now().0;
+        self.dates.then_some(Timestamp(now - now % 1_000))
     }
 
     fn next(&self) -> u64 {

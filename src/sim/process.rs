@@ -1,6 +1,6 @@
 //! The process of a node: its tasks, which are paused and killed together, and its clocks.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Process {
 struct Inner {
     paused: bool,
     dead: bool,
+    /// What has been done to its wall clock, while that is not right.
+    wander: Option<Wander>,
     /// Of tasks that wait for the process to go on, in their order.
     wakers: Vec<Waker>,
     tasks: Vec<AbortHandle>,
@@ -39,6 +41,15 @@ impl Process {
 
     pub(super) fn is_paused(&self) -> bool {
         self.lock().paused
+    }
+
+    pub(super) fn wander(&self) -> Option<Wander> {
+        self.lock().wander
+    }
+
+    /// Puts its wall clock wrong, or right again.
+    pub(super) fn set_wander(&self, wander: Option<Wander>) {
+        self.lock().wander = wander;
     }
 
     pub(super) fn pause(&self) {
@@ -93,17 +104,37 @@ impl Hold for Process {
     }
 }
 
-/// The clocks of one machine: its wall clock is off by a constant, its boot clock began at its own moment.
+/// The clocks of one machine: its boot clock began at its own moment; its wall clock is off, and somebody may set it while
+/// the node runs, or it may go too fast or too slowly.
 pub(super) struct Machine {
     pub(super) origin: Instant,
     pub(super) skew_millis: i64,
     pub(super) up: Duration,
+    pub(super) process: Arc<Process>,
+}
+
+/// What has been done to a wall clock.
+#[derive(Clone, Copy)]
+pub(super) struct Wander {
+    /// It was set so far ahead, or back.
+    pub(super) jump_millis: i64,
+    /// It goes faster by so many millionths, or slower, since then.
+    pub(super) drift_ppm: i64,
+    pub(super) since: Instant,
+}
+
+impl Wander {
+    fn millis(self) -> i64 {
+        let passed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.jump_millis + passed * self.drift_ppm / 1_000_000
+    }
 }
 
 impl Clock for Machine {
     fn wall(&self) -> Timestamp {
         let now = START.after(self.origin.elapsed());
-        Timestamp(now.0 + self.skew_millis)
+        let wandered = self.process.wander().map_or(0, Wander::millis);
+        Timestamp(now.0 + self.skew_millis + wandered)
     }
 
     fn boot(&self) -> Duration {

@@ -90,7 +90,8 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 20] = [
+const HAPPENS: [&str; 21] = [
+    "clocks set wrong",
     "retention",
     "producers",
     "deletion",
@@ -300,6 +301,8 @@ mod the_simulator_finds {
         a_sweep_without_a_boundary: SweepWithoutBoundary;
         a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
         a_replacement_of_slices_that_have_changed: BoundsUnchecked;
+        a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
+        a_wall_clock_that_destroys: WallClockDestroys;
         a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
     }
 }

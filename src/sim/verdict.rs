@@ -127,7 +127,7 @@ fn expire(history: &mut History, now: Timestamp, kept: Duration) -> Vec<Finding>
 async fn audit(cluster: &Cluster) {
     let world = &cluster.world;
     let store = cluster.store("auditor");
-    let now = store.options().env.now();
+    let now = store.options().env.wall();
     let report = match fsck(&store, FsckOptions { deep: true, now }, &()).await {
         Ok(report) => report,
         Err(error) => return world.found(Finding::Stuck(format!("fsck: {error}"))),

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
+pub(super) use super::times::Ages;
+use super::times::Times;
 use crate::invariants::history::{
     DeletedHistory, GroupHistory, KeyedHistory, Moment, PartitionHistory, RegisterHistory,
     StateSeen, TopicHistory, Value,
@@ -96,6 +98,7 @@ struct Inner {
     tally: Mutex<Tally>,
     history: Mutex<History>,
     judge: Mutex<Judge>,
+    ages: OnceLock<Ages>,
     /// At every so many seqs the states are compared: to write them out is most of what a long run costs.
     stride: AtomicU64,
 }
@@ -111,6 +114,8 @@ struct Judge {
     ahead: BTreeMap<Seq, Bytes>,
     /// The log may be deleted up to here.
     boundary: Seq,
+    /// When the last commit was folded.
+    at: Timestamp,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -137,6 +142,7 @@ impl World {
                 tally: Mutex::default(),
                 history: Mutex::default(),
                 judge: Mutex::default(),
+                ages: OnceLock::new(),
                 stride: AtomicU64::new(1),
             }),
         }
@@ -180,6 +186,13 @@ impl World {
         let at = Instant::now() + time;
         let ends = self.inner.ends.get().copied().unwrap_or(at);
         sleep_until(at.min(ends)).await;
+    }
+
+    /// Says after how long what is destroyed.
+    pub(super) fn ages(&self, ages: Option<Ages>) {
+        if let Some(ages) = ages {
+            let _ = self.inner.ages.set(ages);
+        }
     }
 
     /// The wall time, of a clock that is right.
@@ -309,6 +322,8 @@ impl World {
         };
         let mut carried = Vec::new();
         let (commit, start) = (&logged.commit, logged.data_start);
+        let (earlier, now) = (judge.state.clone(), self.now());
+        let since = std::mem::replace(&mut judge.at, now);
         let folded = judge.state.apply_each(seq, commit, start, |id, folded| {
             carried.push((id, folded));
         });
@@ -328,10 +343,15 @@ impl World {
                 judge.carried.insert(id);
             }
         }
+        let times = Times { since, now };
+        let wrong = times.judge(self.inner.ages.get(), &earlier, &judge.state, commit);
         let was_carried = judge.carried.contains(&commit.id);
         let state = judge.state.clone();
         drop(judge);
         self.see("the log", &state);
+        for what in wrong {
+            self.found(Finding::Wrong(format!("{seq}: {what}")));
+        }
         if before.is_some() || (folded == Folded::Duplicate && !was_carried) {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {

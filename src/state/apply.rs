@@ -45,10 +45,13 @@ fn edit(configs: &mut BTreeMap<String, String>, edits: &BTreeMap<String, Option<
 struct Part<'a> {
     id: CommitId,
     time: Timestamp,
+    wall: Option<Timestamp>,
     ops: &'a [Op],
     follows: Option<u64>,
     /// Where in the object the bytes of its inline appends begin.
     data_start: u64,
+    /// Time before it.
+    found: Timestamp,
 }
 
 impl State {
@@ -81,18 +84,22 @@ impl State {
         let folded = self.apply_one(Part {
             id: commit.id,
             time: commit.time,
+            wall: commit.wall,
             ops: &commit.ops,
             follows: commit.follows,
             data_start,
+            found: self.time,
         });
         for carried in &commit.carried {
             let folded = self.apply_one(Part {
                 id: carried.id,
                 time: carried.time,
+                wall: carried.wall,
                 ops: &carried.ops,
                 follows: Some(carried.follows),
                 // What begins nowhere in the object is found out by whoever reads it.
                 data_start: data_start.saturating_add(carried.start),
+                found: self.time,
             });
             of_carried(carried.id, folded);
         }
@@ -109,17 +116,19 @@ impl State {
             return Folded::Void;
         }
         self.note_author(part.id);
-        self.time = self.time.max(part.time);
-        self.objects.at(self.now());
         let author = part.id.incarnation;
+        self.time = self.time_after(part.time, part.wall, author);
+        self.objects.at(self.now());
         self.hear_from(author);
         self.begin_changes();
-        Folded::Outcomes(self.apply_ops(part.ops, part.data_start, author))
+        let outcomes = self.apply_ops(&part);
+        self.note_wall(author, part.wall);
+        Folded::Outcomes(outcomes)
     }
 
-    fn apply_ops(&mut self, ops: &[Op], data_start: u64, author: Incarnation) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(ops.len());
-        let mut left = ops;
+    fn apply_ops(&mut self, part: &Part<'_>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(part.ops.len());
+        let mut left = part.ops;
         while let [op, behind @ ..] = left {
             left = behind;
             let outcome = match op {
@@ -133,7 +142,7 @@ impl State {
                     }
                     judged
                 }
-                op => self.apply_op(op, data_start, author),
+                op => self.apply_op(op, part),
             };
             outcomes.push(outcome);
         }
@@ -182,9 +191,19 @@ impl State {
         }
     }
 
-    fn apply_op(&mut self, op: &Op, data_start: u64, author: Incarnation) -> Outcome {
+    /// Notes what the author's wall clock says, if it is a node.
+    fn note_wall(&mut self, author: Incarnation, wall: Option<Timestamp>) {
+        if let Some(wall) = wall
+            && let Some(id) = self.node_of(author)
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            node.make_mut().set_wall(wall);
+        }
+    }
+
+    fn apply_op(&mut self, op: &Op, part: &Part<'_>) -> Outcome {
         match op {
-            Op::Append(append) => Ok(Applied::Appended(self.append(append, data_start))),
+            Op::Append(append) => Ok(Applied::Appended(self.append(append, part.data_start))),
             Op::CreateTopic(create) => self.create_topic(create),
             Op::DeleteTopic { topic } => self.delete_topic(*topic),
             Op::CreatePartitions { topic, total } => self.create_partitions(*topic, *total),
@@ -213,7 +232,11 @@ impl State {
                 self.remove_node(*node);
                 Ok(Applied::Done)
             }
-            Op::ExpireNode { node, incarnation } => self.expire_node(*node, *incarnation),
+            Op::ExpireNode {
+                node,
+                incarnation,
+                as_of,
+            } => self.expire_node(*node, *incarnation, *as_of),
             Op::SnapshotTaken { seq, bytes } => Ok(self.snapshot_taken(*seq, *bytes)),
             Op::ReplaceSlices(replace) => self.replace_slices(replace),
             Op::ExpireRecords {
@@ -230,7 +253,7 @@ impl State {
                 self.truncation.truncated = self.truncation.truncated.max(to);
                 Ok(Applied::Done)
             }
-            Op::RaiseSweepBoundary { before } => self.raise_sweep_boundary(*before),
+            Op::RaiseSweepBoundary { before } => self.raise_sweep_boundary(*before, part.found),
             Op::ObjectsDeleted { objects } => {
                 objects
                     .iter()
@@ -258,7 +281,7 @@ impl State {
             // Judged with those that it is about.
             Op::Asked(_) => Ok(Applied::Done),
             Op::Group { group, action } => {
-                let reply = self.change_group(group, action, author)?;
+                let reply = self.change_group(group, action, part.id.incarnation)?;
                 Ok(Applied::Group(reply))
             }
             Op::RaiseLevel { to } => self.raise_level(*to),
@@ -492,9 +515,9 @@ impl State {
         Ok(Applied::Done)
     }
 
-    fn raise_sweep_boundary(&mut self, before: Timestamp) -> Outcome {
-        let now = self.time;
-        if before > now {
+    /// Raises the sweep boundary, in a commit that found time at `now`.
+    fn raise_sweep_boundary(&mut self, before: Timestamp, now: Timestamp) -> Outcome {
+        if before > self.sweep_boundary_limit(now) {
             return Err(Rejected::SweepBoundary { before, now });
         }
         self.objects.raise_sweep_boundary(before);
@@ -529,9 +552,12 @@ impl State {
         if known < level {
             return Err(Rejected::LevelTooLow { level, known });
         }
+        // It was once enough that a lease seemed to have lapsed. Since, others are ended by nodes that have looked for long
+        // enough, so that an id is not given away while the node lives that has it.
+        let removes = !self.has(Feature::BoundedTime) || mutants::on(Mutant::RegistrationRemoves);
         let lapsed: Vec<NodeId> = self
             .nodes()
-            .filter(|(_, n)| n.lease_until() < self.time)
+            .filter(|(_, n)| removes && n.lease_until() < self.time)
             .map(|(id, _)| id)
             .collect();
         let id = self.node_of(register.incarnation);
@@ -545,10 +571,14 @@ impl State {
         Ok(Applied::NodeRegistered(id))
     }
 
-    fn expire_node(&mut self, id: NodeId, incarnation: Incarnation) -> Outcome {
+    fn expire_node(&mut self, id: NodeId, incarnation: Incarnation, as_of: Option<Seq>) -> Outcome {
         let now = self.time;
         let until = self.registered_mut(id, incarnation)?.lease_until();
-        if now <= until {
+        let last = self.authors.seq_of(incarnation);
+        // By its clock the node that proposes this has not heard of the other for long; the other may just have committed.
+        let heard_since =
+            as_of.is_some() && last > as_of && !mutants::on(Mutant::HeardSinceIgnored);
+        if now <= until || heard_since {
             return Err(Rejected::LeaseHolds {
                 node: id,
                 until,

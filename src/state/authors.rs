@@ -40,6 +40,11 @@ impl Authors {
         self.authors.get(&author).map(|last| last.counter)
     }
 
+    /// Where the last commit of `author` stands.
+    pub(super) fn seq_of(&self, author: Incarnation) -> Option<Seq> {
+        self.authors.get(&author).map(|last| last.seq)
+    }
+
     /// Notes a commit that was folded at `seq`. Beyond `max` authors the one is forgotten that has been silent for longest,
     /// of those that need not be kept.
     pub(super) fn note(

@@ -79,6 +79,9 @@ pub enum Feature {
     LiveObjectsAreNotDead,
     /// More authors of commits are remembered, and those of registered nodes in any case.
     ManyAuthors,
+    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`time.rs`), a sweep boundary is
+    /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
+    BoundedTime,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
     /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
@@ -117,6 +120,7 @@ impl Feature {
         match self {
             Feature::LiveObjectsAreNotDead
             | Feature::ManyAuthors
+            | Feature::BoundedTime
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic

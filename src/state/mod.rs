@@ -2,7 +2,7 @@
 //!
 //! [`State::apply`] takes the next commit and returns the outcome of each of its ops. Every node folds the
 //! same log to the same state, byte for byte (I3). So this room has no clock, no randomness, no I/O and no
-//! iteration in an order that could differ between two nodes; time is the highest wall time of any commit.
+//! iteration in an order that could differ between two nodes; time is what commits say of it (`time.rs`).
 //!
 //! The collections are persistent (`imbl`): cloning a state costs a few pointers, and the clone is a
 //! consistent view that readers keep while later commits are folded. That is how every request sees one
@@ -28,6 +28,7 @@ mod partition;
 mod producer;
 mod rejected;
 mod small;
+mod time;
 mod topic;
 mod truncation;
 
@@ -197,7 +198,7 @@ impl State {
         self.seq
     }
 
-    /// Time: the highest wall time of any commit folded.
+    /// Time, as far as the commits that were folded have moved it: see [`State::time_after`]. It does not go back.
     pub fn time(&self) -> Timestamp {
         self.time
     }

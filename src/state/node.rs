@@ -30,6 +30,9 @@ pub struct Node {
     lease_until: Timestamp,
     #[n(7)]
     peer_key: Option<PeerKey>,
+    /// What its wall clock said at its last commit, if that said so.
+    #[n(8)]
+    wall: Option<Timestamp>,
     #[n(9)]
     properties: Option<BTreeMap<String, String>>,
 }
@@ -45,6 +48,7 @@ impl Node {
             lease_millis: op.lease_millis,
             lease_until: now.after(Duration::from_millis(op.lease_millis)),
             peer_key: op.peer_key.clone(),
+            wall: None,
             properties: op.properties.clone(),
         }
     }
@@ -104,6 +108,16 @@ impl Node {
     pub(super) fn set_lease(&mut self, lease_millis: u64, now: Timestamp) {
         self.lease_millis = lease_millis;
         self.lease_until = now.after(Duration::from_millis(lease_millis));
+    }
+
+    /// What its wall clock said at its last commit, if it is known.
+    pub fn wall(&self) -> Option<Timestamp> {
+        self.wall
+    }
+
+    /// Notes what its wall clock says.
+    pub(super) fn set_wall(&mut self, wall: Timestamp) {
+        self.wall = Some(wall);
     }
 
     /// Any commit of a node shows that it lives.

@@ -30,7 +30,8 @@ pub struct Commit {
     /// Who made it, and how many they had made before. The guard against applying a commit twice.
     #[n(0)]
     pub id: CommitId,
-    /// The wall time of the node when it made the commit. Time in the fold is the highest so far.
+    /// What the node took the time to be when it made the commit. Without [`Commit::wall`] that is the greater of its wall
+    /// clock and of the fold's time as it carries it on; with it, the latter alone.
     #[n(1)]
     pub time: Timestamp,
     /// The ops, applied in this order.
@@ -47,6 +48,10 @@ pub struct Commit {
     #[n(4)]
     #[cbor(default)]
     pub carried: Vec<Carried>,
+    /// What the node's wall clock said. How far the fold believes it: [`State::time_after`](super::State::time_after). From
+    /// the level of [`Feature::BoundedTime`](super::Feature::BoundedTime) on.
+    #[n(5)]
+    pub wall: Option<Timestamp>,
 }
 
 /// A commit in the object of another. It carries none itself.
@@ -69,6 +74,9 @@ pub struct Carried {
     /// Where the bytes of its inline appends begin in the object's data.
     #[n(4)]
     pub start: u64,
+    /// As [`Commit::wall`].
+    #[n(5)]
+    pub wall: Option<Timestamp>,
 }
 
 /// One requested change.
@@ -170,6 +178,10 @@ pub enum Op {
         /// Its run.
         #[n(1)]
         incarnation: Incarnation,
+        /// The last commit of the state by which that was found. Refused if the node has committed since. From the level of
+        /// [`Feature::BoundedTime`](super::Feature::BoundedTime) on.
+        #[n(2)]
+        as_of: Option<Seq>,
     },
     /// A change to a consumer group.
     #[n(12)]
@@ -275,7 +287,10 @@ impl Commit {
     pub fn level(&self) -> Level {
         let carried = self.carried.iter().flat_map(|carried| &carried.ops);
         let levels = self.ops.iter().chain(carried).map(Op::level);
-        levels.max().unwrap_or_default()
+        let mut walls = self.carried.iter().map(|carried| carried.wall);
+        let says_wall = self.wall.is_some() || walls.any(|wall| wall.is_some());
+        let of_time = says_wall.then_some(Feature::BoundedTime.since());
+        levels.chain(of_time).max().unwrap_or_default()
     }
 }
 
@@ -344,6 +359,7 @@ impl Op {
     fn level(&self) -> Level {
         match self {
             Op::RaiseLevel { to } => (*to).max(Level(2)),
+            Op::ExpireNode { as_of: Some(_), .. } => Feature::BoundedTime.since(),
             Op::CreateTopic(create) if create.replicas.is_some() => {
                 Feature::ReplicationFactor.since()
             }

@@ -222,7 +222,7 @@ pub enum Rejected {
         known: Level,
     },
     /// The sweep boundary cannot lie in the future.
-    #[error("the sweep boundary {before} is not before {now}")]
+    #[error("the sweep boundary {before} is not far enough before {now}")]
     SweepBoundary {
         /// What was asked for.
         before: Timestamp,

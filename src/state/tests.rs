@@ -6,6 +6,7 @@ mod groups;
 mod level;
 mod properties;
 mod settings;
+mod time;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -35,6 +36,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         ops,
         follows: None,
         carried: Vec::new(),
+        wall: None,
     }
 }
 
@@ -351,7 +353,11 @@ fn a_lease_that_holds_cannot_be_ended_by_others() {
     let Ok(Applied::NodeRegistered(node)) = f.apply(Op::RegisterNode(register)) else {
         panic!()
     };
-    let expire = Op::ExpireNode { node, incarnation };
+    let expire = Op::ExpireNode {
+        node,
+        incarnation,
+        as_of: None,
+    };
     assert!(matches!(
         f.apply(expire.clone()),
         Err(Rejected::LeaseHolds { .. })
@@ -384,7 +390,15 @@ fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
     };
     let incarnation = Incarnation(Uuid::from_u128(7));
     for _ in 0..9 {
-        let _ = by(&mut f, 8, Op::ExpireNode { node, incarnation });
+        let _ = by(
+            &mut f,
+            8,
+            Op::ExpireNode {
+                node,
+                incarnation,
+                as_of: None,
+            },
+        );
     }
     assert_eq!(
         by(&mut f, 8, register(8)),

@@ -18,6 +18,7 @@ use super::failure::{Failure, Verdict, judge_http, judge_local};
 use super::hedge::Hedging;
 use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
+use super::watch::ClockWatch;
 use super::wire::Trace;
 
 /// A backend with bounds, time-outs, retries and metrics.
@@ -26,6 +27,8 @@ pub(super) struct Requests {
     pub(super) backend: Backend,
     pub(super) options: StoreOptions,
     pub(super) metrics: StoreMetrics,
+    /// This machine's wall clock against the store's.
+    pub(super) clock: ClockWatch,
     /// Places that are kept for requests about the manifest.
     manifest: Semaphore,
     /// Places for all.
@@ -89,10 +92,12 @@ impl Requests {
     pub(super) fn new(backend: Backend, options: StoreOptions, metrics: StoreMetrics) -> Requests {
         let places = options.max_requests.clamp(2, Semaphore::MAX_PERMITS);
         let kept = (places / 4).max(1);
+        let clock = ClockWatch::new(options.env.clone(), metrics.clock_off.clone());
         Requests {
             backend,
             options,
             metrics,
+            clock,
             manifest: Semaphore::new(kept),
             data: Semaphore::new(places - kept),
             overdue: AtomicBool::new(false),
@@ -173,11 +178,15 @@ impl Requests {
         };
         self.metrics.add_sent(asked.kind, asked.sent);
         let trace = Arc::new(Trace::default());
+        let asked_at = self.env().boot();
         let done = timeout(limit, Trace::noting(Arc::clone(&trace), work)).await;
         if asked.kind.is_manifest() {
             self.overdue.store(done.is_err(), Ordering::Relaxed);
         }
         let traced = trace.read();
+        if let Some(date) = traced.date_of_store() {
+            self.clock.note(date, asked_at);
+        }
         let over_http = matches!(self.backend.nature, Nature::Http(_));
         let result = match done {
             Ok(Ok(value)) => Ok(value),
@@ -193,7 +202,7 @@ impl Requests {
         };
         Attempt {
             result,
-            date: traced.date,
+            date: traced.date_of_store(),
             running,
         }
     }

@@ -192,8 +192,8 @@ impl AwsCredentials {
 
     async fn renew(&self) -> Result<Arc<Held>, Judged> {
         let credentials = self.provider.provide_credentials().await.map_err(judge)?;
-        let held = Arc::new(Held::new(&credentials, self.env.now()));
-        if !held.is_usable(self.env.now()) {
+        let held = Arc::new(Held::new(&credentials, self.env.wall()));
+        if !held.is_usable(self.env.wall()) {
             return Err(Judged {
                 verdict: Verdict::Transient { reached: false },
                 cause: Cause::new("the AWS credentials that were given have expired already"),
@@ -214,10 +214,10 @@ impl AwsCredentials {
                 }
             })
         };
-        if let Some(held) = good(self.env.now(), true) {
+        if let Some(held) = good(self.env.wall(), true) {
             return Ok(held);
         }
-        if let Some(held) = good(self.env.now(), false) {
+        if let Some(held) = good(self.env.wall(), false) {
             // Somebody else is renewing, or did so in vain a moment ago.
             let Ok(mut not_before) = self.renewal.try_lock() else {
                 return Ok(held);
@@ -225,7 +225,7 @@ impl AwsCredentials {
             if not_before.is_some_and(|moment| Instant::now() < moment) {
                 return Ok(held);
             }
-            if let Some(held) = good(self.env.now(), true) {
+            if let Some(held) = good(self.env.wall(), true) {
                 return Ok(held);
             }
             return match self.renew().await {
@@ -238,7 +238,7 @@ impl AwsCredentials {
             };
         }
         let _renewing = self.renewal.lock().await;
-        match good(self.env.now(), true) {
+        match good(self.env.wall(), true) {
             Some(held) => Ok(held),
             None => self.renew().await,
         }

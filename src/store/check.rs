@@ -24,6 +24,7 @@ use super::clock::ClockDifference;
 use super::error::StoreError;
 use super::metrics::RequestKind;
 use super::paths::{ObjectPath, ObjectPrefix};
+use super::watch::MAX_CLOCK_DIFFERENCE;
 
 pub use report::{CheckReport, Property, Verdict};
 
@@ -68,7 +69,7 @@ impl CheckOptions {
             stragglers: Duration::from_millis(250),
             race_bytes: 1024,
             thorough: false,
-            clock_limit: Duration::from_secs(5),
+            clock_limit: MAX_CLOCK_DIFFERENCE,
             patience: Duration::from_secs(60),
         }
     }
@@ -81,7 +82,7 @@ impl CheckOptions {
             stragglers: Duration::from_secs(60),
             race_bytes: 64 * 1024,
             thorough: true,
-            clock_limit: Duration::from_secs(5),
+            clock_limit: MAX_CLOCK_DIFFERENCE,
             patience: Duration::from_secs(60),
         }
     }
@@ -115,7 +116,7 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
     let checker = Checker {
         store,
         options,
-        run: store.options().env.time_uuid(),
+        run: store.options().env.uuid_at(store.options().env.wall()),
         written: Mutex::default(),
         clock: Mutex::default(),
     };
@@ -293,7 +294,7 @@ impl Checker<'_> {
         } else {
             self.plain()
         };
-        let written = self.store.options().env.now();
+        let written = self.store.options().env.wall();
         if self.store.has_file_clock() {
             self.settle(&path, FIRST).await?;
         }
@@ -544,7 +545,7 @@ impl Checker<'_> {
     async fn clean_up(&self) {
         let mut gone = std::mem::take(&mut *lock(&self.written));
         if self.options.thorough {
-            let now = self.store.options().env.now();
+            let now = self.store.options().env.wall();
             let old = |written: Timestamp| now.since(written) > ABANDONED;
             let found = self.store.list(ObjectPrefix::Checks, None, 10_000).await;
             let abandoned = found.unwrap_or_default().into_iter();

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::failure::Verdict;
 use super::metrics::{Outcome, RequestKind};
 use super::paths::ObjectPath;
+use super::watch::ClockOff;
 
 /// How far the store's clock is from ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +43,20 @@ impl ClockDifference {
 }
 
 impl Store {
+    /// About what the store's clock says, if this machine's wall clock is too far from it, as far as the store's answers have
+    /// shown. Asks nobody.
+    pub fn clock_instead(&self) -> Option<Timestamp> {
+        self.requests.clock.instead()
+    }
+
+    /// Whether this machine's wall clock is near enough to the store's, as far as its answers have shown. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClockOff`].
+    pub fn judge_clock(&self) -> Result<(), ClockOff> {
+        self.requests.clock.judge()
+    }
+
     /// Whether the only clock of the store is the time it gives to what is written.
     pub(super) fn has_file_clock(&self) -> bool {
         self.requests.backend.nature == Nature::File
@@ -62,7 +77,7 @@ impl Store {
             Nature::Memory => Ok(None),
             Nature::File => {
                 let meta = self.head(object, kind).await?;
-                let now = self.options().env.now();
+                let now = self.options().env.wall();
                 let write_took = u64::try_from(now.0.saturating_sub(written.0)).unwrap_or(0);
                 Ok(Some(ClockDifference {
                     ahead_millis: meta.last_modified.0.saturating_sub(written.0),
@@ -84,13 +99,13 @@ impl Store {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let asked_at = options.env.now();
+            let asked_at = options.env.wall();
             let head = self.meta(&location);
             let attempt = self
                 .requests
                 .attempt(asked, options.request_timeout, head)
                 .await;
-            let answered_at = options.env.now();
+            let answered_at = options.env.wall();
             let Err(failure) = attempt.result else {
                 attempt.running.end(Outcome::Ok);
                 return Ok(attempt

@@ -219,7 +219,7 @@ impl Shared {
 
     /// Removes what crashes left behind.
     fn remove_leftovers(&self) -> io::Result<()> {
-        let now = self.env.now();
+        let now = self.env.wall();
         let mut synced = false;
         for entry in fs::read_dir(&self.staging)? {
             let entry = entry?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -215,6 +216,8 @@ pub struct StoreMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<KindLabel, Histogram, fn() -> Histogram>,
     bytes: Family<ByteLabels, Counter>,
+    /// 1 while this machine's clock is too far from the store's.
+    pub(super) clock_off: Gauge,
 }
 
 impl Default for StoreMetrics {
@@ -223,6 +226,7 @@ impl Default for StoreMetrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(request_histogram),
             bytes: Family::default(),
+            clock_off: Gauge::default(),
         }
     }
 }
@@ -253,6 +257,11 @@ impl StoreMetrics {
             "weir_store_request_bytes",
             "Bytes of bodies sent to and received from the object store",
             metrics.bytes.clone(),
+        );
+        registry.register(
+            "weir_store_clock_off",
+            "1 while this machine's clock is too far from the store's, and this node makes no changes",
+            metrics.clock_off.clone(),
         );
         metrics
     }

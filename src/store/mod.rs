@@ -71,6 +71,7 @@ mod read;
 mod read_only;
 mod upload;
 mod url;
+mod watch;
 mod wire;
 
 pub use attempt::MorePlaces;
@@ -83,6 +84,7 @@ pub use options::{RetryPolicy, StoreOptions};
 pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject};
 pub use upload::{PART_LEN, Upload};
 pub use url::{InvalidStoreUrl, StoreUrl};
+pub use watch::{ClockOff, MAX_CLOCK_DIFFERENCE};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub(super) struct Traced {
     pub(super) said: Said,
     /// The answer says that the object ends before the range that was asked for.
     pub(super) ended: bool,
+    /// It says that it is a success, and is not one of the store's.
+    pub(super) misfits: bool,
     /// The answer has a header that only a store gives.
     pub(super) has_header_of_store: bool,
     /// What kind of answer it is, and from whom.
@@ -51,6 +53,12 @@ impl Trace {
     /// Runs `work` so that its HTTP exchanges are noted in `trace`.
     pub(super) async fn noting<W: Future>(trace: Arc<Trace>, work: W) -> W::Output {
         CURRENT.scope(trace, work).await
+    }
+
+    /// Notes the store's clock in the answer to the request that the calling task makes.
+    #[cfg(test)]
+    pub(super) fn note_date(date: Timestamp) {
+        let _ = CURRENT.try_with(|trace| trace.note(|t| t.date = Some(date)));
     }
 
     /// What has been noted so far.
@@ -146,6 +154,15 @@ impl Traced {
         self.said.code.is_empty() && !self.status.is_none_or(overloaded)
     }
 
+    /// The store's clock, if this is surely the store's answer: whatever else answers may have any clock.
+    pub(super) fn date_of_store(&self) -> Option<Timestamp> {
+        let succeeded = self
+            .status
+            .is_none_or(|status| matches!(status, 200..=299) && !self.misfits);
+        let is_store = succeeded || !self.said.code.is_empty() || self.has_header_of_store;
+        self.date.filter(|_| is_store)
+    }
+
     /// That something other than the store answered, in words for a log.
     pub(super) fn foreign(&self) -> String {
         format!(
@@ -162,6 +179,7 @@ impl Traced {
 struct Foreign(String);
 
 fn foreign(trace: &Trace) -> HttpError {
+    trace.note(|t| t.misfits = true);
     HttpError::new(HttpErrorKind::Unknown, Foreign(trace.read().foreign()))
 }
 

@@ -152,7 +152,7 @@ uuid_id! {
 }
 
 impl SegmentId {
-    /// When it was minted, by the wall clock of its node; the epoch if it is not a UUID v7.
+    /// When it was minted, by what its node took for the time; the epoch if it is not a UUID v7.
     pub fn minted(self) -> Timestamp {
         let (seconds, nanos) = match self.0.get_version() {
             Some(uuid::Version::SortRand) => self.0.get_timestamp().map(|time| time.to_unix()),

@@ -14,7 +14,6 @@ use crate::state::op::{Applied, Op, Outcome, Rejected};
 use crate::types::{GroupId, Incarnation, MemberId, NodeId};
 
 use super::GroupOpError;
-use super::reaper::now;
 use super::sessions::Sessions;
 use crate::broker::asked::Asking;
 use crate::broker::{Arrival, Session, Unavailable};
@@ -106,7 +105,7 @@ impl Groups {
             .unwrap_or_else(|| Arrival::now(&self.manifest));
         self.check_not_resumed()?;
         let limit = self.patience;
-        let mut asking = Asking::new(&self.manifest, &self.env, arrival, limit, state);
+        let mut asking = Asking::new(&self.manifest, arrival, limit, state);
         loop {
             let ops = ops(asking.state());
             match asking.commit(ops).await {
@@ -187,13 +186,13 @@ impl Groups {
         let silent = silent
             .into_iter()
             .map(|member| GroupAction::ExpireMember { member, node: me });
-        silent.chain(group.due(now(self, state))).collect()
+        silent.chain(group.due(self.manifest.time())).collect()
     }
 
     /// The group as it is by its members' time-outs, whether or not a node has noticed.
     pub(super) fn in_time(&self, state: &State, id: &GroupId, group: &Group) -> Option<Group> {
         let overdue = self.overdue(state, id, group, false);
-        (!overdue.is_empty()).then(|| group.after(&overdue, now(self, state)))
+        (!overdue.is_empty()).then(|| group.after(&overdue, self.manifest.time()))
     }
 
     /// The integer id under which this node is registered. While it is not, because its lease had lapsed, waits for

@@ -216,11 +216,9 @@ impl Groups {
         let Some(me) = state.node_of(self.incarnation) else {
             return false;
         };
-        let now = self.env.now();
-        voucher == Voucher::Node(me)
-            && state
-                .nodes()
-                .any(|(id, node)| id == me && now < node.lease_until())
+        let silence = self.manifest.silent_for(self.incarnation);
+        let holds = state.node(me).is_some_and(|node| silence < node.lease());
+        voucher == Voucher::Node(me) && holds
     }
 
     pub(super) async fn leave(

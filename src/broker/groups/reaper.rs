@@ -89,7 +89,7 @@ async fn reap(groups: &Groups) {
             sleep(RETRY).await;
         }
         sleep(LEAST_REST).await;
-        let rest = next.map_or(OFFSETS_CHECK, |next| next.since(now(groups, &state)));
+        let rest = next.map_or(OFFSETS_CHECK, |next| next.since(groups.manifest.time()));
         let rest = if following.is_some() {
             rest.min(next_sweep.saturating_duration_since(Instant::now()))
         } else {
@@ -101,11 +101,6 @@ async fn reap(groups: &Groups) {
             changed = states.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// The fold's time if a commit were made now.
-pub(super) fn now(groups: &Groups, state: &State) -> Timestamp {
-    groups.env.now().max(state.time())
 }
 
 fn op(group: &GroupId, action: GroupAction) -> Op {
@@ -152,7 +147,7 @@ fn turn(group: &Group, me: Option<NodeId>, at: Timestamp) -> Timestamp {
 
 /// Whether it is this node's turn to propose anything, and when it is next.
 fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
-    let now = now(groups, state);
+    let now = groups.manifest.time();
     let me = state.node_of(groups.incarnation);
     let deadlines = state
         .groups()
@@ -170,7 +165,7 @@ fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
 async fn propose(groups: &Groups, mut ops: Vec<Op>) -> Result<(), Unavailable> {
     sleep(groups.env.jittered(JITTER)).await;
     let state = groups.fresh().await?;
-    let now = now(groups, &state);
+    let now = groups.manifest.time();
     let due = state
         .groups()
         .flat_map(|(id, g)| g.due(now).map(|action| op(id, action)).collect::<Vec<_>>());
@@ -212,7 +207,7 @@ async fn expire_old_offsets(groups: &Groups) -> Result<(), Unavailable> {
 fn expired_offsets(groups: &Groups, state: &State) -> Vec<Op> {
     let retention = i64::try_from(groups.settings().offsets_retention.as_millis());
     let retention = retention.unwrap_or(i64::MAX);
-    let now = now(groups, state);
+    let now = groups.manifest.passed();
     let before = Timestamp(now.0.saturating_sub(retention));
     let stays = state.has(Feature::EmptyGroupsStay);
     let is_over = |group: &Group| {

@@ -52,6 +52,7 @@ impl Log {
             ops,
             follows: None,
             carried: Vec::new(),
+            wall: None,
         };
         self.state.apply(self.state.seq().next(), &commit, 64);
     }

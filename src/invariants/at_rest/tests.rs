@@ -33,6 +33,7 @@ fn folded(ops: Vec<Op>) -> State {
         ops: [vec![create], ops].concat(),
         follows: None,
         carried: Vec::new(),
+        wall: None,
     };
     state.apply(Seq(1), &commit, 64);
     state

@@ -18,7 +18,7 @@ use crate::segment::{BatchError, Retained};
 use crate::settings::{ClusterSettings, Layers, TopicSettings};
 use crate::state::op::{Cleaned, Op, ReplaceSlices};
 use crate::state::{Slice, State};
-use crate::types::{ByteCount, Offset, SegmentId, Seq, TopicName, TopicPartition};
+use crate::types::{ByteCount, Offset, Seq, TopicName, TopicPartition};
 
 /// How a log is compacted.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +133,7 @@ impl<'a> Plan<'a> {
         let topic = state.topic(id.topic)?;
         let partition = topic.partition(id.partition)?;
         let settings = TopicSettings::effective(topic.configs(), state.configs());
-        let due = due(partition, &settings, m.now())?;
+        let due = due(partition, &settings, m.passed())?;
         let slices = partition
             .slices_from(partition.log_start())
             .take_while(|(_, slice)| slice.end <= due.end)
@@ -185,13 +185,13 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let now = self.m.now();
+        let now = self.m.passed();
         Ok(Rules {
             map,
             to,
             log_start: self.log_start,
             now,
-            horizon: now.after(self.settings.delete_retention),
+            horizon: self.m.time().after(self.settings.delete_retention),
         })
     }
 
@@ -216,7 +216,7 @@ impl<'a> Plan<'a> {
             let output = match &mut output {
                 Some(output) => output,
                 none => {
-                    let id = SegmentId(self.m.inner.env.time_uuid());
+                    let id = self.m.inner.manifest.mint_segment();
                     let begun = Output::begin(&self.m.inner.store, id, self.partition, *base);
                     none.insert(begun.await?)
                 }

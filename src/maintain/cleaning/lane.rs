@@ -26,7 +26,7 @@ impl Maintenance {
         let mut waiting = BTreeMap::new();
         loop {
             tokio::time::sleep(self.inner.env.jittered(self.options().interval)).await;
-            let due = due_partitions(&self.state(), self.now());
+            let due = due_partitions(&self.state(), self.passed());
             waiting.retain(|partition, _| due.iter().any(|(id, _)| id == partition));
             for (partition, _) in due {
                 let waiting = waiting.entry(partition).or_insert_with(|| Waiting {
@@ -57,7 +57,7 @@ impl Maintenance {
             self.inner.manifest.fresh().await?;
         }
         let state = self.state();
-        let still_due = due_partition(&state, partition, self.now()).is_some();
+        let still_due = due_partition(&state, partition, self.passed()).is_some();
         let Some(_reserved) = self.reserve(partition).filter(|_| still_due) else {
             return Ok(false);
         };

@@ -123,7 +123,7 @@ impl World {
     }
 
     fn now(&self) -> Timestamp {
-        self.jobs.now()
+        self.jobs.time()
     }
 
     fn plan(&self) -> job::Plan<'_> {

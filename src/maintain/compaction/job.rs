@@ -55,7 +55,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 /// What is worth rewriting, in the order of partitions, and all that is not compacted.
 async fn survey(m: &Maintenance, state: &State) -> (Vec<Candidate>, Backlog) {
     let crowded = is_crowded(m, state);
-    let now = m.now();
+    let now = m.time();
     let (mut candidates, mut backlog, mut looked_at) = (Vec::new(), Backlog::default(), 0);
     for topic in state.topics() {
         let terms = terms(m, state, topic, crowded);
@@ -91,7 +91,7 @@ fn terms(m: &Maintenance, state: &State, topic: &Topic, crowded: bool) -> Terms 
 fn look_again(m: &Maintenance, state: &State, id: TopicPartition) -> Option<Plan> {
     let topic = state.topic(id.topic)?;
     let terms = terms(m, state, topic, is_crowded(m, state));
-    policy::plan(id, topic.partition(id.partition)?, &terms, m.now())
+    policy::plan(id, topic.partition(id.partition)?, &terms, m.time())
 }
 
 /// The candidate that makes the state smallest, with neighbours that fit in memory with it.
@@ -351,7 +351,7 @@ impl Compacting {
         while !self.backoff.holds() {
             let state = m.state();
             let (candidates, backlog) = survey(m, &state).await;
-            m.inner.metrics.set_backlog(backlog, m.now());
+            m.inner.metrics.set_backlog(backlog, m.time());
             let own = self.own(m, &state, candidates);
             if own.is_empty() {
                 return Ok(());

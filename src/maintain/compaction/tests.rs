@@ -73,6 +73,7 @@ impl Log {
             ops: vec![op],
             follows: None,
             carried: Vec::new(),
+            wall: None,
         };
         let crate::state::Folded::Outcomes(outcomes) = self.state.apply(seq, &commit, 64) else {
             panic!("folded before");

@@ -23,7 +23,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(m: &'a Maintenance) -> Writer<'a> {
-        let id = SegmentId(m.inner.env.time_uuid());
+        let id = m.inner.manifest.mint_segment();
         Writer {
             m,
             builder: CompactedBuilder::new(id, m.inner.store.options().part_len),

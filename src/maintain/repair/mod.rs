@@ -133,6 +133,7 @@ fn empty(incarnation: Incarnation, counter: u64) -> Commit {
         },
         // The log's time does not go on.
         time: Timestamp(0),
+        wall: None,
         ops: Vec::new(),
         follows: counter.checked_sub(1).filter(|before| *before > 0),
         carried: Vec::new(),

@@ -61,7 +61,7 @@ async fn a_node_that_is_cut_off_anywhere_in_its_work_leaves_nothing_worse_than_w
         }
         last.store(usize::MAX, Ordering::SeqCst);
         assert_nothing_is_missing(&store, &a.state()).await;
-        let now = a.env.now();
+        let now = a.env.wall();
         drop(a);
         let b = worker_in(&store, Env::simulated(2, now), |_| {}).await;
         // The other's claims lapse.

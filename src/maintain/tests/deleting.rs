@@ -56,18 +56,9 @@ pub(super) async fn a_clock_that_runs_ahead_of_the_log_deletes_nothing_early() {
     let old = a.produce_segment("t", 0).await;
     a.delete_records("t", 0, 2).await;
     // Ten minutes of the grace have passed where the log is written; the other's clock is an hour ahead.
-    let b = worker(&store, 2).await;
-    let ahead = Maintenance::new(MaintenanceParts {
-        store: store.clone(),
-        manifest: b.node.manifest().clone(),
-        env: Env::simulated(3, START.after(HOUR)),
-        incarnation: Incarnation(b.env.random_uuid()),
-        options: MaintenanceOptions::default(),
-        metrics: MaintenanceMetrics::default(),
-        busy: Arc::new(|| false),
-    });
+    let b = worker_in(&store, Env::simulated(2, START.after(HOUR)), |_| {}).await;
     wait(10 * MINUTE).await;
-    assert!(!deletion::run(&ahead).await.unwrap());
+    assert!(!deletion::run(&b.jobs).await.unwrap());
     assert!(exists(&store, old).await);
     assert_eq!(
         b.node.manifest().state().claim(crate::state::Job::Deletion),
@@ -221,7 +212,7 @@ pub(super) async fn a_commit_that_is_alive_and_dead_stays() {
                 start,
                 len: 10,
                 records: 1,
-                max_timestamp: a.env.now(),
+                max_timestamp: a.env.wall(),
                 producer: None,
             }],
         })
@@ -319,13 +310,13 @@ pub(super) async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
     let age = a.jobs.options().sweep_age;
     let dying = a.produce_segment("t", 0).await;
     let live = a.produce_segment("t", 0).await;
-    let old = orphan(&store, a.env.now(), 1).await;
+    let old = orphan(&store, a.env.wall(), 1).await;
     // A check of the store that somebody has just begun.
     let check = ObjectPath::check(a.env.random_uuid(), "race");
     let put = store.put_unique(&check, vec![1; 10], RequestKind::Check);
     put.await.unwrap();
     wait(age / 2).await;
-    let young = orphan(&store, a.env.now(), 2).await;
+    let young = orphan(&store, a.env.wall(), 2).await;
     wait(age / 2 + MINUTE).await;
     a.produce("t", 0, 10).await;
     a.delete_records("t", 0, 2).await;

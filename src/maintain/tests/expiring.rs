@@ -31,7 +31,7 @@ pub(super) async fn a_young_record_keeps_what_comes_after_it() {
     )
     .await;
     a.produce("t", 0, 100).await;
-    let future = a.env.now().after(10 * HOUR);
+    let future = a.env.wall().after(10 * HOUR);
     a.produce_batch("t", 0, batch(future, 100)).await;
     a.produce("t", 0, 100).await;
     wait(2 * HOUR).await;
@@ -160,7 +160,7 @@ pub(super) async fn only_what_is_to_be_deleted_expires() {
     )
     .await;
     for topic in ["ever", "keys", "both"] {
-        let batch = keyed(a.env.now());
+        let batch = keyed(a.env.wall());
         a.produce_batch(topic, 0, batch).await;
     }
     wait(2 * HOUR).await;
@@ -199,7 +199,7 @@ pub(super) async fn a_producer_is_forgotten_a_day_after_its_last_batch() {
         crate::types::ProducerEpoch(0),
         0,
     );
-    batch.push(a.env.now(), None, Some(b"v"), &[]).unwrap();
+    batch.push(a.env.wall(), None, Some(b"v"), &[]).unwrap();
     a.produce_batch("t", 0, batch.finish().unwrap()).await;
     let known = || {
         let id = a.partition("t", 0);

@@ -128,7 +128,7 @@ impl Worker {
 
     /// Appends a batch of two records of that many bytes together, made just now.
     async fn produce(&self, topic: &str, partition: i32, size: usize) -> Offset {
-        self.produce_batch(topic, partition, batch(self.env.now(), size))
+        self.produce_batch(topic, partition, batch(self.env.wall(), size))
             .await
     }
 
@@ -262,7 +262,7 @@ async fn leftovers(w: &Worker, store: &Store) -> Vec<ObjectPath> {
     let all = names(store, ObjectPrefix::All).await;
     let (state, grace) = (w.state(), w.jobs.options().deletion_grace);
     let needed = |object| {
-        let readable = |death: crate::state::Dead| w.env.now() < death.since.after(grace);
+        let readable = |death: crate::state::Dead| w.env.wall() < death.since.after(grace);
         state.is_live(object) || state.death_of(object).is_some_and(readable)
     };
     let is_left = |path: &ObjectPath| match path.kind() {

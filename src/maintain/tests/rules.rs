@@ -104,7 +104,7 @@ fn each_rule_of_repair_has_a_test_that_fails_without_it() {
 #[test]
 fn the_grace_in_the_folds_time_is_a_second_line() {
     // What a node has known for so long is as old by the fold's time, unless somebody's clock is set back.
-    let both = [Mutant::GraceByWallClock, Mutant::GraceByFoldAlone];
+    let both = [Mutant::WallClockDestroys, Mutant::GraceByFoldAlone];
     let test = deleting::a_clock_that_runs_ahead_of_the_log_deletes_nothing_early;
     for bug in both {
         let _on = Active::new(&[bug]);

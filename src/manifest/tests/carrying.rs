@@ -423,6 +423,7 @@ async fn what_cannot_be_carried_is_declined() {
         ops: vec![Op::AllocateProducerIds { count: 1 }],
         follows,
         carried: Vec::new(),
+        wall: None,
     };
     let encoded = |commit: &Commit| EncodedCommit::new(commit, Bytes::new()).unwrap().object;
     let sound = encoded(&commit(9, Some(1)));

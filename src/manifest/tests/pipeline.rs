@@ -167,6 +167,7 @@ async fn stranger_at(store: &Store, seq: Seq) {
         ops: Vec::new(),
         follows: None,
         carried: Vec::new(),
+        wall: None,
     };
     let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
     let path = ObjectPath::commit(seq);

@@ -35,6 +35,10 @@ impl Network for Way {
 
     fn applied(&self, _: u64, _: &str) {}
 
+    fn date(&self) -> Option<Timestamp> {
+        None
+    }
+
     fn next(&self) -> u64 {
         self.number.fetch_add(1, Ordering::Relaxed)
     }

@@ -20,7 +20,7 @@
 //!
 //! # Time and life
 //!
-//! Nothing here reads a clock. `now` is the fold's time, the highest wall time of any commit. What must happen
+//! Nothing here reads a clock. `now` is the fold's time (`state/time.rs`). What must happen
 //! at some time is told by [`Group::next_deadline`]: any node may propose that action then, and the fold
 //! judges whether it is due; proposals of several nodes do no harm.
 //!

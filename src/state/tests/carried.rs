@@ -9,6 +9,7 @@ fn carried(id: CommitId, follows: u64, ops: Vec<Op>) -> Carried {
         ops,
         follows,
         start: 0,
+        wall: None,
     }
 }
 

@@ -32,6 +32,7 @@ impl Log {
             ops: vec![op],
             follows: None,
             carried: Vec::new(),
+            wall: None,
         };
         match self.state.apply(seq, &commit, 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),

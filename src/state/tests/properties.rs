@@ -107,7 +107,9 @@ fn any_op() -> impl Strategy<Value = Op> {
             node, incarnation, lease_millis,
         }),
         1 => node().prop_map(|(node, incarnation)| Op::RetireNode { node, incarnation }),
-        1 => node().prop_map(|(node, incarnation)| Op::ExpireNode { node, incarnation }),
+        2 => (node(), proptest::option::of(0..60u64)).prop_map(|((node, incarnation), as_of)| Op::ExpireNode {
+            node, incarnation, as_of: as_of.map(Seq),
+        }),
         6 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
             group: GroupId::new(&group).unwrap(), action,
         }),
@@ -125,7 +127,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         }),
         1 => (0..40u64).prop_map(|to| Op::RaiseLogBoundary { to: Seq(to) }),
         1 => (0..40u64).prop_map(|to| Op::LogTruncated { to: Seq(to) }),
-        1 => (-9..2000i64).prop_map(|t| Op::RaiseSweepBoundary { before: Timestamp(t) }),
+        1 => (-40_000..2000i64).prop_map(|t| Op::RaiseSweepBoundary { before: Timestamp(t) }),
         1 => vec(object(), 0..5).prop_map(|objects| Op::ObjectsDeleted { objects }),
         1 => (job(), 0..3u128, 0..99u64).prop_map(|(job, n, lease_millis)| Op::ClaimJob {
             job, incarnation: Incarnation(Uuid::from_u128(n)), lease_millis,
@@ -144,7 +146,8 @@ fn any_op() -> impl Strategy<Value = Op> {
 fn any_commit() -> impl Strategy<Value = Commit> {
     let one = || {
         let follows = prop_oneof![2 => Just(None), 1 => (0..20u64).prop_map(Some)];
-        (1..4u128, 1..60u64, 0..2000i64, vec(any_op(), 0..5), follows)
+        let time = (0..2000i64, proptest::option::of(0..2000i64));
+        (1..4u128, 1..60u64, time, vec(any_op(), 0..5), follows)
     };
     let parts = (one(), vec(one(), 0..3));
     parts.prop_map(|((author, counter, time, ops, follows), others)| {
@@ -152,7 +155,8 @@ fn any_commit() -> impl Strategy<Value = Commit> {
             .into_iter()
             .map(|(author, counter, time, ops, follows)| Carried {
                 id: id(author, counter),
-                time: Timestamp(time),
+                time: Timestamp(time.0),
+                wall: time.1.map(Timestamp),
                 ops,
                 follows: follows.unwrap_or(counter - 1),
                 start: 0,
@@ -160,7 +164,8 @@ fn any_commit() -> impl Strategy<Value = Commit> {
         Commit {
             carried: carried.collect(),
             id: id(author, counter),
-            time: Timestamp(time),
+            time: Timestamp(time.0),
+            wall: time.1.map(Timestamp),
             ops,
             follows,
         }
@@ -306,7 +311,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new() };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new(), wall: None };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };
@@ -327,6 +332,7 @@ fn kind(op: &Op) -> String {
             AppendSource::Segment(_) => format!("{name} of a segment"),
         },
         Op::DeleteRecords { before: None, .. } => format!("{name} to the end"),
+        Op::ExpireNode { as_of: Some(_), .. } => format!("{name} as of a state"),
         Op::AlterConfigs { node: Some(_), .. } => format!("{name} of a node"),
         Op::CreateTopic(create) if create.replicas.is_some() => format!("{name} with replicas"),
         Op::RegisterNode(node) if node.properties.is_some() => format!("{name} with properties"),

@@ -27,7 +27,7 @@ impl ProvideCredentials for Provider {
                 return Err(CredentialsError::provider_error("the provider is away"));
             }
             let expiry = self.life.map(|life| {
-                let end = self.env.now().after(life).0;
+                let end = self.env.wall().after(life).0;
                 UNIX_EPOCH + Duration::from_millis(end.unsigned_abs())
             });
             Ok(Credentials::new(

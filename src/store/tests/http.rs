@@ -340,7 +340,7 @@ async fn the_clock_of_the_store_is_read_from_its_answers() {
     );
     let server = Server::start(vec![dated]).await;
     let store = server.store();
-    let now = store.options().env.now();
+    let now = store.options().env.wall();
     let clock = store
         .clock_difference(&commit(), now, GET)
         .await
@@ -625,4 +625,37 @@ async fn a_page_deletes_nothing() {
     let server = Server::start(answers).await;
     server.store().delete(vec![commit()]).await.unwrap();
     assert_eq!(server.heads().len(), 3);
+}
+
+#[tokio::test]
+async fn only_the_store_s_own_answers_tell_its_clock() {
+    const DATED_HTML: &str =
+        "content-type: text/html\r\netag: \"a\"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    const DATED: &str = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let foreign = [
+        Answer::Foreign(404, DATED_HTML, PAGE),
+        Answer::Foreign(403, DATED_HTML, PAGE),
+        Answer::Foreign(200, DATED_HTML, PAGE),
+        Answer::Foreign(503, DATED, ""),
+        Answer::Foreign(302, DATED, ""),
+    ];
+    for answer in foreign {
+        let store = Server::start(vec![answer]).await.store();
+        for _ in 0..5 {
+            let _ = store.probe(&commit(), 9, GET).await;
+            let _ = create(&store).await;
+        }
+        assert_eq!(store.judge_clock(), Ok(()), "{answer:?}");
+    }
+    let own = [
+        ABSENT,
+        Answer::Status(503, "<Error><Code>SlowDown</Code></Error>"),
+        Answer::Status(200, ""),
+    ];
+    for answer in own {
+        let store = Server::start(vec![answer]).await.store();
+        let _ = store.probe(&commit(), 9, GET).await;
+        let _ = create(&store).await;
+        assert!(store.judge_clock().is_err(), "{answer:?}");
+    }
 }

@@ -22,8 +22,9 @@ use tokio::time::sleep;
 
 use crate::store::error::Cause;
 use crate::store::failure::{Judged, Verdict, verdict};
-use crate::store::wire::Traced;
+use crate::store::wire::{Trace, Traced};
 use crate::store::{Store, StoreMetrics, StoreOptions};
+use crate::types::Timestamp;
 
 /// A request on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) trait Network: Send + Sync {
     fn written(&self, name: &str, body: &Bytes);
     /// A request got to the bucket, which answered so.
     fn applied(&self, number: u64, says: &str);
+    /// The store's clock, if its answers tell it.
+    fn date(&self) -> Option<Timestamp>;
     /// The next number.
     fn next(&self) -> u64;
 }
@@ -212,6 +215,10 @@ impl Link {
         tokio::spawn(async move {
             sleep(fate.arrives).await;
             let arrive = || arrive(&network, number, apply(bucket.clone()));
+            let reply = Answer {
+                reply,
+                date: network.date(),
+            };
             let first = match fate.applied {
                 true => Some(arrive().await),
                 false => None,
@@ -235,7 +242,12 @@ impl Link {
             }
         });
         match answer.await {
-            Ok(answer) => answer,
+            Ok((answer, date)) => {
+                if let Some(date) = date {
+                    Trace::note_date(date);
+                }
+                answer
+            }
             // Nothing comes any more.
             Err(_) => std::future::pending().await,
         }
@@ -252,7 +264,13 @@ async fn arrive<T>(
     answer
 }
 
-fn deliver<T>(which: Reply, answer: Option<Result<T>>, reply: oneshot::Sender<Result<T>>) {
+/// Where an answer goes, and what it will say of the time.
+struct Answer<T> {
+    reply: oneshot::Sender<(Result<T>, Option<Timestamp>)>,
+    date: Option<Timestamp>,
+}
+
+fn deliver<T>(which: Reply, answer: Option<Result<T>>, to: Answer<T>) {
     let answer = match (which, answer) {
         (Reply::First | Reply::Second, Some(answer)) => answer,
         (Reply::Never, _) => return,
@@ -260,8 +278,11 @@ fn deliver<T>(which: Reply, answer: Option<Result<T>>, reply: oneshot::Sender<Re
         (Reply::Foreign, _) => Err(foreign()),
         _ => Err(failure(true)),
     };
+    let date = to
+        .date
+        .filter(|_| !matches!(which, Reply::NotSent | Reply::Foreign));
     // Whoever sent it may be gone.
-    let _ = reply.send(answer);
+    let _ = to.reply.send((answer, date));
 }
 
 #[async_trait]

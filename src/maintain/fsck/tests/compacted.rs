@@ -20,7 +20,7 @@ async fn compacted() -> (Bucket, String, Vec<Built>) {
     let writer = Writer::open(&objects, 1000).await;
     writer.create_orders().await;
     writer.append_segment(9).await;
-    let id = SegmentId(writer.env.time_uuid());
+    let id = SegmentId(writer.env.uuid_at(writer.env.wall()));
     let mut builder = CompactedBuilder::new(id, PART_LEN);
     let mut built = Vec::new();
     for index in 0..2 {
@@ -65,7 +65,7 @@ async fn compacted() -> (Bucket, String, Vec<Built>) {
         };
         writer.commit(Op::ReplaceSlices(replace)).await;
     }
-    let bucket = Bucket::of(objects, writer.env.now().after(Duration::from_secs(60)));
+    let bucket = Bucket::of(objects, writer.env.wall().after(Duration::from_secs(60)));
     (bucket, path.to_string(), built)
 }
 

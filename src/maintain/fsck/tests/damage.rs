@@ -84,6 +84,7 @@ async fn commits_on_their_way_behind_the_end_of_the_log_are_no_damage() {
                 ops: Vec::new(),
                 follows,
                 carried: Vec::new(),
+                wall: None,
             };
             let head = minicbor::to_vec(&commit).unwrap();
             let object = ObjectBuilder::new(ObjectKind::Commit).finish(&head, &[]);
@@ -268,7 +269,7 @@ async fn damage_where_no_record_can_be_read_is_a_warning() {
     // Of the second partition nothing is committed.
     ops.truncate(1);
     writer.manifest.commit(ops).await.unwrap();
-    let mut bucket = Bucket::of(objects, writer.env.now());
+    let mut bucket = Bucket::of(objects, writer.env.wall());
     drop(writer);
     let path = ObjectPath::segment(segment);
     let body = bucket.get(path.as_str()).await;
@@ -326,7 +327,7 @@ async fn a_snapshot_whose_offsets_are_not_dense_cannot_be_read() {
     writer.create_orders().await;
     writer.append_inline(0, 300).await;
     let state = writer.settle().await;
-    let mut bucket = Bucket::of(objects, writer.env.now());
+    let mut bucket = Bucket::of(objects, writer.env.wall());
     drop(writer);
     // The high watermark comes before the slices.
     let mut bytes = state.to_bytes();
@@ -469,7 +470,7 @@ async fn a_slice_that_reaches_out_of_its_object_is_bad() {
         }
     }
     writer.manifest.commit(ops).await.unwrap();
-    let mut bucket = Bucket::of(objects, writer.env.now());
+    let mut bucket = Bucket::of(objects, writer.env.wall());
     drop(writer);
     for deep in [false, true] {
         let report = bucket.check(deep).await;

@@ -39,7 +39,7 @@ async fn a_bucket_without_a_cluster_is_said_to_be_none_and_stays_empty() {
 async fn an_upload_under_way_is_a_note_and_becomes_an_orphan_after_an_hour() {
     let mut bucket = Bucket::healthy().await;
     let env = Env::simulated(9, bucket.now);
-    let path = ObjectPath::segment(SegmentId(env.time_uuid()));
+    let path = ObjectPath::segment(SegmentId(env.uuid_at(env.wall())));
     bucket.put(path.as_str(), "half of a segment").await;
     let report = bucket.check(true).await;
     assert_eq!(kinds(&report), ["uploading"]);
@@ -127,7 +127,7 @@ async fn a_directory_is_checked_as_it_is_and_one_that_does_not_exist_is_not_made
         .unwrap();
     let options = FsckOptions {
         deep: true,
-        now: Env::system().now(),
+        now: Env::system().wall(),
     };
     let report = fsck(&store, options, &()).await.unwrap();
     assert_eq!(report.findings, []);

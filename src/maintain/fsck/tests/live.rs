@@ -30,7 +30,7 @@ async fn what_is_retired_and_deleted_during_the_walk_is_no_finding() {
     writer.commit(Op::DeleteTopic { topic: ORDERS }).await;
     let path = ObjectPath::segment(segment);
     objects.delete(&Path::from(path.as_str())).await.unwrap();
-    let now = writer.env.now();
+    let now = writer.env.wall();
     drop(writer);
 
     // It goes between the listing and the look into it, or while it is read.
@@ -57,7 +57,7 @@ async fn what_is_committed_during_the_walk_is_no_orphan() {
     let (_, ops) = writer.upload(5).await;
     let before = fork(&objects);
     writer.manifest.commit(ops).await.unwrap();
-    let now = writer.env.now().after(Duration::from_secs(7200));
+    let now = writer.env.wall().after(Duration::from_secs(7200));
     drop(writer);
     let mut bucket = Bucket::of(before.clone(), now);
     let trigger = Box::new(|request: &str| request.contains("commit"));
@@ -115,7 +115,7 @@ async fn truncated() -> (Bucket, Seq, Vec<Seq>) {
     writer.commit(Op::ObjectsDeleted { objects: deleted }).await;
     writer.commit(Op::LogTruncated { to }).await;
     writer.settle().await;
-    let now = writer.env.now();
+    let now = writer.env.wall();
     drop(writer);
     (Bucket::of(objects, now), to, live)
 }

@@ -74,7 +74,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) async fn open(objects: &Arc<InMemory>, snapshot_every: u64) -> Writer {
-        let env = Env::simulated(1, Env::system().now());
+        let env = Env::simulated(1, Env::system().wall());
         let store = Store::from_object_store(
             Arc::clone(objects) as Arc<dyn ObjectStore>,
             StoreOptions::new(env.clone()),
@@ -142,7 +142,7 @@ impl Writer {
 
     /// Uploads a segment with a batch of each partition, and does not commit it.
     pub(super) async fn upload(&self, records: usize) -> (SegmentId, Vec<Op>) {
-        let id = SegmentId(self.env.time_uuid());
+        let id = SegmentId(self.env.uuid_at(self.env.wall()));
         let mut segment = SegmentBuilder::new(id);
         let mut ops = Vec::new();
         for index in 0..2 {
@@ -217,7 +217,7 @@ impl Bucket {
     }
 
     pub(super) fn empty() -> Bucket {
-        Bucket::of(Arc::new(InMemory::new()), Env::system().now())
+        Bucket::of(Arc::new(InMemory::new()), Env::system().wall())
     }
 
     /// A stopped cluster: commits with and without records in them, segments, several snapshots, and a few commits
@@ -236,7 +236,7 @@ impl Bucket {
         }
         writer.append_inline(0, 2).await;
         writer.append_inline(1, 2).await;
-        let now = writer.env.now();
+        let now = writer.env.wall();
         drop(writer);
         Bucket {
             last_segment,

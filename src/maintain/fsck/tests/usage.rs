@@ -35,7 +35,7 @@ fn bytes(usage: &Usage, reason: Reason) -> u64 {
 async fn every_byte_has_one_reason_and_the_records_are_those_of_the_topics() {
     let bucket = Bucket::healthy().await;
     let env = Env::simulated(9, bucket.now);
-    let orphan = ObjectPath::segment(SegmentId(env.time_uuid()));
+    let orphan = ObjectPath::segment(SegmentId(env.uuid_at(env.wall())));
     bucket.put(orphan.as_str(), vec![0; 1000]).await;
     bucket.put("notes.txt", vec![0; 77]).await;
     let check = ObjectPath::check(uuid::Uuid::from_u128(5), "race");
@@ -94,7 +94,7 @@ async fn what_was_compacted_and_what_waits_for_its_deletion_are_told_apart() {
             }))
             .await;
     }
-    let bucket = Bucket::of(objects, writer.env.now().after(Duration::from_secs(7200)));
+    let bucket = Bucket::of(objects, writer.env.wall().after(Duration::from_secs(7200)));
     let compacted = used(&bucket).await.unwrap();
     assert_eq!(bytes(&compacted, Reason::Compacted), 2 * len);
     assert_eq!(compacted.topics[0].compacted, 2 * len);
