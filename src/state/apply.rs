@@ -191,16 +191,6 @@ impl State {
         }
     }
 
-    /// Notes what the author's wall clock says, if it is a node.
-    fn note_wall(&mut self, author: Incarnation, wall: Option<Timestamp>) {
-        if let Some(wall) = wall
-            && let Some(id) = self.node_of(author)
-            && let Some(node) = self.nodes.get_mut(&id)
-        {
-            node.make_mut().set_wall(wall);
-        }
-    }
-
     fn apply_op(&mut self, op: &Op, part: &Part<'_>) -> Outcome {
         match op {
             Op::Append(append) => Ok(Applied::Appended(self.append(append, part.data_start))),
@@ -515,15 +505,6 @@ impl State {
         Ok(Applied::Done)
     }
 
-    /// Raises the sweep boundary, in a commit that found time at `now`.
-    fn raise_sweep_boundary(&mut self, before: Timestamp, now: Timestamp) -> Outcome {
-        if before > self.sweep_boundary_limit(now) {
-            return Err(Rejected::SweepBoundary { before, now });
-        }
-        self.objects.raise_sweep_boundary(before);
-        Ok(Applied::Done)
-    }
-
     fn allocate_producer_ids(&mut self, count: u32) -> Outcome {
         let first = self.next_producer_id;
         self.next_producer_id = ProducerId(first.0.saturating_add(count.into()));
@@ -571,26 +552,8 @@ impl State {
         Ok(Applied::NodeRegistered(id))
     }
 
-    fn expire_node(&mut self, id: NodeId, incarnation: Incarnation, as_of: Option<Seq>) -> Outcome {
-        let now = self.time;
-        let until = self.registered_mut(id, incarnation)?.lease_until();
-        let last = self.authors.seq_of(incarnation);
-        // By its clock the node that proposes this has not heard of the other for long; the other may just have committed.
-        let heard_since =
-            as_of.is_some() && last > as_of && !mutants::on(Mutant::HeardSinceIgnored);
-        if now <= until || heard_since {
-            return Err(Rejected::LeaseHolds {
-                node: id,
-                until,
-                now,
-            });
-        }
-        self.remove_node(id);
-        Ok(Applied::Done)
-    }
-
     /// Removes a node; its group members must be vouched for by another before their session time-out.
-    fn remove_node(&mut self, id: NodeId) {
+    pub(super) fn remove_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.remove(&id) {
             self.claims.release_all(node.incarnation());
         }
@@ -711,7 +674,7 @@ impl State {
             .ok_or(Rejected::UnknownTopic(id))
     }
 
-    fn registered_mut(
+    pub(super) fn registered_mut(
         &mut self,
         id: NodeId,
         incarnation: Incarnation,
