@@ -181,6 +181,8 @@ pub(crate) enum Mutant {
     BoundaryUnread,
     /// No more authors are remembered than at the first level, whoever they are.
     FewAuthors,
+    /// A run whose node is gone is still found as that node.
+    GoneRunsFound,
     /// A node whose state has what a repair took out of the log goes on.
     SealIgnored,
     /// A bucket is repaired under nodes that may be running.

@@ -164,8 +164,8 @@ impl State {
     /// Notes the commit's author and counter, for the two above.
     fn note_author(&mut self, id: CommitId) {
         if self.has(Feature::ManyAuthors) && !mutants::on(Mutant::FewAuthors) {
-            let nodes = &self.nodes;
-            let is_node = |author| nodes.values().any(|node| node.incarnation() == author);
+            let runs = &self.runs;
+            let is_node = |author| runs.contains_key(&author);
             self.authors.note(id, self.seq, MAX_AUTHORS, is_node);
         } else {
             self.authors
@@ -540,8 +540,9 @@ impl State {
         }
         let lowest_free = || (0..).map(NodeId).find(|id| !self.nodes.contains_key(id));
         let id = id.or_else(lowest_free).unwrap_or_default();
-        self.nodes
-            .insert(id, Shared::new(Node::new(register, self.time)));
+        let node = Shared::new(Node::new(register, self.time));
+        self.nodes.insert(id, node);
+        self.runs.insert(register.incarnation, id);
         Ok(Applied::NodeRegistered(id))
     }
 
@@ -580,6 +581,9 @@ impl State {
 
     fn change_group(
         &mut self,
+            if !mutants::on(Mutant::GoneRunsFound) {
+                self.runs.remove(&node.incarnation());
+            }
         id: &GroupId,
         action: &GroupAction,
         author: Incarnation,

@@ -1,8 +1,8 @@
 //! What a state must be to be gone on with. Whatever the fold comes to is such; a snapshot is read from a bucket, to
 //! which others may write, and one that is not such would make a node panic, or delete what is needed, much later.
 
-use super::{Feature, Level, ObjectRef, Partition, State};
-use crate::types::{Offset, Seq};
+use super::{Feature, Level, Node, ObjectRef, Partition, State};
+use crate::types::{NodeId, Offset, Seq};
 
 /// Further than any log goes: at a million commits a second it takes 146,000 years. What is added to a seq below it
 /// does not overflow.
@@ -36,6 +36,10 @@ impl State {
             return Err(format!(
                 "the cluster is at level {level}, and this software knows levels up to {newest}: upgrade it"
             ));
+        }
+        let is_found = |(id, node): (NodeId, &Node)| self.node_of(node.incarnation()) == Some(id);
+        if self.runs.len() != self.nodes.len() || !self.nodes().all(is_found) {
+            return Err("nodes are not found by their runs: two have the same".to_owned());
         }
         if self.names.len() != self.topics.len() {
             return Err("two topics have one name".to_owned());

@@ -250,9 +250,11 @@ fn some_log_comes_to_what_no_state_is() {
 }
 
 #[test]
-fn every_state_of_any_log_is_one_and_the_bug_that_makes_others_is_found() {
+fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
-    assert_found(&[(Mutant::DeadAndAlive, some_log_comes_to_what_no_state_is)]);
+    for bug in [Mutant::DeadAndAlive, Mutant::GoneRunsFound] {
+        assert_found(&[(bug, some_log_comes_to_what_no_state_is)]);
+    }
 }
 
 proptest! {
