@@ -26,6 +26,8 @@ pub(crate) enum Mutant {
     BoundsUnchecked,
     /// The outputs of a replacement need not cover what they replace.
     OutputsUnchecked,
+    /// A replacement may leave slices wholly below the log start.
+    Untrimmed,
     /// What was decided by settings that were altered since is accepted.
     SettingsUnchecked,
     /// The log may be truncated behind a snapshot that was just taken.

@@ -280,8 +280,22 @@ impl State {
             self.level = to;
             self.objects.at(self.now());
             self.objects.revive();
+            self.trim_all();
         }
         Ok(Applied::Done)
+    }
+
+    /// Drops the slices wholly below the log starts, as replacing slices did not always do.
+    fn trim_all(&mut self) {
+        let partitions = self.topics().flat_map(Topic::partitions);
+        let untrimmed = partitions.filter(|(_, partition)| partition.is_untrimmed());
+        let untrimmed: Vec<TopicPartition> = untrimmed.map(|(id, _)| id).collect();
+        for id in untrimmed {
+            let topic = self.topics.get_mut(&id.topic).map(Shared::make_mut);
+            if let Some(partition) = topic.and_then(|topic| topic.partition_mut(id.partition)) {
+                partition.trim(&mut self.objects);
+            }
+        }
     }
 
     fn append(
@@ -455,6 +469,7 @@ impl State {
         if let Some(cleaned) = replace.cleaned {
             self.check_configs(this, cleaned.as_of)?;
         }
+        let trims = self.has(Feature::ReplacementsAreTrimmed) && !mutants::on(Mutant::Untrimmed);
         let unknown = Rejected::UnknownPartition(this);
         let topic = self.topics.get_mut(&this.topic).ok_or(unknown.clone())?;
         let partition = topic
@@ -462,6 +477,9 @@ impl State {
             .partition_mut(this.partition)
             .ok_or(unknown)?;
         partition.replace(replace, &mut self.objects)?;
+        if trims {
+            partition.trim(&mut self.objects);
+        }
         let bytes = replace.outputs.iter().map(|output| output.len);
         self.totals.compacted += ByteCount(bytes.fold(0, u64::saturating_add));
         Ok(Applied::Done)

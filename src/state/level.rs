@@ -79,6 +79,8 @@ pub enum Feature {
     LiveObjectsAreNotDead,
     /// More authors of commits are remembered, and those of registered nodes in any case.
     ManyAuthors,
+    /// A replacement of slices leaves none wholly below the log start.
+    ReplacementsAreTrimmed,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
     /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
@@ -117,6 +119,7 @@ impl Feature {
         match self {
             Feature::LiveObjectsAreNotDead
             | Feature::ManyAuthors
+            | Feature::ReplacementsAreTrimmed
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic

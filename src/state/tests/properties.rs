@@ -225,7 +225,12 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
                 {
                     replace.layout = partition.layout();
                     (replace.base, replace.end) = (base, slice.end);
-                    replace.outputs = vec![output(slice.end.0, commit.id.counter.into())];
+                    // One, or one for the first record and one for the others.
+                    let ends = [base.0 + 1, slice.end.0];
+                    let first = usize::from(ends[0] == ends[1] || commit.id.counter % 2 == 0);
+                    let ends = ends.into_iter().skip(first);
+                    let outputs = ends.map(|end| output(end, commit.id.counter.into()));
+                    replace.outputs = outputs.collect();
                 }
             }
             _ => {}
@@ -252,7 +257,11 @@ fn some_log_comes_to_what_no_state_is() {
 #[test]
 fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
-    for bug in [Mutant::DeadAndAlive, Mutant::GoneRunsFound] {
+    for bug in [
+        Mutant::DeadAndAlive,
+        Mutant::Untrimmed,
+        Mutant::GoneRunsFound,
+    ] {
         assert_found(&[(bug, some_log_comes_to_what_no_state_is)]);
     }
 }
