@@ -185,6 +185,14 @@ pub(crate) enum Mutant {
     FewAuthors,
     /// A run whose node is gone is still found as that node.
     GoneRunsFound,
+    /// A node does not compare its state with the snapshots of others.
+    DivergenceUnnoticed,
+    /// The head of a snapshot is written before its chunks.
+    HeadBeforeChunks,
+    /// The chunks of a snapshot are deleted before its head.
+    ChunksDeletedFirst,
+    /// The sweep takes chunks of snapshots that nodes start from.
+    SweepTakesChunks,
     /// A node whose state has what a repair took out of the log goes on.
     SealIgnored,
     /// A bucket is repaired under nodes that may be running.

@@ -99,6 +99,7 @@ pub(super) fn go_on(state: &mut State) {
             Op::SnapshotTaken {
                 seq: state.seq(),
                 bytes: u64::MAX,
+                digest: None,
             },
             Op::RegisterNode(RegisterNode {
                 incarnation,

@@ -153,6 +153,7 @@ impl Tail {
                         refuse(self.unsettled(), &Stopped::OutcomeUnknown);
                     }
                     self.replay = Replay::new(state.seq());
+                    self.kept.clear();
                     self.state = state;
                     self.trusted = is_newest.then_some(listed.boot);
                     self.published.send(self.state.clone());

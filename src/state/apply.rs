@@ -214,7 +214,7 @@ impl State {
                 Ok(Applied::Done)
             }
             Op::ExpireNode { node, incarnation } => self.expire_node(*node, *incarnation),
-            Op::SnapshotTaken { seq, bytes } => Ok(self.snapshot_taken(*seq, *bytes)),
+            Op::SnapshotTaken { seq, bytes, .. } => Ok(self.snapshot_taken(*seq, *bytes)),
             Op::ReplaceSlices(replace) => self.replace_slices(replace),
             Op::ExpireRecords {
                 partition,
@@ -581,6 +581,9 @@ impl State {
     /// Removes a node; its group members must be vouched for by another before their session time-out.
     fn remove_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.remove(&id) {
+            if !mutants::on(Mutant::GoneRunsFound) {
+                self.runs.remove(&node.incarnation());
+            }
             self.claims.release_all(node.incarnation());
         }
         self.groups
@@ -599,9 +602,6 @@ impl State {
 
     fn change_group(
         &mut self,
-            if !mutants::on(Mutant::GoneRunsFound) {
-                self.runs.remove(&node.incarnation());
-            }
         id: &GroupId,
         action: &GroupAction,
         author: Incarnation,

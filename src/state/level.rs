@@ -81,6 +81,8 @@ pub enum Feature {
     ManyAuthors,
     /// A replacement of slices leaves none wholly below the log start.
     ReplacementsAreTrimmed,
+    /// Who announces a snapshot says the digest of the state in it, and a snapshot may be in several objects.
+    SnapshotDigests,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
     /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
@@ -120,6 +122,7 @@ impl Feature {
             Feature::LiveObjectsAreNotDead
             | Feature::ManyAuthors
             | Feature::ReplacementsAreTrimmed
+            | Feature::SnapshotDigests
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic

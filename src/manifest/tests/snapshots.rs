@@ -8,8 +8,9 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::*;
+use crate::manifest::parts::MAX_CHUNK;
 use crate::manifest::restore::newest_state;
-use crate::manifest::snapshot::take;
+use crate::manifest::snapshot::Taking;
 use crate::mutants::{Mutant, assert_found};
 use crate::state::State;
 
@@ -23,7 +24,7 @@ async fn writer(store: &Store, seed: u64) -> Running {
 }
 
 /// Commits so many topics, and lets the snapshots be taken.
-async fn fill(node: &Running, topics: u128) -> Arc<State> {
+pub(super) async fn fill(node: &Running, topics: u128) -> Arc<State> {
     for n in 1..=topics {
         let topic = create_topic(&format!("t{n}"), n);
         node.manifest.commit(vec![topic]).await.unwrap();
@@ -33,7 +34,7 @@ async fn fill(node: &Running, topics: u128) -> Arc<State> {
 }
 
 /// The seqs of the snapshots in the bucket, oldest first.
-async fn stored(store: &Store) -> Vec<Seq> {
+pub(super) async fn stored(store: &Store) -> Vec<Seq> {
     let listed = store.list(ObjectPrefix::Snapshots, None, 1000).await;
     let kinds = listed.unwrap().into_iter().map(|meta| meta.path.kind());
     kinds
@@ -59,7 +60,20 @@ async fn damage(store: &Store, path: &ObjectPath) {
         .unwrap();
 }
 
-async fn try_start(store: &Store, seed: u64) -> Result<(State, ManifestMetrics), OpenError> {
+async fn take(store: &Store, manifest: &Manifest, metrics: &ManifestMetrics, state: Arc<State>) {
+    let taking = Taking {
+        store: store.clone(),
+        manifest: manifest.clone(),
+        metrics: metrics.clone(),
+        max_chunk: MAX_CHUNK,
+    };
+    taking.take(state).await;
+}
+
+pub(super) async fn try_start(
+    store: &Store,
+    seed: u64,
+) -> Result<(State, ManifestMetrics), OpenError> {
     let env = Env::simulated(seed, Timestamp(1_000_000));
     let incarnation = Incarnation(env.random_uuid());
     let metrics = ManifestMetrics::default();

@@ -111,8 +111,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
             group: GroupId::new(&group).unwrap(), action,
         }),
-        1 => (0..60u64, any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
-            seq: Seq(seq), bytes,
+        1 => (0..60u64, any::<u64>(), any::<bool>()).prop_map(|(seq, bytes, said)| {
+            let digest = said.then(|| StateDigest::of(&bytes.to_le_bytes()));
+            Op::SnapshotTaken { seq: Seq(seq), bytes, digest }
         }),
         4 => (place(), 0..2u64, 0..3i64, 0..6i64, outputs)
             .prop_map(|(partition, layout, base, end, outputs)| Op::ReplaceSlices(ReplaceSlices {
