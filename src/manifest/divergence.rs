@@ -5,11 +5,11 @@
 //! itself without an error. So whoever announces a snapshot says the digest of the state in it, and every node that folds the
 //! announcement compares the digest of its own state at that seq, in the background.
 //!
-//! A node has its state of that seq at hand if it kept it: a state is a few pointers, and what it keeps from being freed is what
-//! was changed since. So a node keeps very few, those at the seqs of which snapshots are due (`due.rs`): they follow from the
-//! state and the options, and so all nodes with the same options keep the same, and whoever takes a snapshot takes it of such a
-//! one. Nothing is compared where a node has no such state: it began after that seq, it has another `snapshot_every`, or the snapshot
-//! was taken because of what a start would have to fold.
+//! A node has its state of that seq at hand if it kept it: a state is a few pointers, and what it keeps from being freed is
+//! what was changed since. So a node keeps very few, those at the seqs of which snapshots are due (`due.rs`): they follow
+//! from the state and the options, and so all nodes with the same options keep the same, and whoever takes a snapshot takes
+//! it of such a one. Nothing is compared where a node has no such state: it began after that seq, it has another
+//! `snapshot_every`, or the snapshot was taken because of what a start would have to fold.
 //!
 //! A node that differs ends its task as for a log that cannot be folded ([`Stopped::Halted`](super::Stopped::Halted)): it
 //! answers no request from then on. It cannot know whether it is wrong or the one that took the snapshot. `weir fsck` can: it

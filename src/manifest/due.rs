@@ -2,19 +2,19 @@
 //!
 //! Two things must be bounded, each by itself: what a start has to do, and what snapshots cost.
 //!
-//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many commits, and
-//! after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second a few hundred commits are a
-//! minute of folding. How many entries those are is counted by each node for itself from what it folds; it is no part of the
-//! state, and nothing but the moment of a snapshot depends on it.
+//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many commits,
+//! and after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second a few hundred
+//! commits are a minute of folding. How many entries those are is counted by each node for itself from what it folds; it is
+//! no part of the state, and nothing but the moment of a snapshot depends on it.
 //!
 //! A snapshot must pay: so many bytes of it per commit, or per entry, and no more, are written on top of the log.
 //!
-//! Which seq a snapshot is of: so many commits after the last one, or twice as many, and so on, which is the same on all nodes that have
-//! the same options; so they have that state at hand when the snapshot is announced (`divergence.rs`). Only one that is due by entries is of
-//! the state that its node has just then.
+//! Which seq a snapshot is of: so many commits after the last one, or twice as many, and so on, which is the same on all
+//! nodes that have the same options; so they have that state at hand when the snapshot is announced (`divergence.rs`). Only
+//! one that is due by entries is of the state that its node has just then.
 //!
-//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again, in case that one is
-//! idle, dead or too slow. If two take one all the same, nothing is lost but the work.
+//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again, in case
+//! that one is idle, dead or too slow. If two take one all the same, nothing is lost but the work.
 
 use std::collections::VecDeque;
 

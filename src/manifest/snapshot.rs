@@ -1,8 +1,8 @@
 //! Snapshots: the state as an object, so that a node can start without the whole log.
 //!
-//! A node takes one after a commit of its own, when the log since the last has grown long enough (`due.rs`). The state at a seq is the
-//! same on every node, byte for byte, so it does not matter who writes it last. Nobody else is told of a snapshot that was
-//! not shown to be good for a start:
+//! A node takes one after a commit of its own, when the log since the last has grown long enough (`due.rs`). The state at a
+//! seq is the same on every node, byte for byte, so it does not matter who writes it last. Nobody else is told of a snapshot
+//! that was not shown to be good for a start:
 //!
 //! 1. the state is encoded, and the bytes are decoded and encoded again, which must give the same; away from the tasks that
 //!    serve. What fails this is not stored: a state that no node could start from, or that would be another one there, is
@@ -107,8 +107,8 @@ impl Taking {
         );
     }
 
-    /// Whether the store has taken the snapshot and hands out the same; nothing if it cannot be asked. The chunks come first, so
-    /// that a head that is there has all of them.
+    /// Whether the store has taken the snapshot and hands out the same; nothing if it cannot be asked. The chunks come first,
+    /// so that a head that is there has all of them.
     async fn is_stored(&self, seq: Seq, encoded: &EncodedSnapshot) -> Option<bool> {
         let head_first = mutants::on(Mutant::HeadBeforeChunks);
         let head = ObjectPath::snapshot(seq);

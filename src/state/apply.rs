@@ -274,30 +274,6 @@ impl State {
         }
     }
 
-    fn raise_level(&mut self, to: Level) -> Outcome {
-        self.check_raise(to)?;
-        if self.level < to {
-            self.level = to;
-            self.objects.at(self.now());
-            self.objects.revive();
-            self.trim_all();
-        }
-        Ok(Applied::Done)
-    }
-
-    /// Drops the slices wholly below the log starts, as replacing slices did not always do.
-    fn trim_all(&mut self) {
-        let partitions = self.topics().flat_map(Topic::partitions);
-        let untrimmed = partitions.filter(|(_, partition)| partition.is_untrimmed());
-        let untrimmed: Vec<TopicPartition> = untrimmed.map(|(id, _)| id).collect();
-        for id in untrimmed {
-            let topic = self.topics.get_mut(&id.topic).map(Shared::make_mut);
-            if let Some(partition) = topic.and_then(|topic| topic.partition_mut(id.partition)) {
-                partition.trim(&mut self.objects);
-            }
-        }
-    }
-
     fn append(
         &mut self,
         append: &Append,

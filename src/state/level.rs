@@ -18,9 +18,11 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::State;
+use super::op::{Applied, Outcome};
 use super::rejected::Rejected;
+use super::{Shared, State, Topic};
 use crate::mutants::{self, Mutant};
+use crate::types::TopicPartition;
 
 /// A level of the rules of the fold. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
@@ -111,6 +113,31 @@ impl State {
                 known: behind.level(),
             }),
             None => Ok(()),
+        }
+    }
+
+    /// Raises the level, and mends what the levels before it left.
+    pub(super) fn raise_level(&mut self, to: Level) -> Outcome {
+        self.check_raise(to)?;
+        if self.level < to {
+            self.level = to;
+            self.objects.at(self.now());
+            self.objects.revive();
+            self.trim_all();
+        }
+        Ok(Applied::Done)
+    }
+
+    /// Drops the slices wholly below the log starts, as replacing slices did not always do.
+    fn trim_all(&mut self) {
+        let partitions = self.topics().flat_map(Topic::partitions);
+        let untrimmed = partitions.filter(|(_, partition)| partition.is_untrimmed());
+        let untrimmed: Vec<TopicPartition> = untrimmed.map(|(id, _)| id).collect();
+        for id in untrimmed {
+            let topic = self.topics.get_mut(&id.topic).map(Shared::make_mut);
+            if let Some(partition) = topic.and_then(|topic| topic.partition_mut(id.partition)) {
+                partition.trim(&mut self.objects);
+            }
         }
     }
 }
