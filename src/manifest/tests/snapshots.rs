@@ -191,7 +191,9 @@ fn a_log_that_is_truncated_during_a_start_from_an_older_snapshot_is_not_taken_fo
 /// request of that number. Returns whether the node came to the state, which it must unless it says that it cannot.
 async fn truncated_at(at: usize) -> bool {
     let when = Arc::new(std::sync::atomic::AtomicUsize::new(usize::MAX));
-    let faulty: Arc<OnceLock<(Arc<Faulty>, Vec<String>, String)>> = Arc::default();
+    /// The store, its commits, and the boundary.
+    type Truncated = (Arc<Faulty>, Vec<String>, String);
+    let faulty: Arc<OnceLock<Truncated>> = Arc::default();
     let (due, then) = (when.clone(), faulty.clone());
     let (store, objects) = Faulty::store(move |n| {
         if n == due.load(std::sync::atomic::Ordering::SeqCst)

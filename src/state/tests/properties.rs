@@ -228,7 +228,8 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
                     (replace.base, replace.end) = (base, slice.end);
                     // One, or one for the first record and one for the others.
                     let ends = [base.0 + 1, slice.end.0];
-                    let first = usize::from(ends[0] == ends[1] || commit.id.counter % 2 == 0);
+                    let first =
+                        usize::from(ends[0] == ends[1] || commit.id.counter.is_multiple_of(2));
                     let ends = ends.into_iter().skip(first);
                     let outputs = ends.map(|end| output(end, commit.id.counter.into()));
                     replace.outputs = outputs.collect();
