@@ -26,6 +26,8 @@ pub(crate) enum Mutant {
     BoundsUnchecked,
     /// The outputs of a replacement need not cover what they replace.
     OutputsUnchecked,
+    /// A replacement may leave slices wholly below the log start.
+    Untrimmed,
     /// What was decided by settings that were altered since is accepted.
     SettingsUnchecked,
     /// The log may be truncated behind a snapshot that was just taken.
@@ -195,6 +197,16 @@ pub(crate) enum Mutant {
     BoundaryUnread,
     /// No more authors are remembered than at the first level, whoever they are.
     FewAuthors,
+    /// A run whose node is gone is still found as that node.
+    GoneRunsFound,
+    /// A node does not compare its state with the snapshots of others.
+    DivergenceUnnoticed,
+    /// The head of a snapshot is written before its chunks.
+    HeadBeforeChunks,
+    /// The chunks of a snapshot are deleted before its head.
+    ChunksDeletedFirst,
+    /// The sweep takes chunks of snapshots that nodes start from.
+    SweepTakesChunks,
     /// A node whose state has what a repair took out of the log goes on.
     SealIgnored,
     /// A bucket is repaired under nodes that may be running.

@@ -5,6 +5,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     reason = "all of this file is a test"
 )]
 
@@ -31,6 +32,7 @@ fn commit(author: u128, counter: u64, ops: Vec<Op>) -> Commit {
             counter,
         },
         time: Timestamp(1_700_000_000_000),
+        wall: None,
         ops,
         follows: None,
         carried: Vec::new(),

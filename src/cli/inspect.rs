@@ -10,7 +10,7 @@ use super::CliError;
 use super::context::Context;
 use super::text::shown;
 use crate::format::{Object, ObjectHeader};
-use crate::manifest::{LoggedCommit, decode_snapshot};
+use crate::manifest::{LoggedCommit, SnapshotParts};
 use crate::segment::{Batches, CompactedDirectory, SegmentIndex};
 use crate::store::{ObjectKind, ObjectPath, RequestKind, Store};
 use crate::types::{SegmentId, Seq};
@@ -56,7 +56,7 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
     let request = match &kind {
         ObjectKind::Cluster => RequestKind::Cluster,
         ObjectKind::Commit(_) => RequestKind::CommitGet,
-        ObjectKind::Snapshot(_) => RequestKind::SnapshotGet,
+        ObjectKind::Snapshot(_) | ObjectKind::Chunk(..) => RequestKind::SnapshotGet,
         ObjectKind::Boundary(_) => RequestKind::BoundaryGet,
         ObjectKind::Segment(_) => RequestKind::SegmentGet,
         ObjectKind::Check { .. } => RequestKind::Check,
@@ -67,6 +67,9 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
     let content = match kind {
         ObjectKind::Commit(seq) => commit(name, seq, &bytes),
         ObjectKind::Snapshot(seq) => snapshot(name, seq, &bytes),
+        ObjectKind::Chunk(seq, index) => Object::decode(name, &bytes)
+            .map(|object| json!({ "chunk_of": seq, "index": index, "bytes": object.data.len() }))
+            .map_err(|error| error.to_string()),
         ObjectKind::Segment(_) => segment(name, &bytes),
         ObjectKind::Boundary(seq) => Object::decode(name, &bytes)
             .map(|_| json!({ "seq": seq }))
@@ -97,7 +100,17 @@ fn commit(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
 }
 
 fn snapshot(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
-    let state = decode_snapshot(name, seq, bytes).map_err(|error| error.to_string())?;
+    let parts = SnapshotParts::decode(name, bytes).map_err(|error| error.to_string())?;
+    if !parts.chunks().is_empty() {
+        let chunks = (0..).zip(parts.chunks());
+        let chunks = chunks.map(
+            |(index, len)| json!({ "object": ObjectPath::chunk(seq, index).as_str(), "bytes": len }),
+        );
+        let chunks: Vec<Value> = chunks.collect();
+        return Ok(json!({ "seq": seq, "digest": parts.digest(), "chunks": chunks }));
+    }
+    let state = parts.state(name, seq, &[]);
+    let state = state.map_err(|error| error.to_string())?;
     serde_json::to_value(&state).map_err(|error| error.to_string())
 }
 

@@ -34,16 +34,19 @@ pub enum ObjectKind {
     Boundary,
     /// A segment of few partitions whose batches carry their real offsets, with a sparse index for each slice.
     Compacted,
+    /// A part of a state, in the data.
+    Chunk,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [ObjectKind; 5] = [
+    pub const ALL: [ObjectKind; 6] = [
         ObjectKind::Commit,
         ObjectKind::Snapshot,
         ObjectKind::Segment,
         ObjectKind::Boundary,
         ObjectKind::Compacted,
+        ObjectKind::Chunk,
     ];
 
     /// The number of the kind in the header.
@@ -54,6 +57,7 @@ impl ObjectKind {
             ObjectKind::Segment => 3,
             ObjectKind::Boundary => 4,
             ObjectKind::Compacted => 5,
+            ObjectKind::Chunk => 6,
         }
     }
 
@@ -70,7 +74,10 @@ impl ObjectKind {
         match self {
             ObjectKind::Commit => 4,
             ObjectKind::Snapshot => 3,
-            ObjectKind::Segment | ObjectKind::Boundary | ObjectKind::Compacted => 1,
+            ObjectKind::Segment
+            | ObjectKind::Boundary
+            | ObjectKind::Compacted
+            | ObjectKind::Chunk => 1,
         }
     }
 }
@@ -83,6 +90,7 @@ impl fmt::Display for ObjectKind {
             ObjectKind::Segment => "segment",
             ObjectKind::Boundary => "boundary",
             ObjectKind::Compacted => "compacted segment",
+            ObjectKind::Chunk => "snapshot chunk",
         })
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn go_on(state: &mut State) {
             Op::SnapshotTaken {
                 seq: state.seq(),
                 bytes: u64::MAX,
+                digest: None,
             },
             Op::RegisterNode(RegisterNode {
                 incarnation,
@@ -403,7 +404,7 @@ fn exercise_partition(partition: &Partition) {
     let (start, end) = (partition.log_start(), partition.high_watermark());
     assert!(Offset::ZERO <= start && start <= end);
     assert_eq!(
-        partition.slices_from(start).count(),
+        partition.slices_from(Offset::ZERO).count(),
         partition.slice_count()
     );
     for offset in EDGES.into_iter().map(Offset).chain([start, end]) {

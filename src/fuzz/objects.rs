@@ -6,7 +6,7 @@ use crate::format::{HEADER_LEN, Object, ObjectBuilder, ObjectHead, ObjectHeader,
 use crate::manifest::{LoggedCommit, decode_snapshot};
 use crate::segment::{CompactedDirectory, SegmentIndex};
 use crate::state::State;
-use crate::types::Seq;
+use crate::types::{Seq, StateDigest};
 
 use super::fold;
 
@@ -86,7 +86,8 @@ pub(super) fn snapshot(input: &[u8]) -> bool {
     let Ok(seq) = State::from_bytes(input).map(|state| state.seq()) else {
         return false;
     };
-    let Some(object) = frame(ObjectKind::Snapshot, &[], input, &[]) else {
+    let head = snapshot_head(input);
+    let Some(object) = frame(ObjectKind::Snapshot, &head, input, &[]) else {
         return false;
     };
     let read = decode_snapshot(NAME, seq, &object);
@@ -95,6 +96,18 @@ pub(super) fn snapshot(input: &[u8]) -> bool {
     fold::go_on(&mut state);
     fold::exercise(&state);
     true
+}
+
+/// The head of a snapshot that is in one object.
+fn snapshot_head(state: &[u8]) -> Vec<u8> {
+    let mut head = Vec::new();
+    let mut encoder = minicbor::Encoder::new(&mut head);
+    let written = encoder
+        .array(2)
+        .and_then(|e| e.encode(StateDigest::of(state)));
+    let written = written.and_then(|e| e.array(0));
+    assert!(written.is_ok(), "writing to a Vec does not fail");
+    head
 }
 
 /// The index of a segment, as CBOR in a frame whose data is as long as the index says, and once more with none.

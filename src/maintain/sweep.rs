@@ -77,6 +77,7 @@ async fn sweep(m: &Maintenance) -> Result<(), JobError> {
     swept.segments = segments(m, &state, &mut swept.listed).await?;
     swept.commits = commits(m, &state, &mut swept.listed).await?;
     swept.others = snapshots(m, &state, &mut swept.listed).await?
+        + chunks(m, &state, &mut swept.listed).await?
         + boundaries(m, &mut swept.listed).await?
         + checks(m, &mut swept.listed).await?;
     let Swept {
@@ -145,6 +146,25 @@ async fn snapshots(
     let kept = Kept::After(ObjectPath::snapshot(oldest));
     let prefix = ObjectPrefix::Snapshots;
     delete_listed(m, "snapshot", prefix, kept, is_superfluous, listed).await
+}
+
+/// Those of snapshots that are not there any more, or never were: heads are swept first.
+async fn chunks(
+    m: &Maintenance,
+    state: &Arc<State>,
+    listed: &mut usize,
+) -> Result<usize, JobError> {
+    let known: HashSet<Seq> = state.snapshots().map(|known| known.seq).collect();
+    let Some(oldest) = known.iter().min().copied() else {
+        return Ok(0);
+    };
+    let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
+        ObjectKind::Chunk(seq, _) => seq < oldest || mutants::on(Mutant::SweepTakesChunks),
+        _ => false,
+    };
+    let kept = Kept::After(ObjectPath::chunk(oldest, 0));
+    let prefix = ObjectPrefix::Chunks;
+    delete_listed(m, "chunk", prefix, kept, is_superfluous, listed).await
 }
 
 /// All but the newest: it says all that the others do.

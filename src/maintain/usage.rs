@@ -226,10 +226,8 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
         };
         shares.add(reason, *size);
     }
-    listed
-        .snapshots
-        .values()
-        .for_each(|size| shares.add(Reason::Snapshots, *size));
+    let snapshots = listed.snapshots.values().chain(listed.chunks.values());
+    snapshots.for_each(|size| shares.add(Reason::Snapshots, *size));
     let checks = listed.checks.iter().map(|(_, size, _)| size);
     let other = listed
         .cluster

@@ -2,15 +2,19 @@
 //!
 //! Two things must be bounded, each by itself: what a start has to do, and what snapshots cost.
 //!
-//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many commits, and
-//! after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second a few hundred commits are a
-//! minute of folding. How many entries those are is counted by each node for itself from what it folds; it is no part of the
-//! state, and nothing but the moment of a snapshot depends on it.
+//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many commits,
+//! and after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second a few hundred
+//! commits are a minute of folding. How many entries those are is counted by each node for itself from what it folds; it is
+//! no part of the state, and nothing but the moment of a snapshot depends on it.
 //!
 //! A snapshot must pay: so many bytes of it per commit, or per entry, and no more, are written on top of the log.
 //!
-//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again, in case that one is
-//! idle, dead or too slow. If two take one all the same, nothing is lost but the work.
+//! Which seq a snapshot is of: so many commits after the last one, or twice as many, and so on, which is the same on all
+//! nodes that have the same options; so they have that state at hand when the snapshot is announced (`divergence.rs`). Only
+//! one that is due by entries is of the state that its node has just then.
+//!
+//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again, in case
+//! that one is idle, dead or too slow. If two take one all the same, nothing is lost but the work.
 
 use std::collections::VecDeque;
 
@@ -86,28 +90,54 @@ fn entries(op: &Op) -> u64 {
     }
 }
 
-/// Whether a snapshot of `state` is due. `tried` is the seq of the last that this node has tried to take.
-pub(super) fn is_due(
+/// Why a snapshot is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// By the commits that a start reads.
+    Commits,
+    /// By what it folds.
+    Entries,
+}
+
+/// How many commits after the last snapshot the next is due.
+fn commits_between(state: &State, options: &ManifestOptions) -> u64 {
+    let bytes = state.last_snapshot().map_or(0, |last| last.bytes);
+    let by_size = (bytes / BYTES_PER_COMMIT).min(MAX_COMMITS);
+    by_size.max(options.snapshot_every).max(1)
+}
+
+/// Whether `state` is at a seq of which snapshots are taken.
+pub(super) fn is_of_snapshots(state: &State, options: &ManifestOptions) -> bool {
+    let last = state.last_snapshot().map_or(Seq::ZERO, |last| last.seq);
+    let commits = state.seq().0.saturating_sub(last.0);
+    commits > 0 && commits.is_multiple_of(commits_between(state, options))
+}
+
+/// Whether a snapshot is due, now that this node is at `state`. `tried` is the seq of the last that it has tried to take.
+pub(super) fn due(
     state: &State,
     entries: u64,
     tried: Seq,
     options: &ManifestOptions,
     node: Incarnation,
-) -> bool {
+) -> Option<Due> {
     let last = state.last_snapshot();
     let bytes = last.map_or(0, |last| last.bytes);
     let last = last.map_or(Seq::ZERO, |last| last.seq);
-    let mut max_commits = (bytes / BYTES_PER_COMMIT).min(MAX_COMMITS);
-    max_commits = max_commits.max(options.snapshot_every);
+    let mut max_commits = commits_between(state, options);
     let mut max_entries = (bytes / BYTES_PER_ENTRY).max(MAX_ENTRIES);
     if !falls_to(state, last, node) {
-        max_commits *= 2;
+        max_commits = max_commits.saturating_mul(2);
         max_entries *= 2;
     }
     let commits = state.seq().0.saturating_sub(last.max(tried).0);
     // One that failed is tried again when as many commits have come again.
     let by_entries = tried <= last && max_entries <= entries;
-    max_commits <= commits || by_entries
+    if max_commits <= commits {
+        Some(Due::Commits)
+    } else {
+        by_entries.then_some(Due::Entries)
+    }
 }
 
 /// Whether the snapshot after that of `last` falls to this node: to one of the live ones, or to everybody if there is none.
@@ -168,17 +198,19 @@ mod tests {
                 next.ops.push(Op::SnapshotTaken {
                     seq: Seq(n - 1),
                     bytes: 1000,
+                    digest: None,
                 });
             }
             state.apply(Seq(n), &next, 0);
             replay.note(Seq(n), &next, state.last_snapshot());
-            if is_due(
+            let due = due(
                 &state,
                 replay.entries(),
                 Seq::ZERO,
                 &options,
                 Incarnation::default(),
-            ) {
+            );
+            if due.is_some() {
                 taken.push(n + 1);
             }
             assert!(
@@ -196,14 +228,19 @@ mod tests {
             let next = commit(n, 20_000);
             state.apply(Seq(n), &next, 0);
             replay.note(Seq(n), &next, None);
-            let due = is_due(
+            let due = due(
                 &state,
                 replay.entries(),
                 Seq::ZERO,
                 &options,
                 Incarnation::default(),
             );
-            assert_eq!(due, n >= 50, "{n}");
+            let expected = match n {
+                0..50 => None,
+                50..256 => Some(Due::Entries),
+                _ => Some(Due::Commits),
+            };
+            assert_eq!(due, expected, "{n}");
         }
     }
 }

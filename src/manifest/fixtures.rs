@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::object::{EncodedCommit, LoggedCommit, decode_snapshot, encode_snapshot};
+use super::object::{EncodedCommit, LoggedCommit};
+use super::parts::{EncodedSnapshot, MAX_CHUNK, SnapshotParts, decode_snapshot};
 use crate::state::group::{
     Assignment, CommitOffsets, GroupAction, Join, Leaver, OffsetToCommit, OffsetToDelete, Protocol,
     Sync,
@@ -19,7 +20,8 @@ use crate::state::op::*;
 use crate::state::{Folded, Job, Level, Node, ObjectRef, SliceIndex, State};
 use crate::types::{
     CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
-    ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, Timestamp, TopicId, TopicName,
+    TopicPartition,
 };
 
 const DATA: &[u8] = b"the bytes of the inline appends";
@@ -191,6 +193,7 @@ fn ops() -> Vec<Op> {
         Op::SnapshotTaken {
             seq: Seq(0),
             bytes: 1,
+            digest: None,
         },
     ];
     let group = |(n, action): (usize, GroupAction)| {
@@ -268,6 +271,7 @@ fn background_ops() -> Vec<Op> {
         Op::SnapshotTaken {
             seq: Seq(1),
             bytes: 2,
+            digest: None,
         },
     ]
 }
@@ -410,7 +414,7 @@ fn a_snapshot_of_version_1_is_read_for_ever() {
 #[test]
 fn a_snapshot_of_version_2_is_read_and_written_for_ever() {
     let state = folded(&[commit(1, ops()), commit(2, background_ops())]);
-    let present = encode_snapshot(&state).unwrap();
+    let present = EncodedSnapshot::new(&state, MAX_CHUNK).unwrap().object;
     let stored = fixture("snapshot.2.every-op", &present);
     assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
     assert_eq!(stored, present);
@@ -434,6 +438,7 @@ fn ops_of_level_2() -> Vec<Op> {
             }
             Op::CreateTopic(create) => create.replicas = Some(3),
             Op::ExpireNode { as_of, .. } => *as_of = Some(Seq(0)),
+            Op::SnapshotTaken { digest, .. } => *digest = Some(StateDigest::of(DATA)),
             _ => {}
         }
     }
@@ -470,10 +475,51 @@ fn a_snapshot_of_version_3_is_read_and_written_for_ever() {
     assert_eq!(state.level(), Level(2));
     let mut walls = state.nodes().filter_map(|(_, node)| Node::wall(node));
     assert!(walls.next().is_some());
-    let present = encode_snapshot(&state).unwrap();
+    let present = EncodedSnapshot::new(&state, MAX_CHUNK).unwrap().object;
     let stored = fixture("snapshot.3.every-op", &present);
     assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
     assert_eq!(stored, present);
+}
+
+/// The state of the fixture above, in objects of 100 bytes of it at most.
+#[test]
+fn a_snapshot_of_version_3_in_chunks_is_read_and_written_for_ever() {
+    let state = folded(&[commit(1, ops_of_level_2()), commit(2, background_ops())]);
+    let present = EncodedSnapshot::new(&state, 100).unwrap();
+    let stored = fixture("snapshot.3.in-chunks", &present.object);
+    assert_eq!(stored, present.object);
+    let parts = SnapshotParts::decode("fixture", &stored).unwrap();
+    assert_eq!(parts.chunks().len(), state.to_bytes().len().div_ceil(100));
+    let chunk = fixture("chunk.1", &present.chunk(0).unwrap());
+    assert_eq!(chunk, present.chunk(0).unwrap());
+    let chunks: Vec<Bytes> = (0..)
+        .zip(parts.chunks())
+        .map(|(index, len)| {
+            let object = present.chunk(index).unwrap();
+            SnapshotParts::chunk("fixture", *len, &object).unwrap()
+        })
+        .collect();
+    assert_eq!(parts.state("fixture", Seq(2), &chunks).unwrap(), state);
+    // Each part counts, and so does their order.
+    let mut swapped = chunks.clone();
+    swapped.swap(0, 1);
+    for wrong in [&swapped[..], &chunks[1..], &[]] {
+        let error = parts.state("fixture", Seq(2), wrong).unwrap_err();
+        assert!(error.to_string().contains("digest"), "{error}");
+    }
+    assert!(SnapshotParts::chunk("fixture", 99, &chunk).is_err());
+}
+
+/// Nodes of the first level read it.
+#[test]
+fn a_state_of_the_first_level_is_in_one_object_however_large_it_is() {
+    let state = folded(&[commit(1, ops()), commit(2, background_ops())]);
+    let encoded = EncodedSnapshot::new(&state, 10).unwrap();
+    assert_eq!((encoded.chunk_count(), &encoded.digest), (0, &None));
+    assert_eq!(
+        decode_snapshot("fixture", Seq(2), &encoded.object).unwrap(),
+        state
+    );
 }
 
 #[test]

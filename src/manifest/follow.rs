@@ -174,7 +174,7 @@ impl Tail {
         for logged in &found {
             self.fold(logged);
             self.metrics.followed.inc();
-            if self.diverged.is_some() {
+            if self.divergence.reason().is_some() {
                 break;
             }
         }

@@ -40,6 +40,10 @@ pub struct ManifestMetrics {
     pub snapshots_refused: Counter,
     /// Snapshots in the bucket that this node wanted to start from and could not read.
     pub snapshots_unreadable: Counter,
+    /// Snapshots of other nodes whose state this node has had itself.
+    pub states_compared: Counter,
+    /// Snapshots of other nodes whose state was another than this node had.
+    pub divergences: Counter,
     /// How often this node had to start over from a snapshot, because the log was truncated while it was away.
     pub started_over: Counter,
 }
@@ -63,6 +67,8 @@ impl Default for ManifestMetrics {
             snapshots: Counter::default(),
             snapshots_refused: Counter::default(),
             snapshots_unreadable: Counter::default(),
+            states_compared: Counter::default(),
+            divergences: Counter::default(),
             started_over: Counter::default(),
         }
     }
@@ -148,6 +154,16 @@ impl ManifestMetrics {
             "refused_snapshots",
             "Snapshots that this node made and did not announce, because they could not be read back",
             m.snapshots_refused.clone(),
+        );
+        r.register(
+            "compared_states",
+            "Snapshots of other nodes whose state this node has had itself",
+            m.states_compared.clone(),
+        );
+        r.register(
+            "divergences",
+            "Snapshots of other nodes whose state was another than this node had: it has stopped",
+            m.divergences.clone(),
         );
         r.register(
             "unreadable_snapshots",

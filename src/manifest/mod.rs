@@ -66,6 +66,7 @@ mod carry;
 mod clock;
 mod cluster;
 mod commit;
+mod divergence;
 mod due;
 mod follow;
 mod handle;
@@ -76,6 +77,7 @@ mod log;
 mod metrics;
 mod object;
 mod open;
+mod parts;
 mod peers;
 mod published;
 mod restore;
@@ -96,8 +98,11 @@ pub use handle::{
 pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
-pub use object::{LoggedCommit, ObjectError, decode_snapshot, encode_commit};
+pub use object::{LoggedCommit, ObjectError, encode_commit};
 pub use open::{ManifestOptions, OpenError, open, open_in};
+#[cfg(test)]
+pub(crate) use parts::snapshot_of_bytes;
+pub use parts::{MAX_CHUNK, SnapshotParts, decode_snapshot};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use restore::{SnapshotError, read_snapshot};

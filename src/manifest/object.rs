@@ -1,14 +1,14 @@
-//! Commit and snapshot objects: what stands in their sections.
+//! Commit objects: what stands in their sections. Snapshots are in `parts.rs`.
 //!
-//! A commit's head is its ops as CBOR, its data the bytes of its inline appends. A snapshot's data is the
-//! state as CBOR. Around them is the frame of [`crate::format`].
+//! A commit's head is its ops as CBOR, its data the bytes of its inline appends. Around them is the frame of
+//! [`crate::format`].
 
 use bytes::{Bytes, BytesMut};
 
 use crate::format::{FormatError, Object, ObjectBuilder, ObjectHead, ObjectKind};
+use crate::state::Level;
 use crate::state::op::Commit;
-use crate::state::{Level, State};
-use crate::types::Seq;
+use crate::types::{Seq, StateDigest};
 
 /// Why an object cannot be read. Final: reading it again gives the same.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,26 @@ pub enum ObjectError {
         /// The seq of the state in it.
         found: Seq,
     },
+    /// A chunk of a snapshot is not as long as its head says.
+    #[error("{object} has {found} bytes of a state, and the snapshot's head says {expected}")]
+    WrongChunk {
+        /// The chunk.
+        object: String,
+        /// How many it has.
+        found: u64,
+        /// How many it should have.
+        expected: u64,
+    },
+    /// The bytes of a state are not those of which the snapshot says the digest.
+    #[error("the state in {object} has the digest {found}, and {expected} is due")]
+    WrongDigest {
+        /// The snapshot.
+        object: String,
+        /// The digest of what was read.
+        found: StateDigest,
+        /// The one that the snapshot says.
+        expected: StateDigest,
+    },
     /// The cluster was upgraded beyond what this node knows.
     #[error(
         "{object} is of level {level} of the log, and this node knows levels up to {known}: upgrade it"
@@ -50,6 +70,11 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
+    pub(super) fn content(object: &str, cause: minicbor::decode::Error) -> ObjectError {
+        let object = object.to_owned();
+        ObjectError::Content { object, cause }
+    }
+
     /// Whether the frame says that newer software wrote it: then it is whole, and this node too old for it.
     pub fn is_of_newer_software(&self) -> bool {
         matches!(
@@ -185,38 +210,6 @@ const fn commit_version(level: Level) -> u16 {
     }
 }
 
-/// The version of the format of a snapshot of a state of this level.
-const fn snapshot_version(level: Level) -> u16 {
-    match level {
-        Level::FIRST => 2,
-        _ => 3,
-    }
-}
-
-/// Encodes a snapshot of `state`.
-pub(super) fn encode_snapshot(state: &State) -> Result<Bytes, FormatError> {
-    let version = snapshot_version(state.level());
-    let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, version);
-    builder.push(state.to_bytes().into());
-    Ok(join(&builder.finish(&[], &[])?))
-}
-
-/// Reads a snapshot of the state at `seq`.
-pub fn decode_snapshot(object: &str, seq: Seq, bytes: &Bytes) -> Result<State, ObjectError> {
-    let frame = Object::decode_as(object, ObjectKind::Snapshot, bytes)?;
-    let state = State::from_bytes(&frame.data).map_err(|cause| ObjectError::Content {
-        object: object.to_owned(),
-        cause,
-    })?;
-    if state.seq() != seq {
-        return Err(ObjectError::WrongSeq {
-            object: object.to_owned(),
-            found: state.seq(),
-        });
-    }
-    Ok(state)
-}
-
 fn to_cbor(commit: &Commit) -> Vec<u8> {
     let mut bytes = Vec::new();
     match minicbor::encode(commit, &mut bytes) {
@@ -225,7 +218,7 @@ fn to_cbor(commit: &Commit) -> Vec<u8> {
     }
 }
 
-fn join(parts: &[Bytes]) -> Bytes {
+pub(super) fn join(parts: &[Bytes]) -> Bytes {
     let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
     parts.iter().for_each(|part| joined.extend_from_slice(part));
     joined.freeze()

@@ -10,12 +10,14 @@ use tokio::time::{Duration, Instant};
 use super::carry::guest_room;
 use super::clock::Clock;
 use super::cluster::{Cluster, Watch, open_cluster};
+use super::divergence::{Divergence, Kept};
 use super::due::Replay;
 use super::handle::{Manifest, Shared, Stopped};
 use super::handover::Rivals;
 use super::heard::Heard;
 use super::metrics::ManifestMetrics;
 use super::object::ObjectError;
+use super::parts::MAX_CHUNK;
 use super::published::publish;
 use super::restore::newest_state;
 use super::tail::{Tail, WriteThrough};
@@ -40,6 +42,8 @@ pub struct ManifestOptions {
     pub follow_interval: Duration,
     /// The least number of commits between two snapshots.
     pub snapshot_every: u64,
+    /// The most bytes of a state in one object of a snapshot.
+    pub max_chunk: u64,
     /// The highest level of the log that this node takes part in.
     pub level: Level,
     /// How often a node that does something looks whether the store is still that of its cluster.
@@ -53,6 +57,7 @@ impl Default for ManifestOptions {
             commits_in_flight: 4,
             follow_interval: Duration::from_millis(10),
             snapshot_every: 256,
+            max_chunk: MAX_CHUNK,
             level: Level::NEWEST,
             look_interval: Duration::from_secs(30),
         }
@@ -221,7 +226,8 @@ pub async fn open_in(
         snapshots: Arc::new(Semaphore::new(1)),
         snapshot_tried: Seq::ZERO,
         replay: Replay::new(began_with),
-        diverged: None,
+        kept: Kept::default(),
+        divergence: Divergence::default(),
     };
     tail.read_to_the_end().await?;
     let (level, known) = (tail.state.level(), tail.options.level);

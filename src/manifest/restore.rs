@@ -17,13 +17,20 @@
 //!
 //! Nothing here writes. A process that dies here, or a future that is dropped, leaves nothing.
 
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+
 use super::metrics::ManifestMetrics;
-use super::object::{ObjectError, decode_snapshot};
+use super::object::ObjectError;
 use super::open::OpenError;
+use super::parts::SnapshotParts;
 use crate::mutants::{self, Mutant};
 use crate::state::State;
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
 use crate::types::Seq;
+
+/// How many chunks are read at once.
+const CHUNKS_AT_ONCE: usize = 4;
 
 /// How many names a listing returns at once.
 const PAGE: usize = 1000;
@@ -58,6 +65,27 @@ pub enum SnapshotError {
     Damaged(String),
 }
 
+impl SnapshotError {
+    /// What the store's error says of an object that it has.
+    fn of_store(error: StoreError) -> SnapshotError {
+        match error {
+            StoreError::TooLarge { .. } | StoreError::OutOfRange { .. } => {
+                SnapshotError::Damaged(error.to_string())
+            }
+            error => SnapshotError::Store(error),
+        }
+    }
+}
+
+impl From<ObjectError> for SnapshotError {
+    fn from(error: ObjectError) -> SnapshotError {
+        match error.is_of_newer_software() {
+            true => SnapshotError::Newer(error),
+            false => SnapshotError::Damaged(error.to_string()),
+        }
+    }
+}
+
 /// Reads the snapshot of the state at `seq`. One that seems to be damaged is read again before that is said of it: something
 /// between the node and the store may have cut the answer off.
 ///
@@ -76,20 +104,50 @@ async fn read_once(store: &Store, seq: Seq) -> Result<State, SnapshotError> {
     let bytes = match store.get(&path, RequestKind::SnapshotGet).await {
         Ok(bytes) => bytes,
         Err(StoreError::NotFound { path }) => return Err(SnapshotError::Gone(path)),
-        Err(error @ (StoreError::TooLarge { .. } | StoreError::OutOfRange { .. })) => {
-            return Err(SnapshotError::Damaged(error.to_string()));
-        }
-        Err(error) => return Err(SnapshotError::Store(error)),
+        Err(error) => return Err(SnapshotError::of_store(error)),
     };
-    let decode = move || decode_snapshot(path.as_str(), seq, &bytes);
+    let parts = match SnapshotParts::decode(path.as_str(), &bytes) {
+        Ok(parts) => parts,
+        Err(error) => return Err(error.into()),
+    };
+    let chunks = chunks(store, seq, parts.chunks()).await?;
+    let decode = move || parts.state(path.as_str(), seq, &chunks);
     match store.options().env.compute(decode).await {
-        Ok(Ok(state)) => Ok(state),
-        Ok(Err(error)) if error.is_of_newer_software() => Err(SnapshotError::Newer(error)),
-        Ok(Err(error)) => Err(SnapshotError::Damaged(error.to_string())),
+        Ok(read) => read.map_err(SnapshotError::from),
         // Decoding does not panic; if it did, another snapshot would be worth a try.
         Err(error) => Err(SnapshotError::Damaged(format!(
             "decoding the snapshot at {seq} failed: {error}"
         ))),
+    }
+}
+
+/// The bytes of the state in all chunks of a snapshot, which have those lengths.
+async fn chunks(store: &Store, seq: Seq, lens: &[u64]) -> Result<Vec<Bytes>, SnapshotError> {
+    let read = (0..).zip(lens.to_vec()).map(|(index, len)| {
+        let store = store.clone();
+        async move {
+            let path = ObjectPath::chunk(seq, index);
+            let bytes = match store.get(&path, RequestKind::SnapshotGet).await {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_not_found() => {
+                    return Err(without_chunk(&store, seq, &path).await);
+                }
+                Err(error) => return Err(SnapshotError::of_store(error)),
+            };
+            SnapshotParts::chunk(path.as_str(), len, &bytes).map_err(SnapshotError::from)
+        }
+    });
+    let read = futures::stream::iter(read).buffered(CHUNKS_AT_ONCE);
+    read.try_collect().await
+}
+
+/// What it means that a chunk is not there: heads are deleted before their chunks.
+async fn without_chunk(store: &Store, seq: Seq, chunk: &ObjectPath) -> SnapshotError {
+    let head = ObjectPath::snapshot(seq);
+    match store.head(&head, RequestKind::SnapshotGet).await {
+        Ok(_) => SnapshotError::Damaged(format!("{head} is there, and its {chunk} is not")),
+        Err(error) if error.is_not_found() => SnapshotError::Gone(head),
+        Err(error) => SnapshotError::of_store(error),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry::Guest;
 use super::cluster::Watch;
 use super::commit::{Prepared, Sent, refuse};
+use super::divergence::{Divergence, Kept};
 use super::due::Replay;
 use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
 use super::handover::{Handed, Hearing, Rivals, heard, said_of};
@@ -94,8 +95,10 @@ pub struct Tail {
     pub(super) snapshot_tried: Seq,
     /// What a start would have to fold by now.
     pub(super) replay: Replay,
-    /// Why this node's state is not that of the log, if that has shown: it must not go on.
-    pub(super) diverged: Option<Arc<str>>,
+    /// The states of which a snapshot may be announced.
+    pub(super) kept: Kept,
+    /// Whether it has shown that this node's state is not that of the log: it must not go on.
+    pub(super) divergence: Divergence,
 }
 
 /// What ended a rest.
@@ -144,6 +147,7 @@ impl Tail {
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         loop {
+            self.check_diverged()?;
             self.receive();
             self.watch_cluster(stop).await;
             self.take_back_overdue().await?;
@@ -306,6 +310,7 @@ impl Tail {
                 carried.push((id, folded));
             });
         self.replay.note(seq, commit, self.state.last_snapshot());
+        self.note_states(commit, &folded, &carried);
         self.undisturbed = if author == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
@@ -346,8 +351,7 @@ impl Tail {
                 "the log was repaired while this node was away: what it has folded was replaced before commit {seq}. \
                  Restart it, so that it begins with the log as it is now"
             );
-            tracing::error!("{reason}");
-            self.diverged = Some(reason.into());
+            self.divergence.note(reason);
         } else {
             tracing::warn!(%seq, "a repair of the log was folded");
         }
@@ -359,7 +363,7 @@ impl Tail {
     ///
     /// [`Stopped::Halted`].
     pub(super) fn check_diverged(&self) -> Result<(), Stopped> {
-        let diverged = self.diverged.clone();
+        let diverged = self.divergence.reason().cloned();
         diverged.map_or(Ok(()), |reason| Err(Stopped::Halted(reason)))
     }
 

@@ -1,5 +1,7 @@
 mod abandoned;
 mod carrying;
+mod chunks;
+mod diverging;
 mod pipeline;
 mod snapshots;
 mod truncation;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 /// A node's manifest with its task running until the guard is dropped.
 struct Running {
     manifest: Manifest,
+    metrics: ManifestMetrics,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -30,11 +33,12 @@ async fn start(store: &Store, seed: u64) -> Running {
 async fn start_with(store: &Store, seed: u64, options: ManifestOptions) -> Running {
     let env = Env::simulated(seed, Timestamp(1_000_000));
     let incarnation = Incarnation(env.random_uuid());
+    let metrics = ManifestMetrics::default();
     let (manifest, tail, _) = open(
         store.clone(),
         env,
         options,
-        ManifestMetrics::default(),
+        metrics.clone(),
         Arc::new(|_, _| {}),
         incarnation,
     )
@@ -44,6 +48,7 @@ async fn start_with(store: &Store, seed: u64, options: ManifestOptions) -> Runni
     tokio::spawn(tail.run(stop.clone()));
     Running {
         manifest,
+        metrics,
         _stop: stop.drop_guard(),
     }
 }

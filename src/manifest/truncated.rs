@@ -158,6 +158,7 @@ impl Tail {
                         refuse(self.unsettled(), &Stopped::OutcomeUnknown);
                     }
                     self.replay = Replay::new(state.seq());
+                    self.kept.clear();
                     self.state = state;
                     self.trusted = is_newest.then_some(listed.boot);
                     self.manifest.shared.clock.folded(self.state.time());

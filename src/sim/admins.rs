@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::batches::batch;
 use super::cluster::{Cluster, Connection};
-use super::lanes::{EMPTIED, MAIN, PARTITIONS};
+use super::lanes::{CHURNED, MAIN, PARTITIONS};
 use super::readers::{begin, lane_name, latest};
 use super::world::World;
 use crate::broker::{
@@ -193,54 +193,62 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
     }
 }
 
-/// Has several clients, of one node and of others, write to one partition and empty it, all at once: what is appended, deleted
-/// to the end and appended again lies in one object. Nobody reads it.
-pub(super) async fn emptier(cluster: Cluster, name: String, until: Instant) {
+/// Creates topics, writes to each while it is deleted, and to another at the same time, through one node and through
+/// several: what is appended to a topic, goes with it, and is appended elsewhere lies in one object. Nobody reads any of it.
+pub(super) async fn churner(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
-    let mut connections = [1, 2, 3].map(|n| Connection::new(&cluster, &format!("{name}-{n}")));
+    let mut connections = [1, 2].map(|n| Connection::new(&cluster, &format!("{name}-{n}")));
+    let mut made = 0;
     while Instant::now() < until {
         connections[0].rest(2_000, 20_000).await;
-        for _ in 0..connections[0].dice.number(2, 8) {
-            join_all(connections.iter_mut().map(|each| turmoil(&world, each))).await;
+        for _ in 0..connections[0].dice.number(1, 6) {
+            made += 1;
+            let topic = format!("churn-{made}");
+            let called = topic.clone();
+            let none = BTreeMap::new();
+            let work = |broker: Broker| create(broker, called, 1, none);
+            let created = connections[0].call(PATIENCE, work).await;
+            if matches!(created, Ok(Ok(Ok(())))) {
+                let turmoils = connections
+                    .iter_mut()
+                    .map(|each| turmoil(&world, each, &topic));
+                let deleted = join_all(turmoils).await.into_iter().any(|deleted| deleted);
+                world.count("topics deleted while written", u64::from(deleted));
+            }
         }
     }
 }
 
-/// Appends and deletions to the end of one partition through one node, a few milliseconds apart.
-async fn turmoil(world: &World, connection: &mut Connection) {
-    let mut steps = Vec::new();
-    for _ in 0..connection.dice.number(1, 5) {
+/// Writes to a topic and deletes it through one node, and writes to another, a few milliseconds apart. Whether it was
+/// this that deleted it.
+async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> bool {
+    let dice = &mut connection.dice;
+    let times: [Duration; 4] = std::array::from_fn(|_| Duration::from_millis(dice.number(0, 12)));
+    let write = |broker: Broker, topic: String, at: Duration| {
         let records = batch(&world.values(1), 10, None, world.now());
-        let wait = Duration::from_millis(connection.dice.number(0, 15));
-        steps.push((wait, (!connection.dice.chance(0.3)).then_some(records)));
-    }
-    let emptied = steps
-        .iter()
-        .filter(|(_, records)| records.is_none())
-        .count();
-    let work = |broker: Broker| async move {
-        let steps = steps.into_iter().map(|(wait, records)| {
-            let broker = broker.clone();
-            async move {
-                sleep(wait).await;
-                let (topic, partition) = (TopicRef::Name(EMPTIED.to_owned()), PartitionIndex(0));
-                match records {
-                    Some(records) => {
-                        let wanted = ProducePartition::new(topic, partition, records);
-                        let _ = broker.produce(&session(), vec![wanted], PATIENCE).await;
-                    }
-                    None => {
-                        let to_the_end = [(topic, partition, None)];
-                        let _ = broker.delete_records(&session(), &to_the_end).await;
-                    }
-                }
-            }
-        });
-        join_all(steps).await;
+        async move {
+            sleep(at).await;
+            let wanted = ProducePartition::new(TopicRef::Name(topic), PartitionIndex(0), records);
+            let _ = broker.produce(&session(), vec![wanted], PATIENCE).await;
+        }
     };
-    if connection.call(PATIENCE, work).await.is_ok() {
-        world.count("partitions emptied", emptied as u64);
-    }
+    let topic = topic.to_owned();
+    let work = |broker: Broker| {
+        let writes = [
+            write(broker.clone(), topic.clone(), times[0]),
+            write(broker.clone(), CHURNED.to_owned(), times[1]),
+            write(broker.clone(), CHURNED.to_owned(), times[2]),
+        ];
+        async move {
+            let deletion = async {
+                sleep(times[3]).await;
+                delete(broker, topic).await
+            };
+            let (_, deleted) = futures::join!(join_all(writes), deletion);
+            matches!(deleted, Ok(Ok(())))
+        }
+    };
+    connection.call(PATIENCE, work).await.unwrap_or(false)
 }
 
 /// Upgrades the nodes one by one, and the cluster when all are.

@@ -275,6 +275,10 @@ impl Cluster {
         options.manifest.commits_in_flight = settings.commits_in_flight;
         options.manifest.follow_interval = settings.follow_interval;
         options.manifest.snapshot_every = settings.snapshot_every;
+        if settings.snapshot_every < 256 {
+            // The states of a simulation are small: so they are in chunks all the same.
+            options.manifest.max_chunk = 1 << 10;
+        }
         options.ingest.inline_limit = settings.inline_limit;
         options.ingest.segment_size = settings.segment_size;
         options.check_store = settings.check_store;

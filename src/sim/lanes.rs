@@ -22,8 +22,8 @@ pub(super) const LANES: i32 = BRIEF + 1;
 /// The lane of a compacted topic, which `keyed` writes and reads.
 pub(super) const KEYED: i32 = LANES;
 
-/// The topic that is emptied all the time, and that nobody reads.
-pub(super) const EMPTIED: &str = "emptied";
+/// The topic that is written to while others are deleted, and that nobody reads.
+pub(super) const CHURNED: &str = "churned";
 
 /// Where a lane is.
 pub(super) fn place(lane: i32) -> (TopicRef, PartitionIndex) {
@@ -44,7 +44,7 @@ pub(super) async fn create(cluster: &Cluster, patience: Duration) {
     };
     let topics = [
         (MAIN, PARTITIONS, settings(&[])),
-        (EMPTIED, 1, settings(&[])),
+        (CHURNED, 1, settings(&[])),
         ("brief", 1, settings(&[("retention.ms", &retention)])),
         (
             "keyed",

@@ -216,8 +216,8 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("renamer", &|name| {
         renamed::renamer(here(), name, until).boxed()
     });
-    add("emptier", &|name| {
-        admins::emptier(here(), name, until).boxed()
+    add("churner", &|name| {
+        admins::churner(here(), name, until).boxed()
     });
     add("upgrader", &|name| {
         admins::upgrader(here(), name, until).boxed()

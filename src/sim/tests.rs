@@ -90,7 +90,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 21] = [
+const HAPPENS: [&str; 22] = [
     "clocks set wrong",
     "retention",
     "producers",
@@ -101,6 +101,7 @@ const HAPPENS: [&str; 21] = [
     "log_compaction",
     "records deleted",
     "topics deleted",
+    "topics deleted while written",
     "names given anew",
     "partitions emptied",
     "levels raised",

@@ -173,8 +173,8 @@ impl State {
     /// Notes the commit's author and counter, for the two above.
     fn note_author(&mut self, id: CommitId) {
         if self.has(Feature::ManyAuthors) && !mutants::on(Mutant::FewAuthors) {
-            let nodes = &self.nodes;
-            let is_node = |author| nodes.values().any(|node| node.incarnation() == author);
+            let runs = &self.runs;
+            let is_node = |author| runs.contains_key(&author);
             self.authors.note(id, self.seq, MAX_AUTHORS, is_node);
         } else {
             self.authors
@@ -227,7 +227,7 @@ impl State {
                 incarnation,
                 as_of,
             } => self.expire_node(*node, *incarnation, *as_of),
-            Op::SnapshotTaken { seq, bytes } => Ok(self.snapshot_taken(*seq, *bytes)),
+            Op::SnapshotTaken { seq, bytes, .. } => Ok(self.snapshot_taken(*seq, *bytes)),
             Op::ReplaceSlices(replace) => self.replace_slices(replace),
             Op::ExpireRecords {
                 partition,
@@ -285,16 +285,6 @@ impl State {
             time: self.time,
             level: self.level,
         }
-    }
-
-    fn raise_level(&mut self, to: Level) -> Outcome {
-        self.check_raise(to)?;
-        if self.level < to {
-            self.level = to;
-            self.objects.at(self.now());
-            self.objects.revive();
-        }
-        Ok(Applied::Done)
     }
 
     fn append(
@@ -468,6 +458,7 @@ impl State {
         if let Some(cleaned) = replace.cleaned {
             self.check_configs(this, cleaned.as_of)?;
         }
+        let trims = self.has(Feature::ReplacementsAreTrimmed) && !mutants::on(Mutant::Untrimmed);
         let unknown = Rejected::UnknownPartition(this);
         let topic = self.topics.get_mut(&this.topic).ok_or(unknown.clone())?;
         let partition = topic
@@ -475,6 +466,9 @@ impl State {
             .partition_mut(this.partition)
             .ok_or(unknown)?;
         partition.replace(replace, &mut self.objects)?;
+        if trims {
+            partition.trim(&mut self.objects);
+        }
         let bytes = replace.outputs.iter().map(|output| output.len);
         self.totals.compacted += ByteCount(bytes.fold(0, u64::saturating_add));
         Ok(Applied::Done)
@@ -547,14 +541,18 @@ impl State {
         }
         let lowest_free = || (0..).map(NodeId).find(|id| !self.nodes.contains_key(id));
         let id = id.or_else(lowest_free).unwrap_or_default();
-        self.nodes
-            .insert(id, Shared::new(Node::new(register, self.time)));
+        let node = Shared::new(Node::new(register, self.time));
+        self.nodes.insert(id, node);
+        self.runs.insert(register.incarnation, id);
         Ok(Applied::NodeRegistered(id))
     }
 
     /// Removes a node; its group members must be vouched for by another before their session time-out.
     pub(super) fn remove_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.remove(&id) {
+            if !mutants::on(Mutant::GoneRunsFound) {
+                self.runs.remove(&node.incarnation());
+            }
             self.claims.release_all(node.incarnation());
         }
         self.groups

@@ -1,8 +1,8 @@
 //! What a state must be to be gone on with. Whatever the fold comes to is such; a snapshot is read from a bucket, to
 //! which others may write, and one that is not such would make a node panic, or delete what is needed, much later.
 
-use super::{Feature, Level, ObjectRef, Partition, State};
-use crate::types::{Offset, Seq};
+use super::{Feature, Level, Node, ObjectRef, Partition, State};
+use crate::types::{NodeId, Offset, Seq};
 
 /// Further than any log goes: at a million commits a second it takes 146,000 years. What is added to a seq below it
 /// does not overflow.
@@ -37,6 +37,10 @@ impl State {
                 "the cluster is at level {level}, and this software knows levels up to {newest}: upgrade it"
             ));
         }
+        let is_found = |(id, node): (NodeId, &Node)| self.node_of(node.incarnation()) == Some(id);
+        if self.runs.len() != self.nodes.len() || !self.nodes().all(is_found) {
+            return Err("nodes are not found by their runs: two have the same".to_owned());
+        }
         if self.names.len() != self.topics.len() {
             return Err("two topics have one name".to_owned());
         }
@@ -45,7 +49,9 @@ impl State {
                 return Err(format!("topic {id} says that it is {}", topic.id()));
             }
             for (id, partition) in topic.partitions() {
-                if !partition.is_sound() {
+                // Before that rule the fold came to such, and `RaiseLevel` mends them.
+                let may_be_untrimmed = !self.has(Feature::ReplacementsAreTrimmed);
+                if !partition.is_sound(may_be_untrimmed) {
                     return Err(format!("the slices of partition {id} are not in order"));
                 }
             }
@@ -63,14 +69,16 @@ impl State {
 }
 
 impl Partition {
-    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), each slice lies
-    /// somewhere, and their bytes are as many as are counted, from which the fold subtracts.
-    fn is_sound(&self) -> bool {
+    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), no slice is wholly below
+    /// the log start unless it `may_be_untrimmed`, each lies somewhere, and their bytes are as many as are counted, from which the fold subtracts.
+    fn is_sound(&self, may_be_untrimmed: bool) -> bool {
         let in_order =
             Offset::ZERO <= self.log_start() && self.log_start() <= self.high_watermark();
         let first = self.slices_from(Offset(i64::MIN)).next();
         let begins = first.is_none_or(|(base, slice)| {
-            Offset::ZERO <= base && base <= self.log_start() && self.log_start() < slice.end
+            Offset::ZERO <= base
+                && base <= self.log_start()
+                && (self.log_start() < slice.end || may_be_untrimmed)
         });
         let lens = self.slices_from(Offset::ZERO).map(|(_, slice)| slice.len);
         let bytes = lens.fold(0u64, u64::saturating_add);

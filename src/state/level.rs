@@ -18,9 +18,11 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::State;
+use super::op::{Applied, Outcome};
 use super::rejected::Rejected;
+use super::{Shared, State, Topic};
 use crate::mutants::{self, Mutant};
+use crate::types::TopicPartition;
 
 /// A level of the rules of the fold. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
@@ -82,6 +84,10 @@ pub enum Feature {
     /// Time in the fold is moved by a wall clock only as far as another node vouches for (`time.rs`), a sweep boundary is
     /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
     BoundedTime,
+    /// A replacement of slices leaves none wholly below the log start.
+    ReplacementsAreTrimmed,
+    /// Who announces a snapshot says the digest of the state in it, and a snapshot may be in several objects.
+    SnapshotDigests,
     /// A topic is not created whose name differs from another's only in dots and underscores.
     CollidingNamesAreRefused,
     /// A group of which nothing is left stays until its time is over, as Kafka's `Empty`.
@@ -112,6 +118,31 @@ impl State {
             None => Ok(()),
         }
     }
+
+    /// Raises the level, and mends what the levels before it left.
+    pub(super) fn raise_level(&mut self, to: Level) -> Outcome {
+        self.check_raise(to)?;
+        if self.level < to {
+            self.level = to;
+            self.objects.at(self.now());
+            self.objects.revive();
+            self.trim_all();
+        }
+        Ok(Applied::Done)
+    }
+
+    /// Drops the slices wholly below the log starts, as replacing slices did not always do.
+    fn trim_all(&mut self) {
+        let partitions = self.topics().flat_map(Topic::partitions);
+        let untrimmed = partitions.filter(|(_, partition)| partition.is_untrimmed());
+        let untrimmed: Vec<TopicPartition> = untrimmed.map(|(id, _)| id).collect();
+        for id in untrimmed {
+            let topic = self.topics.get_mut(&id.topic).map(Shared::make_mut);
+            if let Some(partition) = topic.and_then(|topic| topic.partition_mut(id.partition)) {
+                partition.trim(&mut self.objects);
+            }
+        }
+    }
 }
 
 impl Feature {
@@ -121,6 +152,8 @@ impl Feature {
             Feature::LiveObjectsAreNotDead
             | Feature::ManyAuthors
             | Feature::BoundedTime
+            | Feature::ReplacementsAreTrimmed
+            | Feature::SnapshotDigests
             | Feature::CollidingNamesAreRefused
             | Feature::EmptyGroupsStay
             | Feature::OffsetsTopic

@@ -136,6 +136,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     dotless: OrdSet<(TopicName, TopicId)>,
+    /// Which node a run is registered as. Derived from `nodes`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    runs: OrdMap<Incarnation, NodeId>,
     /// How many partitions all topics have. Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -297,9 +301,7 @@ impl State {
 
     /// The integer id under which a run of a node is registered.
     pub fn node_of(&self, incarnation: Incarnation) -> Option<NodeId> {
-        self.nodes()
-            .find(|(_, node)| node.incarnation() == incarnation)
-            .map(|(id, _)| id)
+        self.runs.get(&incarnation).copied()
     }
 
     /// A registered node.
@@ -413,6 +415,11 @@ impl State {
                 state.dotless.insert((name.without_dots(), topic.id()));
             }
         }
+        let runs = state
+            .nodes
+            .iter()
+            .map(|(id, node)| (node.incarnation(), *id));
+        state.runs = runs.collect();
         let counts = state.topics.values().map(|topic| topic.partition_count());
         state.partitions = counts.map(|count| u64::from(count.unsigned_abs())).sum();
         for (_, partition) in state.topics.values().flat_map(|topic| topic.partitions()) {

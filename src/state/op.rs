@@ -20,7 +20,7 @@ use super::partition::{ObjectRef, SliceIndex};
 pub use super::rejected::{AppendRejected, Rejected};
 use crate::types::{
     CommitId, GroupId, Incarnation, NodeId, Offset, PeerKey, ProducerEpoch, ProducerId, SegmentId,
-    Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    Seq, StateDigest, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 /// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
@@ -202,6 +202,9 @@ pub enum Op {
         /// Its size in bytes.
         #[n(1)]
         bytes: u64,
+        /// The digest of the state. Since [`Feature::SnapshotDigests`].
+        #[n(2)]
+        digest: Option<StateDigest>,
     },
     /// Put compacted slices in the place of the slices of a part of a partition.
     #[n(14)]
@@ -365,6 +368,9 @@ impl Op {
             }
             Op::AlterConfigs { node: Some(_), .. } => Feature::NodeSettings.since(),
             Op::RegisterNode(node) if node.properties.is_some() => Feature::NodeSettings.since(),
+            Op::SnapshotTaken {
+                digest: Some(_), ..
+            } => Feature::SnapshotDigests.since(),
             Op::Asked(_) => Feature::AskedOps.since(),
             Op::Append(_)
             | Op::CreateTopic(_)

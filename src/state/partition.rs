@@ -225,12 +225,23 @@ impl Partition {
     /// stays whole: the batch in which the log starts must be readable.
     pub(super) fn delete_before(&mut self, before: Offset, objects: &mut Objects) {
         self.log_start = self.log_start.max(before);
+        self.trim(objects);
+    }
+
+    /// Drops the slices wholly below the log start.
+    pub(super) fn trim(&mut self, objects: &mut Objects) {
         while let Some((base, slice)) = self.slices.get_min().map(|(base, slice)| (*base, *slice)) {
             if slice.end > self.log_start {
                 break;
             }
             self.remove(base, &slice, objects);
         }
+    }
+
+    /// Whether there are slices wholly below the log start.
+    pub(super) fn is_untrimmed(&self) -> bool {
+        let first = self.slices.get_min();
+        first.is_some_and(|(_, slice)| slice.end <= self.log_start)
     }
 
     /// Lets go of all slices: the partition is deleted.
@@ -247,7 +258,8 @@ impl Partition {
         }
     }
 
-    /// Puts compacted slices in the place of others, if those are still what the node read.
+    /// Puts compacted slices in the place of others, if those are still what the node read. The first of several may end
+    /// at or below the log start, which was in the middle of the first that they replace: [`Partition::trim`] takes it.
     pub(super) fn replace(
         &mut self,
         replace: &ReplaceSlices,

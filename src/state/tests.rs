@@ -17,7 +17,8 @@ use super::*;
 use crate::mutants::{Mutant, assert_found};
 use crate::types::{
     CommitId, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
-    ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, Timestamp, TopicId, TopicName,
+    TopicPartition,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -445,7 +446,11 @@ fn only_the_newest_snapshots_are_kept_and_the_others_are_named() {
     let mut retired = Vec::new();
     for _ in 0..6 {
         let seq = f.state.seq();
-        match f.apply(Op::SnapshotTaken { seq, bytes: 1 }) {
+        match f.apply(Op::SnapshotTaken {
+            seq,
+            bytes: 1,
+            digest: None,
+        }) {
             Ok(Applied::SnapshotsRetired(old)) => retired.extend(old),
             other => panic!("{other:?}"),
         }

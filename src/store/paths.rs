@@ -5,6 +5,7 @@
 //! | cluster | `cluster.json` | once, create-if-absent |
 //! | commit | `manifest/log/{seq:020}.commit` | once, create-if-absent; dense |
 //! | snapshot | `manifest/snapshot/{seq:020}.snapshot` | by any node, always the same bytes |
+//! | chunk of a snapshot | `manifest/chunk/{seq:020}.{index:05}.chunk` | by any node, always the same bytes |
 //! | boundary | `manifest/boundary/{seq:020}` | once, create-if-absent |
 //! | segment, compacted or not | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
 //! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
@@ -23,6 +24,7 @@ use crate::types::{SegmentId, Seq};
 const CLUSTER: &str = "cluster.json";
 const LOG: &str = "manifest/log";
 const SNAPSHOTS: &str = "manifest/snapshot";
+const CHUNKS: &str = "manifest/chunk";
 const BOUNDARIES: &str = "manifest/boundary";
 const SEGMENTS: &str = "segments";
 const CHECKS: &str = "check";
@@ -30,6 +32,9 @@ const REPAIRS: &str = "repair";
 
 /// The digits of a padded number: as many as `u64::MAX` has.
 const DIGITS: usize = 20;
+
+/// The digits of the index of a chunk.
+const INDEX_DIGITS: usize = 5;
 
 /// The name of one object, relative to the prefix of the store's URL. It can only name objects of the
 /// kinds in [`ObjectKind`].
@@ -45,6 +50,8 @@ pub enum ObjectKind {
     Commit(Seq),
     /// The state after the commit of that number.
     Snapshot(Seq),
+    /// A part of the state after the commit of that number, and which.
+    Chunk(Seq, u32),
     /// The log was truncated up to that number.
     Boundary(Seq),
     /// Record batches of many partitions.
@@ -87,6 +94,11 @@ impl ObjectPath {
     /// The snapshot of the state after that commit.
     pub fn snapshot(seq: Seq) -> ObjectPath {
         ObjectPath(format!("{SNAPSHOTS}/{:020}.snapshot", seq.0))
+    }
+
+    /// A part of the state after that commit.
+    pub fn chunk(seq: Seq, index: u32) -> ObjectPath {
+        ObjectPath(format!("{CHUNKS}/{:020}.{index:05}.chunk", seq.0))
     }
 
     /// The boundary that says: the log up to here may be gone.
@@ -169,6 +181,8 @@ pub enum ObjectPrefix {
     Log,
     /// All snapshots.
     Snapshots,
+    /// All chunks of snapshots.
+    Chunks,
     /// All boundaries.
     Boundaries,
     /// All segments.
@@ -188,6 +202,7 @@ impl ObjectPrefix {
             ObjectPrefix::All => String::new(),
             ObjectPrefix::Log => LOG.to_owned(),
             ObjectPrefix::Snapshots => SNAPSHOTS.to_owned(),
+            ObjectPrefix::Chunks => CHUNKS.to_owned(),
             ObjectPrefix::Boundaries => BOUNDARIES.to_owned(),
             ObjectPrefix::Segments => SEGMENTS.to_owned(),
             ObjectPrefix::Checks => CHECKS.to_owned(),
@@ -206,6 +221,12 @@ fn parse(name: &str) -> Option<ObjectKind> {
     }
     if let Some(seq) = within(name, SNAPSHOTS).and_then(|n| n.strip_suffix(".snapshot")) {
         return padded(seq).map(ObjectKind::Snapshot);
+    }
+    if let Some(chunk) = within(name, CHUNKS).and_then(|n| n.strip_suffix(".chunk")) {
+        let (seq, index) = chunk.split_once('.')?;
+        let is_index = index.len() == INDEX_DIGITS && index.bytes().all(|b| b.is_ascii_digit());
+        let index = is_index.then(|| index.parse().ok()).flatten()?;
+        return Some(ObjectKind::Chunk(padded(seq)?, index));
     }
     if let Some(seq) = within(name, BOUNDARIES) {
         return padded(seq).map(ObjectKind::Boundary);
@@ -279,6 +300,11 @@ mod tests {
                 "manifest/snapshot/18446744073709551615.snapshot",
             ),
             (
+                ObjectPath::chunk(Seq(7), 12),
+                ObjectKind::Chunk(Seq(7), 12),
+                "manifest/chunk/00000000000000000007.00012.chunk",
+            ),
+            (
                 ObjectPath::boundary(Seq(7)),
                 ObjectKind::Boundary(Seq(7)),
                 "manifest/boundary/00000000000000000007",
@@ -325,6 +351,8 @@ mod tests {
             "manifest/log/+0000000000000000042.commit",
             "manifest/log/99999999999999999999.commit",
             "manifest/log/00000000000000000042.snapshot",
+            "manifest/chunk/00000000000000000007.chunk",
+            "manifest/chunk/00000000000000000007.1.chunk",
             "manifest/boundary/0000000000000000000x",
             "segments/a/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.segment",
             "segments/b/01936F2E-5B1C-7CC3-98C4-DC0C0C07398B.segment",

@@ -4,12 +4,14 @@
 //! a partition and a count of bytes are three types. This room does no I/O, holds no state and
 //! imports nothing from the other rooms.
 
+mod digest;
 mod ids;
 mod key;
 mod names;
 mod quantities;
 mod rendezvous;
 
+pub use digest::StateDigest;
 pub use ids::{
     CommitId, Generation, Incarnation, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
     SegmentId, Seq, TopicId, TopicPartition,

@@ -29,6 +29,8 @@ pub struct Inventory {
     pub ahead: BTreeMap<Seq, u64>,
     /// Snapshots.
     pub snapshots: BTreeMap<Seq, u64>,
+    /// Chunks of snapshots.
+    pub chunks: BTreeMap<(Seq, u32), u64>,
     /// Boundaries.
     pub boundaries: BTreeMap<Seq, u64>,
     /// Segments.
@@ -98,6 +100,9 @@ impl Inventory {
             Some(ObjectKind::Cluster) => self.cluster = Some(size),
             Some(ObjectKind::Commit(seq)) => drop(self.commits.insert(seq, size)),
             Some(ObjectKind::Snapshot(seq)) => drop(self.snapshots.insert(seq, size)),
+            Some(ObjectKind::Chunk(seq, index)) => {
+                self.chunks.insert((seq, index), size);
+            }
             Some(ObjectKind::Boundary(seq)) => drop(self.boundaries.insert(seq, size)),
             Some(ObjectKind::Segment(id)) => drop(self.segments.insert(id, size)),
             Some(ObjectKind::Check { .. }) => {

@@ -92,6 +92,7 @@ impl Judgement {
             beyond: snapshots().filter(|seq| *seq > end).collect(),
             // One that is newer than the last announced is being announced.
             spare_snapshots: snapshots()
+                .chain(inventory.chunks.keys().map(|(seq, _)| *seq))
                 .filter(|seq| *seq < newest && !announced.contains(seq))
                 .collect(),
             unbounded: unbounded(&state, inventory),
@@ -222,7 +223,10 @@ impl Judgement {
             found.push(Finding::new(Kind::LogCutOff, path.as_str(), detail).inspect(path.as_str()));
         }
         for seq in self.spare_snapshots {
-            let path = ObjectPath::snapshot(seq);
+            let path = match inventory.snapshots.contains_key(&seq) {
+                true => ObjectPath::snapshot(seq),
+                false => ObjectPath::chunk(seq, 0),
+            };
             let detail = "the state does not list it".to_owned();
             found.push(
                 Finding::new(Kind::SpareSnapshot, path.as_str(), detail).inspect(path.as_str()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 
@@ -10,9 +11,8 @@ use super::commit::{self, ReadCommit};
 use super::finding::{About, Candidate};
 use super::read::{Looked, kind_of_object, look};
 use super::{Finding, Inventory, Kind, Walk};
-use crate::format::{ObjectHeader, ObjectKind};
 use crate::invariants::at_rest::{Reference, slice_lies_within, slice_resolves, states_are_equal};
-use crate::manifest::decode_snapshot;
+use crate::manifest::{ObjectError, SnapshotParts};
 use crate::state::op::{AppendSource, Op};
 use crate::state::{ObjectRef, State};
 use crate::store::{ObjectPath, RequestKind, StoreError};
@@ -171,11 +171,15 @@ impl Fold {
             Looked::Bad(kind, detail) => (kind, detail),
             Looked::At(bytes) => {
                 self.bytes += bytes.len() as u64;
-                let version = ObjectHeader::parse(path.as_str(), &bytes).map(|h| h.version());
-                let is_present = version == Ok(ObjectKind::Snapshot.newest_version());
-                match decode_snapshot(path.as_str(), seq, &bytes) {
-                    Ok(state) => return Ok(Some((state, is_present))),
-                    Err(error) => (kind_of_object(&error), error.to_string()),
+                match self.state_of(walk, seq, &bytes).await? {
+                    Looked::At(read) => return Ok(Some(read)),
+                    Looked::Bad(kind, detail) => (kind, detail),
+                    // Its head was deleted before it.
+                    Looked::Gone if self.is_gone(walk, &path).await? => {
+                        inventory.snapshots.remove(&seq);
+                        return Ok(None);
+                    }
+                    Looked::Gone => (Kind::Corrupt, "one of its chunks is missing".to_owned()),
                 }
             }
         };
@@ -185,6 +189,47 @@ impl Fold {
             finding,
         });
         Ok(None)
+    }
+
+    /// The same of `bytes`, the snapshot object, with its chunks if it has any. `Gone` if one of them is not there.
+    async fn state_of(
+        &mut self,
+        walk: &Walk<'_>,
+        seq: Seq,
+        bytes: &Bytes,
+    ) -> Result<Looked<(State, bool)>, StoreError> {
+        let path = ObjectPath::snapshot(seq);
+        let bad = |error: &ObjectError| Looked::Bad(kind_of_object(error), error.to_string());
+        let parts = match SnapshotParts::decode(path.as_str(), bytes) {
+            Ok(parts) => parts,
+            Err(error) => return Ok(bad(&error)),
+        };
+        let mut chunks = Vec::new();
+        for (index, len) in (0..).zip(parts.chunks()) {
+            let chunk = ObjectPath::chunk(seq, index);
+            let bytes = match look(walk.store.get(&chunk, RequestKind::SnapshotGet).await)? {
+                Looked::At(bytes) => bytes,
+                Looked::Gone => return Ok(Looked::Gone),
+                Looked::Bad(kind, detail) => return Ok(Looked::Bad(kind, detail)),
+            };
+            self.bytes += bytes.len() as u64;
+            match SnapshotParts::chunk(chunk.as_str(), *len, &bytes) {
+                Ok(data) => chunks.push(data),
+                Err(error) => return Ok(bad(&error)),
+            }
+        }
+        Ok(match parts.state(path.as_str(), seq, &chunks) {
+            Ok(state) => {
+                let is_present = parts.is_present(state.level());
+                Looked::At((state, is_present))
+            }
+            Err(error) => bad(&error),
+        })
+    }
+
+    async fn is_gone(&self, walk: &Walk<'_>, path: &ObjectPath) -> Result<bool, StoreError> {
+        let head = look(walk.store.head(path, RequestKind::SnapshotGet).await)?;
+        Ok(matches!(head, Looked::Gone))
     }
 
     /// Folds commit after commit from the state on, and compares the snapshots on the way.

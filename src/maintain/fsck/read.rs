@@ -54,7 +54,9 @@ pub(super) fn kind_of_object(error: &ObjectError) -> Kind {
     match error {
         ObjectError::Format(error) => kind_of_format(error),
         ObjectError::Content { .. } | ObjectError::Level { .. } => Kind::Newer,
-        ObjectError::WrongSeq { .. } => Kind::Corrupt,
+        ObjectError::WrongSeq { .. }
+        | ObjectError::WrongChunk { .. }
+        | ObjectError::WrongDigest { .. } => Kind::Corrupt,
     }
 }
 

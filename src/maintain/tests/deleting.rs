@@ -405,13 +405,16 @@ pub(super) async fn snapshots_that_were_never_announced_old_boundaries_and_old_c
     let check = ObjectPath::check(a.env.random_uuid(), "race");
     let leftovers = [
         ObjectPath::snapshot(Seq(known[0].0 - 1)),
+        ObjectPath::chunk(Seq(known[0].0 - 1), 0),
+        ObjectPath::chunk(Seq(known[0].0 - 1), 1),
         ObjectPath::boundary(Seq(3)),
         check,
     ];
     // Between two that are kept: a node may be starting from it.
     let between = ObjectPath::snapshot(Seq(known[1].0 + 1));
     let newest = ObjectPath::boundary(Seq(5));
-    for path in leftovers.iter().chain([&between, &newest]) {
+    let chunk = ObjectPath::chunk(known[0], 0);
+    for path in leftovers.iter().chain([&between, &newest, &chunk]) {
         let put = store.put_unique(path, vec![1; 10], RequestKind::SnapshotPut);
         put.await.unwrap();
     }
@@ -420,7 +423,7 @@ pub(super) async fn snapshots_that_were_never_announced_old_boundaries_and_old_c
     for path in &leftovers {
         assert!(!left.contains(path), "{path}");
     }
-    for path in [between, newest, ObjectPath::cluster()] {
+    for path in [between, newest, chunk, ObjectPath::cluster()] {
         assert!(left.contains(&path), "{path}");
     }
     for known in a.state().snapshots() {

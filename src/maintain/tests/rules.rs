@@ -128,6 +128,7 @@ fn each_rule_of_the_sweep_has_a_test_that_fails_without_it() {
             deleting::what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up,
         ),
         (Mutant::SweepTakesSnapshots, others),
+        (Mutant::SweepTakesChunks, others),
         (Mutant::SweepTakesBoundaries, others),
         (Mutant::SweepTakesChecks, orphans),
     ]);

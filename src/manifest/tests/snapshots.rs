@@ -8,8 +8,9 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::*;
+use crate::manifest::parts::MAX_CHUNK;
 use crate::manifest::restore::newest_state;
-use crate::manifest::snapshot::take;
+use crate::manifest::snapshot::Taking;
 use crate::mutants::{Mutant, assert_found};
 use crate::state::State;
 
@@ -23,7 +24,7 @@ async fn writer(store: &Store, seed: u64) -> Running {
 }
 
 /// Commits so many topics, and lets the snapshots be taken.
-async fn fill(node: &Running, topics: u128) -> Arc<State> {
+pub(super) async fn fill(node: &Running, topics: u128) -> Arc<State> {
     for n in 1..=topics {
         let topic = create_topic(&format!("t{n}"), n);
         node.manifest.commit(vec![topic]).await.unwrap();
@@ -33,7 +34,7 @@ async fn fill(node: &Running, topics: u128) -> Arc<State> {
 }
 
 /// The seqs of the snapshots in the bucket, oldest first.
-async fn stored(store: &Store) -> Vec<Seq> {
+pub(super) async fn stored(store: &Store) -> Vec<Seq> {
     let listed = store.list(ObjectPrefix::Snapshots, None, 1000).await;
     let kinds = listed.unwrap().into_iter().map(|meta| meta.path.kind());
     kinds
@@ -59,7 +60,20 @@ async fn damage(store: &Store, path: &ObjectPath) {
         .unwrap();
 }
 
-async fn try_start(store: &Store, seed: u64) -> Result<(State, ManifestMetrics), OpenError> {
+async fn take(store: &Store, manifest: &Manifest, metrics: &ManifestMetrics, state: Arc<State>) {
+    let taking = Taking {
+        store: store.clone(),
+        manifest: manifest.clone(),
+        metrics: metrics.clone(),
+        max_chunk: MAX_CHUNK,
+    };
+    taking.take(state).await;
+}
+
+pub(super) async fn try_start(
+    store: &Store,
+    seed: u64,
+) -> Result<(State, ManifestMetrics), OpenError> {
     let env = Env::simulated(seed, Timestamp(1_000_000));
     let incarnation = Incarnation(env.random_uuid());
     let metrics = ManifestMetrics::default();
@@ -177,7 +191,9 @@ fn a_log_that_is_truncated_during_a_start_from_an_older_snapshot_is_not_taken_fo
 /// request of that number. Returns whether the node came to the state, which it must unless it says that it cannot.
 async fn truncated_at(at: usize) -> bool {
     let when = Arc::new(std::sync::atomic::AtomicUsize::new(usize::MAX));
-    let faulty: Arc<OnceLock<(Arc<Faulty>, Vec<String>, String)>> = Arc::default();
+    /// The store, its commits, and the boundary.
+    type Truncated = (Arc<Faulty>, Vec<String>, String);
+    let faulty: Arc<OnceLock<Truncated>> = Arc::default();
     let (due, then) = (when.clone(), faulty.clone());
     let (store, objects) = Faulty::store(move |n| {
         if n == due.load(std::sync::atomic::Ordering::SeqCst)

@@ -234,6 +234,45 @@ fn compacted_slices_take_the_place_of_those_that_were_read() {
     assert_eq!(log.state.totals().compacted, ByteCount(200));
 }
 
+/// A slice of two records, of which the first is deleted; then two take its place, the first of which ends where the log
+/// starts.
+fn replace_across_the_log_start(log: &mut Log) -> [SegmentId; 2] {
+    log.inline_many(2);
+    let before = Some(Offset(1));
+    let partition = partition(0);
+    log.apply(Op::DeleteRecords { partition, before }).unwrap();
+    let [below, above] = [1, 2].map(|n| minted(log.now, n));
+    log.replace(0, (0, 4), &[(1, below), (4, above)]).unwrap();
+    [below, above]
+}
+
+#[test]
+fn a_replacement_leaves_no_slice_below_the_log_start() {
+    let mut log = Log::new();
+    log.apply(Op::RaiseLevel { to: Level(2) }).unwrap();
+    let [below, above] = replace_across_the_log_start(&mut log);
+    assert_eq!(log.slices(), [(1, 4, ObjectRef::Segment(above))]);
+    assert!(log.state.death_of(ObjectRef::Segment(below)).is_some());
+    let found = log.state.partition(partition(0)).unwrap();
+    assert_eq!(found.bytes(), ByteCount(100));
+    assert_eq!(State::from_bytes(&log.state.to_bytes()).unwrap(), log.state);
+}
+
+#[test]
+fn what_the_first_level_left_below_the_log_start_can_be_read_and_raising_the_level_lets_go_of_it() {
+    let mut log = Log::new();
+    let [below, above] = replace_across_the_log_start(&mut log).map(ObjectRef::Segment);
+    assert_eq!(log.slices(), [(0, 1, below), (1, 4, above)]);
+    let mut read = State::from_bytes(&log.state.to_bytes()).unwrap();
+    assert_eq!(read, log.state);
+    log.apply(Op::RaiseLevel { to: Level(2) }).unwrap();
+    assert_eq!(log.slices(), [(1, 4, above)]);
+    assert!(log.state.death_of(below).is_some());
+    std::mem::swap(&mut read, &mut log.state);
+    log.apply(Op::RaiseLevel { to: Level(2) }).unwrap();
+    assert_eq!(log.state.to_bytes(), read.to_bytes());
+}
+
 #[test]
 fn a_compaction_of_slices_that_changed_meanwhile_is_refused() {
     let mut log = Log::new();
@@ -332,7 +371,12 @@ fn the_log_is_truncated_only_behind_a_snapshot_that_has_been_known_for_long() {
     log.inline_many(4);
     let snapshot = log.state.seq();
     let (seq, bytes) = (snapshot, 1);
-    log.apply(Op::SnapshotTaken { seq, bytes }).unwrap();
+    log.apply(Op::SnapshotTaken {
+        seq,
+        bytes,
+        digest: None,
+    })
+    .unwrap();
     let raise = |to| Op::RaiseLogBoundary { to };
     log.wait(TRUNCATION_AGE - Duration::from_millis(1));
     let young = Err(Rejected::TooYoung {
@@ -342,7 +386,12 @@ fn the_log_is_truncated_only_behind_a_snapshot_that_has_been_known_for_long() {
     assert_eq!(log.apply(raise(snapshot)), young);
     // A newer one that is not of age yet does not help, and does not make one forget the first.
     let newer = log.state.seq();
-    log.apply(Op::SnapshotTaken { seq: newer, bytes }).unwrap();
+    log.apply(Op::SnapshotTaken {
+        seq: newer,
+        bytes,
+        digest: None,
+    })
+    .unwrap();
     log.wait(Duration::from_millis(1));
     assert_eq!(
         log.apply(raise(newer)),
@@ -366,7 +415,12 @@ fn frequent_snapshots_still_come_of_age() {
     let mut best = Seq(0);
     for _ in 0..200 {
         let seq = log.state.seq();
-        log.apply(Op::SnapshotTaken { seq, bytes: 1 }).unwrap();
+        log.apply(Op::SnapshotTaken {
+            seq,
+            bytes: 1,
+            digest: None,
+        })
+        .unwrap();
         log.wait(Duration::from_secs(5));
         best = log.state.log_boundary_limit();
     }
@@ -435,6 +489,10 @@ fn each_rule_of_deletion_has_a_test_that_fails_without_it() {
         (
             Mutant::OutputsUnchecked,
             outputs_that_do_not_cover_what_they_replace_are_refused,
+        ),
+        (
+            Mutant::Untrimmed,
+            a_replacement_leaves_no_slice_below_the_log_start,
         ),
         (
             Mutant::SettingsUnchecked,

@@ -113,8 +113,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
             group: GroupId::new(&group).unwrap(), action,
         }),
-        1 => (0..60u64, any::<u64>()).prop_map(|(seq, bytes)| Op::SnapshotTaken {
-            seq: Seq(seq), bytes,
+        1 => (0..60u64, any::<u64>(), any::<bool>()).prop_map(|(seq, bytes, said)| {
+            let digest = said.then(|| StateDigest::of(&bytes.to_le_bytes()));
+            Op::SnapshotTaken { seq: Seq(seq), bytes, digest }
         }),
         4 => (place(), 0..2u64, 0..3i64, 0..6i64, outputs)
             .prop_map(|(partition, layout, base, end, outputs)| Op::ReplaceSlices(ReplaceSlices {
@@ -230,7 +231,13 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
                 {
                     replace.layout = partition.layout();
                     (replace.base, replace.end) = (base, slice.end);
-                    replace.outputs = vec![output(slice.end.0, commit.id.counter.into())];
+                    // One, or one for the first record and one for the others.
+                    let ends = [base.0 + 1, slice.end.0];
+                    let first =
+                        usize::from(ends[0] == ends[1] || commit.id.counter.is_multiple_of(2));
+                    let ends = ends.into_iter().skip(first);
+                    let outputs = ends.map(|end| output(end, commit.id.counter.into()));
+                    replace.outputs = outputs.collect();
                 }
             }
             _ => {}
@@ -255,9 +262,15 @@ fn some_log_comes_to_what_no_state_is() {
 }
 
 #[test]
-fn every_state_of_any_log_is_one_and_the_bug_that_makes_others_is_found() {
+fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
-    assert_found(&[(Mutant::DeadAndAlive, some_log_comes_to_what_no_state_is)]);
+    for bug in [
+        Mutant::DeadAndAlive,
+        Mutant::Untrimmed,
+        Mutant::GoneRunsFound,
+    ] {
+        assert_found(&[(bug, some_log_comes_to_what_no_state_is)]);
+    }
 }
 
 proptest! {

@@ -126,6 +126,11 @@ impl Faulty {
         (store, switch)
     }
 
+    /// A store on the same bucket to whose requests nothing happens.
+    pub(crate) fn beside(&self) -> Store {
+        Faulty::on(self.inner.clone(), |_, _| Fault::None).0
+    }
+
     /// The store without faults.
     pub(crate) fn inner(&self) -> &InMemory {
         &self.inner

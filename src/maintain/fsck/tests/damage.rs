@@ -9,16 +9,14 @@ use super::scene::{Bucket, Writer, kinds, number};
 use crate::format::{ObjectBuilder, ObjectHeader, ObjectKind};
 use crate::invariants::Invariant;
 use crate::maintain::fsck::{Report, Severity};
-use crate::manifest::decode_snapshot;
-use crate::state::State;
+use crate::manifest::{ManifestOptions, decode_snapshot, snapshot_of_bytes};
 use crate::state::op::{AppendSource, Commit, Op};
+use crate::state::{Level, State};
 use crate::store::{ObjectPath, StoreError};
 use crate::types::{CommitId, Incarnation, Seq};
 
 pub(super) fn snapshot_of(state: &State) -> Bytes {
-    let mut builder = ObjectBuilder::new(ObjectKind::Snapshot);
-    builder.push(state.to_bytes().into());
-    builder.finish(&[], &[]).unwrap().concat().into()
+    snapshot_of_bytes(&state.to_bytes())
 }
 
 /// What is found once `damage` is done to a healthy bucket.
@@ -320,6 +318,51 @@ async fn a_snapshot_that_is_not_the_fold_is_found_and_the_ones_after_it_are_not_
     );
 }
 
+/// A stopped cluster of the second level, whose snapshots are in chunks.
+async fn in_chunks() -> Bucket {
+    let objects = Arc::new(InMemory::new());
+    let options = ManifestOptions {
+        snapshot_every: 6,
+        max_chunk: 200,
+        ..ManifestOptions::default()
+    };
+    let writer = Writer::open_with(&objects, options).await;
+    let raise = Op::RaiseLevel { to: Level(2) };
+    writer.manifest.commit(vec![raise]).await.unwrap();
+    writer.create_orders().await;
+    for n in 0..16 {
+        writer.append_inline(n % 2, 3).await;
+        writer.settle().await;
+    }
+    let now = writer.env.wall();
+    drop(writer);
+    Bucket::of(objects, now)
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_in_chunks_are_compared_and_what_is_wrong_with_a_chunk_is_found() {
+    let mut bucket = in_chunks().await;
+    let report = bucket.check(false).await;
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert!(report.checked.snapshots_compared >= 2);
+    let names = bucket.names().await;
+    let chunks: Vec<&String> = names.iter().filter(|n| n.contains("/chunk/")).collect();
+    assert!(chunks.len() > 4, "{names:?}");
+    // One of a snapshot that is not announced any more.
+    let spare = ObjectPath::chunk(Seq(2), 0);
+    bucket
+        .put(spare.as_str(), bucket.get(chunks[0]).await)
+        .await;
+    // The first two belong to one snapshot, and the last one to another.
+    flip(&bucket, chunks[0], 60).await;
+    bucket.delete(chunks[chunks.len() - 1]).await;
+    let report = bucket.check(false).await;
+    let mut found: Vec<_> = report.findings.iter().map(|f| f.kind.id()).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["corrupt", "corrupt", "spare-snapshot"]);
+    assert!(report.findings.iter().any(|f| f.object == spare.as_str()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_whose_offsets_are_not_dense_cannot_be_read() {
     let objects = Arc::new(InMemory::new());
@@ -337,11 +380,8 @@ async fn a_snapshot_whose_offsets_are_not_dense_cannot_be_read() {
         .position(|window| window == encoded)
         .unwrap();
     bytes[at + 2] += 1;
-    let mut builder = ObjectBuilder::new(ObjectKind::Snapshot);
-    builder.push(bytes.into());
-    let snapshot: Bytes = builder.finish(&[], &[]).unwrap().concat().into();
     let path = ObjectPath::snapshot(Seq(2));
-    bucket.put(path.as_str(), snapshot).await;
+    bucket.put(path.as_str(), snapshot_of_bytes(&bytes)).await;
     let report = bucket.check(false).await;
     let found = report.findings.iter().find(|f| f.object == path.as_str());
     let detail = found.map(|f| f.detail.as_str()).unwrap_or_default();

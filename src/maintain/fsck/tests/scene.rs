@@ -74,16 +74,20 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) async fn open(objects: &Arc<InMemory>, snapshot_every: u64) -> Writer {
+        let options = ManifestOptions {
+            snapshot_every,
+            ..ManifestOptions::default()
+        };
+        Writer::open_with(objects, options).await
+    }
+
+    pub(super) async fn open_with(objects: &Arc<InMemory>, options: ManifestOptions) -> Writer {
         let env = Env::simulated(1, Env::system().wall());
         let store = Store::from_object_store(
             Arc::clone(objects) as Arc<dyn ObjectStore>,
             StoreOptions::new(env.clone()),
             StoreMetrics::default(),
         );
-        let options = ManifestOptions {
-            snapshot_every,
-            ..ManifestOptions::default()
-        };
         let (manifest, tail, _) = open(
             store.clone(),
             env.clone(),
