@@ -33,9 +33,11 @@ impl Ages {
     }
 }
 
-/// The right time when the commit before was folded, and when this one is.
+/// When a commit comes to stand in the log, by a clock that is right.
 pub(super) struct Times {
-    pub(super) since: Timestamp,
+    /// The latest that any commit before may be carried on to: each commit's time and what has passed since. That may be later
+    /// than the last one's: it may have been stamped long before it came to stand, and its author has gone on since.
+    pub(super) carried_on: Timestamp,
     pub(super) now: Timestamp,
 }
 
@@ -60,9 +62,7 @@ impl Times {
     }
 
     fn moved_too_far(&self, before: &State, after: &State, commit: &Commit) -> Option<String> {
-        let passed = self.now.since(self.since);
-        let carried_on = before.time().after(passed);
-        let limit = carried_on.max(self.now.after(RIGHT)).after(LEAD);
+        let limit = self.carried_on.max(self.now.after(RIGHT)).after(LEAD);
         // Of several commits in one object, one may vouch for the next.
         if after.time() <= limit || !commit.carried.is_empty() {
             return None;

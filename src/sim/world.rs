@@ -116,6 +116,8 @@ struct Judge {
     boundary: Seq,
     /// When the last commit was folded.
     at: Timestamp,
+    /// What any commit's time may have been carried on to by then.
+    carried_on: Timestamp,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -323,7 +325,8 @@ impl World {
         let mut carried = Vec::new();
         let (commit, start) = (&logged.commit, logged.data_start);
         let (earlier, now) = (judge.state.clone(), self.now());
-        let since = std::mem::replace(&mut judge.at, now);
+        let passed = now.since(std::mem::replace(&mut judge.at, now));
+        let carried_on = judge.carried_on.after(passed);
         let folded = judge.state.apply_each(seq, commit, start, |id, folded| {
             carried.push((id, folded));
         });
@@ -343,7 +346,8 @@ impl World {
                 judge.carried.insert(id);
             }
         }
-        let times = Times { since, now };
+        judge.carried_on = carried_on.max(judge.state.time());
+        let times = Times { carried_on, now };
         let wrong = times.judge(self.inner.ages.get(), &earlier, &judge.state, commit);
         let was_carried = judge.carried.contains(&commit.id);
         let state = judge.state.clone();
