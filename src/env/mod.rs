@@ -129,7 +129,7 @@ impl Env {
 
     /// What the wall clock of this machine says. It may be wrong, and it may jump either way, so in the rooms of a node it
     /// is only for what shall say what the machine's clock says (credentials, metrics). What
-    /// waits, expires or destroys goes by [`manifest::Clock`](crate::manifest::Clock); `tests/layers.rs` has the list.
+    /// waits, expires or destroys goes by `manifest::clock`; `tests/layers.rs` has the list.
     pub fn wall(&self) -> Timestamp {
         self.clock.wall()
     }

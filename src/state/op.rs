@@ -49,7 +49,7 @@ pub struct Commit {
     #[cbor(default)]
     pub carried: Vec<Carried>,
     /// What the node's wall clock said. How far the fold believes it: [`State::time_after`](super::State::time_after). From
-    /// the level of [`Feature::BoundedTime`](super::Feature::BoundedTime) on.
+    /// the level of [`BoundedTime`](super::Feature::BoundedTime) on.
     #[n(5)]
     pub wall: Option<Timestamp>,
 }
@@ -179,7 +179,7 @@ pub enum Op {
         #[n(1)]
         incarnation: Incarnation,
         /// The last commit of the state by which that was found. Refused if the node has committed since. From the level of
-        /// [`Feature::BoundedTime`](super::Feature::BoundedTime) on.
+        /// [`BoundedTime`](super::Feature::BoundedTime) on.
         #[n(2)]
         as_of: Option<Seq>,
     },

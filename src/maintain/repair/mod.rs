@@ -26,7 +26,7 @@
 //! What later commits say stands, judged by a state without what is lost. Records that were appended behind lost ones have
 //! lower offsets than their producers were told; appends to a topic whose creation is lost are refused. An idempotent
 //! producer whose batch is lost must not take all its later ones with it, so the void forgets all producers
-//! ([`Op::ExpireProducers`](crate::state::op::Op::ExpireProducers)): the next batch of each may begin anywhere. A batch that
+//! ([`Op::ExpireProducers`]): the next batch of each may begin anywhere. A batch that
 //! was stored before and comes again after is then stored twice, which is the lesser evil. The [`Plan`] says what is refused.
 //!
 //! # A crash at any point
