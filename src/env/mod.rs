@@ -39,6 +39,8 @@ pub struct Env {
     clock: Arc<dyn Clock>,
     random: Arc<Mutex<StdRng>>,
     hold: Option<Arc<dyn Hold>>,
+    /// Wall and boot-time clock when this was made.
+    began: (Timestamp, Duration),
 }
 
 impl fmt::Debug for Env {
@@ -73,6 +75,7 @@ impl Env {
     /// Any clock and randomness.
     pub fn new(clock: Arc<dyn Clock>, random: StdRng) -> Env {
         Env {
+            began: (clock.wall(), clock.boot()),
             clock,
             random: Arc::new(Mutex::new(random)),
             hold: None,
@@ -132,6 +135,12 @@ impl Env {
     /// waits, expires or destroys goes by `manifest::clock`; `tests/layers.rs` has the list.
     pub fn wall(&self) -> Timestamp {
         self.clock.wall()
+    }
+
+    /// What the wall clock said when this was made, as the process began, and what has passed since by the boot-time clock.
+    pub fn wall_carried_on(&self) -> Timestamp {
+        let (wall, boot) = self.began;
+        wall.after(self.boot().saturating_sub(boot))
     }
 
     /// Time since some fixed moment, counting suspension: for judging how old a proof is.

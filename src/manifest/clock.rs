@@ -87,8 +87,9 @@ struct Reckoned {
 
 impl Clock {
     pub(super) fn new(env: Env, store: Store) -> Clock {
+        // The clock may have been set while the node was starting.
         let reckoned = Reckoned {
-            wall: believed(&store, &env),
+            wall: believed(&store, &env).min(env.wall_carried_on()),
             at: env.boot(),
             ahead_since: None,
         };
@@ -307,6 +308,17 @@ mod tests {
         );
         machine.set(START);
         assert_eq!(clock.passed(), START, "the wall clock was set back");
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_while_the_node_starts_makes_nothing_pass() {
+        let (machine, clock) = Machine::new();
+        machine.pass(HOUR);
+        machine.set(START.after(DAY * 8));
+        let (env, store) = (clock.env.clone(), clock.store.clone());
+        let clock = Clock::new(env, store);
+        clock.folded(START.after(DAY * 8));
+        assert_eq!(clock.passed(), START.after(HOUR));
     }
 
     #[test]
