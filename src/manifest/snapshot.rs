@@ -150,7 +150,11 @@ impl Taking {
         };
         match read {
             Ok(read) => Some(read == object),
-            Err(error) if error.is_not_found() => Some(false),
+            // A node that slept over it finds that what it wrote was swept: nothing had announced it.
+            Err(error) if error.is_not_found() => {
+                tracing::warn!(%path, "part of a snapshot was deleted while it was taken; the next one will be tried");
+                None
+            }
             Err(error) => {
                 tracing::warn!(%path, %error, "could not store a snapshot; the next one will be tried");
                 None

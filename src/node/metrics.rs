@@ -30,6 +30,12 @@ impl NodeMetrics {
         }
     }
 
+    /// Those of the manifest.
+    #[cfg(test)]
+    pub fn manifest(&self) -> &ManifestMetrics {
+        &self.manifest
+    }
+
     /// Those of background work.
     pub fn maintenance(&self) -> &MaintenanceMetrics {
         &self.maintenance

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
+use super::dice::Dice;
 use super::network::Cut;
 use super::process::Wander;
 use crate::store::simulated::Reply;
@@ -27,10 +28,15 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     }
     // How often something happens differs from run to run.
     let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
+    let mut sleeper = Sleeper::draw(&mut dice, nodes);
     while Instant::now() < until {
         cluster.world.rest(dice.time(100, pace)).await;
+        if cluster.settings.long {
+            sleeper.sleep_if_due(&cluster, until);
+        }
         let node = dice.index(nodes);
         match dice.number(0, 14) {
+            0..3 if sleeper.is_asleep(node) => {}
             0..3 => {
                 if cluster.kill(node) {
                     let rest = dice.time(10, 20_000);
@@ -158,6 +164,50 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
             }
             None => cluster.start(node),
         }
+    }
+}
+
+/// A node that sleeps for so long that the log is truncated meanwhile. Nobody kills it in its sleep: in runs without it, hardly
+/// ever did a node wake up behind a truncation.
+struct Sleeper {
+    node: usize,
+    /// When it falls asleep, and for how long.
+    from: Instant,
+    rest: Duration,
+    slept: bool,
+}
+
+impl Sleeper {
+    fn draw(dice: &mut Dice, nodes: usize) -> Sleeper {
+        Sleeper {
+            node: dice.index(nodes),
+            from: Instant::now() + dice.time(10_000, 400_000),
+            rest: dice.time(800_000, 1_100_000),
+            slept: false,
+        }
+    }
+
+    fn is_asleep(&self, node: usize) -> bool {
+        self.slept && self.node == node && Instant::now() < self.from + self.rest
+    }
+
+    fn sleep_if_due(&mut self, cluster: &Cluster, until: Instant) {
+        let now = Instant::now();
+        let Some(process) = cluster.process(self.node) else {
+            return;
+        };
+        if self.slept || now < self.from || process.is_paused() {
+            return;
+        }
+        (self.slept, self.from) = (true, now);
+        let (node, rest) = (self.node, self.rest);
+        let world = &cluster.world;
+        world.note(format_args!("n{node} sleeps for {} ms", rest.as_millis()));
+        process.pause();
+        later(rest, until, cluster.clone(), move |cluster| {
+            cluster.world.note(format_args!("n{node} wakes up"));
+            process.resume();
+        });
     }
 }
 

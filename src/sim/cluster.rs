@@ -319,6 +319,15 @@ impl Cluster {
             let runs = self.metrics.maintenance().runs(task);
             self.world.count(task.label(), runs);
         }
+        let manifest = self.metrics.manifest();
+        self.world
+            .count("started over", manifest.started_over.get());
+        // Nothing in a simulation spoils bytes, so a state that cannot be started from is a fault of the fold.
+        let refused = manifest.snapshots_refused.get();
+        if refused > 0 {
+            let what = format!("{refused} snapshots were refused");
+            self.world.found(Finding::Wrong(what));
+        }
         let left = self.bucket.unfinished_uploads();
         self.world
             .note(format_args!("{left} uploads were never ended"));

@@ -18,6 +18,7 @@ mod dice;
 mod impatient;
 mod keyed;
 mod lanes;
+mod logged;
 mod members;
 mod network;
 mod process;
@@ -114,6 +115,7 @@ fn run_to_the_end(seed: u64, calm: bool) -> Report {
         .unwrap();
     runtime.block_on(async {
         let world = World::new(seed);
+        let _logs = logged::note_logs(&world);
         simulate(&world, calm).await;
         let findings = std::mem::take(&mut world.history().findings);
         Report {
