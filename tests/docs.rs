@@ -169,6 +169,7 @@ fn every_metric_that_operations_names_exists() {
 /// Flags of single commands, which are no settings.
 const OF_COMMANDS: &[&str] = &[
     "--changed",
+    "--yes",
     "--deep",
     "--output",
     "--bucket",

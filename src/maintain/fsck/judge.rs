@@ -168,6 +168,10 @@ impl Judgement {
         match about {
             About::Cluster => !self.no_cluster,
             About::Snapshot(seq) => self.exists.snapshots.contains(seq),
+            About::Chunks(seq) => {
+                let is_listed = self.state.snapshots().any(|known| known.seq == *seq);
+                is_listed && self.exists.snapshots.contains(seq)
+            }
             About::Boundary(seq) => self.exists.boundaries.contains(seq),
             About::Commit(seq) => {
                 let needed = *seq > self.state.log_boundary()

@@ -163,6 +163,7 @@ impl Fold {
     ) -> Result<Option<(State, bool)>, StoreError> {
         self.looked.insert(seq);
         let path = ObjectPath::snapshot(seq);
+        let mut about = About::Snapshot(seq);
         let (kind, detail) = match look(walk.store.get(&path, RequestKind::SnapshotGet).await)? {
             Looked::Gone => {
                 inventory.snapshots.remove(&seq);
@@ -179,15 +180,15 @@ impl Fold {
                         inventory.snapshots.remove(&seq);
                         return Ok(None);
                     }
-                    Looked::Gone => (Kind::Corrupt, "one of its chunks is missing".to_owned()),
+                    Looked::Gone => {
+                        about = About::Chunks(seq);
+                        (Kind::Corrupt, "one of its chunks is missing".to_owned())
+                    }
                 }
             }
         };
         let finding = Finding::new(kind, path.as_str(), detail).inspect(path.as_str());
-        found.push(Candidate {
-            about: About::Snapshot(seq),
-            finding,
-        });
+        found.push(Candidate { about, finding });
         Ok(None)
     }
 

@@ -364,6 +364,41 @@ async fn snapshots_in_chunks_are_compared_and_what_is_wrong_with_a_chunk_is_foun
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_head_of_a_snapshot_that_a_late_request_brings_back_is_spare() {
+    let objects = Arc::new(InMemory::new());
+    let options = ManifestOptions {
+        snapshot_every: 6,
+        max_chunk: 200,
+        ..ManifestOptions::default()
+    };
+    let writer = Writer::open_with(&objects, options).await;
+    let raise = Op::RaiseLevel { to: Level(2) };
+    writer.manifest.commit(vec![raise]).await.unwrap();
+    writer.create_orders().await;
+    let mut late = None;
+    for n in 0..60 {
+        writer.append_inline(n % 2, 3).await;
+        writer.settle().await;
+        let bucket = Bucket::of(objects.clone(), writer.env.wall());
+        let names = bucket.names().await;
+        let head = names.iter().find(|name| name.contains("/snapshot/"));
+        if let (Some(head), None) = (head, &late) {
+            late = Some((head.clone(), bucket.get(head).await));
+        }
+    }
+    let now = writer.env.wall();
+    drop(writer);
+    let mut bucket = Bucket::of(objects, now);
+    let (head, bytes) = late.unwrap();
+    assert!(!bucket.names().await.contains(&head), "it was deleted");
+    bucket.put(&head, bytes).await;
+    let report = bucket.check(true).await;
+    let found: Vec<_> = report.findings.iter().map(|f| f.kind.id()).collect();
+    assert_eq!(found, ["spare-snapshot"]);
+    assert!(report.is_sound());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_whose_offsets_are_not_dense_cannot_be_read() {
     let objects = Arc::new(InMemory::new());
     let writer = Writer::open(&objects, 1000).await;
