@@ -80,7 +80,7 @@ lint: ## format, clippy, licences and advisories, documentation: warnings are er
 	    else echo "NOT CHECKED: security advisories, their database cannot be fetched from here"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
 
-bench: ## the figures of docs/performance.md; with PEERS=1 beside Tansu, S2 lite and Kafka
+bench: ## the figures of docs/performance.md and docs/benchmarks.md; with PEERS=1 beside Tansu, S2 lite and Kafka
 	tests/setup --bench $(if $(PEERS),--peers)
 	cargo bench --locked --bench weir -- $(if $(PEERS),--peers)
 
