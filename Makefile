@@ -42,10 +42,10 @@ test-reference: ## the client tests against Apache Kafka's own server: that they
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
 
-soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
+soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS: see docs/soak.md
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
 
-soak-old-data: build setup ## data that gets old while nodes are killed, for MINUTES: see docs/operations.md
+soak-old-data: build setup ## data that gets old while nodes are killed, for MINUTES: see docs/soak.md
 	WEIR_OLD_DATA_SECONDS=$$(( $(MINUTES) * 60 )) $(PYTEST)/test_old_data.py -s $(ARGS)
 
 growth: ## a million commits over 1,000 partitions, and that nothing grows: see docs/growth.md
