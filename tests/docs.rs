@@ -177,6 +177,9 @@ const OF_COMMANDS: &[&str] = &[
     "--nodes",
     "--retention",
     "--prices",
+    "--yes",
+    "--force",
+    "--void",
 ];
 
 #[test]
