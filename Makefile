@@ -42,10 +42,10 @@ test-reference: ## the client tests against Apache Kafka's own server: that they
 	tests/setup --reference
 	$(PYTEST) --reference $(ARGS)
 
-soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS
+soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS: see docs/soak.md
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
 
-soak-old-data: build setup ## data that gets old while nodes are killed, for MINUTES: see docs/operations.md
+soak-old-data: build setup ## data that gets old while nodes are killed, for MINUTES: see docs/soak.md
 	WEIR_OLD_DATA_SECONDS=$$(( $(MINUTES) * 60 )) $(PYTEST)/test_old_data.py -s $(ARGS)
 
 growth: ## a million commits over 1,000 partitions, and that nothing grows: see docs/growth.md
@@ -80,7 +80,7 @@ lint: ## format, clippy, licences and advisories, documentation: warnings are er
 	    else echo "NOT CHECKED: security advisories, their database cannot be fetched from here"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
 
-bench: ## the figures of docs/performance.md; with PEERS=1 beside Tansu, S2 lite and Kafka
+bench: ## the figures of docs/performance.md and docs/benchmarks.md; with PEERS=1 beside Tansu, S2 lite and Kafka
 	tests/setup --bench $(if $(PEERS),--peers)
 	cargo bench --locked --bench weir -- $(if $(PEERS),--peers)
 

@@ -178,6 +178,9 @@ const OF_COMMANDS: &[&str] = &[
     "--nodes",
     "--retention",
     "--prices",
+    "--yes",
+    "--force",
+    "--void",
 ];
 
 #[test]

@@ -32,8 +32,8 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The machine and the versions, as a list.
-pub(crate) fn describe(programs: &Programs) -> String {
+/// The machine.
+pub(crate) fn describe() -> String {
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(file).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -43,11 +43,12 @@ pub(crate) fn describe(programs: &Programs) -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
     let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(unknown);
     let kernel = said("uname", &["-sr"]).unwrap_or_else(unknown);
-    let rustc = said("rustc", &["--version"]).unwrap_or_else(unknown);
-    let mut lines = vec![
-        format!("Machine: {cores} cores of {cpu}, {memory} of memory, {kernel}"),
-        rustc,
-    ];
-    lines.extend(programs.versions());
-    lines.iter().map(|line| format!("- {line}\n")).collect()
+    format!("Machine: {cores} cores of {cpu}, {memory} of memory, {kernel}")
+}
+
+/// What the node was compiled with, and what it was measured on.
+pub(crate) fn versions(programs: &Programs) -> Vec<String> {
+    let mut versions = vec![said("rustc", &["--version"]).unwrap_or_else(unknown)];
+    versions.extend(programs.versions());
+    versions
 }

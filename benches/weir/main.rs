@@ -46,15 +46,15 @@ use measure::{Part, Plan, measure, work_folder};
 use stats::Figures;
 use stores::{Programs, RunningStore, SETTINGS, Setting};
 
-/// Measures Weir against its store and writes docs/performance.md.
+/// Measures Weir against its store and writes docs/performance.md and docs/benchmarks.md.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench weir --")]
 struct Arguments {
     /// The stores, near and with 30 ms added to each request. All on which a part belongs, if none is named.
     #[arg(long, value_delimiter = ',')]
     settings: Vec<String>,
-    /// What to measure; all that belongs to the setting, if nothing is named. The figures go to docs/performance.md
-    /// if neither settings nor parts are named.
+    /// What to measure; all that belongs to the setting, if nothing is named. The figures go to
+    /// docs/performance.md and docs/benchmarks.md if neither settings nor parts are named.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<Part>,
     /// How often both sides take their turns.
@@ -70,7 +70,7 @@ struct Arguments {
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
     /// Keeps the figures in this file, adds those that are there already from earlier runs, and writes them all to
-    /// docs/performance.md: for a machine that is quiet for some minutes only.
+    /// docs/performance.md and docs/benchmarks.md: for a machine that is quiet for some minutes only.
     #[arg(long)]
     gather: Option<PathBuf>,
     /// Another binary to measure instead of the one that was just built.
@@ -176,20 +176,31 @@ async fn main() -> Result<()> {
     if let Some(file) = &arguments.gather {
         std::fs::write(file, serde_json::to_vec_pretty(&measured)?)?;
     }
-    let runs = measured.runs.iter().map(|run| format!("- {run}\n"));
-    let text = format!(
-        "{}{}\n{}",
-        machine::describe(&programs),
-        runs.collect::<String>(),
-        report::tables(&measured.columns())
+    let columns = measured.columns();
+    let machine = machine::describe();
+    let versions = machine::versions(&programs);
+    let runs = list(&measured.runs);
+    let notes = list(&report::notes(&columns));
+    let results = format!("- {machine}\n{runs}{notes}\n{}", report::ratios(&columns));
+    let details = format!(
+        "- {machine}\n{}{runs}{notes}\n{}",
+        list(&versions),
+        report::details(&columns)
     );
-    println!("{text}");
+    println!("{results}\n{details}");
     if arguments.is_whole() {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-        report::write(&page, &text)?;
-        eprintln!("written to {}", page.display());
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        for (page, text) in [("performance.md", &results), ("benchmarks.md", &details)] {
+            let page = docs.join(page);
+            report::write(&page, text)?;
+            eprintln!("written to {}", page.display());
+        }
     }
     Ok(())
+}
+
+fn list(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 
 /// All that was measured.

@@ -43,7 +43,7 @@ impl Row {
     }
 }
 
-fn ratios() -> Vec<Row> {
+fn to_the_store() -> Vec<Row> {
     let mut rows = vec![
         Row::new("ack p50 / one PUT p50", "ratio.ack.p50").goal("<= 1.3"),
         Row::new("ack p99 / one PUT p99", "ratio.ack.p99"),
@@ -262,18 +262,25 @@ fn store() -> Vec<Row> {
     rows
 }
 
-/// All tables, as Markdown that reads well as text too.
-pub(crate) fn tables(columns: &Columns<'_>) -> String {
-    let mut text = String::new();
+/// What was not measured, and why.
+pub(crate) fn notes(columns: &Columns<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
     for (setting, figures) in columns {
         for note in figures.notes() {
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "- {setting}: {}", note.trim().replace('\n', " "));
+            notes.push(format!("{setting}: {}", note.trim().replace('\n', " ")));
         }
     }
-    text.push('\n');
-    for (title, rows) in [
-        ("Ratios to the store", ratios()),
+    notes
+}
+
+/// The table of the results, as Markdown that reads well as text too.
+pub(crate) fn ratios(columns: &Columns<'_>) -> String {
+    tables(vec![("Ratios to the store", to_the_store())], columns)
+}
+
+/// The tables of everything behind the results.
+pub(crate) fn details(columns: &Columns<'_>) -> String {
+    let parts = vec![
         ("The node", node()),
         ("Old data", old()),
         ("Limits", scale::rows()),
@@ -281,7 +288,13 @@ pub(crate) fn tables(columns: &Columns<'_>) -> String {
         ("Clients", clients::rows()),
         ("Peers", peers::rows()),
         ("The store alone", store()),
-    ] {
+    ];
+    tables(parts, columns)
+}
+
+fn tables(parts: Vec<(&str, Vec<Row>)>, columns: &Columns<'_>) -> String {
+    let mut text = String::new();
+    for (title, rows) in parts {
         let table = table(&rows, columns);
         if !table.is_empty() {
             // Writing to a String does not fail.
