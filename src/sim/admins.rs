@@ -223,7 +223,9 @@ pub(super) async fn churner(cluster: Cluster, name: String, until: Instant) {
 /// this that deleted it.
 async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> bool {
     let dice = &mut connection.dice;
-    let times: [Duration; 4] = std::array::from_fn(|_| Duration::from_millis(dice.number(0, 12)));
+    let times: [Duration; 6] = std::array::from_fn(|_| Duration::from_millis(dice.number(0, 30)));
+    // The deletion looks for the newest state first.
+    let deleted_at = Duration::from_millis(dice.number(0, 15));
     let write = |broker: Broker, topic: String, at: Duration| {
         let records = batch(&world.values(1), 10, None, world.now());
         async move {
@@ -236,12 +238,15 @@ async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> boo
     let work = |broker: Broker| {
         let writes = [
             write(broker.clone(), topic.clone(), times[0]),
-            write(broker.clone(), CHURNED.to_owned(), times[1]),
-            write(broker.clone(), CHURNED.to_owned(), times[2]),
+            write(broker.clone(), topic.clone(), times[1]),
+            write(broker.clone(), topic.clone(), times[2]),
+            write(broker.clone(), topic.clone(), times[3]),
+            write(broker.clone(), CHURNED.to_owned(), times[4]),
+            write(broker.clone(), CHURNED.to_owned(), times[5]),
         ];
         async move {
             let deletion = async {
-                sleep(times[3]).await;
+                sleep(deleted_at).await;
                 delete(broker, topic).await
             };
             let (_, deleted) = futures::join!(join_all(writes), deletion);

@@ -13,6 +13,9 @@ use crate::store::simulated::Reply;
 /// In milliseconds.
 const DAY: i64 = 24 * 3_600_000;
 
+/// For how long a background job is claimed, in milliseconds, and a little more.
+const CLAIM: u64 = 21_000;
+
 /// Lets things go wrong until `until`; then all is put right.
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
     let mut dice = cluster.world.dice("chaos");
@@ -53,6 +56,10 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                     240_000
                 };
                 let mut rest = dice.time(20, if minutes { most } else { 20_000 });
+                if !minutes && dice.chance(0.4) {
+                    // So long that others take over what it has claimed.
+                    rest = dice.time(CLAIM, CLAIM * 2);
+                }
                 if cluster.settings.long && minutes && dice.chance(0.4) {
                     // So long that the log may be truncated meanwhile.
                     rest = Duration::from_millis(dice.number(780_000, most));

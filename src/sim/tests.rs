@@ -302,7 +302,6 @@ mod the_simulator_finds {
         a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
         a_sweep_without_a_boundary: SweepWithoutBoundary;
         a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
-        a_replacement_of_slices_that_have_changed: BoundsUnchecked;
         a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
         a_wall_clock_that_destroys: WallClockDestroys;
         a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
