@@ -257,7 +257,7 @@ def test_a_commit_that_was_given_up_puts_no_offset_back(make_node, stores, names
     try:
         with Connection(cluster.nodes[0].kafka) as wire:
             assert wire.create_topic(topic) == 0
-        restless = [Restless(cluster, f"{topic}-{number}", topic, SEED + number) for number in range(6)]
+        restless = [Restless(cluster, f"{topic}-{number}", topic, SEED + number) for number in range(18)]
         for client in restless:
             client.start()
         over = time.monotonic() + min(SECONDS, 30)
@@ -278,7 +278,8 @@ def test_a_commit_that_was_given_up_puts_no_offset_back(make_node, stores, names
                   for what in ("acknowledged", "given_up", "found")}
         print(counts)
         assert not [back for client in restless for back in client.back], f"seed {SEED}"
-        assert counts["acknowledged"] > 100 and counts["given_up"] > 3, counts
+        # Who comes to a node that is cut off has its answer after six seconds, and most of the time two of three are.
+        assert counts["acknowledged"] > 40 and counts["given_up"] > 3, counts
     finally:
         cluster.stop()
 
