@@ -121,6 +121,20 @@ fn the_readme_leads_to_every_page() {
 }
 
 #[test]
+fn every_room_is_on_the_map_of_the_architecture() {
+    let page = read("docs/architecture.md");
+    let map = page.split("```").nth(1).unwrap();
+    let on_map: BTreeSet<&str> = map.split([' ', '\n', ',']).collect();
+    let library = read("src/lib.rs");
+    let modules = library
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "))
+        .map(|name| name.trim_end_matches(';'));
+    let missing: Vec<&str> = modules.filter(|name| !on_map.contains(name)).collect();
+    assert!(missing.is_empty(), "not on the map: {missing:?}");
+}
+
+#[test]
 fn the_two_commands_of_the_readme_are_there() {
     let readme = read("README.md");
     for command in ["    cargo run --release -- serve\n", "    make test\n"] {
@@ -169,7 +183,6 @@ fn every_metric_that_operations_names_exists() {
 /// Flags of single commands, which are no settings.
 const OF_COMMANDS: &[&str] = &[
     "--changed",
-    "--yes",
     "--deep",
     "--output",
     "--bucket",
