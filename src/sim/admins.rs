@@ -236,14 +236,11 @@ async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> boo
     };
     let topic = topic.to_owned();
     let work = |broker: Broker| {
-        let writes = [
-            write(broker.clone(), topic.clone(), times[0]),
-            write(broker.clone(), topic.clone(), times[1]),
-            write(broker.clone(), topic.clone(), times[2]),
-            write(broker.clone(), topic.clone(), times[3]),
-            write(broker.clone(), CHURNED.to_owned(), times[4]),
-            write(broker.clone(), CHURNED.to_owned(), times[5]),
-        ];
+        let written = [topic.as_str(); 4].into_iter().chain([CHURNED; 2]);
+        let writes: Vec<_> = written
+            .zip(times)
+            .map(|(topic, at)| write(broker.clone(), topic.to_owned(), at))
+            .collect();
         async move {
             let deletion = async {
                 sleep(deleted_at).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::cluster::Cluster;
+use super::cluster::{CLAIM, Cluster};
 use super::dice::Dice;
 use super::network::Cut;
 use super::process::Wander;
@@ -13,8 +13,8 @@ use crate::store::simulated::Reply;
 /// In milliseconds.
 const DAY: i64 = 24 * 3_600_000;
 
-/// For how long a background job is claimed, in milliseconds, and a little more.
-const CLAIM: u64 = 21_000;
+/// A little longer than a background job is claimed, in milliseconds.
+const BEYOND_CLAIM: u64 = CLAIM.as_secs() * 1_000 + 1_000;
 
 /// Lets things go wrong until `until`; then all is put right.
 pub(super) async fn reign(cluster: Cluster, until: Instant) {
@@ -58,7 +58,7 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
                 let mut rest = dice.time(20, if minutes { most } else { 20_000 });
                 if !minutes && dice.chance(0.4) {
                     // So long that others take over what it has claimed.
-                    rest = dice.time(CLAIM, CLAIM * 2);
+                    rest = dice.time(BEYOND_CLAIM, BEYOND_CLAIM * 2);
                 }
                 if cluster.settings.long && minutes && dice.chance(0.4) {
                     // So long that the log may be truncated meanwhile.

@@ -24,6 +24,9 @@ use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
 use crate::types::ByteCount;
 
+/// For how long a background job is claimed.
+pub(super) const CLAIM: Duration = Duration::from_secs(20);
+
 /// How this run's nodes are set.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -61,7 +64,7 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
     let seconds = Duration::from_secs;
     let mut options = MaintenanceOptions {
         interval: seconds(dice.number(1, 6)),
-        claim: seconds(20),
+        claim: CLAIM,
         // Longer than what is read by an old state may be handed out.
         deletion_grace: seconds(360),
         sweep_interval: seconds(30),

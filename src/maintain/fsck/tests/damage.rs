@@ -318,18 +318,24 @@ async fn a_snapshot_that_is_not_the_fold_is_found_and_the_ones_after_it_are_not_
     );
 }
 
-/// A stopped cluster of the second level, whose snapshots are in chunks.
-async fn in_chunks() -> Bucket {
-    let objects = Arc::new(InMemory::new());
+/// A cluster of the second level, whose snapshots are in chunks.
+async fn writer_of_chunks(objects: &Arc<InMemory>) -> Writer {
     let options = ManifestOptions {
         snapshot_every: 6,
         max_chunk: 200,
         ..ManifestOptions::default()
     };
-    let writer = Writer::open_with(&objects, options).await;
+    let writer = Writer::open_with(objects, options).await;
     let raise = Op::RaiseLevel { to: Level(2) };
     writer.manifest.commit(vec![raise]).await.unwrap();
     writer.create_orders().await;
+    writer
+}
+
+/// A stopped cluster of the second level, whose snapshots are in chunks.
+async fn in_chunks() -> Bucket {
+    let objects = Arc::new(InMemory::new());
+    let writer = writer_of_chunks(&objects).await;
     for n in 0..16 {
         writer.append_inline(n % 2, 3).await;
         writer.settle().await;
@@ -366,15 +372,7 @@ async fn snapshots_in_chunks_are_compared_and_what_is_wrong_with_a_chunk_is_foun
 #[tokio::test(start_paused = true)]
 async fn the_head_of_a_snapshot_that_a_late_request_brings_back_is_spare() {
     let objects = Arc::new(InMemory::new());
-    let options = ManifestOptions {
-        snapshot_every: 6,
-        max_chunk: 200,
-        ..ManifestOptions::default()
-    };
-    let writer = Writer::open_with(&objects, options).await;
-    let raise = Op::RaiseLevel { to: Level(2) };
-    writer.manifest.commit(vec![raise]).await.unwrap();
-    writer.create_orders().await;
+    let writer = writer_of_chunks(&objects).await;
     let mut late = None;
     for n in 0..60 {
         writer.append_inline(n % 2, 3).await;
