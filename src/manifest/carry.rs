@@ -147,7 +147,7 @@ impl Tail {
             .filter(|id| id.incarnation == author)
             .map(|id| id.counter)
             .chain(self.state.last_commit_of(author));
-        !self.in_flight.is_empty() && before.max() < Some(guest.follows)
+        !self.in_flight.is_empty() && before.max().unwrap_or(Commit::NOTHING) < guest.follows
     }
 
     /// Takes from the guests that can go what fits in one object beside `data` bytes.

@@ -297,7 +297,10 @@ impl Tail {
     /// Notes how long a PUT of a commit took.
     pub(super) fn note_put(&mut self, took: Duration) {
         // One that is slow for once changes little.
-        self.typical_put = (self.typical_put * 7 + took) / 8;
+        self.typical_put = match self.typical_put {
+            Duration::ZERO => took,
+            typical => (typical * 7 + took) / 8,
+        };
     }
 
     /// Those who wait for commits that are on their way, or to be sent again.

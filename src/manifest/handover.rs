@@ -7,7 +7,7 @@
 //!
 //! * A commit that is handed over is told of when it is seen in the log, as one that this node stored itself; what the
 //!   carrier answers is a hint.
-//! * It keeps its id, and says which one it follows. So when the carrier does not answer in time, or says no, it is taken back with
+//! * It keeps its id, and says which one it follows; the first of a run, if it registers the node, that it follows none. So when the carrier does not answer in time, or says no, it is taken back with
 //!   all behind it, in order, and sent otherwise; whatever becomes of the other copy, one takes effect.
 //! * Nothing is handed over while a commit is on its way to the store, nor the other way round: what a node commits is
 //!   settled in order.
@@ -33,7 +33,8 @@ use super::object::LoggedCommit;
 use super::peers::{Declined, Peer, PeerError, Peers};
 use super::tail::Tail;
 use crate::mutants::{self, Mutant};
-use crate::state::Folded;
+use crate::state::op::Commit;
+use crate::state::{Feature, Folded};
 use crate::types::{CommitId, Incarnation, Seq};
 
 /// Among the endpoints of a node, where its peers reach it.
@@ -142,8 +143,18 @@ impl Tail {
             return None;
         }
         // It must be possible to say which commit the next one follows.
-        self.state.last_commit_of(self.incarnation)?;
+        let is_known = self.state.last_commit_of(self.incarnation).is_some();
+        if !is_known && self.handed.is_empty() && !self.is_to_register() {
+            return None;
+        }
         self.peer(rivals.newest?)
+    }
+
+    /// Whether the next commit of this node is its first and registers it, and has lost a race.
+    fn is_to_register(&self) -> bool {
+        let is_it =
+            |prepared: &Prepared| Commit::only_registers(&prepared.commit.ops, self.incarnation);
+        self.state.has(Feature::CarriedRegistrations) && self.resend.front().is_some_and(is_it)
     }
 
     /// Another node that can be spoken to.
@@ -225,6 +236,7 @@ impl Tail {
             .back()
             .map(|handed| handed.prepared.commit.id.counter);
         let before = before.or_else(|| self.state.last_commit_of(self.incarnation));
+        let before = Some(before.unwrap_or(Commit::NOTHING));
         if prepared.commit.follows != before {
             prepared.change(|commit| commit.follows = before);
         }

@@ -88,7 +88,7 @@ impl Tail {
                 Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
                     return Ok(Some(Stands::Ours(None)));
                 }
-                Ok(Created::Exists) => {}
+                Ok(Created::Exists) => self.note_put(tried.sent.at.elapsed()),
                 Ok(Created::Unknown(_)) if mutants::on(Mutant::UnsettledSeqReused) => {
                     let id = self.next_id();
                     tried.prepared.change(|commit| commit.id = id);
@@ -253,6 +253,7 @@ impl Tail {
     async fn lose(&mut self, mut lost: Prepared, faster: &LoggedCommit) -> Result<(), Stopped> {
         lost.lost = lost.lost.saturating_add(1);
         let races = lost.lost;
+        let id = lost.commit.id;
         if mutants::on(Mutant::ProducersForgottenAfterConflict) {
             lost.change(forget_producers);
         }
@@ -263,10 +264,14 @@ impl Tail {
             self.metrics.followed.inc();
             self.note_contest();
         }
-        if self.carrier().is_some() {
-            return Ok(());
+        // A copy of what was handed over before may stand in the log, further on.
+        let next = self.resend.front();
+        let may_stand = next.is_some_and(|next| next.commit.id == id && next.handed.is_some());
+        match self.carrier() {
+            Some(_) if may_stand => {}
+            Some(_) => return Ok(()),
+            None => self.pause_losing(races).await,
         }
-        self.pause_losing(races).await;
         self.catch_up().await
     }
 

@@ -90,7 +90,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 23] = [
+const HAPPENS: [&str; 24] = [
     "clocks set wrong",
     "retention",
     "producers",
@@ -110,6 +110,7 @@ const HAPPENS: [&str; 23] = [
     "uploads aborted",
     "commits handed over",
     "commits carried",
+    "first commits carried",
     "carried in vain",
     "requests given up",
     "puts of segments swallowed",

@@ -18,6 +18,7 @@ use crate::invariants::history::{
 };
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
+use crate::state::op::Commit;
 use crate::state::{Folded, State};
 use crate::types::{CommitId, Seq, Timestamp};
 
@@ -342,6 +343,12 @@ impl World {
                 Folded::Void => "carried out of order",
             };
             self.count(what, 1);
+            let of_it = commit.carried.iter().find(|carried| carried.id == id);
+            if of_it.is_some_and(|carried| carried.follows == Commit::NOTHING)
+                && matches!(folded, Folded::Outcomes(_))
+            {
+                self.count("first commits carried", 1);
+            }
             if folded != Folded::Void {
                 judge.carried.insert(id);
             }

@@ -166,8 +166,13 @@ impl State {
         let Some(before) = part.follows else {
             return true;
         };
-        self.last_commit_of(part.id.incarnation) == Some(before)
-            || mutants::on(Mutant::BrokenChainFolded)
+        let author = part.id.incarnation;
+        match self.last_commit_of(author) {
+            None if before == Commit::NOTHING && self.has(Feature::CarriedRegistrations) => {
+                Commit::only_registers(part.ops, author)
+            }
+            last => last == Some(before) || mutants::on(Mutant::BrokenChainFolded),
+        }
     }
 
     /// Notes the commit's author and counter, for the two above.

@@ -100,6 +100,9 @@ pub enum Feature {
     NodeSettings,
     /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
     AskedOps,
+    /// The first commit of a node, if it does nothing but register it, may be carried by another's: it follows
+    /// [`Commit::NOTHING`](super::op::Commit::NOTHING).
+    CarriedRegistrations,
 }
 
 impl State {
@@ -159,7 +162,8 @@ impl Feature {
             | Feature::OffsetsTopic
             | Feature::ReplicationFactor
             | Feature::NodeSettings
-            | Feature::AskedOps => Level(2),
+            | Feature::AskedOps
+            | Feature::CarriedRegistrations => Level(2),
         }
     }
 }

@@ -54,6 +54,19 @@ pub struct Commit {
     pub wall: Option<Timestamp>,
 }
 
+impl Commit {
+    /// What the first commit of a run follows, if it must say so: their counts begin at 1. The fold takes such a commit
+    /// only if it does [nothing but register](Commit::only_registers) its author.
+    pub const NOTHING: u64 = 0;
+
+    /// Whether these are the ops of a commit that may follow [`Commit::NOTHING`]. A copy of it that comes so late that
+    /// the fold has forgotten its author takes effect again; and that is harmless, for the node is then registered
+    /// for as long as its lease says and vouches for nobody.
+    pub fn only_registers(ops: &[Op], author: Incarnation) -> bool {
+        matches!(ops, [Op::RegisterNode(register)] if register.incarnation == author)
+    }
+}
+
 /// A commit in the object of another. It carries none itself.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
@@ -68,7 +81,8 @@ pub struct Carried {
     #[n(2)]
     pub ops: Vec<Op>,
     /// As [`Commit::follows`], and never absent: whatever copies of it are still on their way somewhere, and however late
-    /// they come, at most one of them takes effect, even when the fold has forgotten its author.
+    /// they come, at most one of them takes effect, even when the fold has forgotten its author. The first commit of a
+    /// run follows [`Commit::NOTHING`].
     #[n(3)]
     pub follows: u64,
     /// Where the bytes of its inline appends begin in the object's data.

@@ -114,41 +114,46 @@ struct Member {
 async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
     let mut members = Vec::new();
     for number in 0..count {
-        let env = Env::simulated(number, Timestamp(1_000_000));
-        let incarnation = Incarnation(env.random_uuid());
-        let metrics = ManifestMetrics::default();
-        let (manifest, tail, _) = open(
-            store.clone(),
-            env,
-            in_flight(4),
-            metrics.clone(),
-            Arc::new(|_, _| {}),
-            incarnation,
-        )
-        .await
-        .unwrap();
-        let peers: Arc<dyn Peers> = room.clone();
-        let stop = CancellationToken::new();
-        tokio::spawn(tail.with_peers(peers).run(stop.clone()));
-        let address = format!("n{number}");
-        let register = Op::RegisterNode(RegisterNode {
-            incarnation,
-            endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), address.clone())]),
-            rack: None,
-            version: Level::NEWEST.label("0"),
-            lease_millis: 600_000,
-            peer_key: Some(PeerKey::new([number as u8; 32])),
-            properties: None,
-        });
-        manifest.commit_one(register).await.unwrap().unwrap();
-        room.nodes.lock().unwrap().insert(address, manifest.clone());
-        members.push(Member {
-            manifest,
-            metrics,
-            _stop: stop.drop_guard(),
-        });
+        members.push(join(store, number, room).await);
     }
     members
+}
+
+/// Starts a node that registers itself.
+async fn join(store: &Store, number: u64, room: &Arc<Room>) -> Member {
+    let env = Env::simulated(number, Timestamp(1_000_000));
+    let incarnation = Incarnation(env.random_uuid());
+    let metrics = ManifestMetrics::default();
+    let (manifest, tail, _) = open(
+        store.clone(),
+        env,
+        in_flight(4),
+        metrics.clone(),
+        Arc::new(|_, _| {}),
+        incarnation,
+    )
+    .await
+    .unwrap();
+    let peers: Arc<dyn Peers> = room.clone();
+    let stop = CancellationToken::new();
+    tokio::spawn(tail.with_peers(peers).run(stop.clone()));
+    let address = format!("n{number}");
+    let register = Op::RegisterNode(RegisterNode {
+        incarnation,
+        endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), address.clone())]),
+        rack: None,
+        version: Level::NEWEST.label("0"),
+        lease_millis: 600_000,
+        peer_key: Some(PeerKey::new([number as u8; 32])),
+        properties: None,
+    });
+    manifest.commit_one(register).await.unwrap().unwrap();
+    room.nodes.lock().unwrap().insert(address, manifest.clone());
+    Member {
+        manifest,
+        metrics,
+        _stop: stop.drop_guard(),
+    }
 }
 
 /// Has every node commit at a steady beat. Returns the ids that each was given, and how long that took, sorted.
@@ -493,4 +498,38 @@ async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
         assert!(slowest < PUT * 6, "{slowest:?}");
     }
     assert_agreed(&members).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_far_from_the_store_registers_beside_two_that_write_without_pause() {
+    let limits = [
+        (Manners::Good, 20),
+        (Manners::Jumbled, 20),
+        // It waits in vain to hear that its registration was stored, and finds it in the log.
+        (Manners::Silent, 45),
+    ];
+    for (manners, limit) in limits {
+        // Thirty commits a second.
+        let (near, bucket) = Faulty::store(|_| Fault::Slow(PUT * 4));
+        let far = bucket.beside_with(|_| Fault::Slow(Duration::from_secs(2)));
+        let room = Arc::new(Room {
+            manners,
+            ..Room::default()
+        });
+        let members = company(&near, 2, &room).await;
+        let writing = async { write(&members, 4_000).await };
+        let joining = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let begun = Instant::now();
+            (join(&far, 2, &room).await, begun.elapsed())
+        };
+        let ((ids, _), (newcomer, took)) = tokio::join!(writing, joining);
+        assert_once_and_in_order(&ids);
+        // It opens the log, loses a race, reads by whom, and hands its registration over.
+        assert!(took < Duration::from_secs(limit), "{manners:?}: {took:?}");
+        let handed = newcomer.metrics.handed_over.get();
+        assert!(handed > 0, "{manners:?}: nothing was handed over");
+        let of_it = newcomer.manifest.state().nodes().count();
+        assert_eq!(of_it, 3, "{manners:?}");
+    }
 }

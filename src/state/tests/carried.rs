@@ -187,3 +187,74 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     let key = f.state.node(node).unwrap().peer_key();
     assert_eq!(key, Some(&PeerKey::new([2; 32])));
 }
+
+fn register(run: u128) -> Op {
+    Op::RegisterNode(RegisterNode {
+        version: Level::NEWEST.label("0"),
+        ..registration(run, 100)
+    })
+}
+
+#[test]
+fn the_first_commit_of_a_node_is_carried_if_it_registers_it_and_does_nothing_else() {
+    let first = |ops| carried(id(2, 1), Commit::NOTHING, ops);
+    let raised = || {
+        let mut f = Folding::new();
+        let to = Level::NEWEST;
+        f.apply(Op::RaiseLevel { to }).unwrap();
+        f
+    };
+    let wrong = [
+        vec![],
+        producer_id(),
+        vec![register(2), producer_id().remove(0)],
+        vec![register(2), register(2)],
+        vec![register(3)],
+    ];
+    for ops in wrong {
+        let (_, each) = fold(&mut raised(), Vec::new(), vec![first(ops)]);
+        assert_eq!(each, [Folded::Void]);
+    }
+    let mut f = raised();
+    let copy = || first(vec![register(2)]);
+    let (_, each) = fold(&mut f, Vec::new(), vec![copy(), copy()]);
+    assert!(
+        matches!(each[..], [Folded::Outcomes(_), Folded::Duplicate]),
+        "{each:?}"
+    );
+    let next = carried(id(2, 2), 1, producer_id());
+    let late = carried(id(2, 3), Commit::NOTHING, vec![register(2)]);
+    let (_, each) = fold(&mut f, Vec::new(), vec![next, late]);
+    assert_eq!(each, [given(0), Folded::Void]);
+    // By the rules from before it is void.
+    let (_, each) = fold(&mut Folding::new(), Vec::new(), vec![copy()]);
+    assert_eq!(each, [Folded::Void]);
+}
+
+/// Of a copy that comes after the author was forgotten no more is to be seen than of a node that registered and died.
+#[test]
+fn a_registration_that_is_carried_twice_registers_nobody_beyond_its_lease() {
+    let copy = || carried(id(2, 1), Commit::NOTHING, vec![register(2)]);
+    let mut f = Folding::new();
+    f.apply(Op::RaiseLevel { to: Level::NEWEST }).unwrap();
+    fold(&mut f, Vec::new(), vec![copy()]);
+    let author = Incarnation(Uuid::from_u128(2));
+    let node = f.state.node_of(author).unwrap();
+    f.apply(Op::RetireNode {
+        node,
+        incarnation: author,
+    })
+    .unwrap();
+    for other in 10_000..30_000 {
+        let other = Commit {
+            id: id(other, 1),
+            ..commit(0, Vec::new())
+        };
+        f.state.apply(f.state.seq().next(), &other, 64);
+    }
+    assert_eq!(f.state.last_commit_of(author), None);
+    fold(&mut f, Vec::new(), vec![copy()]);
+    let node = f.state.node_of(author).unwrap();
+    let until = f.state.node(node).unwrap().lease_until();
+    assert!(until.0 <= f.state.time().0 + 100, "{until:?}");
+}

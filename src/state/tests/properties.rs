@@ -173,6 +173,15 @@ fn any_commit() -> impl Strategy<Value = Commit> {
     })
 }
 
+/// What the first commit of a run does that another carries.
+fn first_registration(author: Incarnation) -> Op {
+    Op::RegisterNode(RegisterNode {
+        incarnation: author,
+        version: Level::NEWEST.label("0.1.0"),
+        ..registration(0, 40)
+    })
+}
+
 /// Any log, of either level. The ids of most commits follow those of their authors, so that most take effect.
 fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
     let log = vec((any_commit(), proptest::bool::weighted(0.9)), 1..commits);
@@ -197,6 +206,10 @@ fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
                 commit.follows = None;
                 for carried in &mut commit.carried {
                     carried.follows = next(&mut carried.id);
+                    let author = carried.id.incarnation;
+                    if carried.follows == Commit::NOTHING && carried.time.0 % 2 == 0 {
+                        carried.ops = vec![first_registration(author)];
+                    }
                 }
             }
             commit
@@ -394,6 +407,7 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
     };
     let mut runner = TestRunner::deterministic();
     let logs = any_log(40);
+    let mut first = 0;
     for _ in 0..2500 {
         let log = logs.new_tree(&mut runner).unwrap().current();
         let mut state = State::new();
@@ -405,9 +419,12 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
             count(&commit.ops, &folded, false);
             for (carried, folded) in commit.carried.iter().zip(&each) {
                 count(&carried.ops, folded, true);
+                let is_first = carried.follows == Commit::NOTHING;
+                first += u64::from(is_first && matches!(folded, Folded::Outcomes(_)));
             }
         }
     }
+    assert!(first > 100, "{first} first commits were carried");
     let names: Vec<&str> = seen
         .keys()
         .filter_map(|kind| kind.split(' ').next())

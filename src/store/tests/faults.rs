@@ -128,7 +128,15 @@ impl Faulty {
 
     /// A store on the same bucket to whose requests nothing happens.
     pub(crate) fn beside(&self) -> Store {
-        Faulty::on(self.inner.clone(), |_, _| Fault::None).0
+        self.beside_with(|_| Fault::None)
+    }
+
+    /// Another store on the same bucket, with faults of its own.
+    pub(crate) fn beside_with(
+        &self,
+        plan: impl Fn(usize) -> Fault + Send + Sync + 'static,
+    ) -> Store {
+        Faulty::on(self.inner.clone(), move |number, _| plan(number)).0
     }
 
     /// The store without faults.
