@@ -35,7 +35,7 @@ fn commit(author: u128, counter: u64, ops: Vec<Op>) -> Commit {
         wall: None,
         ops,
         follows: None,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
     }
 }
 

@@ -93,7 +93,7 @@ fn commit(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
         "time": shown(commit.time),
         "follows": commit.follows,
         "ops": serde_json::to_value(&commit.ops).map_err(|error| error.to_string())?,
-        "carried": serde_json::to_value(&commit.carried).map_err(|error| error.to_string())?,
+        "forwarded": serde_json::to_value(&commit.forwarded).map_err(|error| error.to_string())?,
         "data_start": logged.data_start,
         "inline_bytes": inline_bytes,
     }))

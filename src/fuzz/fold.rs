@@ -144,7 +144,7 @@ pub(super) fn go_on(state: &mut State) {
                 time,
                 ops,
                 follows: None,
-                carried: Vec::new(),
+                forwarded: Vec::new(),
                 wall: None,
             },
         );

@@ -22,7 +22,7 @@ use super::handle::{Manifest, Message};
 use super::object::{EncodedCommit, LoggedCommit};
 use super::peers::Declined;
 use super::tail::Tail;
-use crate::state::op::{Carried, Commit};
+use crate::state::op::{Commit, ForwardedCommit};
 use crate::types::{CommitId, Seq};
 
 /// The largest object of a commit that is handed over: all but those with very many ops. A larger one races for its place,
@@ -96,7 +96,7 @@ fn guest(
     logged.whole?;
     let start = usize::try_from(logged.data_start).ok()?;
     let commit = logged.commit;
-    let follows = commit.follows.filter(|_| commit.carried.is_empty())?;
+    let follows = commit.follows.filter(|_| commit.forwarded.is_empty())?;
     Some(Guest {
         follows,
         data: object.slice(start..),
@@ -140,7 +140,7 @@ impl Tail {
     fn is_early(&self, guest: &Guest, taken: &[Guest]) -> bool {
         let author = guest.commit.id.incarnation;
         let under_way = self.in_flight.iter();
-        let carried = under_way.flat_map(|sent| &sent.prepared.commit.carried);
+        let carried = under_way.flat_map(|sent| &sent.prepared.commit.forwarded);
         let before = carried
             .map(|carried| carried.id)
             .chain(taken.iter().map(|taken| taken.commit.id))
@@ -187,11 +187,11 @@ impl Tail {
 }
 
 /// The guests as the object carries them, and their bytes at the end of `data`.
-pub(super) fn carried(guests: &[Guest], data: &mut BytesMut) -> Vec<Carried> {
+pub(super) fn carried(guests: &[Guest], data: &mut BytesMut) -> Vec<ForwardedCommit> {
     let board = |guest: &Guest| {
         let start = data.len() as u64;
         data.extend_from_slice(&guest.data);
-        Carried {
+        ForwardedCommit {
             id: guest.commit.id,
             time: guest.commit.time,
             wall: guest.commit.wall,
@@ -214,7 +214,7 @@ impl Prepared {
     /// Lets the guests out: the commit goes on alone.
     pub(super) fn put_ashore(&mut self) -> Vec<Guest> {
         let guests = std::mem::take(&mut self.guests);
-        if !self.commit.carried.is_empty() {
+        if !self.commit.forwarded.is_empty() {
             let mut alone = self.commit.clone();
             alone.carried.clear();
             let start = usize::try_from(self.encoded.data_start).unwrap_or(usize::MAX);

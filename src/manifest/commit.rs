@@ -268,7 +268,7 @@ impl Tail {
             wall,
             ops,
             follows: before.map(|before| before.counter),
-            carried: carried(guests, &mut data),
+            forwarded: carried(guests, &mut data),
         };
         (commit, data.freeze(), own_data)
     }

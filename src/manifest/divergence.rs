@@ -87,15 +87,15 @@ impl Kept {
 
 impl Tail {
     /// Has this node's states compared with those of the snapshots that the commit announces, and keeps the present state if
-    /// there may be one of it. `carried` are those in the commit and what became of them.
+    /// there may be one of it. `forwarded` are those in the commit and what became of them.
     pub(super) fn note_states(
         &mut self,
         commit: &Commit,
         folded: &Folded,
-        carried: &[(CommitId, Folded)],
+        forwarded: &[(CommitId, Folded)],
     ) {
         self.compare(commit.id.incarnation, &commit.ops, folded);
-        for (parts, (id, folded)) in commit.carried.iter().zip(carried) {
+        for (parts, (id, folded)) in commit.forwarded.iter().zip(forwarded) {
             self.compare(id.incarnation, &parts.ops, folded);
         }
         self.kept.note(&self.state, &self.options);

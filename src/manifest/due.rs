@@ -59,8 +59,8 @@ impl Replay {
 
     /// Notes what was folded at `seq`; `snapshot` is the last that is known then.
     pub(super) fn note(&mut self, seq: Seq, commit: &Commit, snapshot: Option<Snapshot>) {
-        let carried = commit.carried.iter().flat_map(|carried| &carried.ops);
-        let entries = commit.ops.iter().chain(carried).map(entries);
+        let forwarded = commit.forwarded.iter().flat_map(|forwarded| &forwarded.ops);
+        let entries = commit.ops.iter().chain(forwarded).map(entries);
         self.entries += entries.sum::<u64>();
         // The last mark is always of the last commit; it moves while it is close to the one before.
         let before = self.marks.len().checked_sub(2);
@@ -183,7 +183,7 @@ mod tests {
             wall: None,
             ops: vec![Op::Append(append)],
             follows: None,
-            carried: Vec::new(),
+            forwarded: Vec::new(),
         }
     }
 

@@ -297,7 +297,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         time: Timestamp(1_700_000_000_000),
         ops,
         follows: None,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
         wall: None,
     }
 }
@@ -343,7 +343,7 @@ fn a_commit_of_version_1_is_read_for_ever() {
     commit_fixture("commit.1.background-ops", &commit(2, background_ops()));
 }
 
-/// In version 2 no commit carried another.
+/// In version 2 there were no forwarded commits.
 #[test]
 fn a_commit_of_version_2_is_read_for_ever() {
     commit_fixture("commit.2.every-op", &commit(1, ops()));
@@ -368,7 +368,7 @@ fn carrying() -> Commit {
         };
         register.peer_key = Some(PeerKey::new([7; 32]));
     }
-    let carried = Carried {
+    let forwarded = ForwardedCommit {
         id: CommitId {
             incarnation: Incarnation(uuid(4)),
             counter: 9,
@@ -380,7 +380,7 @@ fn carrying() -> Commit {
         wall: None,
     };
     Commit {
-        carried: vec![carried],
+        forwarded: vec![forwarded],
         ..commit(4, register)
     }
 }
@@ -448,11 +448,11 @@ fn ops_of_level_2() -> Vec<Op> {
 /// A commit of such a node, which says what its wall clock says.
 fn of_level_2(commit: Commit) -> Commit {
     let wall = Some(Timestamp(1_700_000_000_002));
-    let carried = commit.carried.into_iter();
-    let carried = carried.map(|carried| Carried { wall, ..carried });
+    let forwarded = commit.forwarded.into_iter();
+    let forwarded = forwarded.map(|forwarded| ForwardedCommit { wall, ..forwarded });
     Commit {
         wall,
-        carried: carried.collect(),
+        forwarded: forwarded.collect(),
         ..commit
     }
 }

@@ -154,7 +154,7 @@ impl Tail {
     fn is_to_register(&self) -> bool {
         let is_it =
             |prepared: &Prepared| Commit::only_registers(&prepared.commit.ops, self.incarnation);
-        self.state.has(Feature::CarriedRegistrations) && self.resend.front().is_some_and(is_it)
+        self.state.has(Feature::ForwardedRegistrations) && self.resend.front().is_some_and(is_it)
     }
 
     /// Another node that can be spoken to.

@@ -100,7 +100,7 @@ mod tests {
                 time,
                 ops,
                 follows: None,
-                carried: Vec::new(),
+                forwarded: Vec::new(),
                 wall: None,
             },
             0,

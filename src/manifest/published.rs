@@ -159,7 +159,7 @@ mod tests {
                 time: Timestamp(0),
                 ops: Vec::new(),
                 follows: None,
-                carried: Vec::new(),
+                forwarded: Vec::new(),
                 wall: None,
             };
             state.apply(state.seq().next(), &commit, 0);

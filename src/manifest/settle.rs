@@ -200,7 +200,7 @@ impl Tail {
         });
         let folded = self.fold(&logged);
         self.metrics.carried.inc_by(prepared.guests.len() as u64);
-        if logged.commit.carried == prepared.commit.carried {
+        if logged.commit.forwarded == prepared.commit.forwarded {
             prepared.land(seq);
         }
         if folded == Folded::Void {

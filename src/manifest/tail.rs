@@ -302,15 +302,15 @@ impl Tail {
             (self.write_through)(logged.seq, object);
         }
         let author = logged.commit.id.incarnation;
-        let mut carried = Vec::with_capacity(logged.commit.carried.len());
+        let mut forwarded = Vec::with_capacity(logged.commit.forwarded.len());
         let (seq, commit) = (logged.seq, &logged.commit);
         let folded = self
             .state
             .apply_each(seq, commit, logged.data_start, |id, folded| {
-                carried.push((id, folded));
+                forwarded.push((id, folded));
             });
         self.replay.note(seq, commit, self.state.last_snapshot());
-        self.note_states(commit, &folded, &carried);
+        self.note_states(commit, &folded, &forwarded);
         self.undisturbed = if author == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
@@ -325,14 +325,14 @@ impl Tail {
         }
         let now = self.env.boot();
         self.manifest.shared.clock.folded(self.state.time());
-        self.note_heard(now, (commit.id, &folded), &carried);
+        self.note_heard(now, (commit.id, &folded), &forwarded);
         self.published.send(self.state.clone());
         self.manifest.shared.marks().note(now, &self.state);
-        self.note_writers(author, &folded, &carried);
+        self.note_writers(author, &folded, &forwarded);
         self.note_repair(seq, author, &folded);
         let object = std::iter::once((commit.id, false, &folded));
-        let carried = carried.iter().map(|(id, folded)| (*id, true, folded));
-        for (id, is_carried, folded) in object.chain(carried) {
+        let forwarded = forwarded.iter().map(|(id, folded)| (*id, true, folded));
+        for (id, is_carried, folded) in object.chain(forwarded) {
             if id.incarnation == self.incarnation {
                 self.tell_of_own(seq, (id, is_carried), folded);
             }
@@ -368,10 +368,15 @@ impl Tail {
     }
 
     /// Notes whose commits took effect, for leases.
-    fn note_heard(&self, now: Duration, own: (CommitId, &Folded), carried: &[(CommitId, Folded)]) {
-        let carried = carried.iter().map(|(id, folded)| (*id, folded));
+    fn note_heard(
+        &self,
+        now: Duration,
+        own: (CommitId, &Folded),
+        forwarded: &[(CommitId, Folded)],
+    ) {
+        let forwarded = forwarded.iter().map(|(id, folded)| (*id, folded));
         let mut heard = self.manifest.shared.heard();
-        for (id, folded) in std::iter::once(own).chain(carried) {
+        for (id, folded) in std::iter::once(own).chain(forwarded) {
             if matches!(folded, Folded::Outcomes(_)) {
                 heard.folded(id, now, &self.state);
             }

@@ -54,8 +54,8 @@ impl Times {
             .moved_too_far(before, after, commit)
             .into_iter()
             .collect();
-        let carried = commit.carried.iter().flat_map(|carried| &carried.ops);
-        for op in commit.ops.iter().chain(carried) {
+        let forwarded = commit.forwarded.iter().flat_map(|forwarded| &forwarded.ops);
+        for op in commit.ops.iter().chain(forwarded) {
             wrong.extend(self.destroyed_too_early(ages, before, after, op));
         }
         wrong
@@ -64,7 +64,7 @@ impl Times {
     fn moved_too_far(&self, before: &State, after: &State, commit: &Commit) -> Option<String> {
         let limit = self.carried_on.max(self.now.after(RIGHT)).after(LEAD);
         // Of several commits in one object, one may vouch for the next.
-        if after.time() <= limit || !commit.carried.is_empty() {
+        if after.time() <= limit || !commit.forwarded.is_empty() {
             return None;
         }
         let others = before

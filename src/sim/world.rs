@@ -343,7 +343,7 @@ impl World {
                 Folded::Void => "carried out of order",
             };
             self.count(what, 1);
-            let of_it = commit.carried.iter().find(|carried| carried.id == id);
+            let of_it = commit.forwarded.iter().find(|carried| carried.id == id);
             if of_it.is_some_and(|carried| carried.follows == Commit::NOTHING)
                 && matches!(folded, Folded::Outcomes(_))
             {

@@ -55,7 +55,7 @@ struct Part<'a> {
 }
 
 impl State {
-    /// Folds `commit`, which stands at `seq`, and those that it carries; the object's data begin at `data_start`. Returns what
+    /// Folds `commit`, which stands at `seq`, and the forwarded commits in its object; the object's data begin at `data_start`. Returns what
     /// became of itself.
     ///
     /// # Panics
@@ -66,7 +66,7 @@ impl State {
         self.apply_each(seq, commit, data_start, |_, _| {})
     }
 
-    /// The same, telling `of_carried` what became of each commit that this one carries.
+    /// The same, telling `of_forwarded` what became of each forwarded commit in its object.
     ///
     /// # Panics
     ///
@@ -76,7 +76,7 @@ impl State {
         seq: Seq,
         commit: &Commit,
         data_start: u64,
-        mut of_carried: impl FnMut(CommitId, Folded),
+        mut of_forwarded: impl FnMut(CommitId, Folded),
     ) -> Folded {
         assert_eq!(seq, self.seq.next(), "the manifest is folded in order");
         self.seq = seq;
@@ -90,18 +90,18 @@ impl State {
             data_start,
             found: self.time,
         });
-        for carried in &commit.carried {
+        for forwarded in &commit.forwarded {
             let folded = self.apply_one(Part {
-                id: carried.id,
-                time: carried.time,
-                wall: carried.wall,
-                ops: &carried.ops,
-                follows: Some(carried.follows),
+                id: forwarded.id,
+                time: forwarded.time,
+                wall: forwarded.wall,
+                ops: &forwarded.ops,
+                follows: Some(forwarded.follows),
                 // What begins nowhere in the object is found out by whoever reads it.
-                data_start: data_start.saturating_add(carried.start),
+                data_start: data_start.saturating_add(forwarded.start),
                 found: self.time,
             });
-            of_carried(carried.id, folded);
+            of_forwarded(forwarded.id, folded);
         }
         self.refresh_some(REFRESHED_PER_COMMIT);
         folded
@@ -168,7 +168,7 @@ impl State {
         };
         let author = part.id.incarnation;
         match self.last_commit_of(author) {
-            None if before == Commit::NOTHING && self.has(Feature::CarriedRegistrations) => {
+            None if before == Commit::NOTHING && self.has(Feature::ForwardedRegistrations) => {
                 Commit::only_registers(part.ops, author)
             }
             last => last == Some(before) || mutants::on(Mutant::BrokenChainFolded),

@@ -1,7 +1,7 @@
 //! What clients ask for, and what was acknowledged since: a request does not undo what is newer than it (I12).
 //!
 //! A node judges a request against a state, and the commit with its ops may come into the log much later: the store was
-//! away, the process was paused, a copy was handed over. Its client gave up long ago, asked another node for something
+//! away, the process was paused, a copy was forwarded. Its client gave up long ago, asked another node for something
 //! else, and was told that it is done. So the ops of a request stand behind an [`Asked`], which says against which state
 //! they were judged ([`Asked::as_of`]) and until when, in the fold's time, they may take effect ([`Asked::until`]). The
 //! fold refuses all of them

@@ -100,9 +100,9 @@ pub enum Feature {
     NodeSettings,
     /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
     AskedOps,
-    /// The first commit of a node, if it does nothing but register it, may be carried by another's: it follows
+    /// The first commit of a node, if it does nothing but register it, may be forwarded to another node: it follows
     /// [`Commit::NOTHING`](super::op::Commit::NOTHING).
-    CarriedRegistrations,
+    ForwardedRegistrations,
 }
 
 impl State {
@@ -163,7 +163,7 @@ impl Feature {
             | Feature::ReplicationFactor
             | Feature::NodeSettings
             | Feature::AskedOps
-            | Feature::CarriedRegistrations => Level(2),
+            | Feature::ForwardedRegistrations => Level(2),
         }
     }
 }

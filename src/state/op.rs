@@ -42,12 +42,12 @@ pub struct Commit {
     /// handed in. Since version 2.
     #[n(3)]
     pub follows: Option<u64>,
-    /// Commits of other runs, which handed them over to be stored in this object. Folded after this one, in this order, each
+    /// Commits of other runs, which forwarded them to be stored in this object. Folded after this one, in this order, each
     /// as if it stood by itself: it has its own author, and may be a duplicate or void when this one is not. Their bytes
     /// follow those of this one. Since version 3.
     #[n(4)]
     #[cbor(default)]
-    pub carried: Vec<Carried>,
+    pub forwarded: Vec<ForwardedCommit>,
     /// What the node's wall clock said. How far the fold believes it: [`State::time_after`](super::State::time_after). From
     /// the level of [`BoundedTime`](super::Feature::BoundedTime) on.
     #[n(5)]
@@ -67,10 +67,10 @@ impl Commit {
     }
 }
 
-/// A commit in the object of another. It carries none itself.
+/// A commit that its author forwarded, in the object of another node. It contains none itself.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
-pub struct Carried {
+pub struct ForwardedCommit {
     /// As [`Commit::id`].
     #[n(0)]
     pub id: CommitId,
@@ -302,9 +302,9 @@ pub enum Op {
 impl Commit {
     /// The level that a node must know to fold this commit.
     pub fn level(&self) -> Level {
-        let carried = self.carried.iter().flat_map(|carried| &carried.ops);
-        let levels = self.ops.iter().chain(carried).map(Op::level);
-        let mut walls = self.carried.iter().map(|carried| carried.wall);
+        let forwarded = self.forwarded.iter().flat_map(|forwarded| &forwarded.ops);
+        let levels = self.ops.iter().chain(forwarded).map(Op::level);
+        let mut walls = self.forwarded.iter().map(|forwarded| forwarded.wall);
         let says_wall = self.wall.is_some() || walls.any(|wall| wall.is_some());
         let of_time = says_wall.then_some(Feature::BoundedTime.since());
         levels.chain(of_time).max().unwrap_or_default()

@@ -1,6 +1,6 @@
 mod asked;
-mod carried;
 mod deletion;
+mod forwarded;
 mod group_changes;
 mod groups;
 mod level;
@@ -36,7 +36,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         time: Timestamp(1000 + counter as i64),
         ops,
         follows: None,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
         wall: None,
     }
 }

@@ -51,7 +51,7 @@ impl Log {
             time: Timestamp(AT),
             ops,
             follows: None,
-            carried: Vec::new(),
+            forwarded: Vec::new(),
             wall: None,
         };
         self.state.apply(self.state.seq().next(), &commit, 64);

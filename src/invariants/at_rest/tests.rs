@@ -32,7 +32,7 @@ fn folded(ops: Vec<Op>) -> State {
         time: Timestamp(1000),
         ops: [vec![create], ops].concat(),
         follows: None,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
         wall: None,
     };
     state.apply(Seq(1), &commit, 64);

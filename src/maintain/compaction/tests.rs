@@ -72,7 +72,7 @@ impl Log {
             time: self.now,
             ops: vec![op],
             follows: None,
-            carried: Vec::new(),
+            forwarded: Vec::new(),
             wall: None,
         };
         let crate::state::Folded::Outcomes(outcomes) = self.state.apply(seq, &commit, 64) else {

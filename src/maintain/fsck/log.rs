@@ -291,8 +291,8 @@ impl Fold {
         let before = state.clone();
         state.apply(seq, &read.logged.commit, read.logged.data_start);
         let commit = &read.logged.commit;
-        let carried = commit.carried.iter().flat_map(|carried| &carried.ops);
-        let slices = new_slices(&before, state, seq, commit.ops.iter().chain(carried));
+        let forwarded = commit.forwarded.iter().flat_map(|forwarded| &forwarded.ops);
+        let slices = new_slices(&before, state, seq, commit.ops.iter().chain(forwarded));
         found.extend(check_data(seq, read, state, &slices));
     }
 

@@ -36,8 +36,8 @@ impl Lost {
     /// All that a commit says.
     pub(super) fn of(commit: &Commit, state: &State) -> Lost {
         let mut lost = Lost::default();
-        let carried = commit.carried.iter().flat_map(|carried| &carried.ops);
-        for op in commit.ops.iter().chain(carried) {
+        let forwarded = commit.forwarded.iter().flat_map(|forwarded| &forwarded.ops);
+        for op in commit.ops.iter().chain(forwarded) {
             match op {
                 Op::Append(append) => {
                     let records = append.entries.iter().map(|entry| u64::from(entry.records));

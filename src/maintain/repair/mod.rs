@@ -136,6 +136,6 @@ fn empty(incarnation: Incarnation, counter: u64) -> Commit {
         wall: None,
         ops: Vec::new(),
         follows: counter.checked_sub(1).filter(|before| *before > 0),
-        carried: Vec::new(),
+        forwarded: Vec::new(),
     }
 }

@@ -221,16 +221,16 @@ impl Plan {
 
     /// Folds a commit that can be read, and notes what of it is refused because of a void before it.
     fn take(&mut self, state: &mut State, commit: &Commit, data_start: u64) {
-        let mut carried = Vec::new();
+        let mut forwarded = Vec::new();
         let seq = state.seq().next();
-        let folded = state.apply_each(seq, commit, data_start, |_, folded| carried.push(folded));
+        let folded = state.apply_each(seq, commit, data_start, |_, folded| forwarded.push(folded));
         self.note_repair(commit);
         if self.voids.is_empty() {
             return;
         }
         self.refused.note_refused(&commit.ops, &folded, state);
-        for (carried, folded) in commit.carried.iter().zip(&carried) {
-            self.refused.note_refused(&carried.ops, folded, state);
+        for (forwarded, folded) in commit.forwarded.iter().zip(&forwarded) {
+            self.refused.note_refused(&forwarded.ops, folded, state);
         }
     }
 

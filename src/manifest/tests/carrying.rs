@@ -427,7 +427,7 @@ async fn what_cannot_be_carried_is_declined() {
         time: Timestamp(0),
         ops: vec![Op::AllocateProducerIds { count: 1 }],
         follows,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
         wall: None,
     };
     let encoded = |commit: &Commit| EncodedCommit::new(commit, Bytes::new()).unwrap().object;

@@ -166,7 +166,7 @@ async fn stranger_at(store: &Store, seq: Seq) {
         time: Timestamp(0),
         ops: Vec::new(),
         follows: None,
-        carried: Vec::new(),
+        forwarded: Vec::new(),
         wall: None,
     };
     let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;

@@ -31,7 +31,7 @@ impl Log {
             time: Timestamp(self.now),
             ops: vec![op],
             follows: None,
-            carried: Vec::new(),
+            forwarded: Vec::new(),
             wall: None,
         };
         match self.state.apply(seq, &commit, 64) {

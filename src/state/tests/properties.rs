@@ -152,9 +152,9 @@ fn any_commit() -> impl Strategy<Value = Commit> {
     };
     let parts = (one(), vec(one(), 0..3));
     parts.prop_map(|((author, counter, time, ops, follows), others)| {
-        let carried = others
+        let forwarded = others
             .into_iter()
-            .map(|(author, counter, time, ops, follows)| Carried {
+            .map(|(author, counter, time, ops, follows)| ForwardedCommit {
                 id: id(author, counter),
                 time: Timestamp(time.0),
                 wall: time.1.map(Timestamp),
@@ -163,7 +163,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
                 start: 0,
             });
         Commit {
-            carried: carried.collect(),
+            forwarded: forwarded.collect(),
             id: id(author, counter),
             time: Timestamp(time.0),
             wall: time.1.map(Timestamp),
@@ -173,7 +173,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
     })
 }
 
-/// What the first commit of a run does that another carries.
+/// What the first commit of a run does when it is forwarded.
 fn first_registration(author: Incarnation) -> Op {
     Op::RegisterNode(RegisterNode {
         incarnation: author,
@@ -204,11 +204,11 @@ fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
             if ordered {
                 next(&mut commit.id);
                 commit.follows = None;
-                for carried in &mut commit.carried {
-                    carried.follows = next(&mut carried.id);
-                    let author = carried.id.incarnation;
-                    if carried.follows == Commit::NOTHING && carried.time.0 % 2 == 0 {
-                        carried.ops = vec![first_registration(author)];
+                for forwarded in &mut commit.forwarded {
+                    forwarded.follows = next(&mut forwarded.id);
+                    let author = forwarded.id.incarnation;
+                    if forwarded.follows == Commit::NOTHING && forwarded.time.0 % 2 == 0 {
+                        forwarded.ops = vec![first_registration(author)];
                     }
                 }
             }
@@ -227,11 +227,11 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
     if commit.time.0 % 2 == 0 {
         return commit;
     }
-    let carried = commit
-        .carried
+    let forwarded = commit
+        .forwarded
         .iter_mut()
-        .flat_map(|carried| &mut carried.ops);
-    for op in commit.ops.iter_mut().chain(carried) {
+        .flat_map(|forwarded| &mut forwarded.ops);
+    for op in commit.ops.iter_mut().chain(forwarded) {
         match op {
             Op::Group { group, action } => {
                 if let Some(group) = state.group(group) {
@@ -337,7 +337,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, carried: Vec::new(), wall: None };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, forwarded: Vec::new(), wall: None };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };
@@ -385,11 +385,11 @@ const NEVER_REFUSED: &[&str] = &[
 ];
 
 /// A generator that never makes something tests nothing of it. So each op, with each of its options, must have been seen
-/// to take effect and to be refused, both in a commit of its own and in one that another carries.
+/// to take effect and to be refused, both in a commit of its own and in a forwarded one.
 #[test]
-fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and_carried() {
+fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and_forwarded() {
     let mut seen: BTreeMap<String, [[u64; 2]; 2]> = BTreeMap::new();
-    let mut count = |ops: &[Op], folded: &Folded, carried: bool| {
+    let mut count = |ops: &[Op], folded: &Folded, forwarded: bool| {
         let Folded::Outcomes(outcomes) = folded else {
             return;
         };
@@ -402,7 +402,7 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
                 continue;
             }
             let counts = seen.entry(kind(op)).or_default();
-            counts[usize::from(carried)][usize::from(outcome.is_err())] += 1;
+            counts[usize::from(forwarded)][usize::from(outcome.is_err())] += 1;
         }
     };
     let mut runner = TestRunner::deterministic();
@@ -417,14 +417,14 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
             let commit = aimed(&state, commit);
             let folded = state.apply_each(seq, &commit, 64, |_, folded| each.push(folded));
             count(&commit.ops, &folded, false);
-            for (carried, folded) in commit.carried.iter().zip(&each) {
-                count(&carried.ops, folded, true);
-                let is_first = carried.follows == Commit::NOTHING;
+            for (forwarded, folded) in commit.forwarded.iter().zip(&each) {
+                count(&forwarded.ops, folded, true);
+                let is_first = forwarded.follows == Commit::NOTHING;
                 first += u64::from(is_first && matches!(folded, Folded::Outcomes(_)));
             }
         }
     }
-    assert!(first > 100, "{first} first commits were carried");
+    assert!(first > 100, "{first} first commits were forwarded");
     let names: Vec<&str> = seen
         .keys()
         .filter_map(|kind| kind.split(' ').next())
@@ -433,8 +433,8 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
         assert!(names.contains(name), "no {name} was made");
     }
     let mut wrong = Vec::new();
-    for (kind, [own, carried]) in &seen {
-        for (how, [accepted, refused]) in [("of its own", own), ("carried", carried)] {
+    for (kind, [own, forwarded]) in &seen {
+        for (how, [accepted, refused]) in [("of its own", own), ("forwarded", forwarded)] {
             let refusable = !NEVER_REFUSED.contains(&kind.as_str());
             if *accepted == 0 || (*refused > 0) != refusable {
                 wrong.push(format!(

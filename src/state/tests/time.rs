@@ -67,7 +67,7 @@ impl Cluster {
             time: Timestamp(time),
             ops,
             follows: None,
-            carried: Vec::new(),
+            forwarded: Vec::new(),
             wall: wall.map(Timestamp),
         };
         match self.state.apply(seq, &commit, 64) {

@@ -81,7 +81,7 @@ async fn commits_on_their_way_behind_the_end_of_the_log_are_no_damage() {
                 time: bucket.now,
                 ops: Vec::new(),
                 follows,
-                carried: Vec::new(),
+                forwarded: Vec::new(),
                 wall: None,
             };
             let head = minicbor::to_vec(&commit).unwrap();

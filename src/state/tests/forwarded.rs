@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn carried(id: CommitId, follows: u64, ops: Vec<Op>) -> Carried {
-    Carried {
+fn forwarded(id: CommitId, follows: u64, ops: Vec<Op>) -> ForwardedCommit {
+    ForwardedCommit {
         id,
         time: Timestamp(1),
         ops,
@@ -13,11 +13,11 @@ fn carried(id: CommitId, follows: u64, ops: Vec<Op>) -> Carried {
     }
 }
 
-/// Folds an object of author 1 that carries these; returns what became of it and of each.
-fn fold(f: &mut Folding, ops: Vec<Op>, carried: Vec<Carried>) -> (Folded, Vec<Folded>) {
+/// Folds an object of author 1 with these forwarded commits in it; returns what became of it and of each.
+fn fold(f: &mut Folding, ops: Vec<Op>, forwarded: Vec<ForwardedCommit>) -> (Folded, Vec<Folded>) {
     let seq = f.state.seq().next();
     let object = Commit {
-        carried,
+        forwarded,
         ..commit(seq.0, ops)
     };
     let mut each = Vec::new();
@@ -49,7 +49,7 @@ fn given(id: i64) -> Folded {
 #[test]
 fn of_all_copies_of_a_commit_the_fold_takes_one() {
     let mut f = with_author_2();
-    let copy = || carried(id(2, 2), 1, producer_id());
+    let copy = || forwarded(id(2, 2), 1, producer_id());
     let (own, each) = fold(&mut f, producer_id(), vec![copy(), copy()]);
     assert_eq!((own, each), (given(0), vec![given(1), Folded::Duplicate]));
     let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
@@ -71,7 +71,7 @@ fn of_all_copies_of_a_commit_the_fold_takes_one() {
 #[test]
 fn a_copy_that_comes_after_its_author_was_forgotten_is_void() {
     let mut f = with_author_2();
-    let copy = || carried(id(2, 2), 1, producer_id());
+    let copy = || forwarded(id(2, 2), 1, producer_id());
     let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
     assert_eq!(each, [given(0)]);
     for author in 100..1_200 {
@@ -90,20 +90,20 @@ fn a_copy_that_comes_after_its_author_was_forgotten_is_void() {
 }
 
 #[test]
-fn a_carried_commit_is_judged_by_itself() {
+fn a_forwarded_commit_is_judged_by_itself() {
     let mut f = with_author_2();
     // One that is out of order does not take effect, and one that comes behind it neither.
-    let late = |counter| carried(id(2, counter), counter - 1, producer_id());
+    let late = |counter| forwarded(id(2, counter), counter - 1, producer_id());
     let (own, each) = fold(&mut f, producer_id(), vec![late(3), late(4)]);
     assert_eq!((own, each), (given(0), vec![Folded::Void, Folded::Void]));
     let (_, each) = fold(&mut f, Vec::new(), vec![late(2), late(3), late(4)]);
     assert_eq!(each, [given(1), given(2), given(3)]);
-    // The object of a commit that is void itself carries all the same.
+    // The forwarded commits in the object of a void one count all the same.
     let seq = f.state.seq().next();
     let void = Commit {
         id: id(9, 5),
         follows: Some(4),
-        carried: vec![late(5)],
+        forwarded: vec![late(5)],
         ..commit(0, producer_id())
     };
     let mut each = Vec::new();
@@ -114,11 +114,11 @@ fn a_carried_commit_is_judged_by_itself() {
 }
 
 #[test]
-fn a_carried_append_lies_where_the_object_has_its_bytes() {
+fn a_forwarded_append_lies_where_the_object_has_its_bytes() {
     let mut f = with_author_2();
-    let append_at = |start| Carried {
+    let append_at = |start| ForwardedCommit {
         start,
-        ..carried(id(2, 2), 1, vec![append(vec![entry(0, 2, None)])])
+        ..forwarded(id(2, 2), 1, vec![append(vec![entry(0, 2, None)])])
     };
     let own = vec![append(vec![entry(0, 3, None)])];
     fold(&mut f, own, vec![append_at(1000)]);
@@ -131,16 +131,16 @@ fn a_carried_append_lies_where_the_object_has_its_bytes() {
     let object = ObjectRef::Commit(seq);
     assert_eq!(slices, [(0, object, 64), (3, object, 1064)]);
     // One that lies nowhere is folded, and found out by who reads it.
-    let nowhere = Carried {
+    let nowhere = ForwardedCommit {
         start: u64::MAX,
-        ..carried(id(2, 3), 2, vec![append(vec![entry(0, 2, None)])])
+        ..forwarded(id(2, 3), 2, vec![append(vec![entry(0, 2, None)])])
     };
     let (_, each) = fold(&mut f, Vec::new(), vec![nowhere]);
     assert!(matches!(&each[..], [Folded::Outcomes(_)]));
 }
 
 #[test]
-fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
+fn who_stores_a_forwarded_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     let mut f = with_author_2();
     let register = |run: u128| {
         Op::RegisterNode(RegisterNode {
@@ -149,7 +149,7 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
             ..registration(run, 100)
         })
     };
-    let registered = carried(id(2, 2), 1, vec![register(2)]);
+    let registered = forwarded(id(2, 2), 1, vec![register(2)]);
     let (_, each) = fold(&mut f, vec![register(1)], vec![registered]);
     let Folded::Outcomes(outcomes) = &each[0] else {
         panic!("{each:?}")
@@ -167,7 +167,7 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     let (own, each) = fold(
         &mut f,
         vec![expire(node)],
-        vec![carried(id(2, 3), 2, vec![expire(node)])],
+        vec![forwarded(id(2, 3), 2, vec![expire(node)])],
     );
     let refused = |folded: &Folded| {
         matches!(folded, Folded::Outcomes(outcomes)
@@ -178,9 +178,9 @@ fn who_carries_a_commit_does_not_speak_for_its_author_nor_the_author_for_it() {
     // Each is heard of by its own commit.
     let until = |f: &Folding, node| f.state.node(node).unwrap().lease_until();
     let before = until(&f, node);
-    let late = Carried {
+    let late = ForwardedCommit {
         time: Timestamp(9_000),
-        ..carried(id(2, 4), 3, Vec::new())
+        ..forwarded(id(2, 4), 3, Vec::new())
     };
     fold(&mut f, Vec::new(), vec![late]);
     assert!(before < until(&f, node));
@@ -196,8 +196,8 @@ fn register(run: u128) -> Op {
 }
 
 #[test]
-fn the_first_commit_of_a_node_is_carried_if_it_registers_it_and_does_nothing_else() {
-    let first = |ops| carried(id(2, 1), Commit::NOTHING, ops);
+fn the_first_commit_of_a_node_is_taken_when_forwarded_if_it_registers_it_and_does_nothing_else() {
+    let first = |ops| forwarded(id(2, 1), Commit::NOTHING, ops);
     let raised = || {
         let mut f = Folding::new();
         let to = Level::NEWEST;
@@ -222,8 +222,8 @@ fn the_first_commit_of_a_node_is_carried_if_it_registers_it_and_does_nothing_els
         matches!(each[..], [Folded::Outcomes(_), Folded::Duplicate]),
         "{each:?}"
     );
-    let next = carried(id(2, 2), 1, producer_id());
-    let late = carried(id(2, 3), Commit::NOTHING, vec![register(2)]);
+    let next = forwarded(id(2, 2), 1, producer_id());
+    let late = forwarded(id(2, 3), Commit::NOTHING, vec![register(2)]);
     let (_, each) = fold(&mut f, Vec::new(), vec![next, late]);
     assert_eq!(each, [given(0), Folded::Void]);
     // By the rules from before it is void.
@@ -233,8 +233,8 @@ fn the_first_commit_of_a_node_is_carried_if_it_registers_it_and_does_nothing_els
 
 /// Of a copy that comes after the author was forgotten no more is to be seen than of a node that registered and died.
 #[test]
-fn a_registration_that_is_carried_twice_registers_nobody_beyond_its_lease() {
-    let copy = || carried(id(2, 1), Commit::NOTHING, vec![register(2)]);
+fn a_registration_that_is_forwarded_twice_registers_nobody_beyond_its_lease() {
+    let copy = || forwarded(id(2, 1), Commit::NOTHING, vec![register(2)]);
     let mut f = Folding::new();
     f.apply(Op::RaiseLevel { to: Level::NEWEST }).unwrap();
     fold(&mut f, Vec::new(), vec![copy()]);
