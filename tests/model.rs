@@ -11,8 +11,8 @@ mod clocks;
 mod commit;
 #[path = "model/compaction/mod.rs"]
 mod compaction;
-#[path = "model/handover/mod.rs"]
-mod handover;
+#[path = "model/forwarding/mod.rs"]
+mod forwarding;
 #[path = "model/leases/mod.rs"]
 mod leases;
 #[path = "model/sweep/mod.rs"]

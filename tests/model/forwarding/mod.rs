@@ -1,8 +1,8 @@
-//! Handing over: commits that others store for their author, once, often, late or never.
+//! Forwarding: commits that others store for their author, once, often, late or never.
 //!
-//! One node, the author, has a commit in the log and two more to commit, in order. It hands them to carriers, takes them
-//! back, stores them itself; a carrier may put any copy that it was given into any object of its own, for ever, and say what it
-//! likes. So many others may commit that the fold forgets the author. The author may sleep until the log is truncated under
+//! One node, the author, has a commit in the log and two more to commit, in order. It forwards them to receivers, recalls
+//! them, stores them itself; a receiver may put any copy that it was given into any object of its own, for ever, and acknowledge
+//! what it likes. So many others may commit that the fold forgets the author. The author may sleep until the log is truncated under
 //! it, and starts over from a snapshot.
 
 mod cases;
@@ -11,21 +11,21 @@ mod steps;
 use crate::check::{Rules, rules};
 
 rules! {
-    /// A commit that is taken back keeps its id.
+    /// A commit that is recalled keeps its id.
     KeepsItsId,
     /// The fold drops a commit of which it has folded a copy.
     DuplicateGuard,
-    /// A commit that is handed over says which one it follows.
+    /// A commit that is forwarded says which one it follows.
     SaysWhatItFollows,
     /// One that says so is void where that one is not the last of its author.
     ChainedOrVoid,
-    /// What became of a commit is what the author sees in the log, not what a carrier says.
+    /// What became of a commit is what the author sees in the log, not what a receiver says.
     BelievesTheLog,
-    /// Nothing is stored by the author itself while it has handed something over.
+    /// Nothing is stored by the author itself while it has forwarded something.
     OneWayAtATime,
     /// Commits that go again as others, since the fold has forgotten their author, follow one another as they did before.
     ChainRenewed,
-    /// An author that starts over says "unknown" of what it had handed over.
+    /// An author that starts over says "unknown" of what it had forwarded.
     UnknownAfterStartingOver,
 }
 
@@ -40,7 +40,7 @@ struct Commit {
 /// One object of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Object {
-    /// The author's own, or one that carries a copy of its commit: to the fold they are the same.
+    /// The author's own, or one with a forwarded copy of its commit: to the fold they are the same.
     With(Commit),
     /// Of so many others that the fold has forgotten the author.
     Strangers,
@@ -66,24 +66,24 @@ enum Broken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     commit: Commit,
-    /// A carrier has it, as far as the author knows.
-    is_handed: bool,
-    /// Some carrier has had it.
-    was_handed: bool,
+    /// A receiver has it, as far as the author knows.
+    is_forwarded: bool,
+    /// Some receiver has had it.
+    was_forwarded: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     log: Vec<Object>,
-    /// What carriers have.
+    /// What receivers have.
     copies: Vec<Commit>,
     /// How far the author has folded the log.
     applied: u8,
     counter: u8,
     pending: Vec<Pending>,
     told: [Told; 3],
-    /// How often it may hand over, start over, and how many strangers there are.
-    hands: u8,
+    /// How often it may forward, start over, and how many strangers there are.
+    forwards: u8,
     restarts: u8,
     strangers: u8,
     broken: Option<Broken>,
@@ -91,36 +91,36 @@ struct World {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// The author hands over the first commit that it has not.
-    HandOver,
-    TakeBack,
-    /// It stores the first commit that it has not handed over.
+    /// The author forwards the first commit that it has not.
+    Forward,
+    Recall,
+    /// It stores the first commit that it has not forwarded.
     Store,
     /// It sends both side by side, and somebody else takes the place of the first.
     LoseFirst,
     /// It folds the next object.
     Fold,
-    /// A carrier puts its copy into the log.
-    Land(Commit),
-    /// A carrier says that its copy is stored.
-    Say(Commit),
+    /// A receiver puts its copy into the log.
+    StoreCopy(Commit),
+    /// A receiver says that its copy is stored.
+    Acknowledge(Commit),
     Forget,
     StartOver,
 }
 
 /// The model, at one size.
 #[derive(Clone, Debug)]
-struct HandingOver {
+struct Forwarding {
     rules: Rules,
     most_log: usize,
-    hands: u8,
+    forwards: u8,
     restarts: u8,
     strangers: u8,
     /// Whether the author may send both side by side.
     pairs: bool,
 }
 
-impl HandingOver {
+impl Forwarding {
     fn on(&self, rule: Rule) -> bool {
         self.rules.holds(rule)
     }
@@ -172,7 +172,10 @@ impl HandingOver {
 
     /// It stores a commit itself, at the end of the log, which it knows.
     fn store(&self, world: &mut World) {
-        let at = world.pending.iter().position(|pending| !pending.is_handed);
+        let at = world
+            .pending
+            .iter()
+            .position(|pending| !pending.is_forwarded);
         let Some(at) = at else { return };
         let commit = world.pending[at].commit;
         world.log.push(Object::With(commit));
@@ -202,9 +205,12 @@ impl HandingOver {
         self.follow(world);
     }
 
-    fn hand_over(&self, world: &mut World) {
+    fn forward(&self, world: &mut World) {
         let (_, last) = self.fold(&world.log[..world.applied as usize]);
-        let at = world.pending.iter().position(|pending| !pending.is_handed);
+        let at = world
+            .pending
+            .iter()
+            .position(|pending| !pending.is_forwarded);
         let (Some(at), Some(last)) = (at, last) else {
             return;
         };
@@ -216,8 +222,8 @@ impl HandingOver {
         // The first may leave it out, as one that its author stores itself may.
         let says = at > 0 || self.on(Rule::SaysWhatItFollows);
         pending.commit.follows = says.then_some(before);
-        (pending.is_handed, pending.was_handed) = (true, true);
-        world.hands -= 1;
+        (pending.is_forwarded, pending.was_forwarded) = (true, true);
+        world.forwards -= 1;
         let commit = pending.commit;
         if !world.copies.contains(&commit) {
             world.copies.push(commit);
@@ -225,16 +231,16 @@ impl HandingOver {
         }
     }
 
-    fn take_back(&self, world: &mut World) {
+    fn recall(&self, world: &mut World) {
         let mut before = None;
         for pending in &mut world.pending {
-            if pending.is_handed && !self.on(Rule::KeepsItsId) {
+            if pending.is_forwarded && !self.on(Rule::KeepsItsId) {
                 world.counter += 1;
                 pending.commit.counter = world.counter;
                 pending.commit.follows = before;
             }
             before = Some(pending.commit.counter);
-            pending.is_handed = false;
+            pending.is_forwarded = false;
         }
     }
 
@@ -242,13 +248,13 @@ impl HandingOver {
     fn start_over(&self, world: &mut World) {
         world.restarts -= 1;
         world.applied = world.log.len() as u8;
-        let was_handed = world.pending.iter().any(|pending| pending.was_handed);
-        if was_handed && self.on(Rule::UnknownAfterStartingOver) {
+        let was_forwarded = world.pending.iter().any(|pending| pending.was_forwarded);
+        if was_forwarded && self.on(Rule::UnknownAfterStartingOver) {
             for pending in world.pending.drain(..) {
                 world.told[pending.commit.value as usize] = Told::Unknown;
             }
         }
-        self.take_back(world);
+        self.recall(world);
     }
 
     fn check(&self, world: &mut World) {

@@ -2,9 +2,9 @@
 
 use stateright::{Model, Property};
 
-use super::{Action, Broken, Commit, HandingOver, Object, Pending, Rule, Told, World};
+use super::{Action, Broken, Commit, Forwarding, Object, Pending, Rule, Told, World};
 
-impl Model for HandingOver {
+impl Model for Forwarding {
     type State = World;
     type Action = Action;
 
@@ -17,8 +17,8 @@ impl Model for HandingOver {
         };
         let pending = |counter| Pending {
             commit: commit(counter),
-            is_handed: false,
-            was_handed: false,
+            is_forwarded: false,
+            was_forwarded: false,
         };
         vec![World {
             log: vec![Object::With(commit(1))],
@@ -27,7 +27,7 @@ impl Model for HandingOver {
             counter: 3,
             pending: vec![pending(2), pending(3)],
             told: [Told::Nothing; 3],
-            hands: self.hands,
+            forwards: self.forwards,
             restarts: self.restarts,
             strangers: self.strangers,
             broken: None,
@@ -42,31 +42,31 @@ impl Model for HandingOver {
         if !is_at_end {
             actions.push(Action::Fold);
         }
-        if world.hands > 0 {
-            actions.push(Action::HandOver);
+        if world.forwards > 0 {
+            actions.push(Action::Forward);
         }
         if world.restarts > 0 && !is_at_end {
             actions.push(Action::StartOver);
         }
-        let is_any_handed = world.pending.iter().any(|pending| pending.is_handed);
-        if is_any_handed {
-            actions.push(Action::TakeBack);
+        let is_any_forwarded = world.pending.iter().any(|pending| pending.is_forwarded);
+        if is_any_forwarded {
+            actions.push(Action::Recall);
         }
         if !self.on(Rule::BelievesTheLog) {
-            actions.extend(world.copies.iter().map(|copy| Action::Say(*copy)));
+            actions.extend(world.copies.iter().map(|copy| Action::Acknowledge(*copy)));
         }
         if world.log.len() == self.most_log {
             return;
         }
         // What it stores itself goes to the end of the log, or loses its race and is as if it had not been sent.
-        if is_at_end && !(is_any_handed && self.on(Rule::OneWayAtATime)) {
+        if is_at_end && !(is_any_forwarded && self.on(Rule::OneWayAtATime)) {
             actions.push(Action::Store);
-            let is_pair = self.pairs && !is_any_handed && world.pending.len() == 2;
+            let is_pair = self.pairs && !is_any_forwarded && world.pending.len() == 2;
             if is_pair && world.log.len() + 2 <= self.most_log {
                 actions.push(Action::LoseFirst);
             }
         }
-        actions.extend(world.copies.iter().map(|copy| Action::Land(*copy)));
+        actions.extend(world.copies.iter().map(|copy| Action::StoreCopy(*copy)));
         if world.strangers > 0 {
             actions.push(Action::Forget);
         }
@@ -75,13 +75,13 @@ impl Model for HandingOver {
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
         match action {
-            Action::HandOver => self.hand_over(&mut world),
-            Action::TakeBack => self.take_back(&mut world),
+            Action::Forward => self.forward(&mut world),
+            Action::Recall => self.recall(&mut world),
             Action::Store => self.store(&mut world),
             Action::LoseFirst => self.lose_first(&mut world),
             Action::Fold => self.follow(&mut world),
-            Action::Land(copy) => world.log.push(Object::With(copy)),
-            Action::Say(copy) => {
+            Action::StoreCopy(copy) => world.log.push(Object::With(copy)),
+            Action::Acknowledge(copy) => {
                 world
                     .pending
                     .retain(|pending| pending.commit.counter != copy.counter);
@@ -97,10 +97,10 @@ impl Model for HandingOver {
         (world != *last).then_some(world)
     }
 
-    fn properties(&self) -> Vec<Property<HandingOver>> {
+    fn properties(&self) -> Vec<Property<Forwarding>> {
         macro_rules! never {
             ($what:ident, $says:expr) => {
-                Property::always($says, |_: &HandingOver, world: &World| {
+                Property::always($says, |_: &Forwarding, world: &World| {
                     world.broken != Some(Broken::$what)
                 })
             };
@@ -110,18 +110,18 @@ impl Model for HandingOver {
             never!(Overtaken, says::IN_ORDER),
             never!(Lost, says::DURABLE),
             Property::sometimes(
-                "both are stored by carriers",
-                |_: &HandingOver, world: &World| {
+                "both are stored by receivers",
+                |_: &Forwarding, world: &World| {
                     world.told == [Told::Nothing, Told::Stored, Told::Stored]
                         && world.copies.len() > 1
                 },
             ),
             Property::sometimes(
-                "a copy lands behind the effect of another",
-                |model: &HandingOver, world: &World| {
-                    let landed = |object: &Object| matches!(object, Object::With(_));
-                    let landed = world.log.iter().filter(|object| landed(object)).count();
-                    landed > model.fold(&world.log).0.len() + 1
+                "a copy is stored behind the effect of another",
+                |model: &Forwarding, world: &World| {
+                    let stored = |object: &Object| matches!(object, Object::With(_));
+                    let stored = world.log.iter().filter(|object| stored(object)).count();
+                    stored > model.fold(&world.log).0.len() + 1
                 },
             ),
         ]
@@ -130,7 +130,7 @@ impl Model for HandingOver {
 
 /// The properties, in words.
 pub(super) mod says {
-    pub(in crate::handover) const ONCE: &str = "no commit takes effect twice";
-    pub(in crate::handover) const IN_ORDER: &str = "what an author commits takes effect in order";
-    pub(in crate::handover) const DURABLE: &str = "what is acknowledged is in the log";
+    pub(in crate::forwarding) const ONCE: &str = "no commit takes effect twice";
+    pub(in crate::forwarding) const IN_ORDER: &str = "what an author commits takes effect in order";
+    pub(in crate::forwarding) const DURABLE: &str = "what is acknowledged is in the log";
 }

@@ -1,15 +1,15 @@
 //! The sizes at which it is checked, and what breaks without each rule.
 
 use super::steps::says;
-use super::{HandingOver, Rule};
+use super::{Forwarding, Rule};
 use crate::check::{Needed, Rules, assert_each_is_needed, assert_holds};
 
-/// Copies that land late and often, and an author that is forgotten.
-fn copies(rules: Rules) -> HandingOver {
-    HandingOver {
+/// Copies that are stored late and often, and an author that is forgotten.
+fn copies(rules: Rules) -> Forwarding {
+    Forwarding {
         rules,
         most_log: 7,
-        hands: 4,
+        forwards: 4,
         restarts: 0,
         strangers: 1,
         pairs: false,
@@ -17,16 +17,16 @@ fn copies(rules: Rules) -> HandingOver {
 }
 
 /// An author that sends both side by side, too.
-fn pairs(rules: Rules) -> HandingOver {
-    HandingOver {
+fn pairs(rules: Rules) -> Forwarding {
+    Forwarding {
         pairs: true,
         ..copies(rules)
     }
 }
 
 /// An author that starts over.
-fn sleeper(rules: Rules) -> HandingOver {
-    HandingOver {
+fn sleeper(rules: Rules) -> Forwarding {
+    Forwarding {
         most_log: 6,
         restarts: 1,
         ..copies(rules)
@@ -34,14 +34,14 @@ fn sleeper(rules: Rules) -> HandingOver {
 }
 
 #[test]
-fn no_rule_of_handing_over_can_be_left_out() {
+fn no_rule_of_forwarding_can_be_left_out() {
     use Rule::*;
     let needed = |without, at, breaks| Needed {
         without,
         at,
         breaks,
     };
-    let each: [Needed<HandingOver, Rule>; 8] = [
+    let each: [Needed<Forwarding, Rule>; 8] = [
         needed(&[KeepsItsId], copies, says::ONCE),
         needed(&[DuplicateGuard, ChainedOrVoid], copies, says::ONCE),
         needed(&[SaysWhatItFollows], copies, says::ONCE),
@@ -55,7 +55,7 @@ fn no_rule_of_handing_over_can_be_left_out() {
 }
 
 #[test]
-fn what_carriers_do_with_their_copies_changes_nothing() {
+fn what_receivers_do_with_their_copies_changes_nothing() {
     assert_holds(copies(Rules::ALL), 23_600);
 }
 
@@ -71,8 +71,8 @@ fn an_author_that_starts_over_stores_nothing_twice() {
 
 #[test]
 #[ignore = "takes minutes: make model"]
-fn copies_land_for_longer() {
-    let longer = HandingOver {
+fn copies_are_stored_for_longer() {
+    let longer = Forwarding {
         most_log: 9,
         strangers: 2,
         restarts: 1,
