@@ -55,8 +55,8 @@
 //! 5. It puts one commit at `seq + 1` with [`Store::create`](store::Store::create). Created: it is in the log.
 //!    Exists: another node was faster; its commit is read and folded, and the same ops try the next seq. Unknown:
 //!    the object is read, and its commit id tells whose it is. The next commits are on their way behind it meanwhile;
-//!    each is void if the one before it is not in the log. A node that lost a race hands its commits to the one that
-//!    wins, which stores them with its own, and sees in the log what became of them.
+//!    each is void if the one before it is not in the log. A node that lost a race forwards its commits to the one
+//!    that wins, which stores them with its own, and sees in the log what became of them.
 //! 6. [`State::apply`](state::State::apply) folds the commit. Only now does a batch get its offset, a retry its
 //!    original one, and a fenced producer its error. The bytes are in the cache before the state is published.
 //! 7. Each waiter is handed the outcome of its own op, and the answer goes out in the order of the requests.

@@ -119,8 +119,8 @@ pub(crate) enum Mutant {
     DuplicateGuardOff,
     /// The fold folds a commit that was sent behind one which is not in the log.
     BrokenChainFolded,
-    /// A commit that was handed over and is taken back is sent as another one.
-    TakenBackAsNew,
+    /// A commit that was forwarded and is recalled is sent as another one.
+    RecalledAsNew,
     /// Ops are sent for which nobody waits any more.
     AbandonedOpsSent,
     /// The fold takes what was judged against a state that is not so any more, or comes after its time.

@@ -70,12 +70,12 @@ def test_nodes_that_write_at_once_store_commits_for_each_other(make_node, place,
             reader = nodes[(number + 1) % 3]
             assert read_all(reader.kafka, f"{topic}-{traffic}-{number}", ends(produced)) == produced
         each[traffic] = {what: total(nodes, f"weir_manifest_{what}_commits_total")
-                         for what in ("handed_over", "carried", "taken_back", "heard")}
+                         for what in ("forwarded", "received", "recalled", "heard")}
         for node in nodes:
             assert node.stop(20) == 0
     assert not any(each["off"].values()), each
-    assert each["on"]["carried"] > 50 and each["on"]["heard"] > 50, each
-    assert each["on"]["taken_back"] < each["on"]["handed_over"] / 5, each
+    assert each["on"]["received"] > 50 and each["on"]["heard"] > 50, each
+    assert each["on"]["recalled"] < each["on"]["forwarded"] / 5, each
 
 
 @S3

@@ -6,7 +6,7 @@
 //! * `GET /metrics`: Prometheus text.
 //! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
-//! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer handed over is stored.
+//! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
 //! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`. A node that shows that it is one has its

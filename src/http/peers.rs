@@ -20,7 +20,7 @@ use crate::peer::{NEWS_WITHIN, wire};
 use crate::types::{PeerKey, Seq};
 use wire::Seal;
 
-/// The largest body: more than the largest commit that is carried.
+/// The largest body: more than the largest commit that is forwarded.
 const LARGEST: usize = 7 << 20;
 
 /// How many bodies are read at once: so many are in memory before it is known who sent them.
@@ -32,7 +32,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(2);
 /// The questions of peers.
 pub(super) fn router() -> Router<Seen> {
     Router::new()
-        .route(wire::CARRY, post(carry))
+        .route(wire::FORWARD, post(forwarded))
         .route(wire::LOG, get(log))
 }
 
@@ -72,7 +72,7 @@ fn answer(key: &PeerKey, question: &Seal, said: Result<Bytes, Declined>) -> Resp
     (status, [(wire::SEAL, seal.as_str())], body).into_response()
 }
 
-async fn carry(State(seen): State<Seen>, request: Request) -> Response {
+async fn forwarded(State(seen): State<Seen>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = {
         let _turn = seen.turns.acquire().await;
@@ -88,7 +88,7 @@ async fn carry(State(seen): State<Seen>, request: Request) -> Response {
     if let Some(answer) = turned_away(&head, key, &question) {
         return answer;
     }
-    let stored = seen.broker.manifest().carry(body).await;
+    let stored = seen.broker.manifest().admit(body).await;
     answer(key, &question, stored.map(|seq| seq.0.to_string().into()))
 }
 

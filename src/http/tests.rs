@@ -72,7 +72,7 @@ async fn three_hundred_nodes_find_places_beside_a_crowd_of_others() {
     open_files();
     let front = front(2048).await;
     let key = front.node.broker().peer_key().unwrap().clone();
-    // Each of 299 nodes asks for the log, and hands over four commits.
+    // Each of 299 nodes asks for the log, and forwards four commits.
     let mut peers = Vec::new();
     for number in 0..299 * 5 {
         let mut peer = TcpStream::connect(front.address).await.unwrap();

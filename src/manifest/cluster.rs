@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::open::OpenError;
+use super::error::OpenError;
 use super::tail::Tail;
 use crate::env::Env;
 use crate::mutants::{self, Mutant};

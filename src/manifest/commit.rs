@@ -4,91 +4,27 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::carry::{Guest, carried};
 use super::clock::Stamp;
-use super::handle::{Caller, Stopped, Submission};
+use super::forwarding::Route;
+use super::forwarding::received::{Received, attach};
+use super::handle::{Caller, Stopped, Submission, refuse};
 use super::object::EncodedCommit;
 use super::peers::Declined;
+use super::prepared::{LogView, MAX_DATA, Prepared, Sent, put};
 use super::tail::Tail;
-use super::truncated::Moment;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Feature, Level};
-use crate::store::{ClockOff, Created, ObjectPath, RequestKind, Store, StoreError};
+use crate::store::ClockOff;
 use crate::types::{CommitId, Seq};
 
 /// The most bytes of ops in one commit: what every node must read to follow.
 const MAX_HEAD: u64 = 16 << 20;
 
-/// The most bytes of inline appends that are gathered into one object.
-pub(super) const MAX_DATA: usize = 4 << 20;
-
-/// A commit, with those who wait for what becomes of it.
-pub(super) struct Prepared {
-    pub(super) commit: Commit,
-    pub(super) encoded: EncodedCommit,
-    pub(super) batch: Vec<Submission>,
-    /// How many bytes of the object's data are its own.
-    pub(super) own_data: usize,
-    /// Those that it carries.
-    pub(super) guests: Vec<Guest>,
-    /// When it was sent to the store first, if it was: from then on it may stand in the log as an object of this node.
-    pub(super) sent: Option<Moment>,
-    /// When it was handed over first, if it was: from then on somebody may store it.
-    pub(super) handed: Option<Moment>,
-    /// When it was made, for how long it takes until it is folded.
-    pub(super) begun: Instant,
-    /// How many races it has lost.
-    pub(super) lost: u32,
-}
-
-impl Prepared {
-    /// Changes what it says, but not its data.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut Commit)) {
-        (self.commit, self.encoded) = self.encoded.changed(&self.commit, change);
-    }
-
-    /// Leaves out the ops for which nobody waits any more, of a commit that is to be sent again. It lost its race, or was sent
-    /// behind one that did and is void wherever it stands, so nothing of it is in the log or can come there: it may go
-    /// with other ops under the same id, which others follow. Not so what was handed over: somebody may store it yet.
-    fn leave_out_abandoned(&mut self) {
-        // What brings bytes has somebody who insists.
-        let is_left_out = |s: &Submission| s.is_abandoned() && s.data.is_empty();
-        if self.handed.is_some() || !self.batch.iter().any(is_left_out) {
-            return;
-        }
-        let mut ops = std::mem::take(&mut self.commit.ops).into_iter();
-        let mut wanted = Vec::with_capacity(ops.len());
-        self.batch.retain(|submission| {
-            let own = ops.by_ref().take(submission.ops.len());
-            let stays = !is_left_out(submission);
-            own.for_each(|op| {
-                if stays {
-                    wanted.push(op);
-                }
-            });
-            stays
-        });
-        self.change(|commit| commit.ops = wanted);
-    }
-}
-
-/// A commit on its way.
-pub(super) struct Sent {
-    pub(super) prepared: Prepared,
-    /// Where it was sent to.
-    pub(super) seq: Seq,
-    /// Of the first attempt at this seq: any of them may be the one that is applied, and from then on others may
-    /// stand behind it.
-    pub(super) sent: Moment,
-    /// The answer to the first attempt.
-    pub(super) answer: AbortOnDropHandle<Result<Created, StoreError>>,
-}
-
 impl Tail {
     /// Whether there is room for another commit on its way.
     pub(super) fn has_room(&self) -> bool {
-        self.handed.is_empty() && self.in_flight.len() < self.window()
+        !self.forwarding.has_forwarded() && self.in_flight.len() < self.window()
     }
 
     /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent behind
@@ -115,8 +51,8 @@ impl Tail {
     /// Sends the next commit, if there is anything to commit and the time has come: to the store, or to the node that is
     /// winning.
     pub(super) fn send_next(&mut self, now: Instant) -> bool {
-        if let Some(peer) = self.carrier() {
-            return self.hand_over_next(&peer, now);
+        if let Route::Forward(receiver) = self.route() {
+            return self.forward_next(&receiver, now);
         }
         if !self.has_room() {
             return false;
@@ -153,7 +89,7 @@ impl Tail {
         }
         self.waiting.retain(|waiting| !waiting.is_abandoned());
         self.begin_log();
-        while self.has_guests() || !self.waiting.is_empty() {
+        while self.has_received() || !self.waiting.is_empty() {
             if let Some(prepared) = self.prepare() {
                 self.last_commit = Some(prepared.begun);
                 self.metrics.ops.observe(prepared.commit.ops.len() as f64);
@@ -161,6 +97,15 @@ impl Tail {
             }
         }
         None
+    }
+
+    /// Whether a commit of another node can go into the next object.
+    fn has_received(&mut self) -> bool {
+        let log = LogView {
+            state: &self.state,
+            in_flight: &self.in_flight,
+        };
+        self.forwarding.has_received(log)
     }
 
     /// A new log begins at the newest level that its first node knows: its first commit says so, before anything else. If
@@ -184,7 +129,7 @@ impl Tail {
         let waiting = self.waiting.drain(..).chain(gathered.into_iter().flatten());
         let refused: Vec<Submission> = waiting.collect();
         refuse(refused, &Stopped::ClockOff(off));
-        self.decline_guests(Declined::NotWinning);
+        self.forwarding.decline_received(Declined::NotWinning);
     }
 
     /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was
@@ -192,9 +137,13 @@ impl Tail {
     fn prepare(&mut self) -> Option<Prepared> {
         let mut batch = self.take_batch();
         let own_data = batch.iter().map(|submission| submission.data.len()).sum();
-        let mut guests = self.take_guests(own_data);
+        let log = LogView {
+            state: &self.state,
+            in_flight: &self.in_flight,
+        };
+        let mut received = self.forwarding.take_received(own_data, log);
         loop {
-            let (commit, data, own_data) = self.assemble(&batch, &guests);
+            let (commit, data, own_data) = self.assemble(&batch, &received);
             match EncodedCommit::new(&commit, data) {
                 Ok(encoded) if encoded.head_len <= MAX_HEAD => {
                     return Some(Prepared {
@@ -202,14 +151,17 @@ impl Tail {
                         encoded,
                         batch,
                         own_data,
-                        guests,
+                        received,
                         sent: None,
-                        handed: None,
+                        forwarded: None,
                         begun: Instant::now(),
                         lost: 0,
                     });
                 }
-                _ if !guests.is_empty() => self.return_guests(std::mem::take(&mut guests)),
+                _ if !received.is_empty() => {
+                    self.forwarding
+                        .return_received(std::mem::take(&mut received));
+                }
                 refused => {
                     // More ops than fit: the later half waits for the next commit. One submission that
                     // does not fit by itself never will.
@@ -228,7 +180,7 @@ impl Tail {
         }
     }
 
-    /// Takes from the waiting submissions what one commit may carry.
+    /// Takes from the waiting submissions what fits in one commit.
     fn take_batch(&mut self) -> Vec<Submission> {
         let mut batch = Vec::new();
         let mut data = 0;
@@ -242,8 +194,9 @@ impl Tail {
         batch
     }
 
-    /// One commit of all the submissions and guests, with their data one after the other, and how long its own data are.
-    fn assemble(&mut self, batch: &[Submission], guests: &[Guest]) -> (Commit, Bytes, usize) {
+    /// One commit of all the submissions, and the received commits beside it, with their data one after the other; and how
+    /// long its own data are.
+    fn assemble(&mut self, batch: &[Submission], received: &[Received]) -> (Commit, Bytes, usize) {
         let mut ops = Vec::with_capacity(batch.iter().map(|submission| submission.ops.len()).sum());
         let mut data = BytesMut::new();
         for submission in batch {
@@ -268,7 +221,7 @@ impl Tail {
             wall,
             ops,
             follows: before.map(|before| before.counter),
-            forwarded: carried(guests, &mut data),
+            forwarded: attach(received, &mut data),
         };
         (commit, data.freeze(), own_data)
     }
@@ -306,8 +259,7 @@ impl Tail {
     /// Those who wait for commits that are on their way, or to be sent again.
     pub(super) fn unsettled(&mut self) -> Vec<Submission> {
         let sent = self.in_flight.drain(..).map(|sent| sent.prepared);
-        let handed = self.handed.drain(..).map(|handed| handed.prepared);
-        sent.chain(handed)
+        sent.chain(self.forwarding.recall())
             .chain(self.resend.drain(..))
             .flat_map(|prepared| prepared.batch)
             .collect()
@@ -322,26 +274,6 @@ impl Tail {
             incarnation: self.incarnation,
             counter: self.counter,
         }
-    }
-}
-
-/// Asks the store to create the commit at its seq.
-pub(super) fn put(
-    store: &Store,
-    seq: Seq,
-    encoded: &EncodedCommit,
-) -> impl Future<Output = Result<Created, StoreError>> + Send + use<> {
-    let (store, object) = (store.clone(), encoded.object.clone());
-    async move {
-        let path = ObjectPath::commit(seq);
-        store.create(&path, object, RequestKind::CommitPut).await
-    }
-}
-
-/// Tells all that nothing can be said of their ops.
-pub(super) fn refuse(batch: Vec<Submission>, why: &Stopped) {
-    for submission in batch {
-        (submission.done)(Err(why.clone()));
     }
 }
 

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use super::due::is_of_snapshots;
-use super::open::ManifestOptions;
+use super::options::ManifestOptions;
 use super::tail::Tail;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Commit, Op};

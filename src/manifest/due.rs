@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 
-use super::open::ManifestOptions;
+use super::options::ManifestOptions;
 use crate::state::op::{Commit, Op};
 use crate::state::{Snapshot, State};
 use crate::types::{Incarnation, Seq, bid};

@@ -358,8 +358,8 @@ fn following() -> Commit {
     }
 }
 
-/// One that carries another, of a node that can be spoken to.
-fn carrying() -> Commit {
+/// One with a forwarded commit in its object, of a node that can be spoken to.
+fn with_forwarded() -> Commit {
     let mut register = ops();
     register.retain(|op| matches!(op, Op::RegisterNode(_)));
     for op in &mut register {
@@ -391,7 +391,7 @@ fn a_commit_of_version_3_is_read_and_written_for_ever() {
         ("commit.3.every-op", commit(1, ops())),
         ("commit.3.background-ops", following()),
         ("commit.3.continued", commit(3, continued_ops())),
-        ("commit.3.carrying", carrying()),
+        ("commit.3.carrying", with_forwarded()),
     ] {
         let (stored, present) = commit_fixture(name, &commit);
         assert_eq!(stored, present);
@@ -461,7 +461,7 @@ fn of_level_2(commit: Commit) -> Commit {
 fn a_commit_of_version_4_is_read_and_written_for_ever() {
     for (name, commit) in [
         ("commit.4.every-op", commit(1, ops_of_level_2())),
-        ("commit.4.carrying", carrying()),
+        ("commit.4.carrying", with_forwarded()),
     ] {
         let (stored, present) = commit_fixture(name, &of_level_2(commit));
         assert_eq!(stored, present);

@@ -3,9 +3,9 @@
 use futures::StreamExt;
 use tokio::time::{Duration, Instant};
 
+use super::error::OpenError;
 use super::handle::Stopped;
 use super::log::{self, LogError};
-use super::open::OpenError;
 use super::tail::Tail;
 use crate::mutants::{self, Mutant};
 use crate::store::{RequestKind, StoreError};

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::carry::Guest;
 use super::clock::{Clock, Stamp};
+use super::forwarding::received::Received;
+use super::forwarding::recent::Recent;
+use super::freshness::{Moment, Proof};
 use super::heard::Heard;
 use super::known::{Known, Marks};
-use super::peers::Recent;
 use super::published::States;
-use super::truncated::{Moment, Proof};
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Op, Outcome};
@@ -104,6 +104,13 @@ impl Waits {
     }
 }
 
+/// Tells all that nothing can be said of their ops.
+pub(super) fn refuse(batch: Vec<Submission>, why: &Stopped) {
+    for submission in batch {
+        (submission.done)(Err(why.clone()));
+    }
+}
+
 /// Something that gathers ops until a commit can take them: the ingest buffer. Gathering instead of sending
 /// is how batches form while the commit before is under way.
 pub trait CommitSource: Send + Sync {
@@ -122,7 +129,7 @@ pub struct Manifest {
 pub(super) enum Message {
     Commit(Submission),
     Fresh(Question),
-    Carry(Box<Guest>),
+    Admit(Box<Received>),
 }
 
 /// What [`Manifest::fresh`] and those like it ask.
@@ -156,8 +163,8 @@ pub(super) struct Shared {
     pub(super) marks: Mutex<Marks>,
     /// The end of the log, for peers.
     pub(super) recent: Mutex<Recent>,
-    /// A permit for each byte of the commits that this node takes in for others.
-    pub(super) guest_room: Arc<Semaphore>,
+    /// A permit for each byte of the commits that this node admits.
+    pub(super) forwarded_room: Arc<Semaphore>,
     /// The highest level that this node takes part in.
     pub(super) level: Level,
 }

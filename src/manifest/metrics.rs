@@ -14,12 +14,12 @@ pub struct ManifestMetrics {
     pub conflicts: Counter,
     /// Commits that were sent behind one that lost its race, and had to be sent again.
     pub withdrawn: Counter,
-    /// Commits that were handed over to the node that was winning.
-    pub handed_over: Counter,
-    /// Commits that were handed over and taken back.
-    pub taken_back: Counter,
-    /// Commits of other nodes that this one stored in objects of its own.
-    pub carried: Counter,
+    /// Commits that were forwarded to the node that was winning.
+    pub forwarded: Counter,
+    /// Commits that were forwarded and recalled.
+    pub recalled: Counter,
+    /// Forwarded commits of other nodes that this one stored in its objects.
+    pub received: Counter,
     /// Commits that another node told of, before this one looked.
     pub heard: Counter,
     /// Creates of unknown outcome, settled by reading.
@@ -54,9 +54,9 @@ impl Default for ManifestMetrics {
             commits: Counter::default(),
             conflicts: Counter::default(),
             withdrawn: Counter::default(),
-            handed_over: Counter::default(),
-            taken_back: Counter::default(),
-            carried: Counter::default(),
+            forwarded: Counter::default(),
+            recalled: Counter::default(),
+            received: Counter::default(),
             heard: Counter::default(),
             unknown: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
@@ -95,19 +95,19 @@ impl ManifestMetrics {
             m.withdrawn.clone(),
         );
         r.register(
-            "handed_over_commits",
-            "Commits handed over to the node that was winning the races",
-            m.handed_over.clone(),
+            "forwarded_commits",
+            "Commits forwarded to the node that was winning the races",
+            m.forwarded.clone(),
         );
         r.register(
-            "taken_back_commits",
-            "Commits handed over and taken back, because they were not stored in time",
-            m.taken_back.clone(),
+            "recalled_commits",
+            "Commits forwarded and recalled, because they were not stored in time",
+            m.recalled.clone(),
         );
         r.register(
-            "carried_commits",
-            "Commits of other nodes that this node stored in objects of its own",
-            m.carried.clone(),
+            "received_commits",
+            "Forwarded commits of other nodes that this node stored in its objects",
+            m.received.clone(),
         );
         r.register(
             "heard_commits",

@@ -22,8 +22,8 @@
 //!
 //! # Several nodes that write
 //!
-//! A node that loses a race hands its commits to the author of the newest object, which stores them with its own; and nodes
-//! tell each other of new commits. Nothing depends on it: `handover.rs` and `carry.rs` say what keeps it so.
+//! A node that loses a race forwards its commits to the author of the newest object, which stores them with its own; and nodes
+//! tell each other of new commits. Nothing depends on it: `forwarding/mod.rs` says what keeps it so.
 //!
 //! # Following
 //!
@@ -55,30 +55,33 @@
 //! takes; nobody was told of one that is not in it.
 //! A dropped [`Manifest::commit`] future abandons the answer, and the ops wherever they are surely not in the log: while they
 //! wait for a commit, and when the commit with them has lost its race. A commit that may stand in the log, because its create
-//! was not answered or because it was handed over, is settled with the same bytes whoever waits; what the ops in it
+//! was not answered or because it was forwarded, is settled with the same bytes whoever waits; what the ops in it
 //! were judged against ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is away the task goes on
 //! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
 //! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
 //! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
-mod carry;
 mod clock;
 mod cluster;
 mod commit;
 mod divergence;
 mod due;
+mod error;
 mod follow;
+mod forwarding;
+mod freshness;
 mod handle;
-mod handover;
 mod heard;
 mod known;
 mod log;
 mod metrics;
 mod object;
 mod open;
+mod options;
 mod parts;
 mod peers;
+mod prepared;
 mod published;
 mod restore;
 mod settle;
@@ -92,14 +95,17 @@ mod fixtures;
 mod tests;
 
 pub use cluster::{Cluster, find_cluster, read_cluster};
+pub use error::OpenError;
+pub use forwarding::PEER_ENDPOINT;
+pub use freshness::Proof;
 pub use handle::{
     Caller, CommitSource, Committed, Following, Manifest, Stopped, Submission, Waits,
 };
-pub use handover::PEER_ENDPOINT;
 pub use known::Known;
 pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, encode_commit};
-pub use open::{ManifestOptions, OpenError, open, open_in};
+pub use open::{open, open_in};
+pub use options::ManifestOptions;
 #[cfg(test)]
 pub(crate) use parts::snapshot_of_bytes;
 pub use parts::{MAX_CHUNK, SnapshotParts, decode_snapshot};
@@ -107,4 +113,3 @@ pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};
 pub use restore::{SnapshotError, read_snapshot};
 pub use tail::{Tail, WriteThrough};
-pub use truncated::Proof;

@@ -20,9 +20,9 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
+use super::error::OpenError;
 use super::metrics::ManifestMetrics;
 use super::object::ObjectError;
-use super::open::OpenError;
 use super::parts::SnapshotParts;
 use crate::mutants::{self, Mutant};
 use crate::state::State;

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::{Duration, Instant};
 
-use super::commit::{Prepared, Sent, put, refuse};
-use super::handle::{Committed, Stopped, Submission};
+use super::forwarding::Route;
+use super::handle::{Committed, Stopped, Submission, refuse};
 use super::log::{self, LogError};
 use super::object::LoggedCommit;
+use super::prepared::{Prepared, Sent, put};
 use super::tail::{MAX_WAITING, Tail};
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Commit, Op};
@@ -25,15 +26,6 @@ enum Stands {
     Ours(Option<Box<LoggedCommit>>),
     Another(Box<LoggedCommit>),
     Nothing,
-}
-
-/// Waits for the answer to the oldest commit on its way. Safe to drop: the answer stays.
-pub(super) async fn answer_of(oldest: Option<&mut Sent>) -> Result<Created, StoreError> {
-    match oldest {
-        // A request whose task was lost is as good as one of which nothing was heard: what stands there tells.
-        Some(oldest) => (&mut oldest.answer).await.unwrap_or(Ok(Created::Exists)),
-        None => std::future::pending().await,
-    }
 }
 
 impl Tail {
@@ -199,9 +191,10 @@ impl Tail {
             whole: Some(prepared.encoded.object.clone()),
         });
         let folded = self.fold(&logged);
-        self.metrics.carried.inc_by(prepared.guests.len() as u64);
+        let received = prepared.received.len() as u64;
+        self.metrics.received.inc_by(received);
         if logged.commit.forwarded == prepared.commit.forwarded {
-            prepared.land(seq);
+            prepared.acknowledge(seq);
         }
         if folded == Folded::Void {
             return self.renew(prepared);
@@ -236,7 +229,8 @@ impl Tail {
         self.resend = again;
     }
 
-    /// Puts the commit, and all that was sent behind it, before what waits to be sent. What they carry waits for the next.
+    /// Puts the commit, and all that was sent behind it, before what waits to be sent. The commits of other nodes in their
+    /// objects wait for the next one.
     fn send_again(&mut self, first: Prepared) {
         self.undisturbed = 0;
         self.metrics.withdrawn.inc_by(self.in_flight.len() as u64);
@@ -245,11 +239,11 @@ impl Tail {
         let all = std::iter::once(first).chain(behind).chain(unsent);
         self.resend = all.collect();
         let again = self.resend.iter_mut();
-        let guests = again.flat_map(Prepared::put_ashore).collect();
-        self.return_guests(guests);
+        let received = again.flat_map(Prepared::detach).collect();
+        self.forwarding.return_received(received);
     }
 
-    /// Folds the commit that was faster, which may carry ours. Else ours is the next to be sent, before those behind it.
+    /// Folds the commit that was faster; ours may be in its object, forwarded. Else ours is the next to be sent, before those behind it.
     async fn lose(&mut self, mut lost: Prepared, faster: &LoggedCommit) -> Result<(), Stopped> {
         lost.lost = lost.lost.saturating_add(1);
         let races = lost.lost;
@@ -262,15 +256,15 @@ impl Tail {
         if faster.commit.id.incarnation != self.incarnation {
             self.metrics.conflicts.inc();
             self.metrics.followed.inc();
-            self.note_contest();
+            self.forwarding.note_lost_race(Instant::now());
         }
-        // A copy of what was handed over before may stand in the log, further on.
+        // A copy of what was forwarded before may stand in the log, further on.
         let next = self.resend.front();
-        let may_stand = next.is_some_and(|next| next.commit.id == id && next.handed.is_some());
-        match self.carrier() {
-            Some(_) if may_stand => {}
-            Some(_) => return Ok(()),
-            None => self.pause_losing(races).await,
+        let may_stand = next.is_some_and(|next| next.commit.id == id && next.forwarded.is_some());
+        match self.route() {
+            Route::Forward(_) if may_stand => {}
+            Route::Forward(_) => return Ok(()),
+            Route::Store => self.pause_losing(races).await,
         }
         self.catch_up().await
     }

@@ -11,20 +11,18 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::carry::Guest;
 use super::cluster::Watch;
-use super::commit::{Prepared, Sent, refuse};
 use super::divergence::{Divergence, Kept};
 use super::due::Replay;
-use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission};
-use super::handover::{Handed, Hearing, Rivals, heard, said_of};
+use super::forwarding::{Forwarding, News, Route};
+use super::freshness::Moment;
+use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission, refuse};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
-use super::open::ManifestOptions;
-use super::peers::{Declined, PeerError, Peers};
+use super::options::ManifestOptions;
+use super::peers::Declined;
+use super::prepared::{Prepared, Sent, answer_of};
 use super::published::Publisher;
-use super::settle::answer_of;
-use super::truncated::Moment;
 use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::{Folded, State};
@@ -56,16 +54,8 @@ pub struct Tail {
     /// Commits that lost a race, or were sent behind one that did, in the order in which they are to be sent again. Before
     /// anything that waits.
     pub(super) resend: VecDeque<Prepared>,
-    /// The way to other nodes, if this one speaks to any.
-    pub(super) peers: Option<Arc<dyn Peers>>,
-    /// Commits handed over to the node that is winning, in order. Empty while any is in flight.
-    pub(super) handed: VecDeque<Handed>,
-    /// Commits that others handed over to this node, not yet in an object.
-    pub(super) guests: VecDeque<Guest>,
-    /// The others that write.
-    pub(super) rivals: Rivals,
-    /// A peer is asked what comes next in the log.
-    pub(super) hearing: Option<Hearing>,
+    /// Who else writes, and who stores whose commits.
+    pub(super) forwarding: Forwarding,
     /// How many commits the last look at the log found.
     pub(super) last_found: u64,
     /// Commits of this node folded since the last one of another.
@@ -104,8 +94,7 @@ pub struct Tail {
 /// What ended a rest.
 enum Woken {
     Answered(Result<Created, StoreError>),
-    Said(Result<Seq, PeerError>),
-    Heard(Result<Vec<(Seq, Bytes)>, PeerError>),
+    Heard(News),
     Asked(Option<Message>),
     Nudged,
 }
@@ -131,7 +120,7 @@ impl Tail {
         let _ = self.manifest.shared.stopped.set(reason.clone());
         self.mailbox.close();
         self.receive();
-        self.decline_guests(Declined::Stopping);
+        self.forwarding.decline_received(Declined::Stopping);
         refuse(self.unsettled(), &reason);
         refuse(self.waiting.drain(..).collect(), &reason);
         if let Some(source) = self.source() {
@@ -150,14 +139,14 @@ impl Tail {
             self.check_diverged()?;
             self.receive();
             self.watch_cluster(stop).await;
-            self.take_back_overdue().await?;
+            self.recall_overdue().await?;
             let now = Instant::now();
             if self.send_next(now) {
                 continue;
             }
             self.asking.retain(|question| !question.reply.is_closed());
             // A commit on its way will show the tail by itself.
-            if self.in_flight.is_empty() && self.handed.is_empty() {
+            if self.is_idle() {
                 if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
                     self.catch_up().await?;
                     self.answer_fresh()?;
@@ -170,6 +159,11 @@ impl Tail {
             self.listen();
             self.rest(stop).await?;
         }
+    }
+
+    /// Whether nothing of this node is on its way into the log.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && !self.forwarding.has_forwarded()
     }
 
     /// Takes what is in the mailbox, without waiting.
@@ -194,7 +188,10 @@ impl Tail {
                 let _ = question.reply.send(self.published.latest());
             }
             Message::Fresh(question) => self.asking.push(question),
-            Message::Carry(guest) => self.welcome(*guest),
+            Message::Admit(received) => {
+                let route = self.route();
+                self.forwarding.admit(*received, self.options.level, &route);
+            }
         }
     }
 
@@ -202,14 +199,13 @@ impl Tail {
     async fn rest(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
         let shared = self.manifest.shared.clone();
         let now = Instant::now();
-        let hands_over = self.carrier().is_some();
-        let slot = match hands_over {
-            true => Some(self.next_hand_over()),
-            false => self.has_room().then(|| self.slot_opens()),
+        let slot = match self.route() {
+            Route::Forward(_) => self.forward_slot(),
+            Route::Store => self.has_room().then(|| self.slot_opens()),
         };
         let slot = slot.filter(|slot| *slot > now);
-        let is_idle = self.in_flight.is_empty() && self.handed.is_empty();
-        let overdue = self.handed.front().map(|oldest| oldest.until);
+        let is_idle = self.is_idle();
+        let overdue = self.forwarding.deadline();
         let probe = (is_idle && self.is_followed()).then(|| self.probe_due());
         let asked = self.asking.iter().map(|question| question.due).min();
         let asked = asked.filter(|_| is_idle);
@@ -225,8 +221,7 @@ impl Tail {
         let woken = tokio::select! {
             biased;
             answer = answer_of(self.in_flight.front_mut()) => Woken::Answered(answer),
-            heard = heard(self.hearing.as_mut()) => Woken::Heard(heard),
-            said = said_of(self.handed.front_mut()) => Woken::Said(said),
+            news = self.forwarding.news() => Woken::Heard(news),
             message = self.mailbox.recv(), if takes => Woken::Asked(message),
             () = shared.nudged.notified() => Woken::Nudged,
             () = timer => Woken::Nudged,
@@ -237,12 +232,11 @@ impl Tail {
                 self.settle_oldest(answer).await?;
                 self.answer_fresh()?;
             }
-            Woken::Said(said) => {
-                self.hear_of_handed(said).await?;
-                self.answer_fresh()?;
-            }
-            Woken::Heard(heard) => {
-                self.hear(heard).await?;
+            Woken::Heard(news) => {
+                match news {
+                    News::Told(told) => self.hear(told).await?,
+                    News::Answer(answer) => self.hear_of_forwarded(answer).await?,
+                }
                 self.answer_fresh()?;
             }
             Woken::Asked(Some(message)) => self.take(message),
@@ -253,9 +247,9 @@ impl Tail {
 
     /// When the follower looks again: not so soon while somebody tells it what is new.
     fn probe_due(&self) -> Instant {
-        let rest = match self.hearing {
-            Some(_) => self.longest_rest(),
-            None => self.rest,
+        let rest = match self.forwarding.is_listening() {
+            true => self.longest_rest(),
+            false => self.rest,
         };
         self.proven.at.max(self.looked) + rest
     }
@@ -319,7 +313,7 @@ impl Tail {
         self.metrics
             .seq
             .set(i64::try_from(logged.seq.0).unwrap_or(i64::MAX));
-        if self.peers.is_some() {
+        if self.forwarding.has_peers() {
             let mut recent = self.manifest.shared.recent();
             recent.note(logged.seq, logged.whole.as_ref());
         }
@@ -328,13 +322,14 @@ impl Tail {
         self.note_heard(now, (commit.id, &folded), &forwarded);
         self.published.send(self.state.clone());
         self.manifest.shared.marks().note(now, &self.state);
-        self.note_writers(author, &folded, &forwarded);
+        self.forwarding
+            .note_writers(Instant::now(), author, &folded, &forwarded);
         self.note_repair(seq, author, &folded);
         let object = std::iter::once((commit.id, false, &folded));
         let forwarded = forwarded.iter().map(|(id, folded)| (*id, true, folded));
-        for (id, is_carried, folded) in object.chain(forwarded) {
+        for (id, is_forwarded, folded) in object.chain(forwarded) {
             if id.incarnation == self.incarnation {
-                self.tell_of_own(seq, (id, is_carried), folded);
+                self.tell_of_own(seq, (id, is_forwarded), folded);
             }
         }
         folded

@@ -1,7 +1,7 @@
 mod abandoned;
-mod carrying;
 mod chunks;
 mod diverging;
+mod forwarding;
 mod pipeline;
 mod snapshots;
 mod truncation;

@@ -15,58 +15,22 @@
 //! The age of a proof counts by the boot-time clock: a machine that is suspended does not stop it.
 //!
 //! The records in a commit are read by its name as well, by a state that may be old. A name in it that was deleted may be
-//! taken, too; so who reads by a state checks [`Proof`] when the bytes have come, and reads again by a newer state if it is
+//! taken, too; so who reads by a state checks [`Proof`](super::Proof) when the bytes have come, and reads again by a newer state if it is
 //! too old. A proof that came during the read does not count: it is of another state.
 
 use std::sync::atomic::Ordering;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::commit::refuse;
 use super::due::Replay;
-use super::handle::Stopped;
-use super::open::OpenError;
+use super::error::OpenError;
+use super::freshness::Moment;
+use super::handle::{Stopped, refuse};
 use super::restore::newest_state;
 use super::tail::Tail;
-use crate::env::Env;
 use crate::mutants::{self, Mutant};
 use crate::state::TAIL_PROOF_LIFE;
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
-
-/// The moment at which a request was sent, by the clock for waiting and by the one that counts suspension.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    pub(super) at: Instant,
-    pub(super) boot: Duration,
-}
-
-impl Moment {
-    /// Whether it is not later than another, by either clock.
-    pub(super) fn is_before(self, other: Moment) -> bool {
-        self.at <= other.at && self.boot <= other.boot
-    }
-}
-
-/// When it was last shown, by the boot-time clock, that a state is the newest. See [`Manifest::proof`](super::Manifest::proof).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Proof(pub(super) Duration);
-
-impl Proof {
-    /// The proof of a state that was asked for at this moment ([`Manifest::fresh`](super::Manifest::fresh)).
-    pub fn begun_now(env: &Env) -> Proof {
-        Proof(env.boot())
-    }
-
-    /// Whether what was read by a state of this proof is what the state meant, so that it may be handed out now.
-    pub fn holds(self, env: &Env) -> bool {
-        self.is_within(TAIL_PROOF_LIFE, env)
-    }
-
-    /// Whether the state was shown to be the newest not longer ago than `age`.
-    pub fn is_within(self, age: Duration, env: &Env) -> bool {
-        env.boot().saturating_sub(self.0) <= age
-    }
-}
 
 impl Tail {
     /// This moment.
@@ -154,7 +118,7 @@ impl Tail {
                         "the log was truncated while this node was away; starting over from a snapshot"
                     );
                     self.metrics.started_over.inc();
-                    if self.is_any_handed() {
+                    if self.may_be_stored_elsewhere() {
                         refuse(self.unsettled(), &Stopped::OutcomeUnknown);
                     }
                     self.replay = Replay::new(state.seq());

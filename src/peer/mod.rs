@@ -1,6 +1,7 @@
 //! Nodes that speak to each other, over HTTP: the asking side, and the words of both.
 //!
-//! * `POST /peer/carry`: a commit object, to be stored in the next object of the node asked. Answered with its seq when it is.
+//! * `POST /peer/carry`: a commit object that is [forwarded](Peers::forward), to be stored in the next object of the node asked.
+//!   Answered with its seq when it is.
 //! * `GET /peer/log?after=SEQ`: the objects of the log after that seq, as soon as there are any.
 //!
 //! Nothing depends on any of it ([`Peers`]): a node that cannot be reached is left alone for a while. So whether nodes reach
@@ -100,8 +101,8 @@ async fn answered(question: RequestBuilder) -> Result<(StatusCode, Bytes, Bytes)
 
 #[async_trait]
 impl Peers for HttpPeers {
-    async fn carry(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
-        let body = self.ask(peer, Method::POST, wire::CARRY, commit).await?;
+    async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
+        let body = self.ask(peer, Method::POST, wire::FORWARD, commit).await?;
         let seq = std::str::from_utf8(&body)
             .ok()
             .and_then(|seq| seq.parse().ok());

@@ -6,9 +6,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::manifest::Declined;
 use crate::types::{PeerKey, Seq};
 
-/// The paths of the two questions.
-pub const CARRY: &str = "/peer/carry";
-/// As [`CARRY`]; the query is `after=`, a seq.
+/// Where commits are forwarded to. The path is older than the word: nodes of before ask by it and answer at it.
+pub const FORWARD: &str = "/peer/carry";
+/// Where the log is asked for; the query is `after=`, a seq.
 pub const LOG: &str = "/peer/log";
 
 /// The header with the [`Seal`], of questions and answers.

@@ -141,11 +141,11 @@ impl Talk {
 
 #[async_trait]
 impl Peers for Talk {
-    async fn carry(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
-        self.cluster.world.count("commits handed over", 1);
+    async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
+        self.cluster.world.count("commits forwarded", 1);
         let work = move |manifest: Manifest| {
             let commit = commit.clone();
-            async move { manifest.carry(commit).await }
+            async move { manifest.admit(commit).await }
         };
         self.ask(peer, work).await
     }

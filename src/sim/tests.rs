@@ -108,10 +108,10 @@ const HAPPENS: [&str; 24] = [
     "parts of uploads",
     "uploads completed",
     "uploads aborted",
-    "commits handed over",
-    "commits carried",
-    "first commits carried",
-    "carried in vain",
+    "commits forwarded",
+    "forwarded commits stored",
+    "first commits forwarded",
+    "forwarded in vain",
     "requests given up",
     "puts of segments swallowed",
     "started over",
@@ -284,7 +284,7 @@ mod the_simulator_finds {
         a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
         an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
         a_commit_folded_behind_one_that_is_not_there: BrokenChainFolded;
-        a_commit_that_is_taken_back_and_sent_as_another: TakenBackAsNew;
+        a_commit_that_is_recalled_and_sent_as_another: RecalledAsNew;
         an_offset_that_is_used_again: OffsetReused;
         a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
         a_retry_that_is_appended_again: RetriesAppended;

@@ -110,7 +110,7 @@ struct Judge {
     state: State,
     /// Those that are the first in their object.
     commits: BTreeMap<CommitId, Seq>,
-    carried: BTreeSet<CommitId>,
+    forwarded: BTreeSet<CommitId>,
     /// What came to stand behind a place where nothing stands yet.
     ahead: BTreeMap<Seq, Bytes>,
     /// The log may be deleted up to here.
@@ -323,47 +323,47 @@ impl World {
                 return self.found(Finding::Wrong(error.to_string()));
             }
         };
-        let mut carried = Vec::new();
+        let mut forwarded = Vec::new();
         let (commit, start) = (&logged.commit, logged.data_start);
         let (earlier, now) = (judge.state.clone(), self.now());
         let passed = now.since(std::mem::replace(&mut judge.at, now));
         let carried_on = judge.carried_on.after(passed);
         let folded = judge.state.apply_each(seq, commit, start, |id, folded| {
-            carried.push((id, folded));
+            forwarded.push((id, folded));
         });
-        // A copy that somebody carries may stand anywhere and often. Its author stores it once.
+        // A forwarded copy may stand anywhere and often. Its author stores it once.
         let before = match folded {
             Folded::Void => None,
             _ => judge.commits.insert(commit.id, seq),
         };
-        for (id, folded) in carried {
+        for (id, folded) in forwarded {
             let what = match folded {
-                Folded::Outcomes(_) => "commits carried",
-                Folded::Duplicate => "carried in vain",
-                Folded::Void => "carried out of order",
+                Folded::Outcomes(_) => "forwarded commits stored",
+                Folded::Duplicate => "forwarded in vain",
+                Folded::Void => "forwarded out of order",
             };
             self.count(what, 1);
-            let of_it = commit.forwarded.iter().find(|carried| carried.id == id);
-            if of_it.is_some_and(|carried| carried.follows == Commit::NOTHING)
+            let of_it = commit.forwarded.iter().find(|forwarded| forwarded.id == id);
+            if of_it.is_some_and(|forwarded| forwarded.follows == Commit::NOTHING)
                 && matches!(folded, Folded::Outcomes(_))
             {
-                self.count("first commits carried", 1);
+                self.count("first commits forwarded", 1);
             }
             if folded != Folded::Void {
-                judge.carried.insert(id);
+                judge.forwarded.insert(id);
             }
         }
         judge.carried_on = carried_on.max(judge.state.time());
         let times = Times { carried_on, now };
         let wrong = times.judge(self.inner.ages.get(), &earlier, &judge.state, commit);
-        let was_carried = judge.carried.contains(&commit.id);
+        let was_forwarded = judge.forwarded.contains(&commit.id);
         let state = judge.state.clone();
         drop(judge);
         self.see("the log", &state);
         for what in wrong {
             self.found(Finding::Wrong(format!("{seq}: {what}")));
         }
-        if before.is_some() || (folded == Folded::Duplicate && !was_carried) {
+        if before.is_some() || (folded == Folded::Duplicate && !was_forwarded) {
             let id = logged.commit.id;
             self.found(Finding::Broken(Violation {
                 invariant: Invariant::RetriesAreStoredOnce,

@@ -1,4 +1,4 @@
-//! Commits that are handed over, and what nodes tell each other of the log.
+//! Commits that are forwarded, and what nodes tell each other of the log.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -24,8 +24,8 @@ const BEAT: Duration = Duration::from_millis(10);
 struct Room {
     nodes: Mutex<BTreeMap<String, Manifest>>,
     manners: Manners,
-    /// What was handed over, whether it arrived or not.
-    handed: Mutex<Vec<(String, Bytes)>>,
+    /// What was forwarded, whether it arrived or not.
+    forwarded: Mutex<Vec<(String, Bytes)>>,
     told: AtomicU64,
 }
 
@@ -33,15 +33,15 @@ struct Room {
 enum Manners {
     #[default]
     Good,
-    /// What is handed over is stored, and nobody says so.
+    /// What is forwarded is stored, and nobody says so.
     Silent,
-    /// What is handed over never arrives.
+    /// What is forwarded never arrives.
     Deaf,
     /// Nobody tells of the log.
     Secretive,
     /// Nothing is answered.
     Gone,
-    /// What is handed over at about the same time arrives in another order.
+    /// What is forwarded at about the same time arrives in another order.
     Jumbled,
 }
 
@@ -61,11 +61,11 @@ impl Room {
 
 #[async_trait]
 impl Peers for Room {
-    async fn carry(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
+    async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
         let number = {
-            let mut handed = self.handed.lock().unwrap();
-            handed.push((peer.address.clone(), commit.clone()));
-            handed.len() as u32
+            let mut forwarded = self.forwarded.lock().unwrap();
+            forwarded.push((peer.address.clone(), commit.clone()));
+            forwarded.len() as u32
         };
         tokio::time::sleep(HOP / 2).await;
         if self.manners == Manners::Jumbled {
@@ -76,11 +76,11 @@ impl Peers for Room {
         if matches!(self.manners, Manners::Deaf | Manners::Gone) {
             std::future::pending::<()>().await;
         }
-        let carried = tokio::spawn(async move { manifest.carry(commit).await });
+        let stored = tokio::spawn(async move { manifest.admit(commit).await });
         if self.manners == Manners::Silent {
             std::future::pending::<()>().await;
         }
-        let seq = carried.await.unwrap().map_err(PeerError::Declined)?;
+        let seq = stored.await.unwrap().map_err(PeerError::Declined)?;
         tokio::time::sleep(HOP / 2).await;
         Ok(seq)
     }
@@ -229,17 +229,17 @@ async fn nodes_that_write_at_once_wait_for_one_put_each_however_many_they_are() 
         assert!(puts < 400, "{count} nodes: {puts} PUTs");
         assert!(p50 < PUT * 3 / 2, "{count} nodes: {p50:?}");
         assert!(p99 < PUT * 2, "{count} nodes: {p99:?}");
-        let carried: u64 = members
+        let received: u64 = members
             .iter()
-            .map(|member| member.metrics.carried.get())
+            .map(|member| member.metrics.received.get())
             .sum();
-        assert!(carried > 100 * (count - 1), "{count} nodes: {carried}");
+        assert!(received > 100 * (count - 1), "{count} nodes: {received}");
         assert_agreed(&members).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_carrier_stored_and_did_not_say_takes_effect_once() {
+async fn what_a_receiver_stored_and_did_not_acknowledge_takes_effect_once() {
     for manners in [Manners::Silent, Manners::Deaf, Manners::Secretive] {
         let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
         let room = Arc::new(Room {
@@ -249,21 +249,18 @@ async fn what_a_carrier_stored_and_did_not_say_takes_effect_once() {
         let members = company(&store, 3, &room).await;
         let (ids, _) = write(&members, 100).await;
         assert_once_and_in_order(&ids);
-        assert!(!room.handed.lock().unwrap().is_empty(), "{manners:?}");
-        let taken_back: u64 = members
+        assert!(!room.forwarded.lock().unwrap().is_empty(), "{manners:?}");
+        let recalled: u64 = members
             .iter()
-            .map(|member| member.metrics.taken_back.get())
+            .map(|member| member.metrics.recalled.get())
             .sum();
-        assert!(
-            taken_back > 0 || manners == Manners::Secretive,
-            "{manners:?}"
-        );
+        assert!(recalled > 0 || manners == Manners::Secretive, "{manners:?}");
         assert_agreed(&members).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn commits_that_overtake_each_other_on_their_way_to_the_carrier_take_effect_all_the_same() {
+async fn commits_that_overtake_each_other_on_their_way_to_the_receiver_take_effect_all_the_same() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
     let room = Arc::new(Room {
         manners: Manners::Jumbled,
@@ -275,12 +272,12 @@ async fn commits_that_overtake_each_other_on_their_way_to_the_carrier_take_effec
     let sum = |of: fn(&ManifestMetrics) -> u64| -> u64 {
         members.iter().map(|member| of(&member.metrics)).sum()
     };
-    let (handed, back) = (
-        sum(|metrics| metrics.handed_over.get()),
-        sum(|metrics| metrics.taken_back.get()),
+    let (forwarded, recalled) = (
+        sum(|metrics| metrics.forwarded.get()),
+        sum(|metrics| metrics.recalled.get()),
     );
-    assert!(handed > 100, "{handed}");
-    assert!(back < handed / 20, "{back} of {handed}");
+    assert!(forwarded > 100, "{forwarded}");
+    assert!(recalled < forwarded / 20, "{recalled} of {forwarded}");
     assert_agreed(&members).await;
 }
 
@@ -313,21 +310,21 @@ async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothin
         let manifest = manifest.clone();
         tokio::spawn(async move { next_id(&manifest).await })
     };
-    // The node loses a race, and hands two commits to the other, where they do not arrive.
+    // The node loses a race, and forwards two commits to the other, where they do not arrive.
     let first = commit(&node.manifest);
-    until(|| room.handed.lock().unwrap().len() == 1).await;
+    until(|| room.forwarded.lock().unwrap().len() == 1).await;
     let second = commit(&node.manifest);
-    until(|| room.handed.lock().unwrap().len() == 2).await;
-    let handed = room.handed.lock().unwrap()[1].1.clone();
-    // It takes them back and sends them itself, the second one slowly, and a third one behind it.
-    until(|| node.metrics.taken_back.get() == 2).await;
+    until(|| room.forwarded.lock().unwrap().len() == 2).await;
+    let forwarded = room.forwarded.lock().unwrap()[1].1.clone();
+    // It recalls them and sends them itself, the second one slowly, and a third one behind it.
+    until(|| node.metrics.recalled.get() == 2).await;
     slow.store(requests.load(Ordering::Relaxed), Ordering::Relaxed);
     first.await.unwrap();
     let third = commit(&node.manifest);
     tokio::time::sleep(PUT * 4).await;
     // Only now does the other store the second, and then finds the third and goes on.
     other.fresh().await.unwrap();
-    other.carry(handed).await.unwrap();
+    other.admit(forwarded).await.unwrap();
     let seq = other.fresh().await.unwrap().seq();
     next_id(other).await;
     assert_eq!(other.state().seq(), seq.next(), "behind the third one");
@@ -335,27 +332,27 @@ async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothin
     assert_eq!(asked.await.unwrap().seq(), seq.next());
     assert!(second.await.unwrap() < third.await.unwrap());
     assert_eq!(
-        node.metrics.taken_back.get(),
+        node.metrics.recalled.get(),
         3,
-        "the third was handed over, and sent where it stood"
+        "the third was forwarded, and sent where it stood"
     );
     assert_agreed(&members).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_somebody_carries_long_after_changes_nothing() {
+async fn a_commit_that_a_receiver_stores_long_after_changes_nothing() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
     let room = Arc::new(Room::default());
     let members = company(&store, 3, &room).await;
     let (ids, _) = write(&members, 50).await;
     assert_once_and_in_order(&ids);
-    let handed = std::mem::take(&mut *room.handed.lock().unwrap());
-    assert!(!handed.is_empty());
+    let forwarded = std::mem::take(&mut *room.forwarded.lock().unwrap());
+    assert!(!forwarded.is_empty());
     tokio::time::sleep(Duration::from_secs(10)).await;
-    for (at, commit) in handed.into_iter().take(40) {
+    for (at, commit) in forwarded.into_iter().take(40) {
         let late = if at == "n0" { 1 } else { 0 };
         // Its author declines it; anybody else stores it, in vain.
-        let _ = members[late].manifest.carry(commit).await;
+        let _ = members[late].manifest.admit(commit).await;
     }
     let next = next_id(&members[0].manifest).await;
     assert_eq!(next, 150);
@@ -363,14 +360,14 @@ async fn a_commit_that_somebody_carries_long_after_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_carrier_dies_goes_on_by_itself() {
+async fn a_node_whose_receiver_dies_goes_on_by_itself() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
     let room = Arc::new(Room::default());
     let mut members = company(&store, 3, &room).await;
     let (ids, _) = write(&members, 50).await;
     assert_once_and_in_order(&ids);
-    let carries = |member: &Member| member.metrics.carried.get();
-    let winner = (0..3).max_by_key(|at| carries(&members[*at])).unwrap();
+    let received = |member: &Member| member.metrics.received.get();
+    let winner = (0..3).max_by_key(|at| received(&members[*at])).unwrap();
     room.nodes.lock().unwrap().remove(&format!("n{winner}"));
     drop(members.remove(winner));
     let (ids, took) = write(&members, 100).await;
@@ -414,7 +411,7 @@ async fn a_follower_hears_of_a_commit_one_hop_after_it_is_stored_and_asks_the_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_carried_is_declined() {
+async fn what_cannot_be_forwarded_is_declined() {
     let store = Store::memory();
     let room = Arc::new(Room::default());
     let members = company(&store, 2, &room).await;
@@ -442,11 +439,11 @@ async fn what_cannot_be_carried_is_declined() {
         // It may come twice.
         encoded(&commit(9, None)),
     ] {
-        assert_eq!(manifest.carry(unfit).await, Err(Declined::Unfit));
+        assert_eq!(manifest.admit(unfit).await, Err(Declined::Unfit));
     }
     // Out of order it is stored, and void.
     manifest.fresh().await.unwrap();
-    let seq = manifest.carry(sound).await.unwrap();
+    let seq = manifest.admit(sound).await.unwrap();
     assert_eq!(next_id(manifest).await, 0);
     assert_eq!(
         manifest
@@ -525,10 +522,10 @@ async fn a_node_far_from_the_store_registers_beside_two_that_write_without_pause
         };
         let ((ids, _), (newcomer, took)) = tokio::join!(writing, joining);
         assert_once_and_in_order(&ids);
-        // It opens the log, loses a race, reads by whom, and hands its registration over.
+        // It opens the log, loses a race, reads by whom, and forwards its registration.
         assert!(took < Duration::from_secs(limit), "{manners:?}: {took:?}");
-        let handed = newcomer.metrics.handed_over.get();
-        assert!(handed > 0, "{manners:?}: nothing was handed over");
+        let forwarded = newcomer.metrics.forwarded.get();
+        assert!(forwarded > 0, "{manners:?}: nothing was forwarded");
         let of_it = newcomer.manifest.state().nodes().count();
         assert_eq!(of_it, 3, "{manners:?}");
     }
