@@ -7,6 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::clock::Stamp;
 use super::forwarding::Route;
 use super::forwarding::received::{Received, attach};
+use super::freshness::Moment;
 use super::handle::{Caller, Stopped, Submission, refuse};
 use super::object::EncodedCommit;
 use super::peers::Declined;
@@ -27,29 +28,27 @@ impl Tail {
         !self.forwarding.has_forwarded() && self.in_flight.len() < self.window()
     }
 
-    /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent behind
-    /// one that loses its race is sent in vain.
+    /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent
+    /// behind one that loses its race is sent in vain.
     fn window(&self) -> usize {
         let most = self.options.commits_in_flight.max(1);
         self.undisturbed.saturating_add(1).min(most)
     }
 
-    /// When the next commit may be sent: `commit_interval` after the one before was, and so that those on their way are
-    /// spread over the time that one takes.
-    pub(super) fn slot_opens(&self) -> Instant {
-        let Some(begun) = self.last_commit else {
-            return self.proven.at;
-        };
+    /// When the next commit may be sent, `None` if at once: `commit_interval` after the one before was, and so that
+    /// those on their way are spread over the time that one takes.
+    pub(super) fn slot(&self) -> Option<Instant> {
+        let begun = self.last_commit?;
         let mut apart = self.options.commit_interval;
         if !self.in_flight.is_empty() {
             let most = u32::try_from(self.window()).unwrap_or(u32::MAX);
             apart = apart.max(self.typical_put / most);
         }
-        begun + apart
+        Some(begun + apart)
     }
 
-    /// Sends the next commit, if there is anything to commit and the time has come: to the store, or to the node that is
-    /// winning.
+    /// Sends the next commit, if there is anything to commit and the time has come: to the store, or to the node that
+    /// is winning.
     pub(super) fn send_next(&mut self, now: Instant) -> bool {
         if let Route::Forward(receiver) = self.route() {
             return self.forward_next(&receiver, now);
@@ -61,7 +60,7 @@ impl Tail {
             self.send(again);
             return true;
         }
-        if self.slot_opens() > now {
+        if self.slot().is_some_and(|slot| slot > now) {
             return false;
         }
         match self.prepare_next() {
@@ -108,8 +107,8 @@ impl Tail {
         self.forwarding.has_received(log)
     }
 
-    /// A new log begins at the newest level that its first node knows: its first commit says so, before anything else. If
-    /// another node is faster, that one has decided, and this op changes nothing or is refused.
+    /// A new log begins at the newest level that its first node knows: its first commit says so, before anything else.
+    /// If another node is faster, that one has decided, and this op changes nothing or is refused.
     fn begin_log(&mut self) {
         let to = self.options.level;
         let is_new = self.state.seq() == Seq::ZERO && self.in_flight.is_empty();
@@ -132,8 +131,8 @@ impl Tail {
         self.forwarding.decline_received(Declined::NotWinning);
     }
 
-    /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it was
-    /// told so.
+    /// A commit of what is waiting, as much as fits in one. `None` if the first that waits does not fit by itself; it
+    /// was told so.
     fn prepare(&mut self) -> Option<Prepared> {
         let mut batch = self.take_batch();
         let own_data = batch.iter().map(|submission| submission.data.len()).sum();
@@ -194,8 +193,8 @@ impl Tail {
         batch
     }
 
-    /// One commit of all the submissions, and the received commits beside it, with their data one after the other; and how
-    /// long its own data are.
+    /// One commit of all the submissions, and the received commits beside it, with their data one after the other; and
+    /// how long its own data are.
     fn assemble(&mut self, batch: &[Submission], received: &[Received]) -> (Commit, Bytes, usize) {
         let mut ops = Vec::with_capacity(batch.iter().map(|submission| submission.ops.len()).sum());
         let mut data = BytesMut::new();
@@ -236,7 +235,7 @@ impl Tail {
             let guess = self.state.clone().apply(next, &prepared.commit, start);
             self.hand_out(std::mem::take(&mut prepared.batch), (next, guess));
         }
-        let sent = self.moment();
+        let sent = Moment::now(&self.env);
         prepared.sent.get_or_insert(sent);
         let answer = self.env.spawn(put(&self.store, seq, &prepared.encoded));
         self.in_flight.push_back(Sent {

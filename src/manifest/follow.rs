@@ -4,6 +4,7 @@ use futures::StreamExt;
 use tokio::time::{Duration, Instant};
 
 use super::error::OpenError;
+use super::freshness::Moment;
 use super::handle::Stopped;
 use super::log::{self, LogError};
 use super::tail::Tail;
@@ -47,11 +48,11 @@ impl Tail {
     /// and, while it finds as many, reads ever more of them at once. A store that cannot be asked is asked again later, unless
     /// only the timer wanted to know.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stopped> {
-        let mut window = (self.last_found + 1).min(MAX_FIRST);
+        let mut window = (self.freshness.last_found() + 1).min(MAX_FIRST);
         let mut found = 0u64;
         let mut failures = 0;
         loop {
-            let sent = self.moment();
+            let sent = Moment::now(&self.env);
             let read = self.read_window(window, 1).await;
             self.check_diverged()?;
             match read {
@@ -76,25 +77,20 @@ impl Tail {
                 Err(LogError::Store(error)) => {
                     self.pause_after(&error, &mut failures, "follow the log")
                         .await;
-                    self.asking.retain(|question| !question.reply.is_closed());
-                    if !self.is_asked(Instant::now()) {
+                    self.freshness.drop_abandoned();
+                    if !self.freshness.is_asked(Instant::now()) {
                         // Only the timer wanted to know; let it ask again.
-                        self.looked = sent.at;
+                        self.freshness.note_failed_look(sent);
                         break;
                     }
                     window = 1;
                 }
             }
         }
-        self.last_found = found;
         self.metrics
             .lag
             .set(i64::try_from(found).unwrap_or(i64::MAX));
-        self.rest = if found > 0 {
-            self.options.follow_interval
-        } else {
-            (self.rest * 2).min(self.longest_rest())
-        };
+        self.freshness.note_look(found);
         Ok(())
     }
 
@@ -112,7 +108,7 @@ impl Tail {
         let mut window = FIRST_START_WINDOW;
         let (mut failures, mut progress) = (0, Instant::now());
         loop {
-            let (sent, before) = (self.moment(), self.state.seq());
+            let (sent, before) = (Moment::now(&self.env), self.state.seq());
             let read = self.read_window(window, START_ATTEMPTS).await;
             self.check_diverged()?;
             if self.state.seq() > before {

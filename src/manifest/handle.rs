@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::clock::{Clock, Stamp};
 use super::forwarding::received::Received;
 use super::forwarding::recent::Recent;
-use super::freshness::{Moment, Proof};
+use super::freshness::{Moment, Proof, Question};
 use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::published::States;
@@ -130,15 +130,6 @@ pub(super) enum Message {
     Commit(Submission),
     Fresh(Question),
     Admit(Box<Received>),
-}
-
-/// What [`Manifest::fresh`] and those like it ask.
-pub(super) struct Question {
-    /// The answer must contain every commit acknowledged before this moment.
-    pub(super) since: Moment,
-    /// Until then a proof may come by itself; then the store is asked for one.
-    pub(super) due: Instant,
-    pub(super) reply: oneshot::Sender<Arc<State>>,
 }
 
 pub(super) struct Shared {

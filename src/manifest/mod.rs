@@ -20,10 +20,17 @@
 //! before it; so one that loses its race is not overtaken by what was sent behind it, and all of it goes again in
 //! order. They are settled in the order of their seqs: the log ends where nothing stands, whatever stands behind.
 //!
+//! # The files
+//!
+//! [`Tail`] (`tail.rs`) has the fold, the commits under way and the loop. Each of its steps is a file with methods of
+//! it: `commit.rs`, `settle.rs`, `follow.rs`, `truncated.rs`, `snapshot.rs`, `forwarding/steps.rs`. What they decide by
+//! are types that do not know it: `Forwarding`, `Freshness`, `Replay`. Apart from those methods no file uses one that
+//! uses it.
+//!
 //! # Several nodes that write
 //!
-//! A node that loses a race forwards its commits to the author of the newest object, which stores them with its own; and nodes
-//! tell each other of new commits. Nothing depends on it: `forwarding/mod.rs` says what keeps it so.
+//! A node that loses a race forwards its commits to the author of the newest object, which stores them with its own;
+//! and nodes tell each other of new commits. Nothing depends on it: `forwarding/mod.rs` says what keeps it so.
 //!
 //! # Following
 //!
@@ -32,7 +39,7 @@
 //! probe of the next seq that found nothing, or a create there that succeeded. One probe serves all
 //! who wait, and who has time ([`Manifest::fresh_by`]) costs a probe only if no proof came by itself. While anybody
 //! holds a [`Following`] guard the task also probes on a shared timer. With no guard and no caller it asks the store
-//! nothing.
+//! nothing. `freshness.rs` says what proves a state, and who is answered by it.
 //!
 //! # A log that gets shorter
 //!
@@ -41,25 +48,25 @@
 //!
 //! # Time
 //!
-//! `clock.rs`: which clock a node goes by for what, and why a wall clock that is wrong neither stops nor destroys anything.
-//! `heard.rs`: how leases are held and judged without any wall clock.
+//! `clock.rs`: which clock a node goes by for what, and why a wall clock that is wrong neither stops nor destroys
+//! anything. `heard.rs`: how leases are held and judged without any wall clock.
 //!
 //! # A store that is another one
 //!
-//! `cluster.rs`: what a node does when its bucket is emptied, exchanged or not mounted, and why it does not start where there
-//! is a log and no `cluster.json`.
+//! `cluster.rs`: what a node does when its bucket is emptied, exchanged or not mounted, and why it does not start where
+//! there is a log and no `cluster.json`.
 //!
 //! # When the process dies, when a future is dropped, when the store is away
 //!
 //! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
-//! takes; nobody was told of one that is not in it.
-//! A dropped [`Manifest::commit`] future abandons the answer, and the ops wherever they are surely not in the log: while they
-//! wait for a commit, and when the commit with them has lost its race. A commit that may stand in the log, because its create
-//! was not answered or because it was forwarded, is settled with the same bytes whoever waits; what the ops in it
-//! were judged against ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is away the task goes on
-//! trying the same commit, with jittered backoff, for as long as the process lives; its mailbox is bounded,
-//! so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log that
-//! cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
+//! takes; nobody was told of one that is not in it. A dropped [`Manifest::commit`] future abandons the answer, and the
+//! ops wherever they are surely not in the log: while they wait for a commit, and when the commit with them has lost
+//! its race. A commit that may stand in the log, because its create was not answered or because it was forwarded, is
+//! settled with the same bytes whoever waits; what the ops in it were judged against
+//! ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is
+//! away the task goes on trying the same commit, with jittered backoff, for as long as the process lives; its mailbox
+//! is bounded, so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log
+//! that cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
 //! [`Stopped::Halted`] from then on and guesses nothing.
 
 mod clock;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 
 use super::clock::Clock;
 use super::cluster::{Cluster, Watch, open_cluster};
@@ -13,7 +13,7 @@ use super::divergence::{Divergence, Kept};
 use super::due::Replay;
 use super::error::OpenError;
 use super::forwarding::{Forwarding, room};
-use super::freshness::Moment;
+use super::freshness::{Freshness, Moment};
 use super::handle::{Manifest, Shared};
 use super::heard::Heard;
 use super::metrics::ManifestMetrics;
@@ -61,10 +61,7 @@ pub async fn open_in(
     write_through: WriteThrough,
     incarnation: Incarnation,
 ) -> Result<(Manifest, Tail, Cluster), OpenError> {
-    let began = Moment {
-        at: Instant::now(),
-        boot: env.boot(),
-    };
+    let began = Moment::now(&env);
     let start = newest_state(&store, &metrics).await?;
     let state = start.state;
     let began_with = state.seq();
@@ -93,7 +90,8 @@ pub async fn open_in(
     let manifest = Manifest {
         shared: Arc::new(shared),
     };
-    let (rest, commits_in_flight) = (options.follow_interval, options.commits_in_flight);
+    let commits_in_flight = options.commits_in_flight;
+    let freshness = Freshness::new(began, start.is_newest, options.follow_interval);
     let watch = Watch::new(cluster.cluster_id, options.look_interval);
     let mut tail = Tail {
         store,
@@ -111,17 +109,11 @@ pub async fn open_in(
         in_flight: VecDeque::new(),
         resend: VecDeque::new(),
         forwarding: Forwarding::new(incarnation, commits_in_flight),
-        last_found: 0,
         undisturbed: 0,
         typical_put: Duration::ZERO,
-        asking: Vec::new(),
-        // Not shown yet: reading to the end will.
-        proven: began,
-        trusted: start.is_newest.then_some(began.boot),
-        looked: Instant::now(),
+        freshness,
         watch,
         last_commit: None,
-        rest,
         losses: 0,
         snapshots: Arc::new(Semaphore::new(1)),
         snapshot_tried: Seq::ZERO,

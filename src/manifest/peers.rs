@@ -22,12 +22,12 @@ pub struct Peer {
 /// The way to the other nodes.
 #[async_trait]
 pub trait Peers: Send + Sync + fmt::Debug {
-    /// Forwards a commit, to be stored in the peer's next object: [`Manifest::admit`](super::Manifest::admit) there. Returns where it stands.
-    /// After an error, and when the future is dropped, it may be stored all the same.
+    /// Forwards a commit, to be stored in the peer's next object: [`Manifest::admit`](super::Manifest::admit) there.
+    /// Returns where it stands. After an error, and when the future is dropped, it may be stored all the same.
     async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError>;
 
-    /// The objects of the log after `after` that the peer has folded, in order and without gaps; none if none come for a
-    /// while: [`Manifest::log_after`](super::Manifest::log_after) there.
+    /// The objects of the log after `after` that the peer has folded, in order and without gaps; none if none come for
+    /// a while: [`Manifest::log_after`](super::Manifest::log_after) there.
     async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError>;
 }
 

@@ -42,9 +42,10 @@ impl Prepared {
         (self.commit, self.encoded) = self.encoded.changed(&self.commit, change);
     }
 
-    /// Leaves out the ops for which nobody waits any more, of a commit that is to be sent again. It lost its race, or was sent
-    /// behind one that did and is void wherever it stands, so nothing of it is in the log or can come there: it may go
-    /// with other ops under the same id, which others follow. Not so what was forwarded: another node may store it yet.
+    /// Leaves out the ops for which nobody waits any more, of a commit that is to be sent again. It lost its race, or
+    /// was sent behind one that did and is void wherever it stands, so nothing of it is in the log or can come there:
+    /// it may go with other ops under the same id, which others follow. Not so what was forwarded: another node may
+    /// store it yet.
     pub(super) fn leave_out_abandoned(&mut self) {
         // What brings bytes has somebody who insists.
         let is_left_out = |s: &Submission| s.is_abandoned() && s.data.is_empty();

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Duration, Instant};
 
 use super::forwarding::Route;
+use super::freshness::Moment;
 use super::handle::{Committed, Stopped, Submission, refuse};
 use super::log::{self, LogError};
 use super::object::LoggedCommit;
@@ -129,9 +130,9 @@ impl Tail {
         }
     }
 
-    /// Rests before the commit is repeated. A store that takes no commits, because it is full or refuses them, may still be
-    /// read, and so may what is in it: who asks for a fresh state is answered meanwhile, if nothing stands where the commit
-    /// was tried. If something does, the rest is over.
+    /// Rests before the commit is repeated. A store that takes no commits, because it is full or refuses them, may
+    /// still be read, and so may what is in it: who asks for a fresh state is answered meanwhile, if nothing stands
+    /// where the commit was tried. If something does, the rest is over.
     async fn rest_answering(
         &mut self,
         pause: Duration,
@@ -140,13 +141,13 @@ impl Tail {
     ) -> Result<(), Stopped> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
-            self.asking.retain(|question| !question.reply.is_closed());
-            if self.is_asked(Instant::now()) {
-                let sent = self.moment();
+            self.freshness.drop_abandoned();
+            if self.freshness.is_asked(Instant::now()) {
+                let sent = Moment::now(&self.env);
                 let (known, limit) = (self.options.level, self.read_limit());
                 match look(&self.store, (known, limit), seq, ours).await {
                     Ok(Stands::Nothing) if !self.is_left_behind_for_sure().await => {
-                        self.prove(sent);
+                        self.freshness.prove(sent);
                         self.answer_fresh()?;
                         continue;
                     }
@@ -155,7 +156,7 @@ impl Tail {
                     Err(_) => break,
                 }
             }
-            let due = self.asking.iter().map(|question| question.due).min();
+            let due = self.freshness.next_due();
             let due = due.map_or(until, |due| due.min(until));
             let takes = self.waiting.len() < MAX_WAITING;
             tokio::select! {
@@ -214,9 +215,9 @@ impl Tail {
 
     /// A void commit that was the oldest on its way: what it follows was folded, and then so many others that the fold
     /// has forgotten who made it. So it goes again as another commit that follows none, and all behind it go as others
-    /// too, each following the new id of the one before it: what is sent behind one that loses its race must still be void.
-    /// Of the old copies, wherever they stand or are yet to stand, none takes effect: each says that it follows an old id,
-    /// which is never again the last of this run.
+    /// too, each following the new id of the one before it: what is sent behind one that loses its race must still be
+    /// void. Of the old copies, wherever they stand or are yet to stand, none takes effect: each says that it follows
+    /// an old id, which is never again the last of this run.
     fn renew(&mut self, void: Prepared) {
         self.send_again(void);
         let mut again = std::mem::take(&mut self.resend);
@@ -229,8 +230,8 @@ impl Tail {
         self.resend = again;
     }
 
-    /// Puts the commit, and all that was sent behind it, before what waits to be sent. The commits of other nodes in their
-    /// objects wait for the next one.
+    /// Puts the commit, and all that was sent behind it, before what waits to be sent. The commits of other nodes in
+    /// their objects wait for the next one.
     fn send_again(&mut self, first: Prepared) {
         self.undisturbed = 0;
         self.metrics.withdrawn.inc_by(self.in_flight.len() as u64);
@@ -243,7 +244,8 @@ impl Tail {
         self.forwarding.return_received(received);
     }
 
-    /// Folds the commit that was faster; ours may be in its object, forwarded. Else ours is the next to be sent, before those behind it.
+    /// Folds the commit that was faster; ours may be in its object, forwarded. Else ours is the next to be sent, before
+    /// those behind it.
     async fn lose(&mut self, mut lost: Prepared, faster: &LoggedCommit) -> Result<(), Stopped> {
         lost.lost = lost.lost.saturating_add(1);
         let races = lost.lost;

@@ -15,8 +15,8 @@ use super::cluster::Watch;
 use super::divergence::{Divergence, Kept};
 use super::due::Replay;
 use super::forwarding::{Forwarding, News, Route};
-use super::freshness::Moment;
-use super::handle::{CommitSource, Manifest, Message, Question, Stopped, Submission, refuse};
+use super::freshness::Freshness;
+use super::handle::{CommitSource, Manifest, Message, Stopped, Submission, refuse};
 use super::metrics::ManifestMetrics;
 use super::object::{LoggedCommit, ObjectError};
 use super::options::ManifestOptions;
@@ -51,32 +51,21 @@ pub struct Tail {
     pub(super) waiting: VecDeque<Submission>,
     /// Commits on their way to successive seqs, the first of them to the one after the state's.
     pub(super) in_flight: VecDeque<Sent>,
-    /// Commits that lost a race, or were sent behind one that did, in the order in which they are to be sent again. Before
-    /// anything that waits.
+    /// Commits that lost a race, or were sent behind one that did, in the order in which they are to be sent again.
+    /// Before anything that waits.
     pub(super) resend: VecDeque<Prepared>,
     /// Who else writes, and who stores whose commits.
     pub(super) forwarding: Forwarding,
-    /// How many commits the last look at the log found.
-    pub(super) last_found: u64,
     /// Commits of this node folded since the last one of another.
     pub(super) undisturbed: usize,
     /// How long the PUT of a commit takes, smoothed.
     pub(super) typical_put: Duration,
-    /// Those who wait for a fresh state.
-    pub(super) asking: Vec<Question>,
-    /// The state contains every commit acknowledged before this moment.
-    pub(super) proven: Moment,
-    /// When, by the boot-time clock, nothing stood at the next seq, or the snapshot that this node began with was the
-    /// newest; nothing if neither was ever so. See `truncated.rs`.
-    pub(super) trusted: Option<Duration>,
-    /// When the follower last looked, whether or not the store answered.
-    pub(super) looked: Instant,
+    /// What has shown that the state is the newest, and who wants to know.
+    pub(super) freshness: Freshness,
     /// Whether the store is still that of the cluster.
     pub(super) watch: Watch,
     /// When the last commit was begun.
     pub(super) last_commit: Option<Instant>,
-    /// How long the follower rests between probes: grows while it finds nothing.
-    pub(super) rest: Duration,
     /// Races lost in a row.
     pub(super) losses: u32,
     /// Its one permit is held while a snapshot is taken.
@@ -144,10 +133,10 @@ impl Tail {
             if self.send_next(now) {
                 continue;
             }
-            self.asking.retain(|question| !question.reply.is_closed());
+            self.freshness.drop_abandoned();
             // A commit on its way will show the tail by itself.
             if self.is_idle() {
-                if self.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
+                if self.freshness.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
                     self.catch_up().await?;
                     self.answer_fresh()?;
                     continue;
@@ -179,15 +168,12 @@ impl Tail {
     pub(super) fn take(&mut self, message: Message) {
         match message {
             Message::Commit(submission) => self.waiting.push_back(submission),
-            // Answered by a proof that came while it was on its way here, or that is young enough. One of the very moment
-            // of the question may have been asked for before it.
-            Message::Fresh(question)
-                if question.since.is_before(self.proven) && question.since.at < self.proven.at =>
-            {
-                self.publish_proof();
-                let _ = question.reply.send(self.published.latest());
+            Message::Fresh(question) => {
+                if let Some(question) = self.freshness.ask(question) {
+                    self.publish_proof();
+                    let _ = question.reply.send(self.published.latest());
+                }
             }
-            Message::Fresh(question) => self.asking.push(question),
             Message::Admit(received) => {
                 let route = self.route();
                 self.forwarding.admit(*received, self.options.level, &route);
@@ -201,14 +187,13 @@ impl Tail {
         let now = Instant::now();
         let slot = match self.route() {
             Route::Forward(_) => self.forward_slot(),
-            Route::Store => self.has_room().then(|| self.slot_opens()),
+            Route::Store => self.slot().filter(|_| self.has_room()),
         };
         let slot = slot.filter(|slot| *slot > now);
         let is_idle = self.is_idle();
         let overdue = self.forwarding.deadline();
         let probe = (is_idle && self.is_followed()).then(|| self.probe_due());
-        let asked = self.asking.iter().map(|question| question.due).min();
-        let asked = asked.filter(|_| is_idle);
+        let asked = self.freshness.next_due().filter(|_| is_idle);
         let wake = [slot, probe, asked, overdue].into_iter().flatten().min();
         let takes = self.waiting.len() < MAX_WAITING;
         let timer = async {
@@ -247,45 +232,21 @@ impl Tail {
 
     /// When the follower looks again: not so soon while somebody tells it what is new.
     fn probe_due(&self) -> Instant {
-        let rest = match self.forwarding.is_listening() {
-            true => self.longest_rest(),
-            false => self.rest,
-        };
-        self.proven.at.max(self.looked) + rest
-    }
-
-    /// How long the follower rests at most.
-    pub(super) fn longest_rest(&self) -> Duration {
-        self.options.follow_interval * 5
-    }
-
-    /// Whether somebody needs a proof that has not come by itself.
-    pub(super) fn is_asked(&self, now: Instant) -> bool {
-        self.asking.iter().any(|question| question.due <= now)
+        self.freshness.next_look(self.forwarding.is_listening())
     }
 
     pub(super) fn is_followed(&self) -> bool {
         self.manifest.shared.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// Makes the last proof known, and answers those who asked before it. What was read before may have shown that the state
-    /// is not that of the log: then nobody is answered.
+    /// Makes the last proof known, and answers those who asked before it. What was read before may have shown that the
+    /// state is not that of the log: then nobody is answered.
     pub(super) fn answer_fresh(&mut self) -> Result<(), Stopped> {
         self.check_diverged()?;
         self.publish_proof();
-        if self.asking.is_empty() {
-            return Ok(());
-        }
-        let state = self.published.latest();
-        let proven = self.proven;
-        let (answered, still): (Vec<_>, Vec<_>) = self
-            .asking
-            .drain(..)
-            .partition(|question| question.since.is_before(proven));
-        self.asking = still;
-        for question in answered {
+        for question in self.freshness.answered() {
             // Whoever asked may be gone.
-            let _ = question.reply.send(state.clone());
+            let _ = question.reply.send(self.published.latest());
         }
         Ok(())
     }
@@ -335,8 +296,8 @@ impl Tail {
         folded
     }
 
-    /// A commit of a repair takes effect, or is void: because it follows one that this node has folded as it was before the
-    /// repair replaced it. From there on the state is another one than that of the log.
+    /// A commit of a repair takes effect, or is void: because it follows one that this node has folded as it was before
+    /// the repair replaced it. From there on the state is another one than that of the log.
     fn note_repair(&mut self, seq: Seq, author: Incarnation, folded: &Folded) {
         if !author.is_of_repair() || mutants::on(Mutant::SealIgnored) {
             return;

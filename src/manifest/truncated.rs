@@ -5,60 +5,43 @@
 //! another such node put there. All three answers are wrong in one way: the log has gone on.
 //!
 //! The rule that keeps them harmless: no commit is deleted before the boundary that allows it is stored, and no
-//! boundary is stored before a snapshot beyond it has been known for
-//! [`TRUNCATION_AGE`](crate::state::TRUNCATION_AGE). So a node that has *proof* not older than
-//! [`TAIL_PROOF_LIFE`] that nothing stood at the next seq can trust any answer about it; and one whose proof is older
-//! when the answer comes asks for a boundary at or beyond that seq before it believes anything. Is there one, the node
-//! forgets its state and starts over from the newest snapshot. What it was just committing was then created too late to
-//! be seen by anybody, or long ago, before it slept: its waiters are told that the outcome is unknown.
+//! boundary is stored before a snapshot beyond it has been known for [`TRUNCATION_AGE`](crate::state::TRUNCATION_AGE).
+//! So a node that has *proof* not older than [`TAIL_PROOF_LIFE`](crate::state::TAIL_PROOF_LIFE) that nothing stood at
+//! the next seq can trust any answer about it; and one whose proof is older when the answer comes asks for a boundary
+//! at or beyond that seq before it believes anything. Is there one, the node forgets its state and starts over from the
+//! newest snapshot. What it was just committing was then created too late to be seen by anybody, or long ago, before it
+//! slept: its waiters are told that the outcome is unknown.
 //!
 //! The age of a proof counts by the boot-time clock: a machine that is suspended does not stop it.
 //!
-//! The records in a commit are read by its name as well, by a state that may be old. A name in it that was deleted may be
-//! taken, too; so who reads by a state checks [`Proof`](super::Proof) when the bytes have come, and reads again by a newer state if it is
-//! too old. A proof that came during the read does not count: it is of another state.
+//! The records in a commit are read by its name as well, by a state that may be old. A name in it that was deleted may
+//! be taken, too; so who reads by a state checks [`Proof`] when the bytes have come, and reads again by a newer state
+//! if it is too old. A proof that came during the read does not count: it is of another state.
 
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
-
 use super::due::Replay;
 use super::error::OpenError;
-use super::freshness::Moment;
+use super::freshness::{Moment, Proof};
 use super::handle::{Stopped, refuse};
 use super::restore::newest_state;
 use super::tail::Tail;
 use crate::mutants::{self, Mutant};
-use crate::state::TAIL_PROOF_LIFE;
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 
 impl Tail {
-    /// This moment.
-    pub(super) fn moment(&self) -> Moment {
-        Moment {
-            at: Instant::now(),
-            boot: self.env.boot(),
-        }
-    }
-
-    /// A request sent at that moment showed that nothing stood at the next seq, and that the store does what it is asked.
+    /// A request sent at that moment showed that nothing stood at the next seq, and that the store does what it is
+    /// asked.
     pub(super) fn note_proof(&mut self, sent: Moment) {
-        self.prove(sent);
+        self.freshness.prove(sent);
         self.manifest.shared.refuse_no_longer();
-    }
-
-    /// A request sent at that moment showed that nothing stood at the next seq.
-    pub(super) fn prove(&mut self, sent: Moment) {
-        if self.proven.at < sent.at {
-            self.proven = sent;
-        }
-        self.trusted = self.trusted.max(Some(sent.boot));
     }
 
     /// Lets readers know how old the proof of the published state is. After the state is published, never before: who
     /// reads the proof and then takes the state must not get an older state than the proof is of.
     pub(super) fn publish_proof(&self) {
-        let nanos = u64::try_from(self.proven.boot.as_nanos()).unwrap_or(u64::MAX);
+        let Proof(proven) = self.freshness.proof();
+        let nanos = u64::try_from(proven.as_nanos()).unwrap_or(u64::MAX);
         self.manifest
             .shared
             .proven
@@ -68,10 +51,8 @@ impl Tail {
     /// Whether an answer about the next seq that has just come cannot be believed, because the log was truncated
     /// beyond it while this node knew nothing of the log's end. Asks the store only if the last proof is old.
     pub(super) async fn is_left_behind(&mut self) -> Result<bool, StoreError> {
-        let now = self.env.boot();
-        let is_young = |seen| now.saturating_sub(seen) <= TAIL_PROOF_LIFE;
-        let proven = self.trusted.is_some_and(is_young);
-        if proven || mutants::on(Mutant::BoundaryUnchecked) {
+        let is_trusted = self.freshness.is_trusted(self.env.boot());
+        if is_trusted || mutants::on(Mutant::BoundaryUnchecked) {
             return Ok(false);
         }
         let here = ObjectPath::boundary(self.state.seq());
@@ -105,7 +86,7 @@ impl Tail {
         let mut failures = 0;
         let before = self.state.seq();
         loop {
-            let listed = self.moment();
+            let listed = Moment::now(&self.env);
             let start = newest_state(&self.store, &self.metrics).await;
             let (state, is_newest) = match start {
                 Ok(start) => (Ok(start.state), start.is_newest),
@@ -124,7 +105,7 @@ impl Tail {
                     self.replay = Replay::new(state.seq());
                     self.kept.clear();
                     self.state = state;
-                    self.trusted = is_newest.then_some(listed.boot);
+                    self.freshness.start_over(listed, is_newest);
                     self.manifest.shared.clock.folded(self.state.time());
                     self.published.send(self.state.clone());
                     return Ok(());

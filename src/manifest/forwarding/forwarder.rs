@@ -138,8 +138,8 @@ impl Forwarding {
         }
     }
 
-    /// When the next commit may be forwarded; `None` if at once. They are spread over the time that a PUT takes, as those on
-    /// their way to the store are. How far apart objects are is the receiver's to say.
+    /// When the next commit may be forwarded; `None` if at once. They are spread over the time that a PUT takes, as
+    /// those on their way to the store are. How far apart objects are is the receiver's to say.
     pub(in crate::manifest) fn slot(
         &self,
         last_commit: Option<Instant>,
@@ -164,8 +164,8 @@ impl Forwarding {
             .unwrap_or(Commit::NOTHING)
     }
 
-    /// Forwards a commit. It is recalled when nothing is seen of it for much longer than an object of the receiver takes,
-    /// which is `usual` from one commit to the next.
+    /// Forwards a commit. It is recalled when nothing is seen of it for much longer than an object of the receiver
+    /// takes, which is `usual` from one commit to the next.
     pub(in crate::manifest) fn forward(
         &mut self,
         env: &Env,

@@ -8,8 +8,8 @@ use crate::state::Level;
 use crate::state::op::Commit;
 use crate::types::CommitId;
 
-/// The largest object of a commit that is forwarded: all but those with very many ops. A larger one races for its seq, and
-/// may wait for long while others do not.
+/// The largest object of a commit that is forwarded: all but those with very many ops. A larger one races for its seq,
+/// and may wait for long while others do not.
 pub(in crate::manifest) const MAX_FORWARDED: usize = MAX_DATA + (2 << 20);
 
 /// The most forwarded commits in one object, and the most bytes of their ops.
@@ -17,8 +17,8 @@ const MAX_COUNT: usize = 256;
 const MAX_HEADS: usize = 4 << 20;
 
 impl Forwarding {
-    /// Admits a commit of another node, unless this node forwards its own: it will be in one of the next objects. `level` is
-    /// the highest that this node takes part in, `route` where its own commits go.
+    /// Admits a commit of another node, unless this node forwards its own: it will be in one of the next objects.
+    /// `level` is the highest that this node takes part in, `route` where its own commits go.
     pub(in crate::manifest) fn admit(&mut self, received: Received, level: Level, route: &Route) {
         let is_too_new = received.commit.level() > level;
         if is_too_new || received.commit.id.incarnation == self.own {

@@ -22,8 +22,8 @@ pub(in crate::manifest) fn room() -> Arc<Semaphore> {
 }
 
 impl Manifest {
-    /// Admits a commit that a peer forwards as the object that it would store itself, and stores it in the next object of
-    /// this node. Returns its seq; what became of it there the peer must see for itself.
+    /// Admits a commit that a peer forwards as the object that it would store itself, and stores it in the next object
+    /// of this node. Returns its seq; what became of it there the peer must see for itself.
     ///
     /// # Errors
     ///

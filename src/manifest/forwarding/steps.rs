@@ -10,6 +10,7 @@ use super::contact::Contact;
 use super::forwarder::Verdict;
 use super::listener::Told;
 use super::receiver::MAX_FORWARDED;
+use crate::manifest::freshness::Moment;
 use crate::manifest::handle::Stopped;
 use crate::manifest::object::LoggedCommit;
 use crate::manifest::peers::{Declined, PeerError, Peers};
@@ -65,7 +66,7 @@ impl Tail {
             return false;
         }
         let usual = self.options.commit_interval + self.typical_put * 4;
-        let moment = self.moment();
+        let moment = Moment::now(&self.env);
         self.metrics.forwarded.inc();
         self.forwarding
             .forward(&self.env, prepared, to, moment, usual);
@@ -218,9 +219,7 @@ impl Tail {
             self.fold(&logged);
             self.metrics.followed.inc();
             self.metrics.heard.inc();
-            // Whoever writes meets what others write. So nothing need be looked for while it tells.
-            self.looked = Instant::now();
-            self.rest = self.options.follow_interval;
+            self.freshness.note_told(Instant::now());
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Forwarding: commits that others store for their author, once, often, late or never.
 //!
-//! One node, the author, has a commit in the log and two more to commit, in order. It forwards them to receivers, recalls
-//! them, stores them itself; a receiver may put any copy that it was given into any object of its own, for ever, and acknowledge
-//! what it likes. So many others may commit that the fold forgets the author. The author may sleep until the log is truncated under
-//! it, and starts over from a snapshot.
+//! One node, the author, has a commit in the log and two more to commit, in order. It forwards them to receivers,
+//! recalls them, stores them itself; a receiver may put any copy that it was given into any object of its own, for
+//! ever, and acknowledge what it likes. So many others may commit that the fold forgets the author. The author may
+//! sleep until the log is truncated under it, and starts over from a snapshot.
 
 mod cases;
 mod steps;
@@ -23,7 +23,8 @@ rules! {
     BelievesTheLog,
     /// Nothing is stored by the author itself while it has forwarded something.
     OneWayAtATime,
-    /// Commits that go again as others, since the fold has forgotten their author, follow one another as they did before.
+    /// Commits that go again as others, since the fold has forgotten their author, follow one another as they did
+    /// before.
     ChainRenewed,
     /// An author that starts over says "unknown" of what it had forwarded.
     UnknownAfterStartingOver,
