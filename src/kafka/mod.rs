@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `versions` | which APIs are offered, in which versions |
+//! | `apis` | the table of the APIs that are served: versions, handlers, the shapes of requests |
 //! | `codec` | frames as requests, responses as frames |
 //! | `guard` | refuses bodies that would make the codec reserve memory for what is not there |
 //! | `connection` | order and overlap of requests, sending, the ends of a connection |
@@ -33,6 +33,7 @@
 //! Nothing here outlives a connection. Dropping a connection drops its calls, which abandons their answers; what they
 //! were to change may still come about if it was sent to the log before, but undoes nothing newer (`broker/asked.rs`).
 
+mod apis;
 mod codec;
 mod connection;
 mod errors;
@@ -43,8 +44,8 @@ mod handlers;
 mod metrics;
 mod options;
 mod service;
-mod versions;
 
+pub use apis::served_apis;
 pub use metrics::KafkaMetrics;
 pub use options::KafkaOptions;
 

@@ -281,7 +281,7 @@ impl KafkaService {
 
     fn context(&self, header: &Header, frame: usize) -> Context {
         let session = self.client.session(header.client_id.clone());
-        let session = match header.offered.api {
+        let session = match header.api.key {
             // They overwrite nothing, and are many.
             ApiKey::Produce | ApiKey::Fetch => session,
             _ => Arc::new(session.at(self.shared.broker.arrival())),

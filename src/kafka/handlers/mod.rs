@@ -1,9 +1,14 @@
 //! One file per API or family of APIs: from the request's fields to the broker's operation, and from its
 //! outcome to the response's fields. Errors become codes in [`errors`](super::errors).
+//!
+//! A handler is an `async fn(&Context, Request) -> Answer<Response>`, and the line of its API in the table of
+//! [`apis`](super::apis) names it; `dispatch` finds it there. What is here beside the files is what several of them
+//! need.
 
 pub(crate) mod api_versions;
 mod cluster;
 mod configs;
+mod dispatch;
 mod fetch;
 mod group_admin;
 mod groups;
@@ -15,74 +20,13 @@ mod produce;
 mod producers;
 mod topics;
 
+pub(crate) use dispatch::call;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::FutureExt;
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 
-use crate::net::BytePermit;
 use crate::types::TopicId;
-
-use super::codec::{self, Header, Malformed};
-use super::connection::{Call, Overlap};
-use super::service::{Context, answer};
-
-/// Decodes a body that the guard has passed, and makes a call of it.
-pub(crate) fn call(
-    context: Context,
-    header: &Header,
-    body: Bytes,
-    permit: BytePermit,
-) -> Result<Call, Malformed> {
-    macro_rules! table {
-        ($($api:ident => $handler:path, $overlap:ident;)*) => {
-            match header.offered.api {
-                $(ApiKey::$api => {
-                    let request = codec::decode(header, body)?;
-                    let name = stringify!($api);
-                    let overlap = Overlap::$overlap;
-                    let run = async move {
-                        answer(&context, overlap, name, permit, $handler(&context, request)).await
-                    };
-                    Ok(Call { overlap, run: run.boxed() })
-                })*
-                other => Err(Malformed::UnknownApi(other as i16)),
-            }
-        };
-    }
-    table! {
-        Produce => produce::produce, Append;
-        Fetch => fetch::fetch, LongRead;
-        ListOffsets => partition_offsets::list_offsets, Alone;
-        Metadata => metadata::metadata, Look;
-        OffsetCommit => offsets::commit, Alone;
-        OffsetFetch => offsets::fetch, Alone;
-        FindCoordinator => cluster::find_coordinator, Look;
-        JoinGroup => groups::join, LongWait;
-        Heartbeat => groups::heartbeat, Alone;
-        LeaveGroup => groups::leave, Alone;
-        SyncGroup => groups::sync, LongWait;
-        DescribeGroups => group_admin::describe, Alone;
-        ListGroups => group_admin::list, Alone;
-        ApiVersions => api_versions::api_versions, Alone;
-        CreateTopics => topics::create, Alone;
-        DeleteTopics => topics::delete, Alone;
-        DeleteRecords => partition_offsets::delete_records, Alone;
-        InitProducerId => producers::init_producer_id, Alone;
-        OffsetForLeaderEpoch => partition_offsets::offset_for_leader_epoch, Alone;
-        DescribeConfigs => configs::describe, Alone;
-        AlterConfigs => configs::alter, Alone;
-        DescribeLogDirs => log_dirs::describe, Alone;
-        CreatePartitions => topics::create_partitions, Alone;
-        DeleteGroups => group_admin::delete, Alone;
-        IncrementalAlterConfigs => configs::incremental_alter, Alone;
-        OffsetDelete => offsets::delete, Alone;
-        DescribeCluster => cluster::describe, Alone;
-        DescribeTopicPartitions => metadata::describe_topic_partitions, Alone;
-    }
-}
 
 /// For how long the client of a request waits.
 fn limit(timeout_ms: i32) -> Duration {
