@@ -8,7 +8,7 @@
 //! | key | Kafka's name of it, in metrics, logs and the documentation too |
 //! | request | the codec's type. Served is every version for which the codec has both the request and the response |
 //! | handler | the file in `handlers` and the function in it |
-//! | overlap | how its calls relate to those around them: an [`Overlap`](super::connection::Overlap) |
+//! | overlap | how its calls relate to those around them: an [`Overlap`](super::call::Overlap) |
 //! | shape | the fields of a request in the notation of [`guard::shape`](super::guard::shape), for the guard |
 //! | remarks | what a user should know, in Markdown: its cell in `docs/compatibility.md` |
 //!

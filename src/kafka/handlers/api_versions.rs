@@ -5,7 +5,7 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
 use super::super::apis::{APIS, Api};
-use super::super::service::{Answer, Context};
+use super::super::context::{Answer, Context};
 
 pub(super) async fn api_versions(
     context: &Context,

@@ -18,8 +18,8 @@ use crate::broker::{
     ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, ConfigType, TopicError,
 };
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::{repeated, text};
 
 /// Kafka's `ConfigResource.Type`.

@@ -7,9 +7,9 @@ use kafka_protocol::messages::ApiKey;
 use crate::net::BytePermit;
 
 use super::super::apis::every_api;
+use super::super::call::{Call, Overlap};
 use super::super::codec::{self, Header, Malformed};
-use super::super::connection::{Call, Overlap};
-use super::super::service::{Context, answer};
+use super::super::context::{Context, answer};
 
 /// Decodes a body that the guard has passed, and makes a call of it.
 pub(crate) fn call(

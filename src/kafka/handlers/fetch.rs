@@ -25,8 +25,8 @@ use crate::broker::{
 use crate::net::{BytePermit, MemoryBudget};
 use crate::types::{Offset, PartitionIndex, TopicId};
 
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
 use super::partition_offsets::epoch;
 
 mod encoding;

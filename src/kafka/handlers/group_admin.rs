@@ -11,8 +11,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{GroupDescription, GroupOpError};
 
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
 use super::groups::group_id;
 use super::{allowed, once, text};
 

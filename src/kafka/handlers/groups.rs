@@ -18,8 +18,8 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::{GroupOpError, Identity, JoinRequest, LeavingMember, SyncRequest};
 use crate::types::{Generation, GroupId, MemberId};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::text;
 
 /// A group's id. Members need one that is not empty.

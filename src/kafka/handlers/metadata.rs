@@ -17,9 +17,9 @@ use kafka_protocol::messages::{
 use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
 use crate::types::{PartitionIndex, TopicName as Name, TopicPartition};
 
-use super::super::connection::Violation;
+use super::super::call::Violation;
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
 use super::{allowed, once, text, topic_id};
 
 /// The most partitions in one answer to DescribeTopicPartitions (Kafka's

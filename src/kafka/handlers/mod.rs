@@ -8,7 +8,7 @@
 pub(crate) mod api_versions;
 mod cluster;
 mod configs;
-mod dispatch;
+pub(crate) mod dispatch;
 mod fetch;
 mod group_admin;
 mod groups;
@@ -19,8 +19,6 @@ mod partition_offsets;
 mod produce;
 mod producers;
 mod topics;
-
-pub(crate) use dispatch::call;
 
 use std::time::Duration;
 

@@ -26,8 +26,8 @@ use crate::broker::{
 };
 use crate::types::{Generation, MemberId, Offset, PartitionIndex, TopicId, TopicPartition};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::groups::group_id;
 use super::{once, text};
 

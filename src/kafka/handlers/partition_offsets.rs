@@ -18,8 +18,8 @@ use kafka_protocol::messages::{
 use crate::broker::{FoundOffset, OffsetSpec, TopicRef};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::{limit, repeated};
 
 pub(super) async fn list_offsets(

@@ -14,9 +14,9 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::{ProduceError, ProducePartition, Produced, RefusedRecord, TopicRef};
 use crate::types::PartitionIndex;
 
-use super::super::connection::{Reply, Violation};
+use super::super::call::{Reply, Violation};
+use super::super::context::{Answer, Context, Response};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context, Response};
 use super::topic_id;
 
 /// How long records may take that need no acknowledgement, or that of one node. Kafka has no time-out for them.

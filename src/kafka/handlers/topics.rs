@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::configs::source;
 use super::{limit, repeated, text, topic_id};
 
