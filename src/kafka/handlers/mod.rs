@@ -12,6 +12,7 @@ pub(crate) mod dispatch;
 mod fetch;
 mod group_admin;
 mod groups;
+mod items;
 mod log_dirs;
 mod metadata;
 mod offsets;
@@ -22,13 +23,15 @@ mod topics;
 
 use std::time::Duration;
 
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
 
+use crate::broker::TopicRef;
 use crate::types::TopicId;
 
-/// For how long the client of a request waits.
-fn limit(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default())
+/// A length of time on the wire. Negative ones are none.
+fn millis(millis: i32) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// A text for the wire.
@@ -41,24 +44,18 @@ fn topic_id(id: uuid::Uuid) -> Option<TopicId> {
     (!id.is_nil()).then_some(TopicId(id))
 }
 
-/// The items without those whose name came before: a request cannot make its answer large by asking again and
-/// again for the same.
-fn once<T, N: Ord>(mut items: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    items.retain(|item| seen.insert(name(item)));
-    items
+/// The topic of records that are produced or fetched, which has been named by its id since version 13 of both (KIP-516).
+fn topic_of_records(version: i16, name: &TopicName, id: uuid::Uuid) -> TopicRef {
+    if version >= 13 {
+        TopicRef::Id(TopicId(id))
+    } else {
+        TopicRef::Name(name.to_string())
+    }
 }
 
-/// Those of `names` that occur more than once. Kafka refuses what a request names twice.
-fn repeated<T: Ord>(names: impl IntoIterator<Item = T>) -> std::collections::BTreeSet<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut twice = std::collections::BTreeSet::new();
-    for name in names {
-        if let Some(name) = seen.replace(name) {
-            twice.insert(name);
-        }
-    }
-    twice
+/// A leader epoch on the wire, unless it is the -1 that stands for none.
+fn epoch(epoch: i32) -> Option<i32> {
+    (epoch >= 0).then_some(epoch)
 }
 
 /// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of
