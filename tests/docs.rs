@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir::env::Env;
-use weir::kafka::KafkaMetrics;
+use weir::kafka::{KafkaMetrics, served_apis};
 use weir::maintain::fsck::{Kind, Severity};
 use weir::node::{NodeMetrics, NodeOptions};
 use weir::telemetry::Telemetry;
@@ -178,6 +178,26 @@ fn every_metric_that_operations_names_exists() {
             "docs/operations.md names {name}, which no node shows"
         );
     }
+}
+
+#[test]
+fn the_apis_that_the_compatibility_page_lists_are_those_that_are_served() {
+    const PAGE: &str = "docs/compatibility.md";
+    const BEGIN: &str =
+        "<!-- Made from the table in src/kafka/apis.rs; tests/docs.rs holds it in step. -->\n\n";
+    const END: &str = "\n<!-- The end of what is made. -->";
+    let page = read(PAGE);
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
+    let served = served_apis();
+    if table != served && std::env::var_os("WEIR_WRITE_DOCS").is_some() {
+        let page = [before, BEGIN, &served, END, after].concat();
+        return fs::write(root().join(PAGE), page).unwrap();
+    }
+    assert!(
+        table == served,
+        "{PAGE} is out of step; run: WEIR_WRITE_DOCS=1 cargo test --test docs"
+    );
 }
 
 /// Flags of single commands, which are no settings.

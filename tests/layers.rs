@@ -36,6 +36,19 @@ const ROWS: &[&[&str]] = &[
     &["types", "mutants"],
 ];
 
+/// The rooms in which no two files need each other, so that each has a bottom to start reading from.
+const WITHOUT_CIRCLES: &[&str] = &["kafka"];
+
+/// Which files of a room may not use which others of it, by what their names begin with.
+const APART: &[(&str, &[&str])] = &[(
+    "kafka/handlers/",
+    &[
+        "kafka/connection.rs",
+        "kafka/service.rs",
+        "kafka/handlers/dispatch.rs",
+    ],
+)];
+
 /// The one file in which the binary and the library meet.
 const BINARY: &str = "main.rs";
 
@@ -79,6 +92,18 @@ fn imports_point_downward_and_never_sideways() {
             .filter(|source| source.name != BINARY)
             .flat_map(upward_uses),
     );
+}
+
+#[test]
+fn within_a_room_no_two_files_need_each_other() {
+    let sources = sources();
+    let rooms = WITHOUT_CIRCLES.iter();
+    assert_none(rooms.flat_map(|room| circles(&sources, room)));
+}
+
+#[test]
+fn files_that_are_to_stay_apart_do() {
+    assert_none(uses_across(&sources()).into_iter());
 }
 
 #[test]
@@ -204,6 +229,13 @@ impl Source {
         !self.name.contains('/')
     }
 
+    /// Its module, as the names that lead to it from the root.
+    fn module(&self) -> Vec<String> {
+        let path = self.name.trim_end_matches(".rs");
+        let path = path.strip_suffix("/mod").unwrap_or(path);
+        path.split('/').map(str::to_owned).collect()
+    }
+
     fn breach(&self, line: usize, says: impl Into<String>) -> Breach {
         Breach {
             place: format!("src/{}:{line}", self.name),
@@ -283,6 +315,123 @@ fn upward_uses(source: &Source) -> Vec<Breach> {
         breaches.push(source.breach(source.line_of(at), says));
     }
     breaches
+}
+
+/// A file that names another of the same room, with the place where it does.
+struct FileUse<'a> {
+    by: &'a Source,
+    at: usize,
+    of: &'a Source,
+}
+
+impl FileUse<'_> {
+    fn breach(&self, says: &str) -> Breach {
+        let line = self.by.line_of(self.at);
+        self.by
+            .breach(line, format!("uses src/{}: {says}", self.of.name))
+    }
+}
+
+/// What the files of a room, but for tests, use of each other.
+fn uses_within<'a>(sources: &'a [Source], room: &str) -> Vec<FileUse<'a>> {
+    let files = || {
+        let files = sources.iter();
+        files.filter(|source| source.room == room && !source.is_test())
+    };
+    let modules: BTreeMap<Vec<String>, &Source> =
+        files().map(|source| (source.module(), source)).collect();
+    let mut uses = Vec::new();
+    for by in files() {
+        for (at, mut path) in own_paths(by, &modules) {
+            // The item that is named is in the file of the longest part of the path that is a module.
+            while !path.is_empty() && !modules.contains_key(&path) {
+                path.pop();
+            }
+            let of = modules.get(&path).copied();
+            uses.extend(
+                of.filter(|of| of.name != by.name)
+                    .map(|of| FileUse { by, at, of }),
+            );
+        }
+    }
+    uses
+}
+
+/// The uses that are part of a circle, or lead from one to another.
+fn circles(sources: &[Source], room: &str) -> Vec<Breach> {
+    let mut uses = uses_within(sources, room);
+    loop {
+        let before = uses.len();
+        // A file that uses none of those left, or is used by none, is in no circle.
+        let using: BTreeSet<&str> = uses.iter().map(|one| one.by.name.as_str()).collect();
+        let used: BTreeSet<&str> = uses.iter().map(|one| one.of.name.as_str()).collect();
+        uses.retain(|one| {
+            using.contains(one.of.name.as_str()) && used.contains(one.by.name.as_str())
+        });
+        if uses.len() == before {
+            break;
+        }
+    }
+    let says = "the two are in a circle of files that need each other: move what both need to a file of its own";
+    uses.iter().map(|one| one.breach(says)).collect()
+}
+
+fn uses_across(sources: &[Source]) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for (of, others) in APART {
+        let room = of.split('/').next().unwrap();
+        let uses = uses_within(sources, room);
+        let wrong = uses
+            .iter()
+            .filter(|one| one.by.name.starts_with(of) && others.contains(&one.of.name.as_str()));
+        breaches.extend(wrong.map(|one| one.breach("tests/layers.rs keeps the two apart (APART)")));
+    }
+    breaches
+}
+
+/// The paths into this crate that a file names, from the root: those that begin with `crate`, `super`, `self`, or a module
+/// that is the file's own.
+fn own_paths(
+    source: &Source,
+    modules: &BTreeMap<Vec<String>, &Source>,
+) -> Vec<(usize, Vec<String>)> {
+    let code = &source.code;
+    let module = source.module();
+    let children = modules
+        .keys()
+        .filter(|path| path.len() == module.len() + 1 && path.starts_with(&module));
+    let children = children.filter_map(|path| path.last()).map(String::as_str);
+    let mut found = Vec::new();
+    for head in ["crate", "super", "self"].into_iter().chain(children) {
+        for at in words(code, head) {
+            let begins = !code[..at].trim_end().ends_with("::");
+            if begins && after_colons(&code[at + head.len()..]).is_some() {
+                follow(code, at, module.clone(), &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Follows a path, and every branch of a `use` tree, from its name at `at`, which is one in the module `base`.
+fn follow(code: &str, at: usize, mut base: Vec<String>, found: &mut Vec<(usize, Vec<String>)>) {
+    if let Some(tree) = code[at..].strip_prefix('{') {
+        for (offset, _) in branches(tree) {
+            follow(code, at + 1 + offset, base.clone(), found);
+        }
+        return;
+    }
+    let name = first_name(&code[at..]).unwrap_or_default();
+    match name.as_str() {
+        "crate" => base.clear(),
+        "super" => drop(base.pop()),
+        "self" | "" => {}
+        _ => base.push(name.clone()),
+    }
+    match after_colons(&code[at + name.len()..]) {
+        Some(rest) if !name.is_empty() => follow(code, code.len() - rest.len(), base, found),
+        _ => found.push((at, base)),
+    }
 }
 
 fn strangers(source: &Source) -> Vec<Breach> {
@@ -680,6 +829,77 @@ fn an_import_from_above_or_beside_is_found_with_its_line() {
     for (name, text) in good {
         assert!(uses(name, text).is_empty(), "{text}");
     }
+}
+
+#[test]
+fn files_that_need_each_other_are_found() {
+    let found = |files: &[(&str, &str)]| -> Vec<String> {
+        let source = |(name, text): &(&str, &str)| Source::new(name, (*text).to_owned());
+        let sources: Vec<Source> = files.iter().map(source).collect();
+        let breaches = circles(&sources, "net").into_iter();
+        breaches.map(|breach| breach.place).collect()
+    };
+    let two = ["src/net/a.rs:1", "src/net/b.rs:1"];
+    for (a, b) in [
+        ("use super::b::B;", "use crate::net::a::A;"),
+        ("use super::{b, c::C};", "fn f() { super::a::g() }"),
+        (
+            "use crate::{types::T, net::{c, b::{B}}};",
+            "use super::a::*;",
+        ),
+    ] {
+        let files = [("net/a.rs", a), ("net/b.rs", b), ("net/c.rs", "")];
+        assert_eq!(found(&files), two, "{a} {b}");
+    }
+    // A folder's own file, what it exports, and the files in the folder.
+    let files = [
+        ("net/mod.rs", "mod a; pub use a::A;"),
+        ("net/a.rs", "use super::b;"),
+        ("net/b.rs", "use super::A;"),
+    ];
+    assert_eq!(found(&files).len(), 3);
+    for files in [
+        [
+            ("net/a.rs", "use super::b::B;"),
+            ("net/b.rs", "use super::c;"),
+            ("net/c.rs", "use crate::types;"),
+        ],
+        [
+            ("net/mod.rs", "mod a; use a::A;"),
+            ("net/a.rs", "// use super::M;"),
+            ("net/b.rs", "use self::a;"),
+        ],
+        [
+            ("net/a.rs", "use super::b;"),
+            ("net/b.rs", "#[cfg(test)] use super::a;"),
+            ("net/b/tests.rs", "use super::super::a;"),
+        ],
+        [
+            ("net/a.rs", "use super::b;"),
+            ("net/a/b.rs", "use super::x;"),
+            ("net/b.rs", ""),
+        ],
+    ] {
+        assert_eq!(found(&files), [""; 0], "{files:?}");
+    }
+}
+
+#[test]
+fn a_use_of_a_file_that_is_kept_apart_is_found() {
+    let source = |name: &str, text: &str| Source::new(name, text.to_owned());
+    let sources = [
+        source(
+            "kafka/handlers/a.rs",
+            "\nuse super::super::{codec, service::S};",
+        ),
+        source("kafka/service.rs", "use super::handlers::a;"),
+        source("kafka/codec.rs", ""),
+    ];
+    let places: Vec<String> = uses_across(&sources)
+        .into_iter()
+        .map(|one| one.place)
+        .collect();
+    assert_eq!(places, ["src/kafka/handlers/a.rs:2"]);
 }
 
 #[test]

@@ -8,13 +8,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
+use super::apis::{self, Api};
 use super::guard::{self, Refused, Verdict};
-use super::versions::{self, Offered};
 
 /// What the header says.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
-    pub(crate) offered: &'static Offered,
+    pub(crate) api: &'static Api,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
     pub(crate) client_id: Option<String>,
@@ -59,22 +59,22 @@ pub(crate) fn open(frame: &Bytes) -> Result<Opening, Malformed> {
     let key = i16::from_be_bytes([k0, k1]);
     let version = i16::from_be_bytes([v0, v1]);
     let correlation = i32::from_be_bytes([c0, c1, c2, c3]);
-    let offered = versions::find(key).ok_or(Malformed::UnknownApi(key))?;
-    if !offered.has(version) {
-        if offered.api == ApiKey::ApiVersions {
+    let api = apis::find(key).ok_or(Malformed::UnknownApi(key))?;
+    if !api.has(version) {
+        if api.key == ApiKey::ApiVersions {
             return Ok(Opening::UnknownApiVersions { correlation });
         }
         return Err(Malformed::UnknownVersion {
-            api: offered.name,
+            api: api.name,
             version,
         });
     }
-    let header_version = offered.api.request_header_version(version);
+    let header_version = api.key.request_header_version(version);
     let end = guard::check_header(header_version, frame).map_err(|_| Malformed::Header)?;
     // A client id that is not UTF-8 is no reason to refuse a client.
     let client_id = client_id(&frame[..end]);
     let header = Header {
-        offered,
+        api,
         version,
         correlation,
         client_id,
@@ -90,8 +90,8 @@ fn client_id(header: &[u8]) -> Option<String> {
 
 /// Judges a body.
 pub(crate) fn check(header: &Header, body: &Bytes) -> Result<Verdict, Malformed> {
-    guard::check(header.offered.api, header.version, body).map_err(|why| Malformed::Refused {
-        api: header.offered.name,
+    guard::check(header.api, header.version, body).map_err(|why| Malformed::Refused {
+        api: header.api.name,
         version: header.version,
         why,
     })
@@ -100,7 +100,7 @@ pub(crate) fn check(header: &Header, body: &Bytes) -> Result<Verdict, Malformed>
 /// Decodes a body that the guard has passed.
 pub(crate) fn decode<R: Decodable>(header: &Header, mut body: Bytes) -> Result<R, Malformed> {
     R::decode(&mut body, header.version).map_err(|why| Malformed::Undecodable {
-        api: header.offered.name,
+        api: header.api.name,
         version: header.version,
         why: why.to_string(),
     })
@@ -154,40 +154,6 @@ pub(crate) fn finish(frame: &mut BytesMut, more: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs an expression with `$R` standing for the request type of an API.
-#[cfg(any(test, doc, feature = "fuzzing"))]
-macro_rules! with_request_type {
-    ($api:expr, $R:ident => $body:expr, else $other:expr) => {
-        $crate::kafka::codec::with_request_type!(@ $api, $R, $body, $other,
-            Produce ProduceRequest, Fetch FetchRequest, ListOffsets ListOffsetsRequest,
-            Metadata MetadataRequest, OffsetCommit OffsetCommitRequest,
-            OffsetFetch OffsetFetchRequest, FindCoordinator FindCoordinatorRequest,
-            JoinGroup JoinGroupRequest, Heartbeat HeartbeatRequest, LeaveGroup LeaveGroupRequest,
-            SyncGroup SyncGroupRequest, DescribeGroups DescribeGroupsRequest,
-            ListGroups ListGroupsRequest, ApiVersions ApiVersionsRequest,
-            CreateTopics CreateTopicsRequest, DeleteTopics DeleteTopicsRequest,
-            DeleteRecords DeleteRecordsRequest, InitProducerId InitProducerIdRequest,
-            OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
-            DescribeConfigs DescribeConfigsRequest, AlterConfigs AlterConfigsRequest,
-            DescribeLogDirs DescribeLogDirsRequest,
-            CreatePartitions CreatePartitionsRequest, DeleteGroups DeleteGroupsRequest,
-            IncrementalAlterConfigs IncrementalAlterConfigsRequest,
-            OffsetDelete OffsetDeleteRequest, DescribeCluster DescribeClusterRequest,
-            DescribeTopicPartitions DescribeTopicPartitionsRequest)
-    };
-    (@ $api:expr, $R:ident, $body:expr, $other:expr, $($key:ident $request:ident),*) => {
-        match $api {
-            $(kafka_protocol::messages::ApiKey::$key => {
-                type $R = kafka_protocol::messages::$request;
-                $body
-            })*
-            _ => $other,
-        }
-    };
-}
-#[cfg(any(test, doc, feature = "fuzzing"))]
-pub(crate) use with_request_type;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,22 +171,22 @@ mod tests {
 
     #[test]
     fn headers_of_both_versions_are_read_as_the_codec_writes_them() {
-        for offered in versions::OFFERED {
-            for version in offered.versions.min..=offered.versions.max {
+        for api in &apis::APIS {
+            for version in api.versions.min..=api.versions.max {
                 for client_id in [None, Some(""), Some("a client")] {
                     let written = RequestHeader::default()
-                        .with_request_api_key(offered.api as i16)
+                        .with_request_api_key(api.key as i16)
                         .with_request_api_version(version)
                         .with_correlation_id(-5)
                         .with_client_id(client_id.map(StrBytes::from_static_str));
-                    let header_version = offered.api.request_header_version(version);
+                    let header_version = api.key.request_header_version(version);
                     let mut bytes = BytesMut::new();
                     written.encode(&mut bytes, header_version).unwrap();
                     bytes.extend_from_slice(b"body");
                     let Opening::Request(header, body) = open(&bytes.freeze()).unwrap() else {
                         panic!("not a request");
                     };
-                    assert_eq!(header.offered.api, offered.api);
+                    assert_eq!(header.api.key, api.key);
                     assert_eq!(header.version, version);
                     assert_eq!(header.correlation, -5);
                     assert_eq!(header.client_id.as_deref(), client_id);

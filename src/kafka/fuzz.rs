@@ -6,7 +6,8 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use crate::net::{FrameLimits, FrameReader, MemoryBudget};
 use crate::types::ByteCount;
 
-use super::codec::{self, Opening, with_request_type};
+use super::apis::with_request_type;
+use super::codec::{self, Opening};
 use super::guard;
 use super::options::KafkaOptions;
 
@@ -19,7 +20,7 @@ pub(crate) fn request(frame: &[u8]) -> bool {
     let Ok(verdict) = codec::check(&header, &body) else {
         return false;
     };
-    let api = header.offered.api;
+    let api = header.api.key;
     assert!(verdict.end <= body.len());
     assert!(verdict.memory <= guard::memory_limit(api as i16, body.len()));
     with_request_type!(api, R => {
@@ -62,9 +63,9 @@ pub(crate) fn stream(stream: &[u8]) -> bool {
 /// A default request of every API in every version, as frames without their length: something to begin with.
 #[cfg(test)]
 pub(crate) fn examples() -> Vec<Vec<u8>> {
-    let every = super::versions::OFFERED.iter().flat_map(|offered| {
-        (offered.versions.min..=offered.versions.max).map(|version| (offered.api, version))
-    });
+    let every = super::apis::APIS
+        .iter()
+        .flat_map(|api| (api.versions.min..=api.versions.max).map(|version| (api.key, version)));
     every
         .filter_map(|(api, version)| {
             let mut body = BytesMut::new();

@@ -2,93 +2,20 @@
 //!
 //! The codec reserves memory for as many elements as an array's length says, so a frame of forty bytes
 //! could ask for two hundred gigabytes and abort the process. It also reads a known tagged field
-//! without regard to the size declared for it. The guard walks a body beforehand along the shape of its
-//! API and version: every length must fit in what remains, every known tagged field must fill its
-//! declared size, and the memory that the decoded request will take is added up as it goes
-//! ([`Verdict::memory`]), so that it can be charged to the budget.
-//!
-//! # Shapes
-//!
-//! One line for an API, its fields in the order of the wire. A field is followed by the versions that
-//! have it, where these are not all:
-//!
-//! | shape | field |
-//! |---|---|
-//! | `1` `2` `4` `8` `16` | so many bytes |
-//! | `s` `b` | a string, bytes; with `?` they may be null |
-//! | `[...]` | an array of structs; `[...]?` may be null |
-//! | `*x` | an array of plain fields `x` |
-//! | `?{...}` | a struct after a byte that says whether it is there |
-//! | `#n:x` | tagged field `n`, only in flexible versions; `{...}` for a struct |
-//! | `x@3+` `x@3-7` `x@-2` | the versions of `x`: from 3, from 3 to 7, up to 2 |
-//!
-//! Lengths are compact, and structs end in tagged fields, from the API's first flexible version on
-//! (KIP-482). The tests hold this table against the codec for every API and version.
+//! without regard to the size declared for it. The guard walks a body beforehand along the [`shape`] of its
+//! API and version, which is in the table of [`apis`](super::apis): every length must fit in what remains, every
+//! known tagged field must fill its declared size, and the memory that the decoded request will take is added up as
+//! it goes ([`Verdict::memory`]), so that it can be charged to the budget.
 //!
 //! Bytes after the end of a body are ignored, as Kafka ignores them.
 
-use std::sync::LazyLock;
-
 use kafka_protocol::messages::ApiKey;
 
-mod shape;
+use super::apis::Api;
+
+pub(super) mod shape;
 
 use shape::{Field, Kind, Shape};
-
-/// No version is flexible.
-const NEVER: i16 = i16::MAX;
-
-const SHAPES: &[(ApiKey, i16, &str)] = &[
-    (ApiKey::Produce, 9, "s? 2 4 [s@-12 16@13+ [4 b?]]"),
-    (
-        ApiKey::Fetch,
-        12,
-        "4@-14 4 4 4 1 4@7+ 4@7+ [s@-12 16@13+ [4 4@9+ 8 4@12+ 8@5+ 4 #0:16@17+ #1:8@18+]] \
-         [s@-12 16@13+ *4]@7+ s@11+ #0:s?@12+ #1:{4 8}@15+",
-    ),
-    (ApiKey::ListOffsets, 6, "4 1@2+ [s [4 4@4+ 8]] 4@10+"),
-    (ApiKey::Metadata, 9, "[16@10+ s?]? 1@4+ 1@8-10 1@8+"),
-    (
-        ApiKey::OffsetCommit,
-        8,
-        "s 4 s s?@7+ 8@2-4 [s [4 8 4@6+ s?]]",
-    ),
-    (
-        ApiKey::OffsetFetch,
-        6,
-        "s@-7 [s *4]?@-7 [s s?@9+ 4@9+ [s *4]?]@8+ 1@7+",
-    ),
-    (ApiKey::FindCoordinator, 3, "s@-3 1@1+ *s@4+"),
-    (ApiKey::JoinGroup, 6, "s 4 4@1+ s s?@5+ s [s b] s?@8+"),
-    (ApiKey::Heartbeat, 4, "s 4 s s?@3+"),
-    (ApiKey::LeaveGroup, 4, "s s@-2 [s s? s?@5+]@3+"),
-    (ApiKey::SyncGroup, 4, "s 4 s s?@3+ s?@5+ s?@5+ [s b]"),
-    (ApiKey::DescribeGroups, 5, "*s 1@3+"),
-    (ApiKey::ListGroups, 3, "*s@4+ *s@5+"),
-    (ApiKey::ApiVersions, 3, "s@3+ s@3+"),
-    (ApiKey::CreateTopics, 5, "[s 4 2 [4 *4] [s s?]] 4 1"),
-    (ApiKey::DeleteTopics, 4, "[s? 16]@6+ *s@-5 4"),
-    (ApiKey::DeleteRecords, 2, "[s [4 8]] 4"),
-    (ApiKey::InitProducerId, 2, "s? 4 8@3+ 2@3+"),
-    (ApiKey::OffsetForLeaderEpoch, 4, "4@3+ [s [4 4 4]]"),
-    (ApiKey::DescribeConfigs, 4, "[1 s *s?] 1 1@3+"),
-    (ApiKey::AlterConfigs, 2, "[1 s [s s?]] 1"),
-    (ApiKey::DescribeLogDirs, 2, "[s *4]?"),
-    (ApiKey::CreatePartitions, 2, "[s 4 [*4]?] 4 1"),
-    (ApiKey::DeleteGroups, 2, "*s"),
-    (ApiKey::IncrementalAlterConfigs, 1, "[1 s [s 1 s?]] 1"),
-    (ApiKey::OffsetDelete, NEVER, "s [s [4]]"),
-    (ApiKey::DescribeCluster, 0, "1 1@1+ 1@2+"),
-    (ApiKey::DescribeTopicPartitions, 0, "[s] 4 ?{s 4}"),
-];
-
-static PARSED: LazyLock<Vec<(ApiKey, i16, Shape)>> = LazyLock::new(|| {
-    let parse = |&(api, flexible, text): &(ApiKey, i16, &'static str)| {
-        let shape = shape::parse(text).expect("the table is well-formed; a test parses it");
-        (api, flexible, shape)
-    };
-    SHAPES.iter().map(parse).collect()
-});
 
 /// What the guard found out about a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,19 +66,16 @@ pub(crate) fn memory_limit(key: i16, size: usize) -> usize {
 }
 
 /// Judges the body of a request.
-pub(crate) fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<Verdict, Refused> {
-    let Some((_, first_flexible, shape)) = PARSED.iter().find(|(key, _, _)| *key == api) else {
-        return Err(Refused::Truncated(0));
-    };
+pub(crate) fn check(api: &Api, version: i16, body: &[u8]) -> Result<Verdict, Refused> {
     let mut walk = Walk {
         body,
         at: 0,
         version,
-        flexible: version >= *first_flexible,
+        flexible: api.is_flexible(version),
         memory: 0,
-        limit: memory_limit(api as i16, body.len()),
+        limit: memory_limit(api.key as i16, body.len()),
     };
-    walk.fields(shape, true)?;
+    walk.fields(&api.shape, true)?;
     Ok(Verdict {
         end: walk.at,
         memory: walk.memory,

@@ -2,14 +2,21 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `versions` | which APIs are offered, in which versions |
-//! | `codec` | frames as requests, responses as frames |
+//! | `apis` | the table of the APIs that are served: versions, handlers, the shapes of requests |
 //! | `guard` | refuses bodies that would make the codec reserve memory for what is not there |
-//! | `connection` | order and overlap of requests, sending, the ends of a connection |
-//! | `service` | from a frame to a call of a handler |
-//! | `handlers` | one file per API or family of APIs |
+//! | `codec` | frames as requests, responses as frames |
 //! | `errors` | the broker's errors as Kafka's codes: the only file that chooses one |
 //! | `metrics` | `weir_kafka_...` |
+//! | `call` | what a connection runs: a request that is ready, and what comes of it |
+//! | `connection` | order and overlap of requests, sending, the ends of a connection |
+//! | `client` | what is known of the client at the other end |
+//! | `context` | what a handler works with, and what it gives back |
+//! | `handlers` | one file per API or family of APIs, and the dispatch to them |
+//! | `service` | from a frame to a call of a handler |
+//!
+//! To read the whole, read them in this order: a file uses only those above it (and `apis` the notation of shapes, which
+//! is in `guard::shape`), and no handler knows the connection. `tests/layers.rs` holds that no two files need each
+//! other.
 //!
 //! The codec is the crate `kafka-protocol`, used for messages only: record batches are opaque bytes here,
 //! on their way in and out, and a Fetch response is sent as the pieces that the broker gave.
@@ -33,8 +40,12 @@
 //! Nothing here outlives a connection. Dropping a connection drops its calls, which abandons their answers; what they
 //! were to change may still come about if it was sent to the log before, but undoes nothing newer (`broker/asked.rs`).
 
+mod apis;
+mod call;
+mod client;
 mod codec;
 mod connection;
+mod context;
 mod errors;
 #[cfg(any(test, doc, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -43,8 +54,8 @@ mod handlers;
 mod metrics;
 mod options;
 mod service;
-mod versions;
 
+pub use apis::served_apis;
 pub use metrics::KafkaMetrics;
 pub use options::KafkaOptions;
 
@@ -55,8 +66,10 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::net::{Closing, Listener};
 
+use client::Client;
 use connection::Ended;
-use service::{KafkaService, Shared};
+use context::Shared;
+use service::KafkaService;
 
 /// Serves Kafka clients until `shutdown`, then for up to [`KafkaOptions::drain`] more. Answers how many
 /// connections had to be dropped.
@@ -92,7 +105,7 @@ async fn converse<R, W>(
     R: tokio::io::AsyncRead + Unpin,
     W: connection::Line,
 {
-    let client = service::Client::new(peer);
+    let client = Client::new(peer);
     let service = KafkaService::new(Arc::clone(&shared), client.clone());
     let limits = shared.options.connection();
     let budget = shared.requests.clone();

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::net::BytePermit;
 use crate::types::ByteCount;
 
 /// What the calls of a connection do, seen from the test. A frame is one letter for its overlap and one for its name.

@@ -1,8 +1,24 @@
-//! The shapes of requests, parsed from the table's lines.
+//! The shapes of requests, parsed from the lines of the table in [`apis`](crate::kafka::apis).
+//!
+//! A shape has the fields in the order of the wire. A field is followed by the versions that have it, where these are
+//! not all:
+//!
+//! | shape | field |
+//! |---|---|
+//! | `1` `2` `4` `8` `16` | so many bytes |
+//! | `s` `b` | a string, bytes; with `?` they may be null |
+//! | `[...]` | an array of structs; `[...]?` may be null |
+//! | `*x` | an array of plain fields `x` |
+//! | `?{...}` | a struct after a byte that says whether it is there |
+//! | `#n:x` | tagged field `n`, only in flexible versions; `{...}` for a struct |
+//! | `x@3+` `x@3-7` `x@-2` | the versions of `x`: from 3, from 3 to 7, up to 2 |
+//!
+//! Lengths are compact, and structs end in tagged fields, from the API's first flexible version on
+//! (KIP-482). The tests hold this table against the codec for every API and version.
 
 /// The fields of a struct.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub(super) fields: Vec<Field>,
 }
 
@@ -39,6 +55,11 @@ impl Versions {
 }
 
 impl Shape {
+    /// The shape that a line of the table describes.
+    pub(crate) fn of(text: &str) -> Shape {
+        parse(text).expect("the table is well-formed; a test parses it")
+    }
+
     /// The fewest bytes that it takes on the wire.
     pub(super) fn smallest(&self, version: i16, flexible: bool, tagged: bool) -> usize {
         let length = |wide| if flexible { 1 } else { wide };
@@ -78,8 +99,8 @@ impl Shape {
     }
 }
 
-/// Parses a line of the table; `None` if it is not well-formed.
-pub(super) fn parse(text: &str) -> Option<Shape> {
+/// Parses a shape; `None` if it is not well-formed.
+fn parse(text: &str) -> Option<Shape> {
     let mut rest = text;
     let shape = fields(&mut rest, None)?;
     rest.is_empty().then_some(shape)

@@ -5,10 +5,17 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::kafka::codec::with_request_type;
-use crate::kafka::versions::OFFERED;
+use crate::kafka::apis::{self, APIS, with_request_type};
 
 use super::*;
+
+fn find(api: ApiKey) -> &'static Api {
+    apis::find(api as i16).unwrap()
+}
+
+fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<Verdict, Refused> {
+    super::check(find(api), version, body)
+}
 
 /// Makes bodies out of shapes. Choices come from a list of bytes, so that proptest can shrink them.
 pub(in crate::kafka) struct Maker<'a> {
@@ -22,15 +29,15 @@ pub(in crate::kafka) struct Maker<'a> {
 
 impl<'a> Maker<'a> {
     pub(in crate::kafka) fn make(api: ApiKey, version: i16, choices: &'a [u8]) -> Maker<'a> {
-        let (_, flexible, shape) = PARSED.iter().find(|(key, ..)| *key == api).unwrap();
+        let api = find(api);
         let mut maker = Maker {
             choices: choices.iter().cycle(),
             version,
-            flexible: version >= *flexible,
+            flexible: api.is_flexible(version),
             out: Vec::new(),
             lengths: Vec::new(),
         };
-        maker.fields(shape, true);
+        maker.fields(&api.shape, true);
         maker
     }
 
@@ -166,9 +173,8 @@ fn through_the_codec(api: ApiKey, version: i16, body: &[u8]) -> Result<(usize, V
 }
 
 fn every_version() -> impl Iterator<Item = (ApiKey, i16)> {
-    OFFERED.iter().flat_map(|offered| {
-        (offered.versions.min..=offered.versions.max).map(|version| (offered.api, version))
-    })
+    APIS.iter()
+        .flat_map(|api| (api.versions.min..=api.versions.max).map(|version| (api.key, version)))
 }
 
 fn choices() -> impl Strategy<Value = Vec<u8>> {
@@ -181,19 +187,6 @@ fn runner(cases: u32) -> TestRunner {
         failure_persistence: None,
         ..Config::default()
     })
-}
-
-#[test]
-fn every_api_has_a_shape_and_the_flexible_versions_are_the_codecs() {
-    for (api, version) in every_version() {
-        let (_, flexible, _) = PARSED.iter().find(|(key, ..)| *key == api).unwrap();
-        let header = if version >= *flexible { 2 } else { 1 };
-        assert_eq!(
-            api.request_header_version(version),
-            header,
-            "{api:?} {version}"
-        );
-    }
 }
 
 #[test]

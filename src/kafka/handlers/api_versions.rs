@@ -4,8 +4,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::super::service::{Answer, Context};
-use super::super::versions::{OFFERED, Offered};
+use super::super::apis::{APIS, Api};
+use super::super::context::{Answer, Context};
 
 pub(super) async fn api_versions(
     context: &Context,
@@ -22,23 +22,21 @@ pub(super) async fn api_versions(
         }
         context.client.is_software(name, version);
     }
-    Ok(response(0, OFFERED))
+    Ok(response(0, &APIS))
 }
 
 /// The answer to a version that is too new, to be written in version 0.
 pub(crate) fn unsupported(code: i16) -> ApiVersionsResponse {
-    let this = OFFERED
-        .iter()
-        .filter(|offered| offered.api == ApiKey::ApiVersions);
+    let this = APIS.iter().filter(|api| api.key == ApiKey::ApiVersions);
     response(code, this)
 }
 
-fn response<'a>(code: i16, offered: impl IntoIterator<Item = &'a Offered>) -> ApiVersionsResponse {
-    let versions = offered.into_iter().map(|offered| {
+fn response<'a>(code: i16, apis: impl IntoIterator<Item = &'a Api>) -> ApiVersionsResponse {
+    let versions = apis.into_iter().map(|api| {
         ApiVersion::default()
-            .with_api_key(offered.api as i16)
-            .with_min_version(offered.versions.min)
-            .with_max_version(offered.versions.max)
+            .with_api_key(api.key as i16)
+            .with_min_version(api.versions.min)
+            .with_max_version(api.versions.max)
     });
     ApiVersionsResponse::default()
         .with_error_code(code)

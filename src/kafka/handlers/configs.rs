@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::describe_configs_response::{
@@ -18,9 +20,10 @@ use crate::broker::{
     ConfigEdit, ConfigEntry, ConfigResource, ConfigSource, ConfigType, TopicError,
 };
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
-use super::{repeated, text};
+use super::items::{each, occurs_twice, repeated};
+use super::text;
 
 /// Kafka's `ConfigResource.Type`.
 const TOPIC: i8 = 2;
@@ -82,42 +85,36 @@ pub(super) async fn describe(
 ) -> Answer<DescribeConfigsResponse> {
     let named = request.resources.iter();
     let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
-    let mut wanted = Vec::new();
-    let mut refused = Vec::with_capacity(request.resources.len());
-    for asked in &request.resources {
-        let key = (asked.resource_type, asked.resource_name.clone());
-        let found = if doubled.contains(&key) {
-            Err(invalid("the resource occurs more than once in the request"))
-        } else if wanted.len() == MOST_DESCRIBED {
+    let mut accepted = 0;
+    let wanted = request.resources.iter().map(|asked| {
+        if doubled.contains(&(asked.resource_type, asked.resource_name.clone())) {
+            return Err(occurs_twice("the resource"));
+        }
+        if accepted == MOST_DESCRIBED {
             let what = format!("a request describes at most {MOST_DESCRIBED} resources");
-            Err(invalid(what))
-        } else {
-            resource(asked.resource_type, &asked.resource_name)
-        };
-        refused.push(found.map(|resource| {
-            // Null or none at all stands for all.
-            let keys = asked.configuration_keys.iter();
-            let mut keys = keys.filter(|keys| !keys.is_empty());
-            let names = keys.next_back();
-            let names = names.map(|keys| keys.iter().map(StrBytes::to_string).collect());
-            wanted.push((resource, names));
-        }));
-    }
-    context.reserve(wanted.len() * DESCRIBED_SIZE).await;
-    let described = context
-        .broker()
-        .describe_all_configs(&context.session, &wanted)
-        .await;
-    let mut described = match described {
-        Ok(described) => described.into_iter(),
-        Err(why) => vec![Err(TopicError::Unavailable(why)); wanted.len()].into_iter(),
-    };
-    let mut results = Vec::with_capacity(refused.len());
-    for (asked, outcome) in request.resources.into_iter().zip(refused) {
-        let entries = outcome.and_then(|()| match described.next() {
-            Some(outcome) => outcome.map_err(|error| errors::topic(&error)),
-            None => Err(invalid("no outcome is known")),
-        });
+            return Err(invalid(what));
+        }
+        let resource = resource(asked.resource_type, &asked.resource_name)?;
+        accepted += 1;
+        // Null or none at all stands for all.
+        let keys = asked.configuration_keys.as_ref();
+        let keys = keys.filter(|keys| !keys.is_empty());
+        let names = keys.map(|keys| keys.iter().map(StrBytes::to_string).collect());
+        Ok((resource, names))
+    });
+    let described = each(
+        wanted.collect(),
+        async |wanted| {
+            context.reserve(wanted.len() * DESCRIBED_SIZE).await;
+            let broker = context.broker();
+            let described = broker.describe_all_configs(&context.session, &wanted);
+            described.await.map_err(|why| errors::admin(&why))
+        },
+        errors::topic,
+    )
+    .await;
+    let mut results = Vec::with_capacity(described.len());
+    for (asked, entries) in request.resources.into_iter().zip(described) {
         let result = DescribeConfigsResult::default()
             .with_error_message(None)
             .with_resource_type(asked.resource_type)
@@ -165,37 +162,27 @@ pub(super) async fn incremental_alter(
     context: &Context,
     request: IncrementalAlterConfigsRequest,
 ) -> Answer<IncrementalAlterConfigsResponse> {
-    let named = request.resources.iter();
-    let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in request.resources {
-        let twice = doubled.contains(&(asked.resource_type, asked.resource_name.clone()));
-        let wanted = unless_twice(twice)
-            .and_then(|()| resource(asked.resource_type, &asked.resource_name))
-            .and_then(|resource| Ok((resource, edits(asked.configs)?)));
-        let outcome = match wanted {
-            Ok((resource, edits)) => {
-                let session = &context.session;
-                let altered = context.broker().alter_configs(
-                    session,
-                    &resource,
-                    edits,
-                    request.validate_only,
-                );
-                altered.await.map_err(|error| errors::topic(&error))
-            }
-            Err(fault) => Err(fault),
-        };
-        let (code, message) = said(context, outcome);
-        responses.push(
-            incremental::AlterConfigsResourceResponse::default()
-                .with_error_code(code)
-                .with_error_message(message)
-                .with_resource_type(asked.resource_type)
-                .with_resource_name(asked.resource_name),
-        );
-    }
-    Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
+    let resources = request.resources.into_iter();
+    let resources =
+        resources.map(|asked| (asked.resource_type, asked.resource_name, asked.configs));
+    let alter = |resource, edits| {
+        let (broker, session) = (context.broker(), &context.session);
+        async move {
+            broker
+                .alter_configs(session, &resource, edits, request.validate_only)
+                .await
+        }
+        .boxed()
+    };
+    let altered = alter_each(context, resources.collect(), edits, alter).await;
+    let responses = altered.into_iter().map(|altered| {
+        incremental::AlterConfigsResourceResponse::default()
+            .with_error_code(altered.code)
+            .with_error_message(altered.message)
+            .with_resource_type(altered.kind)
+            .with_resource_name(altered.name)
+    });
+    Ok(IncrementalAlterConfigsResponse::default().with_responses(responses.collect()))
 }
 
 fn edits(
@@ -214,8 +201,7 @@ fn edits(
             (other, _) => return Err(invalid(format!("there is no operation {other}"))),
         };
         if edits.insert(name.clone(), edit).is_some() {
-            let what = format!("{name} occurs more than once in the request");
-            return Err(invalid(what));
+            return Err(occurs_twice(&name));
         }
     }
     Ok(edits)
@@ -225,37 +211,27 @@ pub(super) async fn alter(
     context: &Context,
     request: AlterConfigsRequest,
 ) -> Answer<AlterConfigsResponse> {
-    let named = request.resources.iter();
-    let doubled = repeated(named.map(|asked| (asked.resource_type, asked.resource_name.clone())));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in request.resources {
-        let twice = doubled.contains(&(asked.resource_type, asked.resource_name.clone()));
-        let wanted = unless_twice(twice)
-            .and_then(|()| resource(asked.resource_type, &asked.resource_name))
-            .and_then(|resource| Ok((resource, values(asked.configs)?)));
-        let outcome = match wanted {
-            Ok((resource, configs)) => {
-                let session = &context.session;
-                let altered = context.broker().replace_configs(
-                    session,
-                    &resource,
-                    configs,
-                    request.validate_only,
-                );
-                altered.await.map_err(|error| errors::topic(&error))
-            }
-            Err(fault) => Err(fault),
-        };
-        let (code, message) = said(context, outcome);
-        responses.push(
-            AlterConfigsResourceResponse::default()
-                .with_error_code(code)
-                .with_error_message(message)
-                .with_resource_type(asked.resource_type)
-                .with_resource_name(asked.resource_name),
-        );
-    }
-    Ok(AlterConfigsResponse::default().with_responses(responses))
+    let resources = request.resources.into_iter();
+    let resources =
+        resources.map(|asked| (asked.resource_type, asked.resource_name, asked.configs));
+    let alter = |resource, values| {
+        let (broker, session) = (context.broker(), &context.session);
+        async move {
+            broker
+                .replace_configs(session, &resource, values, request.validate_only)
+                .await
+        }
+        .boxed()
+    };
+    let altered = alter_each(context, resources.collect(), values, alter).await;
+    let responses = altered.into_iter().map(|altered| {
+        AlterConfigsResourceResponse::default()
+            .with_error_code(altered.code)
+            .with_error_message(altered.message)
+            .with_resource_type(altered.kind)
+            .with_resource_name(altered.name)
+    });
+    Ok(AlterConfigsResponse::default().with_responses(responses.collect()))
 }
 
 /// Values, of which none may be null: what is to have its default is left out.
@@ -273,16 +249,50 @@ fn values(
     Ok(values)
 }
 
-fn unless_twice(twice: bool) -> Result<(), Fault> {
-    if twice {
-        return Err(invalid("the resource occurs more than once in the request"));
-    }
-    Ok(())
+/// What became of the settings of a resource.
+struct Altered {
+    kind: i8,
+    name: StrBytes,
+    code: i16,
+    message: Option<StrBytes>,
 }
 
-fn said(context: &Context, outcome: Result<(), Fault>) -> (i16, Option<StrBytes>) {
-    match outcome {
-        Ok(()) => (0, None),
-        Err(fault) => context.fault(&fault),
+/// Alters the settings of one resource after the other: `read` makes changes of what the request says, `alter` carries them
+/// out.
+async fn alter_each<'a, C, T>(
+    context: &'a Context,
+    resources: Vec<(i8, StrBytes, C)>,
+    read: impl Fn(C) -> Result<T, Fault>,
+    alter: impl Fn(ConfigResource, T) -> BoxFuture<'a, Result<(), TopicError>>,
+) -> Vec<Altered> {
+    let named = resources
+        .iter()
+        .map(|(kind, name, _)| (*kind, name.clone()));
+    let doubled = repeated(named);
+    let mut altered = Vec::with_capacity(resources.len());
+    for (kind, name, configs) in resources {
+        let wanted = if doubled.contains(&(kind, name.clone())) {
+            Err(occurs_twice("the resource"))
+        } else {
+            resource(kind, &name).and_then(|resource| Ok((resource, read(configs)?)))
+        };
+        let outcome = match wanted {
+            Ok((resource, changes)) => {
+                let outcome = alter(resource, changes).await;
+                outcome.map_err(|error| errors::topic(&error))
+            }
+            Err(fault) => Err(fault),
+        };
+        let (code, message) = match outcome {
+            Ok(()) => (0, None),
+            Err(fault) => context.fault(&fault),
+        };
+        altered.push(Altered {
+            kind,
+            name,
+            code,
+            message,
+        });
     }
+    altered
 }

@@ -15,19 +15,16 @@
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchTopic;
-use kafka_protocol::messages::{FetchRequest, TopicName};
-use uuid::Uuid;
 
-use crate::broker::{
-    FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, TopicRef,
-};
+use crate::broker::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom};
 use crate::net::{BytePermit, MemoryBudget};
-use crate::types::{Offset, PartitionIndex, TopicId};
+use crate::types::{Offset, PartitionIndex};
 
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
-use super::partition_offsets::epoch;
+use super::{epoch, millis, topic_of_records};
 
 mod encoding;
 
@@ -105,15 +102,8 @@ fn session(epoch: i32) -> Result<(), ResponseError> {
 }
 
 fn partitions(version: i16, topics: &[FetchTopic]) -> Vec<FetchPartition> {
-    let reference = |name: &TopicName, id: Uuid| {
-        if version >= 13 {
-            TopicRef::Id(TopicId(id))
-        } else {
-            TopicRef::Name(name.to_string())
-        }
-    };
     let of_topic = |topic: &FetchTopic| {
-        let topic_ref = reference(&topic.topic, topic.topic_id);
+        let topic_ref = topic_of_records(version, &topic.topic, topic.topic_id);
         let partitions = topic.partitions.iter();
         let partitions = partitions.map(move |partition| FetchPartition {
             topic: topic_ref.clone(),
@@ -138,11 +128,10 @@ fn limits(context: &Context, request: &FetchRequest, partitions: &[FetchPartitio
         .fold(0usize, |sum, one| sum.saturating_add(one.max_bytes));
     let of_node = context.shared.options.max_fetch_size.as_usize();
     let max_bytes = size(request.max_bytes).min(of_partitions).min(of_node);
-    let wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
     FetchLimits {
         min_bytes: size(request.min_bytes).min(max_bytes),
         max_bytes,
-        max_wait: Duration::from_millis(wait).min(LONGEST_WAIT),
+        max_wait: millis(request.max_wait_ms).min(LONGEST_WAIT),
         read_committed: request.isolation_level == 1,
     }
 }

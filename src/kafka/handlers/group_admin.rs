@@ -11,10 +11,11 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{GroupDescription, GroupOpError};
 
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
-use super::groups::group_id;
-use super::{allowed, once, text};
+use super::groups::{code, group_id};
+use super::items::once;
+use super::{allowed, text};
 
 /// The type of every group here (KIP-848 has `consumer`).
 const TYPE: &str = "classic";
@@ -149,14 +150,10 @@ pub(super) async fn delete(
             }
             Err(error) => Err(error),
         };
-        let code = match outcome {
-            Ok(()) => 0,
-            Err(error) => context.fault(&errors::group(&error)).0,
-        };
         results.push(
             DeletableGroupResult::default()
                 .with_group_id(asked)
-                .with_error_code(code),
+                .with_error_code(code(context, outcome)),
         );
     }
     Ok(DeleteGroupsResponse::default().with_results(results))

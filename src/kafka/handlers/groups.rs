@@ -3,8 +3,6 @@
 //! Texts and bytes that the broker keeps are copied out of the frame, which they would otherwise keep
 //! in memory as a whole.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
@@ -18,9 +16,10 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::{GroupOpError, Identity, JoinRequest, LeavingMember, SyncRequest};
 use crate::types::{Generation, GroupId, MemberId};
 
-use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
-use super::text;
+use super::super::context::{Answer, Context};
+use super::super::errors;
+use super::items::unanswered;
+use super::{millis, text};
 
 /// A group's id. Members need one that is not empty.
 pub(super) fn group_id(id: &str, may_be_empty: bool) -> Result<GroupId, GroupOpError> {
@@ -34,9 +33,12 @@ fn member_id(id: &str) -> Option<MemberId> {
     (!id.is_empty()).then(|| MemberId::from(id))
 }
 
-fn millis(millis: i32) -> Duration {
-    // Negative time-outs become zero, which no group allows.
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+/// The code of an outcome.
+pub(super) fn code(context: &Context, outcome: Result<(), GroupOpError>) -> i16 {
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => context.fault(&errors::group(&error)).0,
+    }
 }
 
 pub(super) async fn join(
@@ -86,6 +88,7 @@ pub(super) async fn join(
 
 fn join_request(version: i16, request: JoinGroupRequest) -> Result<JoinRequest, GroupOpError> {
     let instance = request.group_instance_id.map(|id| id.to_string());
+    // Negative time-outs become zero, which no group allows.
     let session_timeout = millis(request.session_timeout_ms);
     // Before version 1 there was one time-out for both.
     let rebalance_timeout = if version == 0 {
@@ -186,11 +189,7 @@ pub(super) async fn heartbeat(
         }
         Err(error) => Err(error),
     };
-    let code = match outcome {
-        Ok(()) => 0,
-        Err(error) => context.fault(&errors::group(&error)).0,
-    };
-    Ok(HeartbeatResponse::default().with_error_code(code))
+    Ok(HeartbeatResponse::default().with_error_code(code(context, outcome)))
 }
 
 pub(super) async fn leave(
@@ -226,25 +225,19 @@ pub(super) async fn leave(
             return Ok(response.with_error_code(context.fault(&errors::group(&error)).0));
         }
     };
-    let code = |outcome: Result<(), GroupOpError>| match outcome {
-        Ok(()) => 0,
-        Err(error) => context.fault(&errors::group(&error)).0,
-    };
     if context.version < 3 {
-        let outcome = outcomes.into_iter().next();
-        return Ok(response.with_error_code(outcome.map_or_else(|| unanswered(context), code)));
+        let code = match outcomes.into_iter().next() {
+            Some(outcome) => code(context, outcome),
+            None => context.fault(&unanswered()).0,
+        };
+        return Ok(response.with_error_code(code));
     }
     let members = leaving.into_iter().zip(outcomes);
     let members = members.map(|((member, instance), outcome)| {
         MemberResponse::default()
             .with_member_id(member)
             .with_group_instance_id(instance)
-            .with_error_code(code(outcome))
+            .with_error_code(code(context, outcome))
     });
     Ok(response.with_members(members.collect()))
-}
-
-fn unanswered(context: &Context) -> i16 {
-    let fault = Fault::new(ResponseError::UnknownServerError, "no outcome is known");
-    context.fault(&fault).0
 }

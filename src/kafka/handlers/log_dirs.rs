@@ -7,8 +7,8 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, 
 
 use crate::broker::{TopicSizes, WantedSizes};
 
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
 use super::text;
 
 pub(super) async fn describe(

@@ -17,10 +17,11 @@ use kafka_protocol::messages::{
 use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
 use crate::types::{PartitionIndex, TopicName as Name, TopicPartition};
 
-use super::super::connection::Violation;
+use super::super::call::Violation;
+use super::super::context::{Answer, Context};
 use super::super::errors;
-use super::super::service::{Answer, Context};
-use super::{allowed, once, text, topic_id};
+use super::items::once;
+use super::{allowed, text, topic_id};
 
 /// The most partitions in one answer to DescribeTopicPartitions (Kafka's
 /// `max.request.partition.size.limit`).

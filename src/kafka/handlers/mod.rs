@@ -1,12 +1,18 @@
 //! One file per API or family of APIs: from the request's fields to the broker's operation, and from its
 //! outcome to the response's fields. Errors become codes in [`errors`](super::errors).
+//!
+//! A handler is an `async fn(&Context, Request) -> Answer<Response>`, and the line of its API in the table of
+//! [`apis`](super::apis) names it; `dispatch` finds it there. What is here beside the files is what several of them
+//! need.
 
 pub(crate) mod api_versions;
 mod cluster;
 mod configs;
+pub(crate) mod dispatch;
 mod fetch;
 mod group_admin;
 mod groups;
+mod items;
 mod log_dirs;
 mod metadata;
 mod offsets;
@@ -17,76 +23,15 @@ mod topics;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::FutureExt;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
 
-use crate::net::BytePermit;
+use crate::broker::TopicRef;
 use crate::types::TopicId;
 
-use super::codec::{self, Header, Malformed};
-use super::connection::{Call, Overlap};
-use super::service::{Context, answer};
-
-/// Decodes a body that the guard has passed, and makes a call of it.
-pub(crate) fn call(
-    context: Context,
-    header: &Header,
-    body: Bytes,
-    permit: BytePermit,
-) -> Result<Call, Malformed> {
-    macro_rules! table {
-        ($($api:ident => $handler:path, $overlap:ident;)*) => {
-            match header.offered.api {
-                $(ApiKey::$api => {
-                    let request = codec::decode(header, body)?;
-                    let name = stringify!($api);
-                    let overlap = Overlap::$overlap;
-                    let run = async move {
-                        answer(&context, overlap, name, permit, $handler(&context, request)).await
-                    };
-                    Ok(Call { overlap, run: run.boxed() })
-                })*
-                other => Err(Malformed::UnknownApi(other as i16)),
-            }
-        };
-    }
-    table! {
-        Produce => produce::produce, Append;
-        Fetch => fetch::fetch, LongRead;
-        ListOffsets => partition_offsets::list_offsets, Alone;
-        Metadata => metadata::metadata, Look;
-        OffsetCommit => offsets::commit, Alone;
-        OffsetFetch => offsets::fetch, Alone;
-        FindCoordinator => cluster::find_coordinator, Look;
-        JoinGroup => groups::join, LongWait;
-        Heartbeat => groups::heartbeat, Alone;
-        LeaveGroup => groups::leave, Alone;
-        SyncGroup => groups::sync, LongWait;
-        DescribeGroups => group_admin::describe, Alone;
-        ListGroups => group_admin::list, Alone;
-        ApiVersions => api_versions::api_versions, Alone;
-        CreateTopics => topics::create, Alone;
-        DeleteTopics => topics::delete, Alone;
-        DeleteRecords => partition_offsets::delete_records, Alone;
-        InitProducerId => producers::init_producer_id, Alone;
-        OffsetForLeaderEpoch => partition_offsets::offset_for_leader_epoch, Alone;
-        DescribeConfigs => configs::describe, Alone;
-        AlterConfigs => configs::alter, Alone;
-        DescribeLogDirs => log_dirs::describe, Alone;
-        CreatePartitions => topics::create_partitions, Alone;
-        DeleteGroups => group_admin::delete, Alone;
-        IncrementalAlterConfigs => configs::incremental_alter, Alone;
-        OffsetDelete => offsets::delete, Alone;
-        DescribeCluster => cluster::describe, Alone;
-        DescribeTopicPartitions => metadata::describe_topic_partitions, Alone;
-    }
-}
-
-/// For how long the client of a request waits.
-fn limit(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default())
+/// A length of time on the wire. Negative ones are none.
+fn millis(millis: i32) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// A text for the wire.
@@ -99,24 +44,18 @@ fn topic_id(id: uuid::Uuid) -> Option<TopicId> {
     (!id.is_nil()).then_some(TopicId(id))
 }
 
-/// The items without those whose name came before: a request cannot make its answer large by asking again and
-/// again for the same.
-fn once<T, N: Ord>(mut items: Vec<T>, name: impl Fn(&T) -> N) -> Vec<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    items.retain(|item| seen.insert(name(item)));
-    items
+/// The topic of records that are produced or fetched, which has been named by its id since version 13 of both (KIP-516).
+fn topic_of_records(version: i16, name: &TopicName, id: uuid::Uuid) -> TopicRef {
+    if version >= 13 {
+        TopicRef::Id(TopicId(id))
+    } else {
+        TopicRef::Name(name.to_string())
+    }
 }
 
-/// Those of `names` that occur more than once. Kafka refuses what a request names twice.
-fn repeated<T: Ord>(names: impl IntoIterator<Item = T>) -> std::collections::BTreeSet<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut twice = std::collections::BTreeSet::new();
-    for name in names {
-        if let Some(name) = seen.replace(name) {
-            twice.insert(name);
-        }
-    }
-    twice
+/// A leader epoch on the wire, unless it is the -1 that stands for none.
+fn epoch(epoch: i32) -> Option<i32> {
+    (epoch >= 0).then_some(epoch)
 }
 
 /// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of

@@ -26,10 +26,11 @@ use crate::broker::{
 };
 use crate::types::{Generation, MemberId, Offset, PartitionIndex, TopicId, TopicPartition};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
-use super::groups::group_id;
-use super::{once, text};
+use super::groups::{code, group_id};
+use super::items::once;
+use super::{epoch, text};
 
 /// Topics that a request names, as far as they exist.
 struct Topics {
@@ -101,13 +102,6 @@ fn merge(
         })
 }
 
-fn code(context: &Context, outcome: Result<(), GroupOpError>) -> i16 {
-    match outcome {
-        Ok(()) => 0,
-        Err(error) => context.fault(&errors::group(&error)).0,
-    }
-}
-
 pub(super) async fn commit(
     context: &Context,
     request: OffsetCommitRequest,
@@ -119,12 +113,11 @@ pub(super) async fn commit(
         for partition in &topic.partitions {
             let found = topics.partition(&topic.name, partition.partition_index);
             places.push(found.map(|at| {
-                let epoch = partition.committed_leader_epoch;
                 let metadata = partition.committed_metadata.as_ref();
                 wanted.push(CommitOffset {
                     partition: at,
                     offset: Offset(partition.committed_offset),
-                    leader_epoch: (epoch >= 0).then_some(epoch),
+                    leader_epoch: epoch(partition.committed_leader_epoch),
                     metadata: metadata.map(StrBytes::to_string),
                 });
             }));

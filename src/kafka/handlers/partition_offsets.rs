@@ -18,9 +18,10 @@ use kafka_protocol::messages::{
 use crate::broker::{FoundOffset, OffsetSpec, TopicRef};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
-use super::{limit, repeated};
+use super::items::{occurs_twice, repeated};
+use super::{epoch, millis};
 
 pub(super) async fn list_offsets(
     context: &Context,
@@ -43,8 +44,7 @@ pub(super) async fn list_offsets(
                 .with_timestamp(-1)
                 .with_offset(-1);
             let spec = if twice.contains(&(topic.name.clone(), index)) {
-                let what = "the partition occurs more than once in the request";
-                Err(Fault::new(ResponseError::InvalidRequest, what))
+                Err(occurs_twice("the partition"))
             } else {
                 specified(partition.timestamp, context.version)
             };
@@ -114,11 +114,6 @@ fn specified(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, Fault> 
     Ok(spec)
 }
 
-/// A leader epoch, unless it is the -1 that stands for none.
-pub(super) fn epoch(epoch: i32) -> Option<i32> {
-    (epoch >= 0).then_some(epoch)
-}
-
 pub(super) async fn offset_for_leader_epoch(
     context: &Context,
     request: OffsetForLeaderEpochRequest,
@@ -178,7 +173,7 @@ pub(super) async fn delete_records(
             })
         })
         .collect();
-    let session = context.session.within(limit(request.timeout_ms));
+    let session = context.session.within(millis(request.timeout_ms));
     let deleted = context.broker().delete_records(&session, &wanted).await;
     let mut deleted = deleted.into_iter();
     let topics = request.topics.into_iter().map(|topic| {

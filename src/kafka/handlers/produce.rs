@@ -1,6 +1,5 @@
 //! Produce.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +10,14 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::{ProduceError, ProducePartition, Produced, RefusedRecord, TopicRef};
+use crate::broker::{ProduceError, ProducePartition, Produced, RefusedRecord};
 use crate::types::PartitionIndex;
 
-use super::super::connection::{Reply, Violation};
+use super::super::call::{Reply, Violation};
+use super::super::context::{Answer, Context, Response};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context, Response};
-use super::topic_id;
+use super::items::{occurs_twice, repeated};
+use super::topic_of_records;
 
 /// How long records may take that need no acknowledgement, or that of one node. Kafka has no time-out for them.
 const WITHOUT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,24 +72,17 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
     let mut response = ProduceResponse::default();
     let mut places = Vec::new();
     let mut wanted = Vec::new();
-    let mut times = BTreeMap::new();
-    for topic in &request.topic_data {
-        for partition in &topic.partition_data {
-            *times
-                .entry((topic.name.clone(), topic.topic_id, partition.index))
-                .or_insert(0) += 1;
-        }
-    }
+    let named = request.topic_data.iter().flat_map(|topic| {
+        let partitions = topic.partition_data.iter();
+        partitions.map(|partition| (topic.name.clone(), topic.topic_id, partition.index))
+    });
+    let doubled = repeated(named);
     for topic in request.topic_data {
         let mut answers = Vec::with_capacity(topic.partition_data.len());
         for partition in topic.partition_data {
             let key = (topic.name.clone(), topic.topic_id, partition.index);
-            let twice = times.get(&key).is_some_and(|times| *times > 1);
-            let reference = match topic_id(topic.topic_id) {
-                Some(id) if context.version >= 13 => TopicRef::Id(id),
-                None if context.version >= 13 => TopicRef::Id(crate::types::TopicId::default()),
-                _ => TopicRef::Name(topic.name.to_string()),
-            };
+            let twice = doubled.contains(&key);
+            let reference = topic_of_records(context.version, &topic.name, topic.topic_id);
             let answer = PartitionProduceResponse::default().with_index(partition.index);
             match refusal
                 .clone()
@@ -165,8 +158,7 @@ fn refuse_whole(request: &ProduceRequest) -> Option<Fault> {
 fn records(records: Option<Bytes>, twice: bool) -> Result<Bytes, Fault> {
     if twice {
         // Kafka keeps the last of them and says nothing of the others. Records are not to be lost in silence.
-        let what = "the partition occurs more than once in the request";
-        return Err(Fault::new(ResponseError::InvalidRequest, what));
+        return Err(occurs_twice("the partition"));
     }
     match records {
         Some(records) if !records.is_empty() => Ok(records),

@@ -3,8 +3,8 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 
 /// Idempotent producers get a new id each time they ask. Transactional ones are refused with a code that clients
 /// take as fatal: every code but the retriable ones is, and this one says what is the matter.

@@ -17,53 +17,11 @@ use uuid::Uuid;
 
 use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
 
+use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
-use super::super::service::{Answer, Context};
 use super::configs::source;
-use super::{limit, repeated, text, topic_id};
-
-/// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.
-async fn each<T, O, E>(
-    items: Vec<Result<T, Fault>>,
-    run: impl AsyncFnOnce(Vec<T>) -> Result<Vec<Result<O, E>>, Fault>,
-    fault: impl Fn(&E) -> Fault,
-) -> Vec<Result<O, Fault>> {
-    let mut wanted = Vec::with_capacity(items.len());
-    let places: Vec<Option<Fault>> = items
-        .into_iter()
-        .map(|item| match item {
-            Ok(item) => {
-                wanted.push(item);
-                None
-            }
-            Err(fault) => Some(fault),
-        })
-        .collect();
-    let outcomes = if wanted.is_empty() {
-        Ok(Vec::new())
-    } else {
-        run(wanted).await
-    };
-    let mut outcomes = outcomes.map(Vec::into_iter);
-    let unanswered = || Fault::new(ResponseError::UnknownServerError, "no outcome is known");
-    places
-        .into_iter()
-        .map(|refused| match (refused, &mut outcomes) {
-            (Some(fault), _) => Err(fault),
-            (None, Ok(outcomes)) => match outcomes.next() {
-                Some(Ok(outcome)) => Ok(outcome),
-                Some(Err(error)) => Err(fault(&error)),
-                None => Err(unanswered()),
-            },
-            (None, Err(fault)) => Err(fault.clone()),
-        })
-        .collect()
-}
-
-fn twice(what: &str) -> Fault {
-    let what = format!("{what} occurs more than once in the request");
-    Fault::new(ResponseError::InvalidRequest, what)
-}
+use super::items::{each, occurs_twice, repeated};
+use super::{millis, text, topic_id};
 
 pub(super) async fn create(
     context: &Context,
@@ -77,7 +35,7 @@ pub(super) async fn create(
     let doubled = repeated(names.iter().cloned());
     let wanted = request.topics.into_iter().map(|topic| {
         if doubled.contains(&topic.name) {
-            return Err(twice("the topic"));
+            return Err(occurs_twice("the topic"));
         }
         new_topic(topic)
     });
@@ -86,7 +44,7 @@ pub(super) async fn create(
     let created = each(
         wanted.clone(),
         async |topics| {
-            let session = context.session.within(limit(request.timeout_ms));
+            let session = context.session.within(millis(request.timeout_ms));
             let created = context
                 .broker()
                 .create_topics(&session, topics, validate_only);
@@ -138,7 +96,7 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
     for config in topic.configs {
         let value = config.value.map(|value| value.to_string());
         if configs.insert(config.name.to_string(), value).is_some() {
-            return Err(twice("a setting"));
+            return Err(occurs_twice("a setting"));
         }
     }
     Ok(NewTopic {
@@ -201,7 +159,7 @@ pub(super) async fn delete(
     let doubled = repeated(named.iter().cloned());
     let wanted = named.iter().map(|topic| {
         if doubled.contains(topic) {
-            return Err(twice("the topic"));
+            return Err(occurs_twice("the topic"));
         }
         match (&topic.0, topic_id(topic.1)) {
             (Some(name), None) => Ok(TopicRef::Name(name.to_string())),
@@ -215,7 +173,7 @@ pub(super) async fn delete(
     let deleted = each(
         wanted.collect(),
         async |topics| {
-            let session = context.session.within(limit(request.timeout_ms));
+            let session = context.session.within(millis(request.timeout_ms));
             let deleted = context.broker().delete_topics(&session, &topics);
             deleted.await.map_err(|why| errors::admin(&why))
         },
@@ -253,7 +211,7 @@ pub(super) async fn create_partitions(
     let doubled = repeated(names.iter().cloned());
     let wanted = request.topics.into_iter().map(|topic| {
         if doubled.contains(&topic.name) {
-            return Err(twice("the topic"));
+            return Err(occurs_twice("the topic"));
         }
         let assignments = topic.assignments.map(|assignments| {
             let nodes = |nodes: Vec<kafka_protocol::messages::BrokerId>| {
@@ -271,7 +229,7 @@ pub(super) async fn create_partitions(
     let grown = each(
         wanted.collect(),
         async |topics| {
-            let session = context.session.within(limit(request.timeout_ms));
+            let session = context.session.within(millis(request.timeout_ms));
             let grown = context
                 .broker()
                 .create_partitions(&session, topics, request.validate_only);

@@ -5,9 +5,8 @@ use std::time::Duration;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use crate::kafka::codec::with_request_type;
+use crate::kafka::apis::{APIS, with_request_type};
 use crate::kafka::guard::tests::Maker;
-use crate::kafka::versions::OFFERED;
 
 use super::*;
 
@@ -20,15 +19,15 @@ async fn every_api_answers_in_every_version() {
     create(&mut client, "x", 3).await;
     let mut runner = TestRunner::deterministic();
     let choices = proptest::collection::vec(proptest::num::u8::ANY, 1..100);
-    for offered in OFFERED {
-        for version in offered.versions.min..=offered.versions.max {
+    for api in &APIS {
+        for version in api.versions.min..=api.versions.max {
             for _ in 0..12 {
                 let choices = choices.new_tree(&mut runner).unwrap().current();
-                let made = Maker::make(offered.api, version, &choices).out;
-                if decodes(offered.api, version, &made).is_none() {
+                let made = Maker::make(api.key, version, &choices).out;
+                if decodes(api.key, version, &made).is_none() {
                     continue;
                 }
-                answers(&rig, &mut client, offered.api, version, &made).await;
+                answers(&rig, &mut client, api.key, version, &made).await;
             }
         }
     }
@@ -87,9 +86,9 @@ async fn api_versions_tells_what_is_offered_and_who_asks() {
             .iter()
             .map(|api| (api.api_key, api.min_version, api.max_version))
             .collect();
-        let offered: Vec<_> = OFFERED
+        let offered: Vec<_> = APIS
             .iter()
-            .map(|one| (one.api as i16, one.versions.min, one.versions.max))
+            .map(|api| (api.key as i16, api.versions.min, api.versions.max))
             .collect();
         assert_eq!(told, offered);
     }

@@ -9,9 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::TopicName;
 use uuid::Uuid;
 
+use crate::kafka::call::{Reply, Violation};
 use crate::kafka::codec::{self, Unencodable};
-use crate::kafka::connection::{Reply, Violation};
-use crate::kafka::service::{Context, Response};
+use crate::kafka::context::{Context, Response};
 use crate::net::BytePermit;
 
 /// The first version with compact lengths and tagged fields.
