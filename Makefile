@@ -70,9 +70,10 @@ fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
 	    WEIR_FUZZ_SEED=$$seed WEIR_FUZZ_SECONDS=$(SECONDS) \
 	    cargo test --release --locked --lib $(TARGET) -- --nocapture --test-threads 2
 
-lint: ## format, clippy, licences and advisories, documentation: warnings are errors
+lint: ## format, spelling, clippy, licences and advisories, documentation: warnings are errors
 	tests/setup --lint
 	cargo fmt --check
+	$(WEIR_SETUP_DIR)/typos/bin/typos
 	cargo clippy --release --locked --all-targets -- -D warnings
 	@# The advisories come from a repository that not every machine can reach; the rest needs none.
 	PATH="$(WEIR_SETUP_DIR)/bin:$$PATH"; cargo deny --locked check licenses bans sources && \

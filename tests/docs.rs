@@ -121,6 +121,16 @@ fn the_readme_leads_to_every_page() {
 }
 
 #[test]
+fn the_results_of_measuring_fit_on_a_page() {
+    let lines = read("docs/performance.md").lines().count();
+    assert!(
+        lines < 100,
+        "docs/performance.md has {lines} lines: how it was measured is for docs/benchmarks.md, what was tried for \
+         docs/performance-log.md"
+    );
+}
+
+#[test]
 fn every_room_is_on_the_map_of_the_architecture() {
     let page = read("docs/architecture.md");
     let map = page.split("```").nth(1).unwrap();

@@ -10,9 +10,6 @@
     reason = "all of this file is a test; clippy sees only its functions as such"
 )]
 
-#[path = "layers/circles.rs"]
-mod circles;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -37,7 +34,10 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// The rooms in which no two files need each other, so that each has a bottom to start reading from.
-const WITHOUT_CIRCLES: &[&str] = &["kafka"];
+const WITHOUT_CIRCLES: &[&str] = &["kafka", "manifest"];
+
+/// A type whose methods are spread over the files of its room, and its own file: a file with methods of it may name it.
+const SPREAD: &[(&str, &str)] = &[("Tail", "manifest/tail.rs")];
 
 /// Which files of a room may not use which others of it, by what their names begin with.
 const APART: &[(&str, &[&str])] = &[(
@@ -77,12 +77,55 @@ const STARTING: &[&str] = &[
 /// the machine's wall clock itself: for timestamps of metrics, and to make those two of it.
 const WALL_CLOCK: &[&str] = &["maintain/runner.rs", "manifest/clock.rs"];
 
+/// The rooms that compute and do nothing else: the same code runs in production, in the simulator and in property tests.
+const PURE: &[&str] = &[
+    "state",
+    "segment",
+    "settings",
+    "format",
+    "invariants",
+    "types",
+    "cost",
+    "mutants",
+];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+];
+
+/// How wide a comment may be, with its indentation. Code is formatted to less; a line of a table, and what stands between
+/// fences, may be wider.
+const COMMENT_WIDTH: usize = 120;
+
+/// How the name of a type ends that says how a part of a node behaves, and how it does not end: settings are the ones
+/// of topics and of the cluster, configuration is what a process is started with. With the rooms to which those belong.
+const OPTIONS: &str = "Options";
+const NOT_OPTIONS: &[(&str, &[&str])] = &[
+    ("Settings", &["settings", "sim", "cli", "cost"]),
+    ("Config", &["config"]),
+    ("Params", &[]),
+];
+
+/// How the name of a constant begins that bounds something is `MAX_` or `MIN_`, and not one of these.
+const NOT_BOUNDS: &[&str] = &[
+    "MOST_",
+    "LEAST_",
+    "LONGEST_",
+    "SHORTEST_",
+    "LARGEST_",
+    "SMALLEST_",
+    "FEWEST_",
+];
+
 /// What prints, and the one room that may.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 const PRINTS: &str = "cli";
 
 /// The most lines of a file that is not a test. Past about 500 lines of code there are two rooms in one.
-const MOST_LINES: usize = 700;
+const MAX_LINES: usize = 700;
 
 #[test]
 fn imports_point_downward_and_never_sideways() {
@@ -143,10 +186,56 @@ fn a_file_fits_in_the_head() {
     let sources = sources();
     let long = sources
         .iter()
-        .filter(|source| !source.is_test() && source.text.lines().count() > MOST_LINES);
+        .filter(|source| !source.is_test() && source.text.lines().count() > MAX_LINES);
     assert_none(long.map(|source| {
-        source.breach(MOST_LINES, "is longer than this line: there are two rooms in it; move its tests to `tests.rs` or a part to a file of its own")
+        source.breach(MAX_LINES, "is longer than this line: there are two rooms in it; move its tests to `tests.rs` or a part to a file of its own")
     }));
+}
+
+#[test]
+fn what_only_computes_knows_no_runtime_and_no_files() {
+    assert_none(sources().iter().flat_map(impurities));
+}
+
+#[test]
+fn comments_are_as_wide_as_a_page() {
+    assert_none(sources().iter().flat_map(wide_comments));
+}
+
+#[test]
+fn a_room_of_several_files_is_a_folder_with_a_mod_file() {
+    let sources = sources();
+    let names: BTreeSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    assert_none(
+        sources
+            .iter()
+            .filter_map(|source| beside_its_folder(source, &names)),
+    );
+}
+
+/// So the least version is one that every test has run with.
+#[test]
+fn the_toolchain_is_the_least_version_that_works() {
+    let read =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let value = |text: &str, key: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key).map(str::to_owned));
+        line.unwrap().trim_matches([' ', '=', '"']).to_owned()
+    };
+    let pinned = value(&read("rust-toolchain.toml"), "channel");
+    let least = value(&read("Cargo.toml"), "rust-version");
+    assert_eq!(
+        pinned,
+        format!("{least}.0"),
+        "rust-toolchain.toml and Cargo.toml differ"
+    );
+}
+
+#[test]
+fn one_thing_has_one_kind_of_name() {
+    assert_none(sources().iter().flat_map(misnomers));
 }
 
 #[test]
@@ -360,6 +449,12 @@ fn uses_within<'a>(sources: &'a [Source], room: &str) -> Vec<FileUse<'a>> {
 /// The uses that are part of a circle, or lead from one to another.
 fn circles(sources: &[Source], room: &str) -> Vec<Breach> {
     let mut uses = uses_within(sources, room);
+    let is_spread = |one: &FileUse| {
+        let of = SPREAD.iter().filter(|(_, home)| one.of.name == *home);
+        of.into_iter()
+            .any(|(spread, _)| one.by.code.contains(&format!("impl {spread} {{")))
+    };
+    uses.retain(|one| !is_spread(one));
     loop {
         let before = uses.len();
         // A file that uses none of those left, or is used by none, is in no circle.
@@ -470,6 +565,81 @@ fn printing(source: &Source) -> Vec<Breach> {
             source.breach(source.line_of(at), says)
         })
         .collect()
+}
+
+fn impurities(source: &Source) -> Vec<Breach> {
+    if source.is_test() || !PURE.contains(&source.room.as_str()) {
+        return Vec::new();
+    }
+    let found = IMPURE
+        .iter()
+        .flat_map(|name| words(&source.code, name).map(move |at| (at, name)));
+    found
+        .map(|(at, name)| {
+            let says = format!(
+                "names {name}, and src/{} only computes: hand in what it needs",
+                source.room
+            );
+            source.breach(source.line_of(at), says)
+        })
+        .collect()
+}
+
+fn wide_comments(source: &Source) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    let mut is_fenced = false;
+    for (number, line) in (1..).zip(source.text.lines()) {
+        let Some(comment) = line.trim_start().strip_prefix("//") else {
+            is_fenced = false;
+            continue;
+        };
+        let comment = comment.trim_start_matches(['/', '!']).trim_start();
+        is_fenced ^= comment.starts_with("```");
+        let may = is_fenced || comment.starts_with('|') || !comment.contains(' ');
+        if !may && line.chars().count() > COMMENT_WIDTH {
+            let says = format!("is wider than {COMMENT_WIDTH} columns: break the line");
+            breaches.push(source.breach(number, says));
+        }
+    }
+    breaches
+}
+
+/// `foo.rs` beside a folder `foo/`: it is `foo/mod.rs`.
+fn beside_its_folder(source: &Source, names: &BTreeSet<&str>) -> Option<Breach> {
+    let folder = format!("{}/", source.name.strip_suffix(".rs")?);
+    let is_beside = names.iter().any(|name| name.starts_with(&folder));
+    is_beside.then(|| {
+        source.breach(
+            1,
+            format!("stands beside its folder: move it to src/{folder}mod.rs"),
+        )
+    })
+}
+
+fn misnomers(source: &Source) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for at in words(&source.code, "struct") {
+        let name = first_name(&source.code[at + "struct".len()..]).unwrap_or_default();
+        for (suffix, rooms) in NOT_OPTIONS {
+            if name.ends_with(suffix) && !source.is_test() && !rooms.contains(&source.room.as_str())
+            {
+                let says = format!(
+                    "says how something behaves and is called {name}: its name ends in {OPTIONS}"
+                );
+                breaches.push(source.breach(source.line_of(at), says));
+            }
+        }
+    }
+    for at in words(&source.code, "const").chain(words(&source.code, "static")) {
+        let rest = source.code[at..].trim_start_matches(is_ident);
+        let name = first_name(rest).unwrap_or_default();
+        if NOT_BOUNDS.iter().any(|prefix| name.starts_with(prefix)) {
+            let says =
+                format!("bounds something and is called {name}: its name begins with MAX_ or MIN_");
+            breaches.push(source.breach(source.line_of(at), says));
+        }
+    }
+    breaches
 }
 
 fn wall_clocks(source: &Source) -> Vec<Breach> {
@@ -975,4 +1145,34 @@ fn a_room_stands_in_one_row_only() {
         *rows.entry(*room).or_insert(0) += 1;
     }
     assert!(rows.values().all(|times| *times == 1), "{rows:?}");
+}
+
+#[test]
+fn what_is_impure_wide_misplaced_or_misnamed_is_found() {
+    let at = |name: &str, text: &str| Source::new(name, text.to_owned());
+    let places = |breaches: Vec<Breach>| -> Vec<String> {
+        breaches.into_iter().map(|breach| breach.place).collect()
+    };
+    let pure = at(
+        "state/a.rs",
+        "use std::collections;\nuse std::fs;\nfn f() { tokio::spawn(g()) }\n",
+    );
+    assert_eq!(
+        places(impurities(&pure)),
+        ["src/state/a.rs:3", "src/state/a.rs:2"]
+    );
+    assert!(impurities(&at("store/a.rs", "use std::fs;")).is_empty());
+    let long = "word ".repeat(30);
+    let text = format!(
+        "//! {long}\n//! | {long} |\nfn f() {{}}\n//! ```\n//! {long}\n//! ```\n    // {long}\n"
+    );
+    let wide = wide_comments(&at("state/a.rs", &text));
+    assert_eq!(places(wide), ["src/state/a.rs:1", "src/state/a.rs:7"]);
+    let names = BTreeSet::from(["a/b.rs", "a/b/c.rs", "a/d.rs"]);
+    assert!(beside_its_folder(&at("a/b.rs", ""), &names).is_some());
+    assert!(beside_its_folder(&at("a/d.rs", ""), &names).is_none());
+    let named = "pub struct FooSettings {}\nstruct BarOptions;\nconst MOST_X: u8 = 1;\npub const MAX_Y: u8 = 1;\n";
+    let found = misnomers(&at("node/a.rs", named));
+    assert_eq!(places(found), ["src/node/a.rs:1", "src/node/a.rs:3"]);
+    assert!(misnomers(&at("settings/a.rs", "pub struct FooSettings {}")).is_empty());
 }
