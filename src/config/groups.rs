@@ -56,7 +56,7 @@ settings! {
         /// How many commits of this node may be on their way to the store at once, while no other node commits: a message
         /// then waits for its own PUT only, and not for the one before it.
         commits_in_flight: u32 = "4",
-        /// Whether nodes pass commits on to the one that wins the race for the log, and tell each other of new ones, over
+        /// Whether nodes forward commits to the node that wins the race for the log, and tell each other of new ones, over
         /// their HTTP addresses (`--advertise http=HOST:PORT` if it is not the one listened on), so that several nodes that
         /// write do not wait for each other. Nothing depends on it.
         /// What they say is sealed with keys from the bucket, but not encrypted.
