@@ -40,7 +40,7 @@
 //!
 //! # One produce
 //!
-//! 1. [`kafka::serve`] takes the connection. [`net::FrameReader`] reads one frame, after the node's
+//! 1. [`kafka::KafkaFrontEnd`] takes the connection. [`net::FrameReader`] reads one frame, after the node's
 //!    [`net::MemoryBudget`] has room for it. The guard walks the bytes before the codec may believe any length
 //!    in them; the handler turns the request into [`broker::ProducePartition`]s.
 //! 2. [`Broker::begin_produce`](broker::Broker::begin_produce) finds the topics in the state. It opens each batch

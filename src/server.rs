@@ -5,27 +5,32 @@
 //! of it within a grace period, after which the process ends as a crash would end it: nothing acknowledged is
 //! lost either way.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+mod listeners;
+
+pub use listeners::Listening;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{self, Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
-use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
+use crate::broker::{Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
+use crate::config::{Protocol, ServeConfig};
 use crate::env::Env;
-use crate::http::{self, GroupMetrics};
-use crate::kafka::{self, KafkaMetrics, KafkaOptions};
+use crate::http::{GroupMetrics, HttpFrontEnd};
+use crate::kafka::{KafkaFrontEnd, KafkaMetrics, KafkaOptions};
 use crate::maintain::MaintenanceOptions;
 use crate::manifest::{PEER_ENDPOINT, Stopped};
-use crate::net::{BindError, Listener, ListenerOptions, connections_within, open_files};
+use crate::net::{BindError, FrontEnd, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
 use crate::peer::HttpPeers;
 use crate::store::InvalidStoreUrl;
 use crate::telemetry::Telemetry;
 use crate::types::NodeId;
+
+use listeners::Bound;
 
 /// What is left of the grace period for the front ends; the rest is for the last commit.
 const FRONT_SHARE: u32 = 2;
@@ -68,7 +73,7 @@ pub enum ServeError {
 pub struct Server {
     node: Node,
     id: NodeId,
-    listening: BTreeMap<Protocol, SocketAddr>,
+    listening: Vec<Listening>,
     fronts: JoinSet<()>,
     stop_fronts: CancellationToken,
     grace: Duration,
@@ -83,12 +88,12 @@ impl Server {
         let metrics = NodeMetrics::register(telemetry.registry());
         let kafka_metrics = KafkaMetrics::register(telemetry.registry());
         // Bound first: a port that is taken is found out before anything is written to the store.
-        let kafka_listener = bind_kafka(&config).await?;
-        let http_listener = bind_http(&config).await?;
+        let listeners = listeners::bind(&config).await?;
         let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
         options.check_store = true;
-        let speaks = config.node.peer_traffic && http_listener.is_some();
-        if speaks {
+        let http = listeners.iter().find(|one| one.protocol == Protocol::Http);
+        let at_peers = http.filter(|_| config.node.peer_traffic);
+        if at_peers.is_some() {
             let peers = HttpPeers::new().map_err(|error| ServeError::Peers(error.to_string()))?;
             options.peers = Some(Arc::new(peers));
         }
@@ -97,24 +102,15 @@ impl Server {
         }
         let node = Node::open(options, &metrics).await?;
 
-        let mut listening = BTreeMap::new();
-        if let Some(listener) = &kafka_listener {
-            listening.insert(Protocol::Kafka, listener.local_addr());
-        }
-        if let Some(listener) = &http_listener {
-            listening.insert(Protocol::Http, listener.local_addr());
-        }
-        let advertised = advertised(&config, &listening);
-        let mut endpoints: Endpoints = advertised
+        let mut endpoints: Endpoints = listeners
             .iter()
-            .map(|(protocol, address)| (protocol.name().to_owned(), address.to_string()))
+            .map(|one| (one.name().to_owned(), one.advertised.to_string()))
             .collect();
-        if let (true, Some(bound)) = (speaks, listening.get(&Protocol::Http)) {
-            let address = for_peers(&config, *bound).to_string();
+        if let Some(http) = at_peers {
+            let address = listeners::for_peers(&config, http.address()).to_string();
             endpoints.insert(PEER_ENDPOINT.to_owned(), address);
         }
-        let listeners = said_of(&listening, &advertised);
-        let properties = NodeProperties::new(&config, &listeners);
+        let properties = NodeProperties::new(&config, &listeners::of_kafka(&listeners));
         node.broker().describe_self(properties);
         let rack = config.node.rack.as_deref();
         let patience = config.store.store_retry_deadline;
@@ -124,24 +120,21 @@ impl Server {
 
         let stop_fronts = CancellationToken::new();
         let grace = config.listen.shutdown_grace;
+        let listening = listeners.iter().map(Bound::listening).collect();
+        let broker = || node.broker().clone();
+        let kafka = KafkaFrontEnd::new(broker(), kafka_options(&config), kafka_metrics);
+        let http = HttpFrontEnd::new(broker(), telemetry);
+        let front_ends: [(Protocol, &dyn FrontEnd); 2] =
+            [(Protocol::Kafka, &kafka), (Protocol::Http, &http)];
         let mut fronts = JoinSet::new();
-        if let Some(listener) = kafka_listener {
-            let options = kafka_options(&config);
-            let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
-            fronts.spawn(async move {
-                let closing = kafka::serve(listener, broker, options, kafka_metrics, stop).await;
-                if closing.dropped > 0 {
-                    tracing::warn!(
-                        connections = closing.dropped,
-                        "dropped before they were done"
-                    );
-                }
-            });
-        }
-        if let Some(listener) = http_listener {
-            let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
-            let telemetry = Arc::new(telemetry);
-            fronts.spawn(http::serve(listener, broker, telemetry, stop));
+        for one in listeners {
+            let of = front_ends
+                .iter()
+                .find(|(protocol, _)| *protocol == one.protocol);
+            if let Some((_, front_end)) = of {
+                let serving = front_end.serve(one.listener, stop_fronts.clone());
+                fronts.spawn(serving.map(drop));
+            }
         }
         let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
         fronts.spawn(async move {
@@ -157,8 +150,8 @@ impl Server {
         })
     }
 
-    /// Where each front end listens, with its real port.
-    pub fn listening(&self) -> &BTreeMap<Protocol, SocketAddr> {
+    /// Where the front ends listen.
+    pub fn listening(&self) -> &[Listening] {
         &self.listening
     }
 
@@ -260,32 +253,6 @@ async fn connect(address: &str) -> Look {
     }
 }
 
-async fn bind_kafka(config: &ServeConfig) -> Result<Option<Listener>, ServeError> {
-    let Some(address) = config.listen.kafka.address() else {
-        return Ok(None);
-    };
-    let options = ListenerOptions {
-        max_connections: as_usize(config.listen.max_connections),
-        max_connections_per_ip: as_usize(config.listen.max_connections_per_ip),
-        max_known: 0,
-    };
-    Ok(Some(Listener::bind(&address.to_string(), options).await?))
-}
-
-async fn bind_http(config: &ServeConfig) -> Result<Option<Listener>, ServeError> {
-    let Some(address) = config.listen.http.address() else {
-        return Ok(None);
-    };
-    let most = as_usize(config.listen.max_http_connections);
-    let options = ListenerOptions {
-        max_connections: most,
-        // Nodes that connect from elsewhere find a place before they have shown that they are nodes.
-        max_connections_per_ip: most.div_ceil(2),
-        max_known: as_usize(config.listen.max_peer_connections),
-    };
-    Ok(Some(Listener::bind(&address.to_string(), options).await?))
-}
-
 /// The open files of a node beside those of connections and of requests to the store: what the runtime and the
 /// libraries have, connections being refused, looks at other nodes, and some to spare.
 const OTHER_FILES: u64 = 64;
@@ -325,78 +292,6 @@ fn fit_connections(config: &mut ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// What clients of each front end are told to connect to.
-fn advertised(
-    config: &ServeConfig,
-    listening: &BTreeMap<Protocol, SocketAddr>,
-) -> BTreeMap<Protocol, HostPort> {
-    let told = |(protocol, bound): (&Protocol, &SocketAddr)| {
-        let advertise = config.listen.advertise.as_ref();
-        let endpoint = match advertise {
-            Some(advertise) => advertise.endpoint(*protocol, *bound),
-            None => asked_for(config, *protocol, *bound),
-        };
-        (*protocol, endpoint)
-    };
-    listening.iter().map(told).collect()
-}
-
-/// Where other nodes reach this one: what is said for `http` by name, else the address that is listened on. What clients are
-/// told may be a load balancer's, which leads to anybody.
-fn for_peers(config: &ServeConfig, bound: SocketAddr) -> HostPort {
-    let advertise = config.listen.advertise.as_ref();
-    let named = advertise.and_then(|advertise| advertise.own_endpoint(Protocol::Http, bound));
-    named.unwrap_or_else(|| match own_address() {
-        Some(own) if bound.ip().is_unspecified() => SocketAddr::new(own, bound.port()).into(),
-        _ => bound.into(),
-    })
-}
-
-/// The address of this machine on the way to others. Nothing is sent to find it out.
-fn own_address() -> Option<IpAddr> {
-    // An address that nobody has (RFC 5737).
-    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ELSEWHERE).ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
-/// The address as it was asked for, with the real port: a host name stays one.
-fn asked_for(config: &ServeConfig, protocol: Protocol, bound: SocketAddr) -> HostPort {
-    let listen = &config.listen;
-    let asked: &ListenAddress = match protocol {
-        Protocol::Kafka => &listen.kafka,
-        Protocol::Amqp => &listen.amqp,
-        Protocol::Http => &listen.http,
-    };
-    let host = asked
-        .address()
-        .map_or_else(|| bound.ip().to_string(), |asked| asked.host.clone());
-    HostPort {
-        host,
-        port: bound.port(),
-    }
-}
-
-fn said_of(
-    listening: &BTreeMap<Protocol, SocketAddr>,
-    advertised: &BTreeMap<Protocol, HostPort>,
-) -> Vec<broker::Listener> {
-    let name = |protocol: &Protocol| match protocol {
-        Protocol::Kafka => Some("PLAINTEXT"),
-        // Kafka's settings have no words for the others.
-        Protocol::Amqp | Protocol::Http => None,
-    };
-    let listener = |(protocol, bound): (&Protocol, &SocketAddr)| {
-        Some(broker::Listener {
-            name: name(protocol)?,
-            bound: (*bound).into(),
-            advertised: advertised.get(protocol)?.clone(),
-        })
-    };
-    listening.iter().filter_map(listener).collect()
-}
-
 fn kafka_options(config: &ServeConfig) -> KafkaOptions {
     let listen = &config.listen;
     // Half of the memory is for what comes in, half for what goes out.
@@ -410,8 +305,4 @@ fn kafka_options(config: &ServeConfig) -> KafkaOptions {
         drain: listen.shutdown_grace / FRONT_SHARE,
         ..KafkaOptions::default()
     }
-}
-
-fn as_usize(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }

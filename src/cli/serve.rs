@@ -57,8 +57,8 @@ fn print_where(server: &Server, amqp: &ListenAddress) -> Result<(), CliError> {
     output.line(&format!("store {}", node.store().name()))?;
     output.line(&format!("cluster {}", node.broker().cluster_id()))?;
     output.line(&format!("node {}", server.node_id()))?;
-    for (protocol, address) in server.listening() {
-        output.line(&format!("{} listening on {address}", protocol.name()))?;
+    for one in server.listening() {
+        output.line(&format!("{} listening on {}", one.name, one.address))?;
     }
     if amqp.address().is_some() {
         output.line("amqp: not in this version")?;

@@ -29,6 +29,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -38,7 +40,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::net::{Listener, Place};
+use crate::net::{Closing, FrontEnd, Listener, Place, Stream};
 use crate::telemetry::Telemetry;
 
 /// How long the store may take to answer for the node to count as ready.
@@ -62,19 +64,41 @@ struct Seen {
     turns: Arc<Semaphore>,
 }
 
-/// Serves until `shutdown`.
-pub async fn serve(
-    listener: Listener,
+/// The HTTP front end of a node. All listeners that it serves share what it has.
+pub struct HttpFrontEnd {
     broker: Broker,
     telemetry: Arc<Telemetry>,
-    shutdown: CancellationToken,
-) {
-    let seen = Seen {
-        broker,
-        telemetry,
-        stopping: shutdown.clone(),
-        turns: peers::turns(),
-    };
+    turns: Arc<Semaphore>,
+}
+
+impl HttpFrontEnd {
+    /// A front end of this broker, which shows these metrics.
+    pub fn new(broker: Broker, telemetry: Telemetry) -> HttpFrontEnd {
+        HttpFrontEnd {
+            broker,
+            telemetry: Arc::new(telemetry),
+            turns: peers::turns(),
+        }
+    }
+}
+
+impl FrontEnd for HttpFrontEnd {
+    fn serve(
+        &self,
+        listener: Listener,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Closing> {
+        let seen = Seen {
+            broker: self.broker.clone(),
+            telemetry: Arc::clone(&self.telemetry),
+            stopping: shutdown.clone(),
+            turns: Arc::clone(&self.turns),
+        };
+        serve(listener, seen, shutdown).boxed()
+    }
+}
+
+async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> Closing {
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -82,7 +106,7 @@ pub async fn serve(
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream, _, place: Arc<Place>| {
+    let handle = move |stream: Stream, _, place: Arc<Place>| {
         let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(place.clone());
@@ -109,6 +133,7 @@ pub async fn serve(
     let closing = listener.serve_in_places(shutdown, DRAIN, |_| {}, handle);
     let closing = closing.await;
     tracing::debug!(dropped = closing.dropped, "the HTTP front end has stopped");
+    closing
 }
 
 async fn healthz(State(seen): State<Seen>) -> (StatusCode, String) {

@@ -33,12 +33,13 @@ async fn front(max_known: usize) -> Front {
         max_connections_per_ip: FROM_ONE,
         max_known,
     };
-    let listener = Listener::bind("127.0.0.1:0", options).await.unwrap();
+    let listener = Listener::bind("http", "127.0.0.1:0", options);
+    let listener = listener.await.unwrap();
     let address = listener.local_addr();
     let stop = CancellationToken::new();
-    let telemetry = Arc::new(Telemetry::new(Env::system().wall()));
-    let broker = node.broker().clone();
-    tokio::spawn(serve(listener, broker, telemetry, stop.clone()));
+    let telemetry = Telemetry::new(Env::system().wall());
+    let http = HttpFrontEnd::new(node.broker().clone(), telemetry);
+    tokio::spawn(http.serve(listener, stop.clone()));
     Front {
         node,
         address,

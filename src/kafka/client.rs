@@ -1,4 +1,7 @@
 //! The client at the other end of a connection.
+//!
+//! Who it is, and what it calls itself, may change while it is connected: each request has the session as it was when the
+//! request was read.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +11,8 @@ use crate::broker::{Readings, Session};
 /// What is known of the client at the other end. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
+    listener: Arc<str>,
+    peer: Option<SocketAddr>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -19,7 +24,8 @@ struct Known {
 }
 
 impl Client {
-    pub(crate) fn new(peer: Option<SocketAddr>) -> Client {
+    /// One that has connected to the listener of this name.
+    pub(crate) fn new(listener: &Arc<str>, peer: Option<SocketAddr>) -> Client {
         let session = Arc::new(Session {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: None,
@@ -33,8 +39,21 @@ impl Client {
             software: None,
         };
         Client {
+            listener: Arc::clone(listener),
+            peer,
             known: Arc::new(Mutex::new(known)),
         }
+    }
+
+    /// The name of the listener that it is connected to: the nodes that it is told of are told with their addresses for
+    /// that one.
+    pub(crate) fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// Its address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The session, under the name the client gives itself now.

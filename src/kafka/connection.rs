@@ -47,13 +47,14 @@ use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::net::{Frame, FrameError, FrameLimits, FrameReader, LOOK, MemoryBudget, transfer_time};
+use crate::net::{
+    Frame, FrameError, FrameLimits, FrameReader, LOOK, MemoryBudget, StreamWriter, transfer_time,
+};
 
 use super::call::{Call, Outcome, Overlap, Reply, Violation};
 
@@ -99,10 +100,9 @@ pub(crate) trait Line: AsyncWrite + Unpin {
     }
 }
 
-impl Line for OwnedWriteHalf {
+impl Line for StreamWriter {
     fn is_hung_up(&self) -> bool {
-        let ready = self.as_ref().ready(Interest::READABLE).now_or_never();
-        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+        StreamWriter::is_hung_up(self)
     }
 }
 

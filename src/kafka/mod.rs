@@ -61,51 +61,77 @@ pub use options::KafkaOptions;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::net::{Closing, Listener};
+use crate::net::{Closing, FrontEnd, Listener, Stream};
 
 use client::Client;
 use connection::Ended;
 use context::Shared;
 use service::KafkaService;
 
-/// Serves Kafka clients until `shutdown`, then for up to [`KafkaOptions::drain`] more. Answers how many
-/// connections had to be dropped.
-pub async fn serve(
-    listener: Listener,
-    broker: Broker,
-    options: KafkaOptions,
-    metrics: KafkaMetrics,
-    shutdown: CancellationToken,
-) -> Closing {
-    let drain = options.drain;
-    let shared = Arc::new(Shared::new(broker, options, metrics.clone()));
-    let stop = shutdown.clone();
-    let handle = move |stream: tokio::net::TcpStream, peer| {
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        async move {
-            let (reader, writer) = stream.into_split();
-            converse(reader, writer, Some(peer), shared, stop).await;
+/// The Kafka front end of a node. All listeners that it serves share its memory and metrics.
+pub struct KafkaFrontEnd {
+    shared: Arc<Shared>,
+}
+
+impl KafkaFrontEnd {
+    /// A front end of this broker.
+    pub fn new(broker: Broker, options: KafkaOptions, metrics: KafkaMetrics) -> KafkaFrontEnd {
+        KafkaFrontEnd {
+            shared: Arc::new(Shared::new(broker, options, metrics)),
         }
-    };
-    let observe = move |event| metrics.connection(event);
-    listener.serve(shutdown, drain, observe, handle).await
+    }
+}
+
+impl FrontEnd for KafkaFrontEnd {
+    /// Serves Kafka clients until `shutdown`, then for up to [`KafkaOptions::drain`] more.
+    fn serve(
+        &self,
+        listener: Listener,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Closing> {
+        let (shared, stop) = (Arc::clone(&self.shared), shutdown.clone());
+        let metrics = shared.metrics.clone();
+        let drain = shared.options.drain;
+        let name = Arc::clone(listener.name());
+        let handle = move |stream: Stream, peer| {
+            let (shared, stop, name) = (Arc::clone(&shared), stop.clone(), Arc::clone(&name));
+            async move {
+                let (reader, writer) = stream.into_split();
+                let client = Client::new(&name, Some(peer));
+                converse(reader, writer, client, shared, stop).await;
+            }
+        };
+        let observe = move |event| metrics.connection(event);
+        async move {
+            let closing = listener.serve(shutdown, drain, observe, handle).await;
+            if closing.dropped > 0 {
+                tracing::warn!(
+                    connections = closing.dropped,
+                    "dropped before they were done"
+                );
+            }
+            closing
+        }
+        .boxed()
+    }
 }
 
 /// Serves one connection and says how it ended, in one log line at most.
 async fn converse<R, W>(
     reader: R,
     writer: W,
-    peer: Option<std::net::SocketAddr>,
+    client: Client,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) where
     R: tokio::io::AsyncRead + Unpin,
     W: connection::Line,
 {
-    let client = Client::new(peer);
     let service = KafkaService::new(Arc::clone(&shared), client.clone());
     let limits = shared.options.connection();
     let budget = shared.requests.clone();
@@ -118,7 +144,7 @@ async fn converse<R, W>(
     };
     shared.metrics.ended(reason);
     if let Ended::Violation(why) = ended {
-        let peer = peer.map(|peer| peer.to_string());
+        let peer = client.peer().map(|peer| peer.to_string());
         let about = client.describe();
         tracing::warn!(peer, client = about, %why, "closed a Kafka connection");
     }

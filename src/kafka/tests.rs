@@ -69,10 +69,16 @@ impl Rig {
     }
 
     fn connect(&self) -> Client {
+        self.connect_to("kafka")
+    }
+
+    /// A client that comes through the listener of this name.
+    fn connect_to(&self, listener: &str) -> Client {
         let (stream, ours) = duplex(1 << 16);
         let (reader, writer) = tokio::io::split(ours);
         let shared = Arc::clone(&self.shared);
-        let ended = tokio::spawn(converse(reader, writer, None, shared, self.stop.clone()));
+        let client = client::Client::new(&listener.into(), None);
+        let ended = tokio::spawn(converse(reader, writer, client, shared, self.stop.clone()));
         Client {
             stream,
             correlation: 0,

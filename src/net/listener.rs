@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Seldom;
+use super::{Seldom, Stream};
 
 const BACKLOG: u32 = 1024;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -78,17 +79,29 @@ pub struct Closing {
     pub dropped: usize,
 }
 
+/// What serves the connections of listeners: of one or of several, which share what it has.
+pub trait FrontEnd: Send + Sync {
+    /// Serves the listener's connections until `shutdown`, then gives them some time to end.
+    fn serve(&self, listener: Listener, shutdown: CancellationToken)
+    -> BoxFuture<'static, Closing>;
+}
+
 /// A bound socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
+    name: Arc<str>,
     socket: TcpListener,
     address: SocketAddr,
     options: ListenerOptions,
 }
 
 impl Listener {
-    /// Binds `address` (`host:port`; port 0 takes a free one).
-    pub async fn bind(address: &str, options: ListenerOptions) -> Result<Listener, BindError> {
+    /// Binds `address` (`host:port`; port 0 takes a free one). The name tells the node's listeners apart.
+    pub async fn bind(
+        name: &str,
+        address: &str,
+        options: ListenerOptions,
+    ) -> Result<Listener, BindError> {
         let wrap = |source| BindError {
             address: address.to_owned(),
             source,
@@ -98,6 +111,7 @@ impl Listener {
             match bind_one(candidate) {
                 Ok((socket, address)) => {
                     return Ok(Listener {
+                        name: name.into(),
                         socket,
                         address,
                         options,
@@ -107,6 +121,11 @@ impl Listener {
             }
         }
         Err(wrap(last))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The address that was bound, with the real port.
@@ -124,7 +143,7 @@ impl Listener {
         handle: H,
     ) -> Closing
     where
-        H: Fn(TcpStream, SocketAddr) -> F,
+        H: Fn(Stream, SocketAddr) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let handle = move |stream, peer, _: Arc<Place>| handle(stream, peer);
@@ -140,11 +159,14 @@ impl Listener {
         handle: H,
     ) -> Closing
     where
-        H: Fn(TcpStream, SocketAddr, Arc<Place>) -> F,
+        H: Fn(Stream, SocketAddr, Arc<Place>) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let Listener {
-            socket, options, ..
+            name,
+            socket,
+            options,
+            ..
         } = self;
         let census = Arc::new(Census {
             observe: Box::new(observe),
@@ -170,7 +192,7 @@ impl Listener {
                 Err(error) => {
                     // Out of descriptors, or a connection that was gone before it was taken. Neither ends the listener.
                     if let Some(more) = failed.pass() {
-                        tracing::warn!(%error, more, "cannot accept a connection; trying again");
+                        tracing::warn!(listener = &*name, %error, more, "cannot accept a connection; trying again");
                     }
                     tokio::select! {
                         () = shutdown.cancelled() => break,
@@ -185,7 +207,7 @@ impl Listener {
                 Ok(place) => {
                     tune(&stream);
                     let place = Arc::new(place);
-                    let connection = handle(stream, peer, place.clone());
+                    let connection = handle(stream.into(), peer, place.clone());
                     connections.spawn(async move {
                         let _place = place;
                         connection.await;
@@ -195,7 +217,7 @@ impl Listener {
                     drop(stream);
                     (census.observe)(ListenerEvent::Rejected(why));
                     if let Some(more) = refused.pass() {
-                        tracing::warn!(%peer, ?why, more, "too many connections; closed one");
+                        tracing::warn!(listener = &*name, %peer, ?why, more, "too many connections; closed one");
                     }
                 }
             }
@@ -360,11 +382,13 @@ mod tests {
             max_connections_per_ip,
             max_known: 2,
         };
-        Listener::bind("127.0.0.1:0", options).await.unwrap()
+        Listener::bind("test", "127.0.0.1:0", options)
+            .await
+            .unwrap()
     }
 
     /// Answers `!` to each connection and keeps it until it ends.
-    async fn greet(mut stream: TcpStream) {
+    async fn greet(mut stream: Stream) {
         let _ = stream.write_all(b"!").await;
         let _ = stream.read_u8().await;
     }
@@ -466,7 +490,7 @@ mod tests {
         let address = listener.local_addr();
         let stop = CancellationToken::new();
         // Who says 1 is known, if there is room for it: the answer says so.
-        let handle = |mut stream: TcpStream, _, place: Arc<Place>| async move {
+        let handle = |mut stream: Stream, _, place: Arc<Place>| async move {
             while let Ok(said) = stream.read_u8().await {
                 let known = said == 1 && place.become_known();
                 let _ = stream.write_u8(known.into()).await;

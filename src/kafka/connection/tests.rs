@@ -403,7 +403,7 @@ async fn what_a_client_asked_for_before_it_hung_up_is_not_begun() {
     };
     let budget = MemoryBudget::new(ByteCount::mib(4));
     let stop = CancellationToken::new();
-    let halves = ours.into_split();
+    let halves = crate::net::Stream::from(ours).into_split();
     let ended = tokio::spawn(run(halves, stage.clone(), limits, budget, stop));
     for request in ["ma", "mb", "jc", "md", "me", "mf"] {
         let length = i32::try_from(request.len()).unwrap();

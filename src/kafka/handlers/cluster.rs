@@ -32,7 +32,10 @@ pub(super) async fn find_coordinator(
     };
     let found = async {
         if request.key_type == OF_GROUPS {
-            let cluster = context.broker().cluster(&context.session, "kafka").await;
+            let cluster = context
+                .broker()
+                .cluster(&context.session, context.client.listener())
+                .await;
             return cluster.map_err(|why| errors::find_coordinator(&why));
         }
         // A retriable code would keep Java's transactional producers asking for ever.

@@ -27,7 +27,7 @@ pub(super) async fn describe(
     context.reserve(size(context, wanted.as_ref())).await;
     let sizes = context
         .broker()
-        .partition_sizes(&context.session, "kafka", wanted.as_ref())
+        .partition_sizes(&context.session, context.client.listener(), wanted.as_ref())
         .await;
     let directory = DescribeLogDirsResult::default()
         .with_log_dir(text(context.broker().store_name()))

@@ -100,7 +100,10 @@ fn size(context: &Context, wanted: Option<&[MetadataRequestTopic]>) -> usize {
 
 /// The cluster as Kafka clients see it.
 pub(super) async fn cluster(context: &Context) -> Answer<ClusterView> {
-    let cluster = context.broker().cluster(&context.session, "kafka").await;
+    let cluster = context
+        .broker()
+        .cluster(&context.session, context.client.listener())
+        .await;
     cluster.map_err(unanswerable)
 }
 

@@ -115,14 +115,15 @@ async fn stopping_ends_idle_connections_at_once() {
 async fn the_listener_serves_and_stops() {
     use crate::net::{Listener, ListenerOptions};
     let rig = Rig::new().await;
-    let listener = Listener::bind("127.0.0.1:0", ListenerOptions::default());
+    let listener = Listener::bind("kafka", "127.0.0.1:0", ListenerOptions::default());
     let listener = listener.await.unwrap();
     let address = listener.local_addr();
     let stop = CancellationToken::new();
     let broker = rig.node.broker().clone();
     let metrics = rig.shared.metrics.clone();
     let options = KafkaOptions::default();
-    let server = tokio::spawn(serve(listener, broker, options, metrics, stop.clone()));
+    let front = KafkaFrontEnd::new(broker, options, metrics);
+    let server = tokio::spawn(front.serve(listener, stop.clone()));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     // ApiVersions 0 with a null client id.
     let request = b"\0\0\0\x0a\0\x12\0\0\0\0\0\x05\xff\xff";
@@ -134,6 +135,27 @@ async fn the_listener_serves_and_stops() {
     stop.cancel();
     assert_eq!(server.await.unwrap().dropped, 0);
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_the_addresses_for_the_listener_that_it_came_through() {
+    use kafka_protocol::messages::{DescribeClusterRequest, FindCoordinatorRequest};
+    let rig = Rig::new().await;
+    let listeners = ["kafka", "inside"];
+    let endpoints = listeners.map(|name| (name.to_owned(), format!("{name}.example:9092")));
+    let registered = rig.node.broker().register(Endpoints::from(endpoints), None);
+    registered.await.unwrap();
+    for listener in listeners {
+        let expected = words(&format!("{listener}.example"));
+        let mut client = rig.connect_to(listener);
+        let cluster = client.call(12, MetadataRequest::default()).await;
+        assert_eq!(cluster.brokers[0].host, expected);
+        let cluster = client.call(1, DescribeClusterRequest::default()).await;
+        assert_eq!(cluster.brokers[0].host, expected);
+        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![words("group")]);
+        let found = client.call(4, request).await;
+        assert_eq!(found.coordinators[0].host, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,126 @@
+//! The listeners of a node: which there are, for which front ends, and what others are told of them.
+//!
+//! Each has a name, which is the key of its address in the node's registration: a client that came through a listener is told
+//! the other nodes' addresses of the same name. There may be several for one front end.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+
+use crate::broker;
+use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
+use crate::net::{BindError, Listener, ListenerOptions};
+
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The name of the listener.
+    pub name: String,
+    /// What it serves.
+    pub protocol: Protocol,
+    /// The address that is bound, with the real port.
+    pub address: SocketAddr,
+}
+
+/// A listener that is bound.
+pub(super) struct Bound {
+    pub(super) protocol: Protocol,
+    pub(super) listener: Listener,
+    /// What clients are told to connect to.
+    pub(super) advertised: HostPort,
+}
+
+impl Bound {
+    pub(super) fn name(&self) -> &str {
+        self.listener.name()
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    pub(super) fn listening(&self) -> Listening {
+        Listening {
+            name: self.name().to_owned(),
+            protocol: self.protocol,
+            address: self.address(),
+        }
+    }
+}
+
+/// Binds the listeners that are asked for: one for each front end, with its name.
+pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> {
+    let listen = &config.listen;
+    let of_kafka = ListenerOptions {
+        max_connections: as_usize(listen.max_connections),
+        max_connections_per_ip: as_usize(listen.max_connections_per_ip),
+        max_known: 0,
+    };
+    let most = as_usize(listen.max_http_connections);
+    let of_http = ListenerOptions {
+        max_connections: most,
+        // Nodes that connect from elsewhere find a place before they have shown that they are nodes.
+        max_connections_per_ip: most.div_ceil(2),
+        max_known: as_usize(listen.max_peer_connections),
+    };
+    let wanted: [(&str, Protocol, &ListenAddress, ListenerOptions); 2] = [
+        ("kafka", Protocol::Kafka, &listen.kafka, of_kafka),
+        ("http", Protocol::Http, &listen.http, of_http),
+    ];
+    let mut bound = Vec::new();
+    for (name, protocol, address, options) in wanted {
+        let Some(asked) = address.address() else {
+            continue;
+        };
+        let listener = Listener::bind(name, &asked.to_string(), options).await?;
+        let at = listener.local_addr();
+        bound.push(Bound {
+            protocol,
+            listener,
+            advertised: match &listen.advertise {
+                Some(advertise) => advertise.endpoint(protocol, at),
+                // As it was asked for, with the real port: a host name stays one.
+                None => HostPort {
+                    host: asked.host.clone(),
+                    port: at.port(),
+                },
+            },
+        });
+    }
+    Ok(bound)
+}
+
+/// What Kafka's settings say of the listeners: they have no words for those of other protocols.
+pub(super) fn of_kafka(listeners: &[Bound]) -> Vec<broker::Listener> {
+    let kafka = listeners
+        .iter()
+        .filter(|one| one.protocol == Protocol::Kafka);
+    let said = kafka.map(|one| broker::Listener {
+        name: "PLAINTEXT",
+        bound: one.address().into(),
+        advertised: one.advertised.clone(),
+    });
+    said.collect()
+}
+
+/// Where other nodes reach this one: what is said for `http` by name, else the address that is listened on. What clients are
+/// told may be a load balancer's, which leads to anybody.
+pub(super) fn for_peers(config: &ServeConfig, bound: SocketAddr) -> HostPort {
+    let advertise = config.listen.advertise.as_ref();
+    let named = advertise.and_then(|advertise| advertise.own_endpoint(Protocol::Http, bound));
+    named.unwrap_or_else(|| match own_address() {
+        Some(own) if bound.ip().is_unspecified() => SocketAddr::new(own, bound.port()).into(),
+        _ => bound.into(),
+    })
+}
+
+/// The address of this machine on the way to others. Nothing is sent to find it out.
+fn own_address() -> Option<IpAddr> {
+    // An address that nobody has (RFC 5737).
+    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn as_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
