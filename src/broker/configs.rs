@@ -12,14 +12,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, NewTopic, Session, TopicError, TopicRef, Unavailable, offsets_topic};
+use super::{
+    Broker, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+};
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, Layers, NodeProperties,
     describe_cluster, describe_cluster_in_full, describe_node, describe_topic, initial,
 };
 use crate::state::op::{Op, Rejected};
 use crate::state::{Feature, State};
-use crate::types::{NodeId, TopicId, TopicName};
+use crate::types::{NodeId, TopicId};
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +104,7 @@ impl Broker {
                 }
                 let topic = state
                     .topic_by_name(name)
-                    .ok_or_else(|| no_settings_of(name))?;
+                    .ok_or_else(|| reference.unknown())?;
                 Ok(describe_topic(topic.configs(), set, names))
             }
             ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
@@ -170,7 +172,9 @@ impl Broker {
                 continue;
             };
             return match committed.outcomes.into_iter().next() {
-                Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
+                Some(Err(Rejected::UnknownTopic(id))) => {
+                    Err(TopicNotFound(TopicRef::Id(id)).into())
+                }
                 Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
                 Some(Ok(_)) | None => Ok(()),
             };
@@ -212,13 +216,5 @@ fn planned(
             let edits = plan(Edited::Node(Layers { node, cluster }))?;
             Ok((None, Some(id), edits))
         }
-    }
-}
-
-/// There is no topic of that name, or there can be none.
-fn no_settings_of(name: &str) -> TopicError {
-    match TopicName::new(name) {
-        Ok(_) => TopicError::UnknownName(name.to_owned()),
-        Err(invalid) => invalid.into(),
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
+use super::{
+    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+};
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
@@ -62,19 +64,11 @@ pub struct FetchedPartition {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// No such topic.
-    #[error("there is no topic {0}")]
-    UnknownTopic(String),
-    /// No topic of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownTopicId(TopicId),
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
     /// No such partition.
-    #[error("topic {topic} has no partition {partition}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The offset is not in the log.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -416,20 +410,9 @@ fn find<'a>(
     state: &'a State,
     wanted: &FetchPartition,
 ) -> Result<(TopicPartition, &'a Partition), FetchError> {
-    let index = wanted.partition;
-    let topic = wanted
+    let (_, id, partition) = wanted
         .topic
-        .find(state)
-        .ok_or_else(|| match &wanted.topic {
-            TopicRef::Name(name) => FetchError::UnknownTopic(name.clone()),
-            TopicRef::Id(id) => FetchError::UnknownTopicId(*id),
-        })?;
-    let partition = topic
-        .partition(index)
-        .ok_or_else(|| FetchError::UnknownPartition {
-            topic: topic.name().to_string(),
-            partition: index,
-        })?;
+        .partition::<FetchError>(state, wanted.partition)?;
     if let Some(epoch) = wanted.current_leader_epoch.filter(|epoch| *epoch > 0) {
         return Err(FetchError::UnknownLeaderEpoch(epoch));
     }
@@ -441,13 +424,7 @@ fn find<'a>(
             high_watermark,
         });
     }
-    Ok((
-        TopicPartition {
-            topic: topic.id(),
-            partition: index,
-        },
-        partition,
-    ))
+    Ok((id, partition))
 }
 
 impl FetchedPartition {

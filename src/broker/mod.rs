@@ -24,6 +24,7 @@ mod asked;
 mod cluster;
 mod configs;
 mod confirm;
+mod error;
 mod fetch;
 mod groups;
 mod lease;
@@ -52,6 +53,7 @@ pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
     ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
 };
+pub use error::{PartitionNotFound, TopicNotFound};
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,

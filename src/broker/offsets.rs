@@ -1,10 +1,12 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
-use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
+use super::{
+    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+};
 use crate::manifest::Proof;
+use crate::state::State;
 use crate::state::op::{Applied, Op, Rejected};
-use crate::state::{Partition, State};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
+use crate::types::{Offset, PartitionIndex, Timestamp};
 
 /// Which offset is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +33,12 @@ pub struct FoundOffset {
 /// Why no offset could be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListOffsetsError {
-    /// No such topic or partition.
-    #[error("there is no partition {partition} of a topic {topic}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The client knows a newer leader epoch than there is.
     #[error("leader epoch {0} is unknown; it is always 0")]
     UnknownLeaderEpoch(i32),
@@ -53,17 +53,15 @@ pub enum ListOffsetsError {
 /// Why records could not be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteRecordsError {
-    /// No such topic or partition.
-    #[error("there is no partition {partition} of a topic {topic}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, whose records clients cannot delete.
     #[error("{0} is an internal topic, whose records clients cannot delete")]
-    InternalTopic(String),
+    InternalTopic(TopicRef),
     /// The offset is beyond the high watermark, or negative.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -74,9 +72,6 @@ pub enum DeleteRecordsError {
         /// The offset after the last record.
         high_watermark: Offset,
     },
-    /// The topic shows what is kept elsewhere.
-    #[error("the records of topic {0} cannot be deleted: it shows the state of consumer groups")]
-    Internal(String),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -120,7 +115,7 @@ impl Broker {
         if let Some(shown) = offsets_topic::find_offset(state, topic, index, epoch, spec) {
             return shown;
         }
-        let (id, partition) = find(state, topic, index)?;
+        let (_, id, partition) = topic.partition::<ListOffsetsError>(state, index)?;
         if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
             return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
         }
@@ -161,7 +156,7 @@ impl Broker {
         if let Some(end) = offsets_topic::end(&state, topic, partition) {
             return Ok((epoch == 0).then_some(end));
         }
-        let (_, partition) = find(&state, topic, partition)?;
+        let (_, _, partition) = topic.partition::<ListOffsetsError>(&state, partition)?;
         Ok((epoch == 0).then(|| partition.high_watermark()))
     }
 
@@ -194,10 +189,6 @@ impl Broker {
                 self.state_with(named).await?
             }
         };
-        let unknown = |topic: &TopicRef, index| DeleteRecordsError::UnknownPartition {
-            topic: topic.to_string(),
-            partition: index,
-        };
         let mut asking = self.asks_in(session, arrival, state);
         if needs_end && !asking.surely_waits() {
             // What was written meanwhile is not what the client wanted gone.
@@ -209,15 +200,15 @@ impl Broker {
             for (topic, index, before) in partitions {
                 let state = asking.state();
                 let internal = topic.find(state).filter(|found| found.name().is_internal());
-                found.push(match (internal, find(state, topic, *index)) {
-                    (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
-                        internal.name().to_string(),
-                    )),
-                    (None, Err(_)) if offsets_topic::end(state, topic, *index).is_some() => {
-                        Err(DeleteRecordsError::Internal(topic.to_string()))
+                let is_shown = || offsets_topic::end(state, topic, *index).is_some();
+                let partition = topic.partition::<DeleteRecordsError>(state, *index);
+                found.push(match (internal, partition) {
+                    (Some(_), _) => Err(DeleteRecordsError::InternalTopic(topic.clone())),
+                    (None, Err(_)) if is_shown() => {
+                        Err(DeleteRecordsError::InternalTopic(topic.clone()))
                     }
-                    (None, Err(_)) => Err(unknown(topic, *index)),
-                    (None, Ok((partition, known))) => {
+                    (None, Err(error)) => Err(error),
+                    (None, Ok((_, partition, known))) => {
                         ops.push(Op::DeleteRecords {
                             partition,
                             before: before.or(Some(known.high_watermark())),
@@ -251,27 +242,14 @@ impl Broker {
                         log_start,
                         high_watermark,
                     }),
-                    _ => Err(unknown(topic, *index)),
+                    // It was deleted meanwhile.
+                    _ => Err(PartitionNotFound {
+                        topic: topic.clone(),
+                        partition: *index,
+                    }
+                    .into()),
                 }
             });
         Ok(answer.collect())
     }
-}
-
-fn find<'a>(
-    state: &'a State,
-    topic: &TopicRef,
-    index: PartitionIndex,
-) -> Result<(TopicPartition, &'a Partition), ListOffsetsError> {
-    let found = topic.find(state).and_then(|topic| {
-        let id = TopicPartition {
-            topic: topic.id(),
-            partition: index,
-        };
-        Some((id, topic.partition(index)?))
-    });
-    found.ok_or_else(|| ListOffsetsError::UnknownPartition {
-        topic: topic.to_string(),
-        partition: index,
-    })
 }

@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::record_rules::{self, Named, RefusedRecord};
-use super::{Broker, Compression, Session, TopicRef, Unavailable};
+use super::{
+    Broker, Compression, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable,
+};
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
 use crate::segment::{
@@ -15,7 +17,7 @@ use crate::segment::{
 };
 use crate::state::State;
 use crate::state::op::{AppendRejected, ProducerBatch};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
 
 /// The records for one partition.
 #[derive(Clone, Debug)]
@@ -57,23 +59,15 @@ pub struct Produced {
 /// Why records were refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
-    /// No such topic or partition.
-    #[error("there is no topic {0}")]
-    UnknownTopic(String),
-    /// No topic of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownTopicId(crate::types::TopicId),
-    /// No such topic or partition.
-    #[error("topic {topic} has no partition {partition}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, which clients cannot write.
     #[error("{0} is an internal topic, which clients cannot write")]
-    InternalTopic(String),
+    InternalTopic(TopicRef),
     /// The batch is larger than `max.message.bytes`.
     #[error("{0}")]
     TooLarge(String),
@@ -198,23 +192,14 @@ impl Broker {
             records,
             memory,
         } = wanted;
-        let topic = name.find(state).ok_or_else(|| match &name {
-            TopicRef::Name(name) if TopicName::is_internal_name(name) => {
-                ProduceError::InternalTopic(name.clone())
-            }
-            TopicRef::Name(name) => ProduceError::UnknownTopic(name.clone()),
-            TopicRef::Id(id) => ProduceError::UnknownTopicId(*id),
-        })?;
-        if topic.name().is_internal() {
-            return Err(ProduceError::InternalTopic(topic.name().to_string()));
+        let is_internal = match &name {
+            TopicRef::Name(name) => TopicName::is_internal_name(name),
+            TopicRef::Id(_) => name.find(state).is_some_and(|t| t.name().is_internal()),
+        };
+        if is_internal {
+            return Err(ProduceError::InternalTopic(name));
         }
-        if topic.partition(index).is_none() {
-            let topic = topic.name().to_string();
-            return Err(ProduceError::UnknownPartition {
-                topic,
-                partition: index,
-            });
-        }
+        let (topic, id, _) = name.partition::<ProduceError>(state, index)?;
         let settings = self.topic_settings(state, topic);
         let rules = ProduceRules {
             max_batch_bytes: settings.max_message_bytes.as_usize(),
@@ -248,10 +233,7 @@ impl Broker {
         };
         let header = valid.header;
         let batch = Batch {
-            partition: TopicPartition {
-                topic: topic.id(),
-                partition: index,
-            },
+            partition: id,
             bytes: records,
             memory,
             // The validation has seen that there are as many as the header says, and at least one.
@@ -387,11 +369,12 @@ fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
 fn append_error(error: AppendError) -> ProduceError {
     match error {
         AppendError::Rejected(rejected) => match rejected {
-            AppendRejected::UnknownTopic(id) => ProduceError::UnknownTopicId(id),
-            AppendRejected::UnknownPartition(id) => ProduceError::UnknownPartition {
-                topic: id.topic.to_string(),
+            AppendRejected::UnknownTopic(id) => TopicNotFound(TopicRef::Id(id)).into(),
+            AppendRejected::UnknownPartition(id) => PartitionNotFound {
+                topic: TopicRef::Id(id.topic),
                 partition: id.partition,
-            },
+            }
+            .into(),
             AppendRejected::FencedProducer { .. } => {
                 ProduceError::FencedProducer(rejected.to_string())
             }

@@ -84,7 +84,7 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
         .await
         .unwrap();
     assert!(
-        matches!(described[0], Err(TopicError::UnknownName(_))),
+        matches!(described[0], Err(TopicError::NotFound(_))),
         "{described:?}"
     );
     // A topic less makes room, also after a restart from the log alone.

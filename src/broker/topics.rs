@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::asked::Asking;
-use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
+use super::{Broker, ConfigError, Inner, Session, TopicNotFound, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
@@ -84,12 +84,9 @@ pub struct MorePartitions {
 /// Why an operation on a topic failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// There is none of that name.
-    #[error("there is no topic named '{0}'")]
-    UnknownName(String),
-    /// There is none of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownId(TopicId),
+    /// There is none.
+    #[error(transparent)]
+    NotFound(#[from] TopicNotFound),
     /// There is one of that name.
     #[error("there is already a topic named '{0}'")]
     Exists(String),
@@ -213,7 +210,7 @@ impl Broker {
         if settings.auto_create_topics {
             Ok(())
         } else {
-            Err(TopicError::UnknownName(new.name))
+            Err(TopicNotFound(TopicRef::Name(new.name)).into())
         }
     }
 
@@ -422,7 +419,7 @@ impl Broker {
                     && let Some(Err(rejected)) = outcomes.next()
                 {
                     *result = Err(match rejected {
-                        Rejected::UnknownTopic(_) => TopicError::UnknownName(more.topic.clone()),
+                        Rejected::UnknownTopic(_) => TopicRef::Name(more.topic.clone()).absent(),
                         rejected => TopicError::InvalidPartitions(rejected.to_string()),
                     });
                 }
@@ -634,7 +631,7 @@ impl TopicRef {
     }
 
     /// There is no such topic, or there can be none.
-    fn unknown(&self) -> TopicError {
+    pub(super) fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {
                 Ok(_) => self.absent(),
@@ -646,10 +643,7 @@ impl TopicRef {
 
     /// There is no such topic. Where one is only looked up, Kafka does not say whether there can be.
     fn absent(&self) -> TopicError {
-        match self {
-            TopicRef::Name(name) => TopicError::UnknownName(name.clone()),
-            TopicRef::Id(id) => TopicError::UnknownId(*id),
-        }
+        TopicNotFound(self.clone()).into()
     }
 }
 

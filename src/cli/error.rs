@@ -111,7 +111,7 @@ impl From<TopicError> for CliError {
     fn from(error: TopicError) -> CliError {
         match error {
             TopicError::Unavailable(error) => error.into(),
-            TopicError::UnknownName(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
+            TopicError::NotFound(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
             TopicError::Exists(_) => CliError::failed(error.to_string())
                 .hint("`weir topic alter` changes a topic; --if-not-exists makes this no error"),
             error => CliError::failed(error.to_string()),

@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{
     ConfigError, DeleteRecordsError, FetchError, GroupOpError, ListOffsetsError, ProduceError,
-    TopicError, Unavailable,
+    TopicError, TopicNotFound, TopicRef, Unavailable,
 };
 use crate::manifest::Stopped;
 
@@ -50,10 +50,8 @@ impl Fault {
 pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        ProduceError::UnknownTopic(_) | ProduceError::UnknownPartition { .. } => {
-            Code::UnknownTopicOrPartition
-        }
-        ProduceError::UnknownTopicId(_) => Code::UnknownTopicId,
+        ProduceError::TopicNotFound(missing) => no_topic(missing),
+        ProduceError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         ProduceError::InternalTopic(_) => Code::InvalidTopicException,
         ProduceError::TooLarge { .. } => Code::MessageTooLarge,
         ProduceError::Corrupt(_) => Code::CorruptMessage,
@@ -78,10 +76,8 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
 pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        FetchError::UnknownTopic(_) | FetchError::UnknownPartition { .. } => {
-            Code::UnknownTopicOrPartition
-        }
-        FetchError::UnknownTopicId(_) => Code::UnknownTopicId,
+        FetchError::TopicNotFound(missing) => no_topic(missing),
+        FetchError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         FetchError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         FetchError::Corrupt(_) => Code::CorruptMessage,
@@ -101,7 +97,9 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
 pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        ListOffsetsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        ListOffsetsError::TopicNotFound(_) | ListOffsetsError::PartitionNotFound(_) => {
+            Code::UnknownTopicOrPartition
+        }
         ListOffsetsError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         ListOffsetsError::Corrupt(_) => Code::CorruptMessage,
         ListOffsetsError::Unavailable(why) => of_data(why),
@@ -113,10 +111,11 @@ pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
 pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        DeleteRecordsError::TopicNotFound(_) | DeleteRecordsError::PartitionNotFound(_) => {
+            Code::UnknownTopicOrPartition
+        }
         DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
-        DeleteRecordsError::Internal(_) => Code::InvalidTopicException,
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -126,8 +125,7 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
 pub(crate) fn topic(error: &TopicError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        TopicError::UnknownName(_) => Code::UnknownTopicOrPartition,
-        TopicError::UnknownId(_) => Code::UnknownTopicId,
+        TopicError::NotFound(missing) => no_topic(missing),
         TopicError::Exists(_) => Code::TopicAlreadyExists,
         TopicError::InvalidName(_) | TopicError::Collides { .. } => Code::InvalidTopicException,
         TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
@@ -207,6 +205,14 @@ pub(crate) fn find_coordinator(why: &Unavailable) -> Fault {
 /// No producer id can be minted. Idempotent producers repeat on this code and on no other of its kind.
 pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
     Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+}
+
+/// There is no topic of that name, or of that id.
+fn no_topic(TopicNotFound(topic): &TopicNotFound) -> ResponseError {
+    match topic {
+        TopicRef::Name(_) => ResponseError::UnknownTopicOrPartition,
+        TopicRef::Id(_) => ResponseError::UnknownTopicId,
+    }
 }
 
 /// The partition's data cannot be reached or written.

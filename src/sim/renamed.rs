@@ -70,7 +70,7 @@ async fn make_anew(world: &World, admin: &mut Connection, topics: &mut Topics) {
         .await;
     world.note(format_args!("{NAME} is deleted: {gone:?}"));
     let (told, at) = (world.moment(), world.origin().elapsed());
-    if matches!(gone, Ok(Ok(Ok(()) | Err(TopicError::UnknownName(_))))) {
+    if matches!(gone, Ok(Ok(Ok(()) | Err(TopicError::NotFound(_))))) {
         topics.deleted += 1;
         let before = Offset(topics.deleted);
         let deleted = Deleted { before, told, at };
