@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::{Action, Permit, Resource};
 use super::{
     Broker, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
@@ -34,6 +35,16 @@ pub enum ConfigResource {
     Node(i32),
 }
 
+impl ConfigResource {
+    /// By what it is judged who may see and alter the settings. As in Kafka those of a node are the cluster's.
+    fn of_access(&self) -> Resource<'_> {
+        match self {
+            ConfigResource::Topic(name) => Resource::topic(name),
+            ConfigResource::Cluster | ConfigResource::Node(_) => Resource::Cluster,
+        }
+    }
+}
+
 fn no_such_node(id: NodeId) -> TopicError {
     TopicError::InvalidRequest(format!("there is no node {id}"))
 }
@@ -46,9 +57,9 @@ impl Broker {
         resource: &ConfigResource,
         names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
-        self.authorize(session);
+        let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
         let state = self.fresh().await?;
-        self.configs_in(&state, resource, names)
+        self.configs_in(permit, &state, resource, names)
     }
 
     /// The same of many resources at one moment, in their order. The store is asked once for all of them.
@@ -57,12 +68,12 @@ impl Broker {
         session: &Session,
         asked: &[(ConfigResource, Option<Vec<String>>)],
     ) -> Result<Vec<Result<Vec<ConfigEntry>, TopicError>>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
-        let all = asked.iter();
-        Ok(all
-            .map(|(resource, names)| self.configs_in(&state, resource, names.as_deref()))
-            .collect())
+        let describe = |(resource, names): &(ConfigResource, Option<Vec<String>>)| {
+            let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
+            self.configs_in(permit, &state, resource, names.as_deref())
+        };
+        Ok(asked.iter().map(describe).collect())
     }
 
     /// The settings that a new topic has, whether it was created or only could be.
@@ -71,7 +82,12 @@ impl Broker {
         session: &Session,
         new: &NewTopic,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
-        self.authorize(session);
+        let topic = Resource::topic(&new.name);
+        let permit = self.authorize(session, Action::DescribeConfigs, topic)?;
+        self.configs_to_be(permit, new)
+    }
+
+    fn configs_to_be(&self, _: Permit, new: &NewTopic) -> Result<Vec<ConfigEntry>, TopicError> {
         let state = self.inner.manifest.state();
         let configs = initial(&new.configs, state.configs())?;
         Ok(describe_topic(&configs, self.layers(&state), None))
@@ -82,14 +98,23 @@ impl Broker {
         &self,
         session: &Session,
         names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        let permit = self.authorize(session, Action::DescribeConfigs, Resource::Cluster)?;
+        Ok(self.cluster_configs(permit, names).await?)
+    }
+
+    async fn cluster_configs(
+        &self,
+        _: Permit,
+        names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
         Ok(describe_cluster_in_full(state.configs(), names))
     }
 
     fn configs_in(
         &self,
+        _: Permit,
         state: &State,
         resource: &ConfigResource,
         names: Option<&[String]>,
@@ -160,10 +185,10 @@ impl Broker {
         validate_only: bool,
         plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
     ) -> Result<(), TopicError> {
-        self.authorize(session);
+        let permit = self.authorize(session, Action::AlterConfigs, resource.of_access())?;
         let mut asking = self.asks(session).await?;
         loop {
-            let (topic, node, edits) = planned(asking.state(), resource, &plan)?;
+            let (topic, node, edits) = planned(permit, asking.state(), resource, &plan)?;
             if validate_only || edits.is_empty() {
                 return Ok(());
             }
@@ -184,6 +209,7 @@ impl Broker {
 
 /// Whose settings are to be changed, a topic's or a node's or else the cluster's, and how.
 fn planned(
+    _: Permit,
     state: &State,
     resource: &ConfigResource,
     plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::access::{Action, Denied, Permit};
 use super::{
     Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
@@ -85,6 +86,9 @@ pub enum FetchError {
     /// The stored bytes fail their checksum. Never handed out.
     #[error("{0}")]
     Corrupt(String),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -185,7 +189,6 @@ impl Broker {
         limits: FetchLimits,
         room: &mut impl ReadRoom,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
-        self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
         let needed = self.needed_for(session, partitions);
         let mut states = self.inner.manifest.subscribe();
@@ -200,7 +203,9 @@ impl Broker {
                 min_bytes: limits.min_bytes.min(granted),
                 ..limits
             };
-            let answer = self.read_all(&state, proof, partitions, limits).await;
+            let answer = self
+                .read_all(session, &state, proof, partitions, limits)
+                .await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
@@ -297,12 +302,13 @@ impl Broker {
 
     async fn read_all(
         &self,
+        session: &Session,
         state: &Arc<State>,
         proof: Proof,
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
-        self.read_ahead(state, partitions, limits);
+        self.read_ahead(session, state, partitions, limits);
         let mut answer = Vec::with_capacity(partitions.len());
         let mut left = limits.max_bytes;
         let mut empty = true;
@@ -311,7 +317,7 @@ impl Broker {
                 max_bytes: wanted.max_bytes.min(left),
                 at_least_one: empty,
             };
-            let read = self.read_one(state.clone(), proof, wanted, limits);
+            let read = self.read_one(session, state.clone(), proof, wanted, limits);
             let read = match tokio::time::timeout(self.inner.settings.request_timeout, read).await {
                 Ok(read) => read,
                 Err(_) => Err(Unavailable::TimedOut.into()),
@@ -327,13 +333,20 @@ impl Broker {
 
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
     /// what the next fetches will want.
-    fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
+    fn read_ahead(
+        &self,
+        session: &Session,
+        state: &State,
+        partitions: &[FetchPartition],
+        limits: FetchLimits,
+    ) {
         let mut left = limits.max_bytes;
         let mut ahead = Vec::with_capacity(partitions.len());
         for wanted in partitions {
             let bytes = wanted.max_bytes.min(left);
             left -= bytes;
-            if let Ok((id, partition)) = find(state, wanted) {
+            let permit = self.may_read(session, wanted, state);
+            if let Ok((id, partition)) = permit.and_then(|permit| find(permit, state, wanted)) {
                 ahead.push(Wanted {
                     id,
                     partition,
@@ -347,8 +360,19 @@ impl Broker {
         }
     }
 
+    /// Whether the client may read the partition, by what `state` says of it.
+    fn may_read(
+        &self,
+        session: &Session,
+        wanted: &FetchPartition,
+        state: &State,
+    ) -> Result<Permit, FetchError> {
+        self.authorize_topic(session, Action::Read, &wanted.topic, state)
+    }
+
     async fn read_one(
         &self,
+        session: &Session,
         mut state: Arc<State>,
         mut proof: Proof,
         wanted: &FetchPartition,
@@ -356,10 +380,11 @@ impl Broker {
     ) -> Result<FetchedPartition, FetchError> {
         let mut attempts = 0;
         loop {
-            if let Some(shown) = offsets_topic::read(&state, wanted, limits) {
+            let permit = self.may_read(session, wanted, &state)?;
+            if let Some(shown) = offsets_topic::read(permit, &state, wanted, limits) {
                 return shown;
             }
-            let (id, partition) = find(&state, wanted)?;
+            let (id, partition) = find(permit, &state, wanted)?;
             let read = self
                 .inner
                 .reader
@@ -407,12 +432,14 @@ fn read_error(error: ReadError) -> FetchError {
 
 /// The partition, if the offset is in it.
 fn find<'a>(
+    permit: Permit,
     state: &'a State,
     wanted: &FetchPartition,
 ) -> Result<(TopicPartition, &'a Partition), FetchError> {
-    let (_, id, partition) = wanted
-        .topic
-        .partition::<FetchError>(state, wanted.partition)?;
+    let (_, id, partition) =
+        wanted
+            .topic
+            .partition::<FetchError>(permit, state, wanted.partition)?;
     if let Some(epoch) = wanted.current_leader_epoch.filter(|epoch| *epoch > 0) {
         return Err(FetchError::UnknownLeaderEpoch(epoch));
     }

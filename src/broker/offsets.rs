@@ -1,5 +1,6 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
+use super::access::{Action, Denied, Permit};
 use super::{
     Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
@@ -45,6 +46,9 @@ pub enum ListOffsetsError {
     /// The stored bytes fail their checksum.
     #[error("{0}")]
     Corrupt(String),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -72,6 +76,9 @@ pub enum DeleteRecordsError {
         /// The offset after the last record.
         high_watermark: Offset,
     },
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -85,7 +92,6 @@ impl Broker {
         partitions: &[(TopicRef, PartitionIndex, Option<i32>, OffsetSpec)],
         read_committed: bool,
     ) -> Vec<Result<FoundOffset, ListOffsetsError>> {
-        self.authorize(session);
         // Without transactions the last stable offset is the high watermark.
         let _ = read_committed;
         let proof = Proof::begun_now(&self.inner.env);
@@ -95,7 +101,15 @@ impl Broker {
         };
         let mut answer = Vec::with_capacity(partitions.len());
         for (topic, index, epoch, spec) in partitions {
-            let found = self.find_offset(&state, topic, *index, *epoch, *spec);
+            let permit = self.authorize_topic(session, Action::Describe, topic, &state);
+            let permit = match permit {
+                Ok(permit) => permit,
+                Err(error) => {
+                    answer.push(Err(error));
+                    continue;
+                }
+            };
+            let found = self.find_offset(permit, &state, topic, *index, *epoch, *spec);
             let found = tokio::time::timeout(self.inner.settings.request_timeout, found).await;
             // What was read by a state that has grown old may not be what the state meant.
             let found = found.ok().filter(|_| proof.holds(&self.inner.env));
@@ -106,16 +120,17 @@ impl Broker {
 
     async fn find_offset(
         &self,
+        permit: Permit,
         state: &State,
         topic: &TopicRef,
         index: PartitionIndex,
         epoch: Option<i32>,
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ListOffsetsError> {
-        if let Some(shown) = offsets_topic::find_offset(state, topic, index, epoch, spec) {
+        if let Some(shown) = offsets_topic::find_offset(permit, state, topic, index, epoch, spec) {
             return shown;
         }
-        let (_, id, partition) = topic.partition::<ListOffsetsError>(state, index)?;
+        let (_, id, partition) = topic.partition::<ListOffsetsError>(permit, state, index)?;
         if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
             return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
         }
@@ -151,12 +166,13 @@ impl Broker {
         partition: PartitionIndex,
         epoch: i32,
     ) -> Result<Option<Offset>, ListOffsetsError> {
-        self.authorize(session);
         let state = self.fresh().await?;
+        let permit =
+            self.authorize_topic::<ListOffsetsError>(session, Action::Describe, topic, &state)?;
         if let Some(end) = offsets_topic::end(&state, topic, partition) {
             return Ok((epoch == 0).then_some(end));
         }
-        let (_, _, partition) = topic.partition::<ListOffsetsError>(&state, partition)?;
+        let (_, _, partition) = topic.partition::<ListOffsetsError>(permit, &state, partition)?;
         Ok((epoch == 0).then(|| partition.high_watermark()))
     }
 
@@ -166,7 +182,6 @@ impl Broker {
         session: &Session,
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Vec<Result<Offset, DeleteRecordsError>> {
-        self.authorize(session);
         self.try_delete_records(session, partitions)
             .await
             .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
@@ -199,9 +214,17 @@ impl Broker {
             let mut found = Vec::new();
             for (topic, index, before) in partitions {
                 let state = asking.state();
+                let permit = self.authorize_topic(session, Action::Delete, topic, state);
+                let permit = match permit {
+                    Ok(permit) => permit,
+                    Err(error) => {
+                        found.push(Err(error));
+                        continue;
+                    }
+                };
                 let internal = topic.find(state).filter(|found| found.name().is_internal());
                 let is_shown = || offsets_topic::end(state, topic, *index).is_some();
-                let partition = topic.partition::<DeleteRecordsError>(state, *index);
+                let partition = topic.partition::<DeleteRecordsError>(permit, state, *index);
                 found.push(match (internal, partition) {
                     (Some(_), _) => Err(DeleteRecordsError::InternalTopic(topic.clone())),
                     (None, Err(_)) if is_shown() => {

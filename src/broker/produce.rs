@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::access::{Action, Denied, Permit};
 use super::record_rules::{self, Named, RefusedRecord};
 use super::{
     Broker, Compression, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable,
@@ -97,6 +98,9 @@ pub enum ProduceError {
     /// A sequence is missing.
     #[error("{0}")]
     OutOfOrderSequence(String),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again. The records may or may not have been stored.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -132,20 +136,21 @@ impl Broker {
         partitions: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Producing {
-        self.authorize(session);
         let count = partitions.len();
         let deadline = Instant::now() + timeout;
-        let admitted = match tokio::time::timeout_at(deadline, self.admit(partitions)).await {
-            Ok(Ok(admitted)) => admitted,
-            Ok(Err(unavailable)) => refuse_all(unavailable, count),
-            Err(_) => refuse_all(Unavailable::TimedOut, count),
-        };
+        let admitted =
+            match tokio::time::timeout_at(deadline, self.admit(session, partitions)).await {
+                Ok(Ok(admitted)) => admitted,
+                Ok(Err(unavailable)) => refuse_all(unavailable, count),
+                Err(_) => refuse_all(Unavailable::TimedOut, count),
+            };
         Producing { admitted, deadline }
     }
 
     /// Validates the batches and brings those that are sound into the ingest buffer.
     async fn admit(
         &self,
+        session: &Session,
         partitions: Vec<ProducePartition>,
     ) -> Result<Vec<Result<Admitted, ProduceError>>, Unavailable> {
         let names = partitions.iter().map(|p| (&p.topic, p.partition));
@@ -154,7 +159,9 @@ impl Broker {
         let mut results = Vec::with_capacity(partitions.len());
         let mut batches = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let stored = match self.check(&state, now, partition) {
+            let permit = self.authorize_topic(session, Action::Write, &partition.topic, &state);
+            let checked = permit.and_then(|permit| self.check(permit, &state, now, partition));
+            let stored = match checked {
                 Ok(checked) => self.compressed(checked).await,
                 Err(error) => Err(error),
             };
@@ -182,6 +189,7 @@ impl Broker {
     /// would refuse records of now, for good, and stamp others with times of long ago.
     fn check(
         &self,
+        permit: Permit,
         state: &State,
         now: Timestamp,
         wanted: ProducePartition,
@@ -199,7 +207,7 @@ impl Broker {
         if is_internal {
             return Err(ProduceError::InternalTopic(name));
         }
-        let (topic, id, _) = name.partition::<ProduceError>(state, index)?;
+        let (topic, id, _) = name.partition::<ProduceError>(permit, state, index)?;
         let settings = self.topic_settings(state, topic);
         let rules = ProduceRules {
             max_batch_bytes: settings.max_message_bytes.as_usize(),

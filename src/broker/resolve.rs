@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::access::Permit;
 use super::topics::TopicRef;
 use super::{Broker, PartitionNotFound, TopicNotFound, Unavailable};
 use crate::settings::{Layers, Overrides, TopicSettings};
@@ -19,9 +20,10 @@ impl TopicRef {
         }
     }
 
-    /// The partition in `state`, and its topic.
+    /// The partition in `state`, and its topic, for who may do something with it.
     pub(super) fn partition<'a, E: From<TopicNotFound> + From<PartitionNotFound>>(
         &self,
+        _: Permit,
         state: &'a State,
         index: PartitionIndex,
     ) -> Result<(&'a Topic, TopicPartition, &'a Partition), E> {

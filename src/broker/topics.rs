@@ -4,8 +4,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::asked::Asking;
-use super::{Broker, ConfigError, Inner, Session, TopicNotFound, Unavailable, offsets_topic};
+use super::{Broker, Inner, Session, TopicError, TopicNotFound, Unavailable, offsets_topic};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
@@ -81,61 +82,23 @@ pub struct MorePartitions {
     pub assignment: Option<Vec<Vec<i32>>>,
 }
 
-/// Why an operation on a topic failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TopicError {
-    /// There is none.
-    #[error(transparent)]
-    NotFound(#[from] TopicNotFound),
-    /// There is one of that name.
-    #[error("there is already a topic named '{0}'")]
-    Exists(String),
-    /// The name breaks a rule.
-    #[error(transparent)]
-    InvalidName(#[from] InvalidName),
-    /// The name differs from that of another topic only in dots and underscores.
-    #[error(
-        "topic '{name}' collides with topic '{existing}': '.' and '_' are the same in the names of Kafka's metrics; \
-         choose another name"
-    )]
-    Collides {
-        /// The name asked for.
-        name: String,
-        /// The topic that there is.
-        existing: TopicName,
-    },
-    /// Partition counts are positive, grow, and are bounded.
-    #[error("{0}")]
-    InvalidPartitions(String),
-    /// Replication factors are positive (or -1 for the default).
-    #[error("{0}")]
-    InvalidReplicationFactor(String),
-    /// The manual assignment is not of the partitions `0..n`.
-    #[error("{0}")]
-    InvalidReplicaAssignment(String),
-    /// There would be too many.
-    #[error("{0}")]
-    TooMany(String),
-    /// A request that contradicts itself.
-    #[error("{0}")]
-    InvalidRequest(String),
-    /// A setting is unknown or has a bad value.
-    #[error(transparent)]
-    InvalidConfig(#[from] ConfigError),
-    /// Try again.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
 impl Broker {
-    /// All topics, by name; up to date.
+    /// All topics that the client may know of, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
-        let mut topics: Vec<TopicView> = state.topics().map(TopicView::of).collect();
+        let may_know = |name: &TopicName| {
+            let topic = Resource::topic(name.as_str());
+            self.authorize(session, Action::Describe, topic).ok()
+        };
+        let known = state.topics().filter_map(|topic| {
+            let permit = may_know(topic.name())?;
+            Some(TopicView::of(permit, topic))
+        });
+        let mut topics: Vec<TopicView> = known.collect();
         // As in Kafka it is among the topics once there has been a group.
         if state.has_group_changes()
             && let Some(view) = offsets_topic::view(&state)
+            && may_know(&view.name).is_some()
         {
             let at = topics.partition_point(|topic| topic.name < view.name);
             topics.insert(at, view);
@@ -152,8 +115,10 @@ impl Broker {
         topics: &[TopicRef],
         create: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut state = self.fresh().await?;
+        let may_know = |topic: &TopicRef, state: &State| {
+            self.authorize_topic::<TopicError>(session, Action::Describe, topic, state)
+        };
         let settings = ClusterSettings::effective(&self.configs_in_force(&state));
         // Why a topic of that name could not be created.
         let mut refused = BTreeMap::new();
@@ -163,6 +128,7 @@ impl Broker {
                 if let TopicRef::Name(name) = topic
                     && state.topic_by_name(name).is_none()
                     && offsets_topic::named(topic, &state).is_none()
+                    && may_know(topic, &state).is_ok()
                 {
                     names.insert(name);
                 }
@@ -173,30 +139,50 @@ impl Broker {
                 state = self.inner.manifest.state();
                 for (name, outcome) in names.into_iter().zip(created) {
                     // Else another client was faster, the topic is gone again, or there is no room: clients ask again.
-                    if let Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) =
-                        outcome
+                    if let Err(
+                        error @ (TopicError::InvalidName(_)
+                        | TopicError::Collides { .. }
+                        | TopicError::Denied(_)),
+                    ) = outcome
                     {
                         refused.insert(name, error);
                     }
                 }
             }
         }
-        let describe = |topic: &TopicRef| match topic.find(&state) {
-            Some(found) => Ok(TopicView::of(found)),
-            None => offsets_topic::named(topic, &state).ok_or_else(|| {
+        let describe = |topic: &TopicRef| {
+            let permit = may_know(topic, &state)?;
+            topic.view(permit, &state).ok_or_else(|| {
                 match topic {
                     TopicRef::Name(name) => refused.get(name).cloned(),
                     TopicRef::Id(_) => None,
                 }
                 .unwrap_or_else(|| topic.unknown())
-            }),
+            })
         };
         Ok(topics.iter().map(describe).collect())
     }
 
+    /// The topics asked for, in order, for a client that is to do something else with each of them, and must be allowed to;
+    /// up to date.
+    pub async fn find_topics(
+        &self,
+        session: &Session,
+        action: Action,
+        topics: &[TopicRef],
+    ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
+        let state = self.fresh().await?;
+        let find = |topic: &TopicRef| {
+            let permit = self.authorize_topic::<TopicError>(session, action, topic, &state)?;
+            let view = topic.view(permit, &state);
+            view.ok_or_else(|| topic.unknown())
+        };
+        Ok(topics.iter().map(find).collect())
+    }
+
     /// Whether records can be produced to a topic of this name: there is one, or the first record would create it.
     pub async fn check_destination(&self, session: &Session, name: &str) -> Result<(), TopicError> {
-        self.authorize(session);
+        let _: Permit = self.authorize(session, Action::Write, Resource::topic(name))?;
         let state = self.fresh().await?;
         if TopicName::is_internal_name(name) {
             return Err(internal(name).into());
@@ -205,7 +191,8 @@ impl Broker {
             return Ok(());
         }
         let new = NewTopic::named(name);
-        self.check_new(&state, &new)?;
+        let permit = self.may_create(session, &new)?;
+        self.check_new(permit, &state, &new)?;
         let settings = ClusterSettings::effective(&self.configs_in_force(&state));
         if settings.auto_create_topics {
             Ok(())
@@ -242,7 +229,6 @@ impl Broker {
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         if topics.len() > MAX_CREATED {
             let asked = topics.len();
             let refused = TopicError::TooMany(format!(
@@ -256,7 +242,8 @@ impl Broker {
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|new| {
-                    let checked = self.check_new(asking.state(), new)?;
+                    let permit = self.may_create(session, new)?;
+                    let checked = self.check_new(permit, asking.state(), new)?;
                     room.take(checked.partitions.unsigned_abs().into())?;
                     Ok(checked)
                 })
@@ -292,8 +279,19 @@ impl Broker {
         Ok(checked.into_iter().map(|result| result.map(view)).collect())
     }
 
+    /// Whether the client may create the topic: because it may create any, or this one.
+    fn may_create(&self, session: &Session, new: &NewTopic) -> Result<Permit, Denied> {
+        self.authorize(session, Action::Create, Resource::Cluster)
+            .or_else(|_| self.authorize(session, Action::Create, Resource::topic(&new.name)))
+    }
+
     /// The op that creates the topic, if all of it is in order.
-    fn check_new(&self, state: &State, new: &NewTopic) -> Result<CreateTopic, TopicError> {
+    fn check_new(
+        &self,
+        _: Permit,
+        state: &State,
+        new: &NewTopic,
+    ) -> Result<CreateTopic, TopicError> {
         let name = TopicName::new(&new.name)?;
         let shown = offsets_topic::view(state);
         if state.topic_by_name(&new.name).is_some() || shown.is_some_and(|view| view.name == name) {
@@ -360,12 +358,13 @@ impl Broker {
         session: &Session,
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut asking = self.asks(session).await?;
         loop {
             let state = asking.state();
             let find = |topic: &TopicRef| {
-                let found = topic.find(state).map(TopicView::of);
+                let permit =
+                    self.authorize_topic::<TopicError>(session, Action::Delete, topic, state)?;
+                let found = topic.find(state).map(|found| TopicView::of(permit, found));
                 found.ok_or_else(|| topic.not_stored(state))
             };
             let mut found: Vec<_> = topics.iter().map(find).collect();
@@ -393,14 +392,15 @@ impl Broker {
         topics: Vec<MorePartitions>,
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut asking = self.asks(session).await?;
         let checked = loop {
             let mut room = self.room();
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|more| {
-                    let (op, added) = check_growth(asking.state(), more)?;
+                    let topic = Resource::topic(&more.topic);
+                    let permit = self.authorize(session, Action::Alter, topic)?;
+                    let (op, added) = check_growth(permit, asking.state(), more)?;
                     room.take(added)?;
                     Ok(op)
                 })
@@ -492,7 +492,7 @@ fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicEr
 }
 
 /// The op, and how many partitions it adds.
-fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), TopicError> {
+fn check_growth(_: Permit, state: &State, more: &MorePartitions) -> Result<(Op, u64), TopicError> {
     let MorePartitions {
         topic: name,
         total,
@@ -614,6 +614,14 @@ impl NewTopic {
 }
 
 impl TopicRef {
+    /// The topic in `state`, for who may do something with it.
+    fn view(&self, permit: Permit, state: &State) -> Option<TopicView> {
+        match self.find(state) {
+            Some(found) => Some(TopicView::of(permit, found)),
+            None => offsets_topic::named(self, state),
+        }
+    }
+
     /// Why what is not among the stored topics cannot be changed.
     pub(super) fn unchangeable(&self, state: &State) -> TopicError {
         match offsets_topic::named(self, state) {
@@ -648,7 +656,7 @@ impl TopicRef {
 }
 
 impl TopicView {
-    fn of(topic: &Topic) -> TopicView {
+    fn of(_: Permit, topic: &Topic) -> TopicView {
         TopicView {
             id: topic.id(),
             name: topic.name().clone(),

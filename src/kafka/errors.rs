@@ -9,8 +9,9 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{
-    ConfigError, DeleteRecordsError, FetchError, GroupOpError, ListOffsetsError, ProduceError,
-    TopicError, TopicNotFound, TopicRef, Unavailable,
+    ConfigError, DeleteRecordsError, Denied, FetchError, GroupOpError, ListOffsetsError,
+    NewProducerError, ProduceError, Resource, SizesError, TopicError, TopicNotFound, TopicRef,
+    Unavailable,
 };
 use crate::manifest::Stopped;
 
@@ -67,6 +68,7 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
         ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
+        ProduceError::Denied(why) => return denied(why),
         ProduceError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string()).known_since(version, 4)
@@ -81,6 +83,7 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         FetchError::Corrupt(_) => Code::CorruptMessage,
+        FetchError::Denied(why) => return denied(why),
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
         FetchError::Unavailable(
             Unavailable::TimedOut
@@ -102,6 +105,7 @@ pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
         }
         ListOffsetsError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         ListOffsetsError::Corrupt(_) => Code::CorruptMessage,
+        ListOffsetsError::Denied(why) => return denied(why),
         ListOffsetsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -116,6 +120,7 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
         }
         DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        DeleteRecordsError::Denied(why) => return denied(why),
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -139,6 +144,7 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
             | ConfigError::Invalid { .. }
             | ConfigError::OfCluster { .. },
         ) => Code::InvalidConfig,
+        TopicError::Denied(why) => return denied(why),
         TopicError::Unavailable(why) => return admin(why),
     };
     Fault::new(code, error.to_string())
@@ -168,9 +174,14 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
 }
 
 /// The sizes of partitions are not known.
-pub(crate) fn log_dirs(why: &Unavailable) -> Fault {
-    // What Kafka says of a directory that is offline.
-    Fault::new(ResponseError::KafkaStorageError, why.to_string())
+pub(crate) fn log_dirs(error: &SizesError) -> Fault {
+    match error {
+        SizesError::Denied(why) => denied(why),
+        // What Kafka says of a directory that is offline.
+        SizesError::Unavailable(why) => {
+            Fault::new(ResponseError::KafkaStorageError, why.to_string())
+        }
+    }
 }
 
 /// A broker error of a group.
@@ -192,6 +203,7 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::OffsetMetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
         GroupOpError::TooLarge(_) => Code::InvalidRequest,
+        GroupOpError::Denied(why) => return denied(why),
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
     };
     Fault::new(code, error.to_string())
@@ -203,8 +215,32 @@ pub(crate) fn find_coordinator(why: &Unavailable) -> Fault {
 }
 
 /// No producer id can be minted. Idempotent producers repeat on this code and on no other of its kind.
-pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
-    Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+pub(crate) fn init_producer_id(error: &NewProducerError) -> Fault {
+    match error {
+        NewProducerError::Denied(why) => denied(why),
+        NewProducerError::Unavailable(why) => {
+            Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+        }
+    }
+}
+
+/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it can name a
+/// topic by its id.
+pub(crate) fn denied(why: &Denied) -> Fault {
+    use ResponseError as Code;
+    let (code, what) = match &why.resource {
+        Resource::Topic(_) => (Code::TopicAuthorizationFailed, "this topic"),
+        Resource::Group(_) => (Code::GroupAuthorizationFailed, "this group"),
+        Resource::Cluster => (Code::ClusterAuthorizationFailed, "the cluster"),
+        Resource::TransactionalId(_) => (
+            Code::TransactionalIdAuthorizationFailed,
+            "this transactional id",
+        ),
+    };
+    let Denied {
+        principal, action, ..
+    } = why;
+    Fault::new(code, format!("{principal} may not {action} {what}"))
 }
 
 /// There is no topic of that name, or of that id.
@@ -251,7 +287,7 @@ mod tests {
             metadata(&gone().into()).code,
             group(&gone().into()).code,
             find_coordinator(&gone()).code,
-            init_producer_id(&gone()).code,
+            init_producer_id(&gone().into()).code,
             admin(&gone()).code,
         ];
         for code in codes {

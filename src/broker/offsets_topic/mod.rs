@@ -14,9 +14,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use super::access::Permit;
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
 use super::offsets::{FoundOffset, ListOffsetsError, OffsetSpec};
-use super::topics::{TopicError, TopicRef, TopicView};
+use super::topic_error::TopicError;
+use super::topics::{TopicRef, TopicView};
 use crate::fetch::ReadLimits;
 use crate::segment::sparse_batch;
 use crate::state::{OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, State};
@@ -74,6 +76,7 @@ pub(super) fn end(state: &State, topic: &TopicRef, partition: PartitionIndex) ->
 
 /// Reads a partition; `None` if it is none of the topic's.
 pub(super) fn read(
+    _: Permit,
     state: &State,
     wanted: &FetchPartition,
     limits: ReadLimits,
@@ -128,6 +131,7 @@ pub(super) fn read(
 
 /// Finds an offset; `None` if the partition is none of the topic's.
 pub(super) fn find_offset(
+    _: Permit,
     state: &State,
     topic: &TopicRef,
     partition: PartitionIndex,
