@@ -141,8 +141,9 @@ impl Broker {
             Some(node) => node.id,
             None => {
                 // Its lease has lapsed, and it answers all the same.
-                let unnamed =
-                    || Unavailable::Store("this node does not say where it listens".to_owned());
+                let unnamed = || Unavailable::NoEndpoint {
+                    protocol: protocol.to_owned(),
+                };
                 let rack = own.and_then(Node::rack);
                 let node = view(id, &own_address, rack).ok_or_else(unnamed)?;
                 by_address.insert(own_address, node);

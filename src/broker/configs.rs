@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 
 use super::access::{Action, Permit, Resource};
 use super::{
-    Broker, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+    Broker, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable,
+    offsets_topic,
 };
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, Layers, NodeProperties,
@@ -46,7 +47,7 @@ impl ConfigResource {
 }
 
 fn no_such_node(id: NodeId) -> TopicError {
-    TopicError::InvalidRequest(format!("there is no node {id}"))
+    InvalidRequest::NoSuchNode(id).into()
 }
 
 impl Broker {
@@ -200,7 +201,8 @@ impl Broker {
                 Some(Err(Rejected::UnknownTopic(id))) => {
                     Err(TopicNotFound(TopicRef::Id(id)).into())
                 }
-                Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+                Some(Err(Rejected::NoSuchNode(node))) => Err(no_such_node(node)),
+                Some(Err(rejected)) => Err(InvalidRequest::Rejected(rejected).into()),
                 Some(Ok(_)) | None => Ok(()),
             };
         }
@@ -216,9 +218,7 @@ fn planned(
 ) -> Result<(Option<TopicId>, Option<NodeId>, Edits), TopicError> {
     let cluster = state.configs();
     match resource {
-        ConfigResource::Topic(name) if name.is_empty() => Err(TopicError::InvalidRequest(
-            "no topic is named; settings of all topics are the cluster's".to_owned(),
-        )),
+        ConfigResource::Topic(name) if name.is_empty() => Err(InvalidRequest::NoTopicNamed.into()),
         ConfigResource::Topic(name) => {
             let unknown = || TopicRef::Name(name.clone()).unchangeable(state);
             let topic = state.topic_by_name(name).ok_or_else(unknown)?;
@@ -232,11 +232,8 @@ fn planned(
                 return Err(no_such_node(id));
             }
             if !state.has(Feature::NodeSettings) {
-                return Err(TopicError::InvalidRequest(format!(
-                    "settings of a single node can be set once the cluster is at level {}, when all its nodes are \
-                     upgraded; until then set them for the cluster (the broker resource without a name)",
-                    Feature::NodeSettings.since()
-                )));
+                let since = Feature::NodeSettings.since();
+                return Err(InvalidRequest::NodeSettings { since }.into());
             }
             let node = state.node_configs(id);
             let edits = plan(Edited::Node(Layers { node, cluster }))?;

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::access::{Action, Denied, Permit};
+use super::error::{Origin, unread};
 use super::{
     Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
+use crate::segment::BuildError;
 use crate::state::{OFFSETS_TOPIC_ID, Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicId, TopicPartition};
 
@@ -84,8 +86,11 @@ pub enum FetchError {
     #[error("leader epoch {0} is unknown; it is always 0")]
     UnknownLeaderEpoch(i32),
     /// The stored bytes fail their checksum. Never handed out.
-    #[error("{0}")]
-    Corrupt(String),
+    #[error(transparent)]
+    Corrupt(Origin<ReadError>),
+    /// The records of a topic that shows the state cannot be put in a batch.
+    #[error("{0}: this is a fault of Weir: please report it")]
+    Unshown(#[source] Origin<BuildError>),
     /// The client may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -409,7 +414,7 @@ impl Broker {
                             || !error.is_missing_object()
                             || mutants::on(Mutant::MissingIsFinal)) =>
                 {
-                    return Err(read_error(error));
+                    return Err(unread(error, FetchError::Corrupt));
                 }
                 _ if last => return Err(Unavailable::TimedOut.into()),
                 _ => {
@@ -420,14 +425,6 @@ impl Broker {
             }
         }
     }
-}
-
-fn read_error(error: ReadError) -> FetchError {
-    if error.is_corrupt() {
-        tracing::error!(%error, "stored records cannot be read");
-        return FetchError::Corrupt(error.to_string());
-    }
-    Unavailable::Store(error.to_string()).into()
 }
 
 /// The partition, if the offset is in it.

@@ -1,7 +1,8 @@
 //! The operations of a message broker, independent of any protocol. The front ends' only door down.
 //!
-//! One file per capability. Each takes the [`Session`] of the client and asks the gate (`access.rs`), which gives the permit
-//! without which the work cannot be done; each answers with its own error, which a front end turns into codes of its wire in one file.
+//! One file per capability. Each takes the [`Session`] of the client and asks the gate (`access.rs`), which gives the
+//! permit without which the work cannot be done; each answers with its own error, which a front end turns into codes of
+//! its wire in one file.
 //! This room knows neither Kafka's nor AMQP's requests; it knows record batches, which are the form in
 //! which records are stored.
 //!
@@ -56,7 +57,7 @@ pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
     ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
 };
-pub use error::{PartitionNotFound, TopicNotFound};
+pub use error::{Origin, PartitionNotFound, TopicNotFound, Unavailable};
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
@@ -70,9 +71,9 @@ pub use producers::NewProducerError;
 pub use reach::{Look, Neighbour};
 pub use readings::Readings;
 pub use record_rules::{RecordRefusal, RefusedRecord};
-pub use session::{Session, Unavailable};
+pub use session::Session;
 pub use sizes::{SizesError, TopicSizes, WantedSizes};
-pub use topic_error::TopicError;
+pub use topic_error::{InvalidRequest, TopicError};
 pub use topics::{
     KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicRef, TopicView,
 };

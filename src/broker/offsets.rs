@@ -1,9 +1,11 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
 use super::access::{Action, Denied, Permit};
+use super::error::{Origin, unread};
 use super::{
     Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
+use crate::fetch::ReadError;
 use crate::manifest::Proof;
 use crate::state::State;
 use crate::state::op::{Applied, Op, Rejected};
@@ -44,8 +46,8 @@ pub enum ListOffsetsError {
     #[error("leader epoch {0} is unknown; it is always 0")]
     UnknownLeaderEpoch(i32),
     /// The stored bytes fail their checksum.
-    #[error("{0}")]
-    Corrupt(String),
+    #[error(transparent)]
+    Corrupt(Origin<ReadError>),
     /// The client may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -152,8 +154,7 @@ impl Broker {
                 offset: found.map(|(offset, _)| offset),
                 timestamp: found.map(|(_, timestamp)| timestamp),
             }),
-            Err(error) if error.is_corrupt() => Err(ListOffsetsError::Corrupt(error.to_string())),
-            Err(error) => Err(Unavailable::Store(error.to_string()).into()),
+            Err(error) => Err(unread(error, ListOffsetsError::Corrupt)),
         }
     }
 

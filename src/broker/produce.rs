@@ -13,7 +13,7 @@ use super::{
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
 use crate::segment::{
-    BatchError, Codec, Fault, Limits, ProduceRules, TimestampType, recompress, set_log_append_time,
+    BatchError, Codec, Limits, ProduceRules, TimestampType, recompress, set_log_append_time,
     set_max_timestamp, validate,
 };
 use crate::state::State;
@@ -69,15 +69,15 @@ pub enum ProduceError {
     /// The topic is one of Kafka's own, which clients cannot write.
     #[error("{0} is an internal topic, which clients cannot write")]
     InternalTopic(TopicRef),
-    /// The batch is larger than `max.message.bytes`.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The bytes are not a batch, or fail their checksum.
-    #[error("{0}")]
-    Corrupt(String),
-    /// The batch is in a format before v2.
-    #[error("{0}")]
-    UnsupportedFormat(String),
+    /// The batch is none, or not one that the topic takes: too large, damaged, of another format, in an unknown codec, or
+    /// against a rule (several batches, a control batch, counts that differ ...). [`BatchError::fault`] says which.
+    #[error("topic {topic}: {source}")]
+    Batch {
+        /// The topic.
+        topic: TopicName,
+        /// What is wrong.
+        source: BatchError,
+    },
     /// The topic refuses records of the batch, and so the batch.
     #[error("topic {topic} refuses records of the batch: {}", Named(refused))]
     Records {
@@ -86,18 +86,15 @@ pub enum ProduceError {
         /// Which, and why; the first of them, if they are very many.
         refused: Vec<RefusedRecord>,
     },
-    /// The batch is whole but breaks a rule (several batches, a control batch, counts that differ ...).
-    #[error("{0}")]
-    InvalidRecord(String),
-    /// The codec is not one of the five.
-    #[error("{0}")]
-    UnsupportedCompression(String),
     /// The producer was fenced by a newer epoch.
-    #[error("{0}")]
-    FencedProducer(String),
+    #[error(transparent)]
+    FencedProducer(AppendRejected),
     /// A sequence is missing.
-    #[error("{0}")]
-    OutOfOrderSequence(String),
+    #[error(transparent)]
+    OutOfOrderSequence(AppendRejected),
+    /// The fold refuses the batch for good: there are no offsets left, or it can lie nowhere.
+    #[error(transparent)]
+    Rejected(AppendRejected),
     /// The client may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -216,9 +213,9 @@ impl Broker {
             },
             allow_transactional: false,
         };
-        let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), &error))?;
+        let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), error))?;
         let refused = record_rules::refused(&records, &valid, &settings, now, rules.limits)
-            .map_err(|error| refusal(topic.name(), &error))?;
+            .map_err(|error| refusal(topic.name(), error))?;
         if !refused.is_empty() {
             let topic = topic.name().to_string();
             return Err(ProduceError::Records { topic, refused });
@@ -277,7 +274,7 @@ impl Broker {
         let done = self.inner.env.compute(work).await;
         // It fails only when the node stops.
         let done = done.map_err(|_| Unavailable::Stopped(Stopped::Stopping))?;
-        let bytes = done.map_err(|error| refusal(&checked.topic, &error))?;
+        let bytes = done.map_err(|error| refusal(&checked.topic, error))?;
         (checked.batch.memory, checked.batch.bytes) = (bytes.len(), bytes);
         Ok(checked)
     }
@@ -363,14 +360,10 @@ fn restamped(
     copy.freeze()
 }
 
-fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
-    let text = format!("topic {topic}: {error}");
-    match error.fault() {
-        Fault::Corrupt => ProduceError::Corrupt(text),
-        Fault::Invalid => ProduceError::InvalidRecord(text),
-        Fault::UnsupportedFormat => ProduceError::UnsupportedFormat(text),
-        Fault::UnsupportedCodec => ProduceError::UnsupportedCompression(text),
-        Fault::TooLarge => ProduceError::TooLarge(text),
+fn refusal(topic: &TopicName, error: BatchError) -> ProduceError {
+    ProduceError::Batch {
+        topic: topic.clone(),
+        source: error,
     }
 }
 
@@ -383,17 +376,13 @@ fn append_error(error: AppendError) -> ProduceError {
                 partition: id.partition,
             }
             .into(),
-            AppendRejected::FencedProducer { .. } => {
-                ProduceError::FencedProducer(rejected.to_string())
-            }
-            AppendRejected::OutOfOrderSequence { .. } => {
-                ProduceError::OutOfOrderSequence(rejected.to_string())
-            }
+            AppendRejected::FencedProducer { .. } => ProduceError::FencedProducer(rejected),
+            AppendRejected::OutOfOrderSequence { .. } => ProduceError::OutOfOrderSequence(rejected),
             AppendRejected::StaleSegment(_) | AppendRejected::NotBegun { .. } => {
-                ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
+                Unavailable::Retry(rejected).into()
             }
             AppendRejected::OffsetsExhausted(_) | AppendRejected::Impossible(_) => {
-                ProduceError::InvalidRecord(rejected.to_string())
+                ProduceError::Rejected(rejected)
             }
         },
         error => unavailable(error).into(),
@@ -403,6 +392,8 @@ fn append_error(error: AppendError) -> ProduceError {
 fn unavailable(error: AppendError) -> Unavailable {
     match error {
         AppendError::Stopped(stopped) => stopped.into(),
-        error => Unavailable::Store(error.to_string()),
+        AppendError::Upload(error) => Unavailable::Store(error.into()),
+        AppendError::Build(_) => Unavailable::Internal("a segment could not be made"),
+        AppendError::Rejected(rejected) => Unavailable::Retry(rejected),
     }
 }

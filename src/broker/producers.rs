@@ -4,7 +4,6 @@ use tokio::sync::Mutex;
 
 use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
-use crate::manifest::Stopped;
 use crate::state::op::{Applied, Op};
 use crate::types::{ProducerEpoch, ProducerId};
 
@@ -50,7 +49,7 @@ impl Broker {
                 Some(Ok(Applied::ProducerIds(first))) => {
                     *left = first.0..first.0.saturating_add(BLOCK.into());
                 }
-                _ => return Err(Unavailable::Stopped(Stopped::Stopping)),
+                _ => return Err(Unavailable::Internal("producer ids were not minted")),
             }
         }
     }

@@ -6,7 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::access::{Action, Denied, Permit, Resource};
 use super::asked::Asking;
-use super::{Broker, Inner, Session, TopicError, TopicNotFound, Unavailable, offsets_topic};
+use super::{
+    Broker, Inner, InvalidRequest, Session, TopicError, TopicNotFound, Unavailable, offsets_topic,
+};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
@@ -19,7 +21,7 @@ pub const MAX_CREATED: usize = 10_000;
 pub const MAX_REPLICAS: i16 = 32;
 
 /// The one name, besides the internal ones, under which Kafka creates no topic.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
+pub(super) const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,9 +233,7 @@ impl Broker {
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
         if topics.len() > MAX_CREATED {
             let asked = topics.len();
-            let refused = TopicError::TooMany(format!(
-                "a request creates at most {MAX_CREATED} topics; {asked} were asked for"
-            ));
+            let refused = TopicError::TooManyTopics { asked };
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
         let mut asking = self.asks(session).await?;
@@ -301,9 +301,7 @@ impl Broker {
             return Err(internal(&new.name).into());
         }
         if name.as_str() == CLUSTER_METADATA {
-            return Err(TopicError::InvalidRequest(format!(
-                "'{CLUSTER_METADATA}' is the log of Kafka's controllers, and nobody may create it"
-            )));
+            return Err(InvalidRequest::ClusterMetadata.into());
         }
         if let Some(existing) = state.collision(&name) {
             return Err(TopicError::Collides {
@@ -315,19 +313,14 @@ impl Broker {
         let partitions = match &new.assignment {
             Some(assignment) => {
                 if new.partitions.is_some() || new.replication_factor.is_some() {
-                    return Err(TopicError::InvalidRequest(
-                        "a topic has either a replica assignment or numbers of partitions and replicas"
-                            .to_owned(),
-                    ));
+                    return Err(InvalidRequest::NumbersAndAssignment.into());
                 }
                 check_assignment(assignment)?
             }
             None => new.partitions.unwrap_or(defaults.num_partitions),
         };
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
-            return Err(TopicError::InvalidPartitions(format!(
-                "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
-            )));
+            return Err(TopicError::InvalidPartitions { asked: partitions });
         }
         let of_assignment = new.assignment.as_ref().and_then(|assignment| {
             let replicas = assignment.values().next()?.len();
@@ -336,9 +329,7 @@ impl Broker {
         let factor = of_assignment.or(new.replication_factor);
         let factor = factor.unwrap_or(defaults.default_replication_factor);
         if !(1..=MAX_REPLICAS).contains(&factor) {
-            return Err(TopicError::InvalidReplicationFactor(format!(
-                "the replication factor is from 1 to {MAX_REPLICAS}, not {factor}"
-            )));
+            return Err(TopicError::InvalidReplicationFactor { asked: factor });
         }
         // Until then a topic is said to have one.
         let can_be_kept = state.has(Feature::ReplicationFactor);
@@ -420,7 +411,8 @@ impl Broker {
                 {
                     *result = Err(match rejected {
                         Rejected::UnknownTopic(_) => TopicRef::Name(more.topic.clone()).absent(),
-                        rejected => TopicError::InvalidPartitions(rejected.to_string()),
+                        Rejected::PartitionsNotMore { current, .. } => more.not_more_than(current),
+                        _ => TopicError::InvalidPartitions { asked: more.total },
                     });
                 }
             }
@@ -465,11 +457,7 @@ fn refuse_repeated<'a, T>(
     }
     for (name, result) in names.zip(results) {
         if count.get(name).is_some_and(|times| *times > 1) {
-            let text = format!(
-                "the request names topic '{}' more than once",
-                name.escape_debug()
-            );
-            *result = Err(TopicError::InvalidRequest(text));
+            *result = Err(InvalidRequest::NamedTwice(name.to_owned()).into());
         }
     }
 }
@@ -483,10 +471,7 @@ fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicEr
         .values()
         .all(|nodes| !nodes.is_empty() && nodes.len() == replicas);
     if !in_order || !alike {
-        return Err(TopicError::InvalidReplicaAssignment(
-            "an assignment names the partitions from 0 on without gaps, each with as many nodes"
-                .to_owned(),
-        ));
+        return Err(TopicError::InvalidReplicaAssignment);
     }
     Ok(i32::try_from(assignment.len()).unwrap_or(i32::MAX))
 }
@@ -504,19 +489,14 @@ fn check_growth(_: Permit, state: &State, more: &MorePartitions) -> Result<(Op, 
         .ok_or_else(|| TopicRef::Name(name.to_owned()).not_stored(state))?;
     let current = topic.partition_count();
     if total <= current || total > MAX_PARTITIONS {
-        return Err(TopicError::InvalidPartitions(format!(
-            "topic '{name}' has {current} partitions, and can be given more, up to {MAX_PARTITIONS}; \
-             {total} were asked for"
-        )));
+        return Err(more.not_more_than(current));
     }
     let added = u64::from(total.abs_diff(current));
     if assignment
         .as_ref()
         .is_some_and(|assignment| assignment.len() as u64 != added)
     {
-        return Err(TopicError::InvalidReplicaAssignment(format!(
-            "an assignment names the nodes of each of the {added} new partitions"
-        )));
+        return Err(TopicError::IncompleteAssignment { added });
     }
     let op = Op::CreatePartitions {
         topic: topic.id(),
@@ -540,10 +520,11 @@ impl Room<'_> {
         // is counted by one or the other, whatever other threads do meanwhile.
         let exist = self.broker.manifest.state().partition_count();
         if exist.saturating_add(*promised).saturating_add(partitions) > most {
-            return Err(TopicError::TooMany(format!(
-                "the cluster has {exist} partitions of at most {most} (the node's setting 'max_partitions'); \
-                 {partitions} more were asked for"
-            )));
+            return Err(TopicError::TooManyPartitions {
+                exist,
+                limit: most,
+                asked: partitions,
+            });
         }
         *promised += partitions;
         drop(promised);
@@ -600,6 +581,16 @@ fn internal(name: &str) -> InvalidName {
         what: "topic",
         name: name.to_owned(),
         reason: "it is the name of an internal topic, which clients cannot create or write",
+    }
+}
+
+impl MorePartitions {
+    fn not_more_than(&self, current: i32) -> TopicError {
+        TopicError::NotMorePartitions {
+            topic: self.topic.clone(),
+            current,
+            asked: self.total,
+        }
     }
 }
 

@@ -103,7 +103,11 @@ const NO_STORE: &str = "`weir store check` tells whether the store can be reache
 
 impl From<Unavailable> for CliError {
     fn from(error: Unavailable) -> CliError {
-        CliError::failed(error.to_string()).hint(NO_STORE)
+        let failed = CliError::failed(error.to_string());
+        match error {
+            Unavailable::TimedOut | Unavailable::Store(_) => failed.hint(NO_STORE),
+            _ => failed,
+        }
     }
 }
 

@@ -138,7 +138,7 @@ async fn batches_stay_below_what_the_topic_takes_and_a_record_that_does_not_fit_
         matches!(
             refused,
             Err(ClientError::Produce {
-                source: ProduceError::TooLarge { .. },
+                source: ProduceError::Batch { .. },
                 ..
             })
         ),

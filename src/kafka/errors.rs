@@ -14,6 +14,7 @@ use crate::broker::{
     Unavailable,
 };
 use crate::manifest::Stopped;
+use crate::segment::Fault as Kind;
 
 /// An error as it goes on the wire: a code and, where the API has room for it, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +55,13 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
         ProduceError::TopicNotFound(missing) => no_topic(missing),
         ProduceError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         ProduceError::InternalTopic(_) => Code::InvalidTopicException,
-        ProduceError::TooLarge { .. } => Code::MessageTooLarge,
-        ProduceError::Corrupt(_) => Code::CorruptMessage,
-        // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
-        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::Batch { source, .. } => match source.fault() {
+            Kind::TooLarge => Code::MessageTooLarge,
+            Kind::Corrupt => Code::CorruptMessage,
+            // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
+            Kind::UnsupportedFormat | Kind::Invalid => Code::InvalidRecord,
+            Kind::UnsupportedCodec => Code::UnsupportedCompressionType,
+        },
         ProduceError::Records { refused, .. } => {
             if refused.iter().any(|record| record.why.is_of_time()) {
                 Code::InvalidTimestamp
@@ -65,9 +69,9 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
                 Code::InvalidRecord
             }
         }
-        ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
+        ProduceError::Rejected(_) => Code::InvalidRecord,
         ProduceError::Denied(why) => return denied(why),
         ProduceError::Unavailable(why) => of_data(why),
     };
@@ -82,16 +86,22 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
         FetchError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         FetchError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
-        FetchError::Corrupt(_) => Code::CorruptMessage,
+        FetchError::Corrupt(_) | FetchError::Unshown(_) => Code::CorruptMessage,
         FetchError::Denied(why) => return denied(why),
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
         FetchError::Unavailable(
             Unavailable::TimedOut
             | Unavailable::Overtaken
             | Unavailable::Store(_)
-            | Unavailable::Clock(_),
+            | Unavailable::Retry(_)
+            | Unavailable::NotRegistered
+            | Unavailable::NoEndpoint { .. }
+            | Unavailable::Clock(_)
+            | Unavailable::Internal(_),
         ) => Code::KafkaStorageError,
-        FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
+        FetchError::Unavailable(Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_)) => {
+            Code::NotLeaderOrFollower
+        }
     };
     Fault::new(code, error.to_string()).known_since(version, 6)
 }
@@ -133,10 +143,16 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
         TopicError::NotFound(missing) => no_topic(missing),
         TopicError::Exists(_) => Code::TopicAlreadyExists,
         TopicError::InvalidName(_) | TopicError::Collides { .. } => Code::InvalidTopicException,
-        TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
-        TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
-        TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
-        TopicError::TooMany(_) => Code::PolicyViolation,
+        TopicError::InvalidPartitions { .. } | TopicError::NotMorePartitions { .. } => {
+            Code::InvalidPartitions
+        }
+        TopicError::InvalidReplicationFactor { .. } => Code::InvalidReplicationFactor,
+        TopicError::InvalidReplicaAssignment | TopicError::IncompleteAssignment { .. } => {
+            Code::InvalidReplicaAssignment
+        }
+        TopicError::TooManyTopics { .. } | TopicError::TooManyPartitions { .. } => {
+            Code::PolicyViolation
+        }
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
         TopicError::InvalidConfig(
@@ -164,11 +180,18 @@ pub(crate) fn metadata(error: &TopicError) -> Fault {
 pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_)
+        | Unavailable::Retry(_)
+        | Unavailable::NotRegistered
+        | Unavailable::NoEndpoint { .. }
+        | Unavailable::Clock(_)
+        | Unavailable::Internal(_) => ResponseError::KafkaStorageError,
         // It will not fit the next time either.
         Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
         // Admin clients look for the controller again and repeat.
-        Unavailable::Stopped(_) => ResponseError::NotController,
+        Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_) => {
+            ResponseError::NotController
+        }
     };
     Fault::new(code, why.to_string())
 }
@@ -202,7 +225,9 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
         GroupOpError::OffsetMetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
-        GroupOpError::TooLarge(_) => Code::InvalidRequest,
+        GroupOpError::TooLarge { .. } | GroupOpError::RequestTooLarge { .. } => {
+            Code::InvalidRequest
+        }
         GroupOpError::Denied(why) => return denied(why),
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
     };
@@ -224,8 +249,8 @@ pub(crate) fn init_producer_id(error: &NewProducerError) -> Fault {
     }
 }
 
-/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it can name a
-/// topic by its id.
+/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it can
+/// name a topic by its id.
 pub(crate) fn denied(why: &Denied) -> Fault {
     use ResponseError as Code;
     let (code, what) = match &why.resource {
@@ -255,9 +280,16 @@ fn no_topic(TopicNotFound(topic): &TopicNotFound) -> ResponseError {
 fn of_data(why: &Unavailable) -> ResponseError {
     match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_)
+        | Unavailable::Retry(_)
+        | Unavailable::NotRegistered
+        | Unavailable::NoEndpoint { .. }
+        | Unavailable::Clock(_)
+        | Unavailable::Internal(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
-        Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
+        Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_) => {
+            ResponseError::NotLeaderOrFollower
+        }
     }
 }
 
@@ -273,10 +305,32 @@ pub(crate) fn name(code: i16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::op::AppendRejected;
+    use crate::store::{ObjectPath, StoreError};
+    use crate::types::TopicId;
+
+    fn gone() -> Unavailable {
+        let error = StoreError::NotFound {
+            path: ObjectPath::cluster(),
+        };
+        Unavailable::Store(error.into())
+    }
 
     #[test]
-    fn a_store_that_cannot_be_reached_looks_retriable_to_every_api() {
-        let gone = || Unavailable::Store("connection refused".into());
+    fn what_can_not_be_done_now_looks_retriable_to_every_api() {
+        let protocol = "kafka".to_owned();
+        for why in [
+            gone(),
+            Unavailable::Retry(AppendRejected::UnknownTopic(TopicId::default())),
+            Unavailable::NotRegistered,
+            Unavailable::NoEndpoint { protocol },
+            Unavailable::Internal("something else"),
+        ] {
+            looks_retriable(&|| why.clone());
+        }
+    }
+
+    fn looks_retriable(gone: &dyn Fn() -> Unavailable) {
         let codes = [
             produce(&gone().into(), 3).code,
             produce(&gone().into(), 13).code,
@@ -298,7 +352,6 @@ mod tests {
 
     #[test]
     fn a_code_is_not_sent_to_clients_older_than_it() {
-        let gone = || Unavailable::Store("connection refused".into());
         assert_eq!(
             produce(&gone().into(), 3).code,
             ResponseError::NotLeaderOrFollower

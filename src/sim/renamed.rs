@@ -140,7 +140,7 @@ impl Reader {
         self.next = None;
         let found = match answer {
             Ok(Some(Ok(fetched))) => records(&fetched.records, offset),
-            Ok(Some(Err(FetchError::Corrupt(why)))) => Err(why),
+            Ok(Some(Err(FetchError::Corrupt(why)))) => Err(why.to_string()),
             _ => return,
         };
         let found = match found {

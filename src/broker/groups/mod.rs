@@ -220,8 +220,14 @@ pub enum GroupOpError {
     OffsetMetadataTooLarge { found: usize, limit: usize },
     #[error("there is no such topic or partition")]
     UnknownPartition,
-    #[error("{0}")]
-    TooLarge(String),
+    #[error("{what} takes {size} bytes; at most {limit} are kept")]
+    TooLarge {
+        what: &'static str,
+        size: usize,
+        limit: usize,
+    },
+    #[error("the request needs {size} bytes of a commit; the most is {limit}")]
+    RequestTooLarge { size: u64, limit: u64 },
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error(transparent)]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use super::access::Permit;
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
 use super::offsets::{FoundOffset, ListOffsetsError, OffsetSpec};
-use super::topic_error::TopicError;
+use super::topic_error::{InvalidRequest, TopicError};
 use super::topics::{TopicRef, TopicView};
 use crate::fetch::ReadLimits;
 use crate::segment::sparse_batch;
@@ -63,9 +63,7 @@ pub(super) fn configs() -> BTreeMap<String, String> {
 
 /// Why it cannot be changed.
 pub(super) fn unchangeable() -> TopicError {
-    TopicError::InvalidRequest(format!(
-        "{OFFSETS_TOPIC} shows the state of consumer groups; it can be read and not be changed"
-    ))
+    InvalidRequest::OffsetsTopic.into()
 }
 
 /// The offset after the last record of one of its partitions; `None` if it is none of them.
@@ -115,7 +113,7 @@ pub(super) fn read(
     let batch = if covered > from {
         match sparse_batch(from, covered, &found) {
             Ok(batch) => vec![batch],
-            Err(error) => return Some(Err(FetchError::Corrupt(error.to_string()))),
+            Err(error) => return Some(Err(FetchError::Unshown(error.into()))),
         }
     } else {
         Vec::new()
