@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
 use crate::state::Node;
 use crate::types::{NodeId, TopicPartition, bid};
@@ -81,13 +82,40 @@ fn offer(key: u64, node: &NodeView) -> (u64, NodeId) {
 }
 
 impl Broker {
-    /// The live nodes that offer the front end `protocol` (`kafka`), up to date.
+    /// The live nodes that offer the front end `protocol` (`kafka`), up to date. Kafka tells them to whoever is connected.
     pub async fn cluster(
         &self,
         session: &Session,
         protocol: &str,
     ) -> Result<ClusterView, Unavailable> {
-        self.authorize(session);
+        let permit = self.open_to_all(session);
+        self.view(permit, protocol).await
+    }
+
+    /// The node that clients should use for each of these groups, up to date.
+    pub async fn coordinators(
+        &self,
+        session: &Session,
+        protocol: &str,
+        groups: &[&str],
+    ) -> Result<Vec<Result<NodeView, Denied>>, Unavailable> {
+        let may_know = |group: &&str| {
+            let group = Resource::group(group);
+            self.authorize(session, Action::Describe, group)
+        };
+        let permits: Vec<Result<Permit, Denied>> = groups.iter().map(may_know).collect();
+        let Some(permit) = permits.iter().flatten().next().copied() else {
+            let denied = permits.into_iter().filter_map(Result::err);
+            return Ok(denied.map(Err).collect());
+        };
+        let view = self.view(permit, protocol).await?;
+        let answers = groups.iter().zip(permits);
+        Ok(answers
+            .map(|(group, permit)| permit.map(|_| view.coordinator(group).clone()))
+            .collect())
+    }
+
+    pub(super) async fn view(&self, _: Permit, protocol: &str) -> Result<ClusterView, Unavailable> {
         let (id, state) = self.registered_in(self.fresh().await?).await?;
         let own = state.node(id);
         let own_address = own.and_then(|node| node.endpoints().get(protocol));
@@ -113,8 +141,9 @@ impl Broker {
             Some(node) => node.id,
             None => {
                 // Its lease has lapsed, and it answers all the same.
-                let unnamed =
-                    || Unavailable::Store("this node does not say where it listens".to_owned());
+                let unnamed = || Unavailable::NoEndpoint {
+                    protocol: protocol.to_owned(),
+                };
                 let rack = own.and_then(Node::rack);
                 let node = view(id, &own_address, rack).ok_or_else(unnamed)?;
                 by_address.insert(own_address, node);
@@ -133,11 +162,6 @@ impl Broker {
     /// The cluster's id, a base64 UUID as Kafka's.
     pub fn cluster_id(&self) -> String {
         encode_id(self.inner.cluster_id)
-    }
-
-    /// Every operation passes here. There are no accounts yet: everybody may do everything.
-    pub(super) fn authorize(&self, session: &Session) {
-        tracing::trace!(principal = session.principal, "allowed");
     }
 }
 

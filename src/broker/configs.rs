@@ -12,14 +12,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, NewTopic, Session, TopicError, TopicRef, Unavailable, offsets_topic};
+use super::access::{Action, Permit, Resource};
+use super::{
+    Broker, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable,
+    offsets_topic,
+};
 use crate::settings::{
     self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, Layers, NodeProperties,
     describe_cluster, describe_cluster_in_full, describe_node, describe_topic, initial,
 };
 use crate::state::op::{Op, Rejected};
 use crate::state::{Feature, State};
-use crate::types::{NodeId, TopicId, TopicName};
+use crate::types::{NodeId, TopicId};
 
 /// Whose settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,8 +36,18 @@ pub enum ConfigResource {
     Node(i32),
 }
 
+impl ConfigResource {
+    /// By what it is judged who may see and alter the settings. As in Kafka those of a node are the cluster's.
+    fn of_access(&self) -> Resource<'_> {
+        match self {
+            ConfigResource::Topic(name) => Resource::topic(name),
+            ConfigResource::Cluster | ConfigResource::Node(_) => Resource::Cluster,
+        }
+    }
+}
+
 fn no_such_node(id: NodeId) -> TopicError {
-    TopicError::InvalidRequest(format!("there is no node {id}"))
+    InvalidRequest::NoSuchNode(id).into()
 }
 
 impl Broker {
@@ -44,9 +58,9 @@ impl Broker {
         resource: &ConfigResource,
         names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
-        self.authorize(session);
+        let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
         let state = self.fresh().await?;
-        self.configs_in(&state, resource, names)
+        self.configs_in(permit, &state, resource, names)
     }
 
     /// The same of many resources at one moment, in their order. The store is asked once for all of them.
@@ -55,12 +69,12 @@ impl Broker {
         session: &Session,
         asked: &[(ConfigResource, Option<Vec<String>>)],
     ) -> Result<Vec<Result<Vec<ConfigEntry>, TopicError>>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
-        let all = asked.iter();
-        Ok(all
-            .map(|(resource, names)| self.configs_in(&state, resource, names.as_deref()))
-            .collect())
+        let describe = |(resource, names): &(ConfigResource, Option<Vec<String>>)| {
+            let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
+            self.configs_in(permit, &state, resource, names.as_deref())
+        };
+        Ok(asked.iter().map(describe).collect())
     }
 
     /// The settings that a new topic has, whether it was created or only could be.
@@ -69,7 +83,12 @@ impl Broker {
         session: &Session,
         new: &NewTopic,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
-        self.authorize(session);
+        let topic = Resource::topic(&new.name);
+        let permit = self.authorize(session, Action::DescribeConfigs, topic)?;
+        self.configs_to_be(permit, new)
+    }
+
+    fn configs_to_be(&self, _: Permit, new: &NewTopic) -> Result<Vec<ConfigEntry>, TopicError> {
         let state = self.inner.manifest.state();
         let configs = initial(&new.configs, state.configs())?;
         Ok(describe_topic(&configs, self.layers(&state), None))
@@ -80,14 +99,23 @@ impl Broker {
         &self,
         session: &Session,
         names: Option<&[String]>,
+    ) -> Result<Vec<ConfigEntry>, TopicError> {
+        let permit = self.authorize(session, Action::DescribeConfigs, Resource::Cluster)?;
+        Ok(self.cluster_configs(permit, names).await?)
+    }
+
+    async fn cluster_configs(
+        &self,
+        _: Permit,
+        names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
         Ok(describe_cluster_in_full(state.configs(), names))
     }
 
     fn configs_in(
         &self,
+        _: Permit,
         state: &State,
         resource: &ConfigResource,
         names: Option<&[String]>,
@@ -102,7 +130,7 @@ impl Broker {
                 }
                 let topic = state
                     .topic_by_name(name)
-                    .ok_or_else(|| no_settings_of(name))?;
+                    .ok_or_else(|| reference.unknown())?;
                 Ok(describe_topic(topic.configs(), set, names))
             }
             ConfigResource::Cluster => Ok(describe_cluster(cluster, names)),
@@ -158,10 +186,10 @@ impl Broker {
         validate_only: bool,
         plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
     ) -> Result<(), TopicError> {
-        self.authorize(session);
+        let permit = self.authorize(session, Action::AlterConfigs, resource.of_access())?;
         let mut asking = self.asks(session).await?;
         loop {
-            let (topic, node, edits) = planned(asking.state(), resource, &plan)?;
+            let (topic, node, edits) = planned(permit, asking.state(), resource, &plan)?;
             if validate_only || edits.is_empty() {
                 return Ok(());
             }
@@ -170,8 +198,11 @@ impl Broker {
                 continue;
             };
             return match committed.outcomes.into_iter().next() {
-                Some(Err(Rejected::UnknownTopic(id))) => Err(TopicError::UnknownId(id)),
-                Some(Err(rejected)) => Err(TopicError::InvalidRequest(rejected.to_string())),
+                Some(Err(Rejected::UnknownTopic(id))) => {
+                    Err(TopicNotFound(TopicRef::Id(id)).into())
+                }
+                Some(Err(Rejected::NoSuchNode(node))) => Err(no_such_node(node)),
+                Some(Err(rejected)) => Err(InvalidRequest::Rejected(rejected).into()),
                 Some(Ok(_)) | None => Ok(()),
             };
         }
@@ -180,15 +211,14 @@ impl Broker {
 
 /// Whose settings are to be changed, a topic's or a node's or else the cluster's, and how.
 fn planned(
+    _: Permit,
     state: &State,
     resource: &ConfigResource,
     plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
 ) -> Result<(Option<TopicId>, Option<NodeId>, Edits), TopicError> {
     let cluster = state.configs();
     match resource {
-        ConfigResource::Topic(name) if name.is_empty() => Err(TopicError::InvalidRequest(
-            "no topic is named; settings of all topics are the cluster's".to_owned(),
-        )),
+        ConfigResource::Topic(name) if name.is_empty() => Err(InvalidRequest::NoTopicNamed.into()),
         ConfigResource::Topic(name) => {
             let unknown = || TopicRef::Name(name.clone()).unchangeable(state);
             let topic = state.topic_by_name(name).ok_or_else(unknown)?;
@@ -202,23 +232,12 @@ fn planned(
                 return Err(no_such_node(id));
             }
             if !state.has(Feature::NodeSettings) {
-                return Err(TopicError::InvalidRequest(format!(
-                    "settings of a single node can be set once the cluster is at level {}, when all its nodes are \
-                     upgraded; until then set them for the cluster (the broker resource without a name)",
-                    Feature::NodeSettings.since()
-                )));
+                let since = Feature::NodeSettings.since();
+                return Err(InvalidRequest::NodeSettings { since }.into());
             }
             let node = state.node_configs(id);
             let edits = plan(Edited::Node(Layers { node, cluster }))?;
             Ok((None, Some(id), edits))
         }
-    }
-}
-
-/// There is no topic of that name, or there can be none.
-fn no_settings_of(name: &str) -> TopicError {
-    match TopicName::new(name) {
-        Ok(_) => TopicError::UnknownName(name.to_owned()),
-        Err(invalid) => invalid.into(),
     }
 }

@@ -7,10 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
+use super::access::{Action, Denied, Permit};
+use super::error::{Origin, unread};
+use super::{
+    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+};
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
 use crate::mutants::{self, Mutant};
+use crate::segment::BuildError;
 use crate::state::{OFFSETS_TOPIC_ID, Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicId, TopicPartition};
 
@@ -62,19 +67,11 @@ pub struct FetchedPartition {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// No such topic.
-    #[error("there is no topic {0}")]
-    UnknownTopic(String),
-    /// No topic of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownTopicId(TopicId),
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
     /// No such partition.
-    #[error("topic {topic} has no partition {partition}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The offset is not in the log.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -89,8 +86,14 @@ pub enum FetchError {
     #[error("leader epoch {0} is unknown; it is always 0")]
     UnknownLeaderEpoch(i32),
     /// The stored bytes fail their checksum. Never handed out.
-    #[error("{0}")]
-    Corrupt(String),
+    #[error(transparent)]
+    Corrupt(Origin<ReadError>),
+    /// The records of a topic that shows the state cannot be put in a batch.
+    #[error("{0}: this is a fault of Weir: please report it")]
+    Unshown(#[source] Origin<BuildError>),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -191,7 +194,6 @@ impl Broker {
         limits: FetchLimits,
         room: &mut impl ReadRoom,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
-        self.authorize(session);
         let deadline = Instant::now() + limits.max_wait;
         let needed = self.needed_for(session, partitions);
         let mut states = self.inner.manifest.subscribe();
@@ -206,7 +208,9 @@ impl Broker {
                 min_bytes: limits.min_bytes.min(granted),
                 ..limits
             };
-            let answer = self.read_all(&state, proof, partitions, limits).await;
+            let answer = self
+                .read_all(session, &state, proof, partitions, limits)
+                .await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
             room.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
@@ -303,12 +307,13 @@ impl Broker {
 
     async fn read_all(
         &self,
+        session: &Session,
         state: &Arc<State>,
         proof: Proof,
         partitions: &[FetchPartition],
         limits: FetchLimits,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
-        self.read_ahead(state, partitions, limits);
+        self.read_ahead(session, state, partitions, limits);
         let mut answer = Vec::with_capacity(partitions.len());
         let mut left = limits.max_bytes;
         let mut empty = true;
@@ -317,7 +322,7 @@ impl Broker {
                 max_bytes: wanted.max_bytes.min(left),
                 at_least_one: empty,
             };
-            let read = self.read_one(state.clone(), proof, wanted, limits);
+            let read = self.read_one(session, state.clone(), proof, wanted, limits);
             let read = match tokio::time::timeout(self.inner.settings.request_timeout, read).await {
                 Ok(read) => read,
                 Err(_) => Err(Unavailable::TimedOut.into()),
@@ -333,13 +338,20 @@ impl Broker {
 
     /// Asks for what the partitions will be read for, which is read one partition after the other; and then for
     /// what the next fetches will want.
-    fn read_ahead(&self, state: &State, partitions: &[FetchPartition], limits: FetchLimits) {
+    fn read_ahead(
+        &self,
+        session: &Session,
+        state: &State,
+        partitions: &[FetchPartition],
+        limits: FetchLimits,
+    ) {
         let mut left = limits.max_bytes;
         let mut ahead = Vec::with_capacity(partitions.len());
         for wanted in partitions {
             let bytes = wanted.max_bytes.min(left);
             left -= bytes;
-            if let Ok((id, partition)) = find(state, wanted) {
+            let permit = self.may_read(session, wanted, state);
+            if let Ok((id, partition)) = permit.and_then(|permit| find(permit, state, wanted)) {
                 ahead.push(Wanted {
                     id,
                     partition,
@@ -353,8 +365,19 @@ impl Broker {
         }
     }
 
+    /// Whether the client may read the partition, by what `state` says of it.
+    fn may_read(
+        &self,
+        session: &Session,
+        wanted: &FetchPartition,
+        state: &State,
+    ) -> Result<Permit, FetchError> {
+        self.authorize_topic(session, Action::Read, &wanted.topic, state)
+    }
+
     async fn read_one(
         &self,
+        session: &Session,
         mut state: Arc<State>,
         mut proof: Proof,
         wanted: &FetchPartition,
@@ -362,10 +385,11 @@ impl Broker {
     ) -> Result<FetchedPartition, FetchError> {
         let mut attempts = 0;
         loop {
-            if let Some(shown) = offsets_topic::read(&state, wanted, limits) {
+            let permit = self.may_read(session, wanted, &state)?;
+            if let Some(shown) = offsets_topic::read(permit, &state, wanted, limits) {
                 return shown;
             }
-            let (id, partition) = find(&state, wanted)?;
+            let (id, partition) = find(permit, &state, wanted)?;
             let read = self
                 .inner
                 .reader
@@ -390,7 +414,7 @@ impl Broker {
                             || !error.is_missing_object()
                             || mutants::on(Mutant::MissingIsFinal)) =>
                 {
-                    return Err(read_error(error));
+                    return Err(unread(error, FetchError::Corrupt));
                 }
                 _ if last => return Err(Unavailable::TimedOut.into()),
                 _ => {
@@ -403,33 +427,16 @@ impl Broker {
     }
 }
 
-fn read_error(error: ReadError) -> FetchError {
-    if error.is_corrupt() {
-        tracing::error!(%error, "stored records cannot be read");
-        return FetchError::Corrupt(error.to_string());
-    }
-    Unavailable::Store(error.to_string()).into()
-}
-
 /// The partition, if the offset is in it.
 fn find<'a>(
+    permit: Permit,
     state: &'a State,
     wanted: &FetchPartition,
 ) -> Result<(TopicPartition, &'a Partition), FetchError> {
-    let index = wanted.partition;
-    let topic = wanted
-        .topic
-        .find(state)
-        .ok_or_else(|| match &wanted.topic {
-            TopicRef::Name(name) => FetchError::UnknownTopic(name.clone()),
-            TopicRef::Id(id) => FetchError::UnknownTopicId(*id),
-        })?;
-    let partition = topic
-        .partition(index)
-        .ok_or_else(|| FetchError::UnknownPartition {
-            topic: topic.name().to_string(),
-            partition: index,
-        })?;
+    let (_, id, partition) =
+        wanted
+            .topic
+            .partition::<FetchError>(permit, state, wanted.partition)?;
     if let Some(epoch) = wanted.current_leader_epoch.filter(|epoch| *epoch > 0) {
         return Err(FetchError::UnknownLeaderEpoch(epoch));
     }
@@ -441,13 +448,7 @@ fn find<'a>(
             high_watermark,
         });
     }
-    Ok((
-        TopicPartition {
-            topic: topic.id(),
-            partition: index,
-        },
-        partition,
-    ))
+    Ok((id, partition))
 }
 
 impl FetchedPartition {

@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::reach::Reach;
 use super::{Broker, Unavailable};
-use crate::manifest::Stopped;
 use crate::state::op::{Applied, Op, RegisterNode};
 use crate::state::{Feature, Node, State};
 use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
@@ -140,10 +139,11 @@ impl Broker {
             properties: properties.map(|said| said.values().clone()),
         });
         let committed = self.commit(vec![op]).await?;
-        let Some(Ok(Applied::NodeRegistered(id))) = committed.outcomes.into_iter().next() else {
-            return Err(Unavailable::Stopped(Stopped::Stopping));
-        };
-        Ok((id, committed.state))
+        match committed.outcomes.into_iter().next() {
+            Some(Ok(Applied::NodeRegistered(id))) => Ok((id, committed.state)),
+            Some(Err(rejected)) => Err(Unavailable::RegistrationRefused(rejected)),
+            _ => Err(Unavailable::Internal("a node registered and got no id")),
+        }
     }
 
     /// The id under which this node is registered, and a state not older than `state` that says so. A node that was taken
@@ -161,11 +161,11 @@ impl Broker {
         if let Some(id) = state.node_of(incarnation) {
             return Ok((id, state));
         }
-        let unknown = || Unavailable::Store("this node is not one of the cluster".to_owned());
-        let place = self.place().clone().ok_or_else(unknown)?;
+        let place = self.place().clone().ok_or(Unavailable::NotRegistered)?;
         self.register(place.endpoints, place.rack).await?;
         state = self.inner.manifest.state();
-        let id = state.node_of(incarnation).ok_or_else(unknown)?;
+        let id = state.node_of(incarnation);
+        let id = id.ok_or(Unavailable::NotRegistered)?;
         tracing::info!(%id, "this node had been taken for dead; registered anew");
         Ok((id, state))
     }
@@ -218,7 +218,7 @@ impl Broker {
         loop {
             let pause = match self.tend_leases(&mut suspects).await {
                 Ok(pause) => pause,
-                Err(Unavailable::Stopped(_)) => return,
+                Err(error) if error.is_final() => return,
                 // It is said already. The store's next answer tells whether it still is.
                 Err(Unavailable::Clock(_)) => {
                     let _ = self.fresh().await;

@@ -1,5 +1,6 @@
 //! The level of the cluster, raised by hand once all nodes are upgraded.
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
 use crate::state::Level;
 use crate::state::op::{Op, Rejected};
@@ -10,6 +11,9 @@ pub enum RaiseLevelError {
     /// A node does not know it.
     #[error(transparent)]
     Refused(#[from] Rejected),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The bucket could not be asked.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -21,9 +25,13 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`RaiseLevelError::Refused`] while a registered node does not know it.
+    /// [`RaiseLevelError::Refused`] while a registered node does not know it, and [`RaiseLevelError::Denied`].
     pub async fn raise_level(&self, session: &Session) -> Result<(Level, Level), RaiseLevelError> {
-        self.authorize(session);
+        let permit = self.authorize(session, Action::Alter, Resource::Cluster)?;
+        self.raise(permit).await
+    }
+
+    async fn raise(&self, _: Permit) -> Result<(Level, Level), RaiseLevelError> {
         let state = self.fresh().await?;
         let (before, to) = (state.level(), self.inner.manifest.level());
         // Even refused, this op is one that an older node cannot read.

@@ -1,7 +1,8 @@
 //! The operations of a message broker, independent of any protocol. The front ends' only door down.
 //!
-//! One file per capability. Each takes the [`Session`] of the client and authorises the call; each
-//! answers with its own error, which a front end turns into codes of its wire in one file.
+//! One file per capability. Each takes the [`Session`] of the client and asks the gate (`access.rs`), which gives the
+//! permit without which the work cannot be done; each answers with its own error, which a front end turns into codes of
+//! its wire in one file.
 //! This room knows neither Kafka's nor AMQP's requests; it knows record batches, which are the form in
 //! which records are stored.
 //!
@@ -20,10 +21,12 @@
 //! Every operation is bounded in time by the client's own time-out or by [`BrokerSettings::request_timeout`];
 //! when it is over the client is told to try again, and nothing more is sent for it.
 
+mod access;
 mod asked;
 mod cluster;
 mod configs;
 mod confirm;
+mod error;
 mod fetch;
 mod groups;
 mod lease;
@@ -38,11 +41,13 @@ mod record_rules;
 mod resolve;
 mod session;
 mod sizes;
+mod topic_error;
 mod topics;
 
 #[cfg(test)]
 mod tests;
 
+pub use access::{Action, AllowAll, Denied, Policy, Resource};
 pub use asked::Arrival;
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
@@ -52,6 +57,7 @@ pub use crate::settings::{
     CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
     ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
 };
+pub use error::{Origin, PartitionNotFound, TopicNotFound, Unavailable};
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
@@ -61,13 +67,15 @@ pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
 pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
+pub use producers::NewProducerError;
 pub use reach::{Look, Neighbour};
 pub use readings::Readings;
 pub use record_rules::{RecordRefusal, RefusedRecord};
-pub use session::{Session, Unavailable};
-pub use sizes::{TopicSizes, WantedSizes};
+pub use session::Session;
+pub use sizes::{SizesError, TopicSizes, WantedSizes};
+pub use topic_error::{InvalidRequest, TopicError};
 pub use topics::{
-    KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicError, TopicRef, TopicView,
+    KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicRef, TopicView,
 };
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -106,6 +114,8 @@ pub struct BrokerSettings {
     pub node_lease: Duration,
     /// How many partitions the cluster may have for this node to create more.
     pub max_partitions: u64,
+    /// Who may do what.
+    pub policy: Arc<dyn Policy>,
 }
 
 impl Default for BrokerSettings {
@@ -114,6 +124,7 @@ impl Default for BrokerSettings {
             request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
+            policy: Arc::new(AllowAll),
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Offsets of partitions: find them by time, and raise the log start.
 
-use super::{Broker, Session, TopicRef, Unavailable, offsets_topic};
+use super::access::{Action, Denied, Permit};
+use super::error::{Origin, unread};
+use super::{
+    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+};
+use crate::fetch::ReadError;
 use crate::manifest::Proof;
+use crate::state::State;
 use crate::state::op::{Applied, Op, Rejected};
-use crate::state::{Partition, State};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicPartition};
+use crate::types::{Offset, PartitionIndex, Timestamp};
 
 /// Which offset is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,20 +36,21 @@ pub struct FoundOffset {
 /// Why no offset could be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListOffsetsError {
-    /// No such topic or partition.
-    #[error("there is no partition {partition} of a topic {topic}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The client knows a newer leader epoch than there is.
     #[error("leader epoch {0} is unknown; it is always 0")]
     UnknownLeaderEpoch(i32),
     /// The stored bytes fail their checksum.
-    #[error("{0}")]
-    Corrupt(String),
+    #[error(transparent)]
+    Corrupt(Origin<ReadError>),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -53,17 +59,15 @@ pub enum ListOffsetsError {
 /// Why records could not be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteRecordsError {
-    /// No such topic or partition.
-    #[error("there is no partition {partition} of a topic {topic}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, whose records clients cannot delete.
     #[error("{0} is an internal topic, whose records clients cannot delete")]
-    InternalTopic(String),
+    InternalTopic(TopicRef),
     /// The offset is beyond the high watermark, or negative.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]
     OffsetOutOfRange {
@@ -74,9 +78,9 @@ pub enum DeleteRecordsError {
         /// The offset after the last record.
         high_watermark: Offset,
     },
-    /// The topic shows what is kept elsewhere.
-    #[error("the records of topic {0} cannot be deleted: it shows the state of consumer groups")]
-    Internal(String),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -90,7 +94,6 @@ impl Broker {
         partitions: &[(TopicRef, PartitionIndex, Option<i32>, OffsetSpec)],
         read_committed: bool,
     ) -> Vec<Result<FoundOffset, ListOffsetsError>> {
-        self.authorize(session);
         // Without transactions the last stable offset is the high watermark.
         let _ = read_committed;
         let proof = Proof::begun_now(&self.inner.env);
@@ -100,7 +103,15 @@ impl Broker {
         };
         let mut answer = Vec::with_capacity(partitions.len());
         for (topic, index, epoch, spec) in partitions {
-            let found = self.find_offset(&state, topic, *index, *epoch, *spec);
+            let permit = self.authorize_topic(session, Action::Describe, topic, &state);
+            let permit = match permit {
+                Ok(permit) => permit,
+                Err(error) => {
+                    answer.push(Err(error));
+                    continue;
+                }
+            };
+            let found = self.find_offset(permit, &state, topic, *index, *epoch, *spec);
             let found = tokio::time::timeout(self.inner.settings.request_timeout, found).await;
             // What was read by a state that has grown old may not be what the state meant.
             let found = found.ok().filter(|_| proof.holds(&self.inner.env));
@@ -111,16 +122,17 @@ impl Broker {
 
     async fn find_offset(
         &self,
+        permit: Permit,
         state: &State,
         topic: &TopicRef,
         index: PartitionIndex,
         epoch: Option<i32>,
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ListOffsetsError> {
-        if let Some(shown) = offsets_topic::find_offset(state, topic, index, epoch, spec) {
+        if let Some(shown) = offsets_topic::find_offset(permit, state, topic, index, epoch, spec) {
             return shown;
         }
-        let (id, partition) = find(state, topic, index)?;
+        let (_, id, partition) = topic.partition::<ListOffsetsError>(permit, state, index)?;
         if let Some(epoch) = epoch.filter(|epoch| *epoch > 0) {
             return Err(ListOffsetsError::UnknownLeaderEpoch(epoch));
         }
@@ -142,8 +154,7 @@ impl Broker {
                 offset: found.map(|(offset, _)| offset),
                 timestamp: found.map(|(_, timestamp)| timestamp),
             }),
-            Err(error) if error.is_corrupt() => Err(ListOffsetsError::Corrupt(error.to_string())),
-            Err(error) => Err(Unavailable::Store(error.to_string()).into()),
+            Err(error) => Err(unread(error, ListOffsetsError::Corrupt)),
         }
     }
 
@@ -156,12 +167,13 @@ impl Broker {
         partition: PartitionIndex,
         epoch: i32,
     ) -> Result<Option<Offset>, ListOffsetsError> {
-        self.authorize(session);
         let state = self.fresh().await?;
+        let permit =
+            self.authorize_topic::<ListOffsetsError>(session, Action::Describe, topic, &state)?;
         if let Some(end) = offsets_topic::end(&state, topic, partition) {
             return Ok((epoch == 0).then_some(end));
         }
-        let (_, partition) = find(&state, topic, partition)?;
+        let (_, _, partition) = topic.partition::<ListOffsetsError>(permit, &state, partition)?;
         Ok((epoch == 0).then(|| partition.high_watermark()))
     }
 
@@ -171,7 +183,6 @@ impl Broker {
         session: &Session,
         partitions: &[(TopicRef, PartitionIndex, Option<Offset>)],
     ) -> Vec<Result<Offset, DeleteRecordsError>> {
-        self.authorize(session);
         self.try_delete_records(session, partitions)
             .await
             .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
@@ -194,10 +205,6 @@ impl Broker {
                 self.state_with(named).await?
             }
         };
-        let unknown = |topic: &TopicRef, index| DeleteRecordsError::UnknownPartition {
-            topic: topic.to_string(),
-            partition: index,
-        };
         let mut asking = self.asks_in(session, arrival, state);
         if needs_end && !asking.surely_waits() {
             // What was written meanwhile is not what the client wanted gone.
@@ -208,16 +215,24 @@ impl Broker {
             let mut found = Vec::new();
             for (topic, index, before) in partitions {
                 let state = asking.state();
-                let internal = topic.find(state).filter(|found| found.name().is_internal());
-                found.push(match (internal, find(state, topic, *index)) {
-                    (Some(internal), _) => Err(DeleteRecordsError::InternalTopic(
-                        internal.name().to_string(),
-                    )),
-                    (None, Err(_)) if offsets_topic::end(state, topic, *index).is_some() => {
-                        Err(DeleteRecordsError::Internal(topic.to_string()))
+                let permit = self.authorize_topic(session, Action::Delete, topic, state);
+                let permit = match permit {
+                    Ok(permit) => permit,
+                    Err(error) => {
+                        found.push(Err(error));
+                        continue;
                     }
-                    (None, Err(_)) => Err(unknown(topic, *index)),
-                    (None, Ok((partition, known))) => {
+                };
+                let internal = topic.find(state).filter(|found| found.name().is_internal());
+                let is_shown = || offsets_topic::end(state, topic, *index).is_some();
+                let partition = topic.partition::<DeleteRecordsError>(permit, state, *index);
+                found.push(match (internal, partition) {
+                    (Some(_), _) => Err(DeleteRecordsError::InternalTopic(topic.clone())),
+                    (None, Err(_)) if is_shown() => {
+                        Err(DeleteRecordsError::InternalTopic(topic.clone()))
+                    }
+                    (None, Err(error)) => Err(error),
+                    (None, Ok((_, partition, known))) => {
                         ops.push(Op::DeleteRecords {
                             partition,
                             before: before.or(Some(known.high_watermark())),
@@ -251,27 +266,14 @@ impl Broker {
                         log_start,
                         high_watermark,
                     }),
-                    _ => Err(unknown(topic, *index)),
+                    // It was deleted meanwhile.
+                    _ => Err(PartitionNotFound {
+                        topic: topic.clone(),
+                        partition: *index,
+                    }
+                    .into()),
                 }
             });
         Ok(answer.collect())
     }
-}
-
-fn find<'a>(
-    state: &'a State,
-    topic: &TopicRef,
-    index: PartitionIndex,
-) -> Result<(TopicPartition, &'a Partition), ListOffsetsError> {
-    let found = topic.find(state).and_then(|topic| {
-        let id = TopicPartition {
-            topic: topic.id(),
-            partition: index,
-        };
-        Some((id, topic.partition(index)?))
-    });
-    found.ok_or_else(|| ListOffsetsError::UnknownPartition {
-        topic: topic.to_string(),
-        partition: index,
-    })
 }

@@ -5,17 +5,20 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::access::{Action, Denied, Permit};
 use super::record_rules::{self, Named, RefusedRecord};
-use super::{Broker, Compression, Session, TopicRef, Unavailable};
+use super::{
+    Broker, Compression, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable,
+};
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
 use crate::segment::{
-    BatchError, Codec, Fault, Limits, ProduceRules, TimestampType, recompress, set_log_append_time,
+    BatchError, Codec, Limits, ProduceRules, TimestampType, recompress, set_log_append_time,
     set_max_timestamp, validate,
 };
 use crate::state::State;
 use crate::state::op::{AppendRejected, ProducerBatch};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicName, TopicPartition};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
 
 /// The records for one partition.
 #[derive(Clone, Debug)]
@@ -57,32 +60,24 @@ pub struct Produced {
 /// Why records were refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
-    /// No such topic or partition.
-    #[error("there is no topic {0}")]
-    UnknownTopic(String),
-    /// No topic of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownTopicId(crate::types::TopicId),
-    /// No such topic or partition.
-    #[error("topic {topic} has no partition {partition}")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionIndex,
-    },
+    /// No such topic.
+    #[error(transparent)]
+    TopicNotFound(#[from] TopicNotFound),
+    /// No such partition.
+    #[error(transparent)]
+    PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, which clients cannot write.
     #[error("{0} is an internal topic, which clients cannot write")]
-    InternalTopic(String),
-    /// The batch is larger than `max.message.bytes`.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The bytes are not a batch, or fail their checksum.
-    #[error("{0}")]
-    Corrupt(String),
-    /// The batch is in a format before v2.
-    #[error("{0}")]
-    UnsupportedFormat(String),
+    InternalTopic(TopicRef),
+    /// The batch is none, or not one that the topic takes: too large, damaged, of another format, in an unknown codec, or
+    /// against a rule (several batches, a control batch, counts that differ ...). [`BatchError::fault`] says which.
+    #[error("topic {topic}: {source}")]
+    Batch {
+        /// The topic.
+        topic: TopicName,
+        /// What is wrong.
+        source: BatchError,
+    },
     /// The topic refuses records of the batch, and so the batch.
     #[error("topic {topic} refuses records of the batch: {}", Named(refused))]
     Records {
@@ -91,18 +86,18 @@ pub enum ProduceError {
         /// Which, and why; the first of them, if they are very many.
         refused: Vec<RefusedRecord>,
     },
-    /// The batch is whole but breaks a rule (several batches, a control batch, counts that differ ...).
-    #[error("{0}")]
-    InvalidRecord(String),
-    /// The codec is not one of the five.
-    #[error("{0}")]
-    UnsupportedCompression(String),
     /// The producer was fenced by a newer epoch.
-    #[error("{0}")]
-    FencedProducer(String),
+    #[error(transparent)]
+    FencedProducer(AppendRejected),
     /// A sequence is missing.
-    #[error("{0}")]
-    OutOfOrderSequence(String),
+    #[error(transparent)]
+    OutOfOrderSequence(AppendRejected),
+    /// The fold refuses the batch for good: there are no offsets left, or it can lie nowhere.
+    #[error(transparent)]
+    Rejected(AppendRejected),
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Try again. The records may or may not have been stored.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -138,20 +133,21 @@ impl Broker {
         partitions: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Producing {
-        self.authorize(session);
         let count = partitions.len();
         let deadline = Instant::now() + timeout;
-        let admitted = match tokio::time::timeout_at(deadline, self.admit(partitions)).await {
-            Ok(Ok(admitted)) => admitted,
-            Ok(Err(unavailable)) => refuse_all(unavailable, count),
-            Err(_) => refuse_all(Unavailable::TimedOut, count),
-        };
+        let admitted =
+            match tokio::time::timeout_at(deadline, self.admit(session, partitions)).await {
+                Ok(Ok(admitted)) => admitted,
+                Ok(Err(unavailable)) => refuse_all(unavailable, count),
+                Err(_) => refuse_all(Unavailable::TimedOut, count),
+            };
         Producing { admitted, deadline }
     }
 
     /// Validates the batches and brings those that are sound into the ingest buffer.
     async fn admit(
         &self,
+        session: &Session,
         partitions: Vec<ProducePartition>,
     ) -> Result<Vec<Result<Admitted, ProduceError>>, Unavailable> {
         let names = partitions.iter().map(|p| (&p.topic, p.partition));
@@ -160,7 +156,9 @@ impl Broker {
         let mut results = Vec::with_capacity(partitions.len());
         let mut batches = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let stored = match self.check(&state, now, partition) {
+            let permit = self.authorize_topic(session, Action::Write, &partition.topic, &state);
+            let checked = permit.and_then(|permit| self.check(permit, &state, now, partition));
+            let stored = match checked {
                 Ok(checked) => self.compressed(checked).await,
                 Err(error) => Err(error),
             };
@@ -188,6 +186,7 @@ impl Broker {
     /// would refuse records of now, for good, and stamp others with times of long ago.
     fn check(
         &self,
+        permit: Permit,
         state: &State,
         now: Timestamp,
         wanted: ProducePartition,
@@ -198,23 +197,14 @@ impl Broker {
             records,
             memory,
         } = wanted;
-        let topic = name.find(state).ok_or_else(|| match &name {
-            TopicRef::Name(name) if TopicName::is_internal_name(name) => {
-                ProduceError::InternalTopic(name.clone())
-            }
-            TopicRef::Name(name) => ProduceError::UnknownTopic(name.clone()),
-            TopicRef::Id(id) => ProduceError::UnknownTopicId(*id),
-        })?;
-        if topic.name().is_internal() {
-            return Err(ProduceError::InternalTopic(topic.name().to_string()));
+        let is_internal = match &name {
+            TopicRef::Name(name) => TopicName::is_internal_name(name),
+            TopicRef::Id(_) => name.find(state).is_some_and(|t| t.name().is_internal()),
+        };
+        if is_internal {
+            return Err(ProduceError::InternalTopic(name));
         }
-        if topic.partition(index).is_none() {
-            let topic = topic.name().to_string();
-            return Err(ProduceError::UnknownPartition {
-                topic,
-                partition: index,
-            });
-        }
+        let (topic, id, _) = name.partition::<ProduceError>(permit, state, index)?;
         let settings = self.topic_settings(state, topic);
         let rules = ProduceRules {
             max_batch_bytes: settings.max_message_bytes.as_usize(),
@@ -223,9 +213,9 @@ impl Broker {
             },
             allow_transactional: false,
         };
-        let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), &error))?;
+        let valid = validate(&records, rules).map_err(|error| refusal(topic.name(), error))?;
         let refused = record_rules::refused(&records, &valid, &settings, now, rules.limits)
-            .map_err(|error| refusal(topic.name(), &error))?;
+            .map_err(|error| refusal(topic.name(), error))?;
         if !refused.is_empty() {
             let topic = topic.name().to_string();
             return Err(ProduceError::Records { topic, refused });
@@ -248,10 +238,7 @@ impl Broker {
         };
         let header = valid.header;
         let batch = Batch {
-            partition: TopicPartition {
-                topic: topic.id(),
-                partition: index,
-            },
+            partition: id,
             bytes: records,
             memory,
             // The validation has seen that there are as many as the header says, and at least one.
@@ -287,7 +274,7 @@ impl Broker {
         let done = self.inner.env.compute(work).await;
         // It fails only when the node stops.
         let done = done.map_err(|_| Unavailable::Stopped(Stopped::Stopping))?;
-        let bytes = done.map_err(|error| refusal(&checked.topic, &error))?;
+        let bytes = done.map_err(|error| refusal(&checked.topic, error))?;
         (checked.batch.memory, checked.batch.bytes) = (bytes.len(), bytes);
         Ok(checked)
     }
@@ -373,36 +360,29 @@ fn restamped(
     copy.freeze()
 }
 
-fn refusal(topic: &TopicName, error: &BatchError) -> ProduceError {
-    let text = format!("topic {topic}: {error}");
-    match error.fault() {
-        Fault::Corrupt => ProduceError::Corrupt(text),
-        Fault::Invalid => ProduceError::InvalidRecord(text),
-        Fault::UnsupportedFormat => ProduceError::UnsupportedFormat(text),
-        Fault::UnsupportedCodec => ProduceError::UnsupportedCompression(text),
-        Fault::TooLarge => ProduceError::TooLarge(text),
+fn refusal(topic: &TopicName, error: BatchError) -> ProduceError {
+    ProduceError::Batch {
+        topic: topic.clone(),
+        source: error,
     }
 }
 
 fn append_error(error: AppendError) -> ProduceError {
     match error {
         AppendError::Rejected(rejected) => match rejected {
-            AppendRejected::UnknownTopic(id) => ProduceError::UnknownTopicId(id),
-            AppendRejected::UnknownPartition(id) => ProduceError::UnknownPartition {
-                topic: id.topic.to_string(),
+            AppendRejected::UnknownTopic(id) => TopicNotFound(TopicRef::Id(id)).into(),
+            AppendRejected::UnknownPartition(id) => PartitionNotFound {
+                topic: TopicRef::Id(id.topic),
                 partition: id.partition,
-            },
-            AppendRejected::FencedProducer { .. } => {
-                ProduceError::FencedProducer(rejected.to_string())
             }
-            AppendRejected::OutOfOrderSequence { .. } => {
-                ProduceError::OutOfOrderSequence(rejected.to_string())
-            }
+            .into(),
+            AppendRejected::FencedProducer { .. } => ProduceError::FencedProducer(rejected),
+            AppendRejected::OutOfOrderSequence { .. } => ProduceError::OutOfOrderSequence(rejected),
             AppendRejected::StaleSegment(_) | AppendRejected::NotBegun { .. } => {
-                ProduceError::Unavailable(Unavailable::Store(rejected.to_string()))
+                Unavailable::Retry(rejected).into()
             }
             AppendRejected::OffsetsExhausted(_) | AppendRejected::Impossible(_) => {
-                ProduceError::InvalidRecord(rejected.to_string())
+                ProduceError::Rejected(rejected)
             }
         },
         error => unavailable(error).into(),
@@ -412,6 +392,8 @@ fn append_error(error: AppendError) -> ProduceError {
 fn unavailable(error: AppendError) -> Unavailable {
     match error {
         AppendError::Stopped(stopped) => stopped.into(),
-        error => Unavailable::Store(error.to_string()),
+        AppendError::Upload(error) => Unavailable::Store(error.into()),
+        AppendError::Build(_) => Unavailable::Internal("a segment could not be made"),
+        AppendError::Rejected(rejected) => Unavailable::Retry(rejected),
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio::sync::Mutex;
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
-use crate::manifest::Stopped;
 use crate::state::op::{Applied, Op};
 use crate::types::{ProducerEpoch, ProducerId};
 
@@ -14,14 +14,29 @@ const BLOCK: u32 = 1000;
 #[derive(Default)]
 pub(super) struct Block(Mutex<std::ops::Range<i64>>);
 
+/// Why no producer id was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NewProducerError {
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Try again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 impl Broker {
     /// A producer id never handed out before, with its first epoch. Ids are minted in blocks, so most calls
     /// commit nothing.
     pub async fn new_producer(
         &self,
         session: &Session,
-    ) -> Result<(ProducerId, ProducerEpoch), Unavailable> {
-        self.authorize(session);
+    ) -> Result<(ProducerId, ProducerEpoch), NewProducerError> {
+        let permit = self.authorize(session, Action::IdempotentWrite, Resource::Cluster)?;
+        Ok(self.next_producer(permit).await?)
+    }
+
+    async fn next_producer(&self, _: Permit) -> Result<(ProducerId, ProducerEpoch), Unavailable> {
         let mut left = self.inner.producer_ids.0.lock().await;
         loop {
             if let Some(id) = left.next() {
@@ -34,7 +49,7 @@ impl Broker {
                 Some(Ok(Applied::ProducerIds(first))) => {
                     *left = first.0..first.0.saturating_add(BLOCK.into());
                 }
-                _ => return Err(Unavailable::Stopped(Stopped::Stopping)),
+                _ => return Err(Unavailable::Internal("producer ids were not minted")),
             }
         }
     }

@@ -116,6 +116,7 @@ fn after(pieces: &[Bytes]) -> Option<Offset> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::TopicNotFound;
     use crate::segment::{BatchBuilder, Codec, LEADER_EPOCH, patch};
     use crate::types::{Timestamp, TopicId};
 
@@ -179,7 +180,9 @@ mod tests {
         }
         readings.note(&[wanted("t", 0, 3)], &[read(Vec::new())]);
         assert!(readings.goes_on(&wanted("t", 0, 3)));
-        let gone = Err(FetchError::UnknownTopic("t".to_owned()));
+        let gone = Err(FetchError::from(TopicNotFound(TopicRef::Name(
+            "t".to_owned(),
+        ))));
         readings.note(&[wanted("t", 0, 3)], &[gone]);
         assert!(!readings.goes_on(&wanted("t", 0, 3)));
     }

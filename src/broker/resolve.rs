@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::access::Permit;
 use super::topics::TopicRef;
-use super::{Broker, Unavailable};
+use super::{Broker, PartitionNotFound, TopicNotFound, Unavailable};
 use crate::settings::{Layers, Overrides, TopicSettings};
-use crate::state::{State, Topic};
-use crate::types::{PartitionIndex, TopicId};
+use crate::state::{Partition, State, Topic};
+use crate::types::{PartitionIndex, TopicId, TopicPartition};
 
 impl TopicRef {
     /// The topic in `state`.
@@ -17,6 +18,27 @@ impl TopicRef {
             TopicRef::Name(name) => state.topic_by_name(name),
             TopicRef::Id(id) => state.topic(*id),
         }
+    }
+
+    /// The partition in `state`, and its topic, for who may do something with it.
+    pub(super) fn partition<'a, E: From<TopicNotFound> + From<PartitionNotFound>>(
+        &self,
+        _: Permit,
+        state: &'a State,
+        index: PartitionIndex,
+    ) -> Result<(&'a Topic, TopicPartition, &'a Partition), E> {
+        let topic = self
+            .find(state)
+            .ok_or_else(|| TopicNotFound(self.clone()))?;
+        let partition = topic.partition(index).ok_or_else(|| PartitionNotFound {
+            topic: self.clone(),
+            partition: index,
+        })?;
+        let id = TopicPartition {
+            topic: topic.id(),
+            partition: index,
+        };
+        Ok((topic, id, partition))
     }
 
     fn has_partition(&self, index: PartitionIndex, state: &State) -> bool {

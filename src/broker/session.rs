@@ -1,13 +1,10 @@
-//! Who is calling, and what nobody can be told now.
+//! Who is calling.
 
 use std::net::SocketAddr;
-
 use std::time::Duration;
 
 use super::asked::Arrival;
 use super::readings::Readings;
-use crate::manifest::Stopped;
-use crate::store::ClockOff;
 
 /// The client on whose behalf an operation is done.
 #[derive(Clone, Debug)]
@@ -54,38 +51,6 @@ impl Session {
             readings: Readings::default(),
             arrival: None,
             limit: None,
-        }
-    }
-}
-
-/// The operation could not be carried out now, and the client should try again. A change that was asked for
-/// may still come about.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// The store did not answer in time.
-    #[error("the store did not answer within the time of the request")]
-    TimedOut,
-    /// What the request was to change was changed after it had arrived, by another. Nothing was done.
-    #[error("what the request changes was changed by another meanwhile; try again")]
-    Overtaken,
-    /// The store cannot be reached.
-    #[error("the store cannot be reached: {0}")]
-    Store(String),
-    /// The wall clock of this machine is off, so this node makes no changes.
-    #[error(transparent)]
-    Clock(ClockOff),
-    /// This node is stopping, or can follow the log no further.
-    #[error(transparent)]
-    Stopped(Stopped),
-}
-
-impl From<Stopped> for Unavailable {
-    fn from(stopped: Stopped) -> Unavailable {
-        match stopped {
-            // The node goes on. As after any answer that did not come in time, the client cannot know either.
-            Stopped::OutcomeUnknown => Unavailable::TimedOut,
-            Stopped::ClockOff(off) => Unavailable::Clock(off),
-            stopped => Unavailable::Stopped(stopped),
         }
     }
 }

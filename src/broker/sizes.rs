@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
 use crate::state::Topic;
 use crate::types::{ByteCount, PartitionIndex, TopicName};
@@ -18,6 +19,17 @@ pub struct TopicSizes {
     pub partitions: Vec<(PartitionIndex, ByteCount)>,
 }
 
+/// Why sizes were not told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizesError {
+    /// The client may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Try again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 impl Broker {
     /// The sizes of those partitions, or of all, that clients of `protocol` are told this node has: up to date. There is one
     /// copy of everything, in the store, and every node serves all of it. What clients are told is one node for each
@@ -28,9 +40,18 @@ impl Broker {
         session: &Session,
         protocol: &str,
         wanted: Option<&WantedSizes>,
+    ) -> Result<Vec<TopicSizes>, SizesError> {
+        let permit = self.authorize(session, Action::Describe, Resource::Cluster)?;
+        Ok(self.sizes(permit, protocol, wanted).await?)
+    }
+
+    async fn sizes(
+        &self,
+        permit: Permit,
+        protocol: &str,
+        wanted: Option<&WantedSizes>,
     ) -> Result<Vec<TopicSizes>, Unavailable> {
-        self.authorize(session);
-        let cluster = self.cluster(session, protocol).await?;
+        let cluster = self.view(permit, protocol).await?;
         // Not older than the view, and it is the view that decides what is counted here.
         let state = self.inner.manifest.state();
         let here = |partition| cluster.leader(partition).id == cluster.this;

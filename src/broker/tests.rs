@@ -63,7 +63,7 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
     assert_eq!(created, [true, true, false, true], "what fits is created");
     let refused = create(vec![new("e", 1)]).await.unwrap().remove(0);
     assert!(
-        matches!(refused, Err(TopicError::TooMany(_))),
+        matches!(refused, Err(TopicError::TooManyPartitions { .. })),
         "{refused:?}"
     );
     let more = |total| MorePartitions {
@@ -76,7 +76,10 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
         let grown = broker.create_partitions(&session, vec![more(total)], false);
         grown.await.unwrap().remove(0)
     };
-    assert!(matches!(grow(5).await, Err(TopicError::TooMany(_))));
+    assert!(matches!(
+        grow(5).await,
+        Err(TopicError::TooManyPartitions { .. })
+    ));
     // Who asks for a topic that might be created is told that there is none.
     let wanted = [TopicRef::Name("e".to_owned())];
     let described = broker
@@ -84,7 +87,7 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
         .await
         .unwrap();
     assert!(
-        matches!(described[0], Err(TopicError::UnknownName(_))),
+        matches!(described[0], Err(TopicError::NotFound(_))),
         "{described:?}"
     );
     // A topic less makes room, also after a restart from the log alone.
@@ -135,7 +138,7 @@ async fn a_request_creates_a_bounded_number_of_topics() {
     };
     let topics = names(MAX_CREATED + 1).map(new).collect();
     let created = node.broker().create_topics(&session(), topics, false).await;
-    let refused = |one: &Result<_, _>| matches!(one, Err(TopicError::TooMany(_)));
+    let refused = |one: &Result<_, _>| matches!(one, Err(TopicError::TooManyTopics { .. }));
     assert!(created.unwrap().iter().all(refused));
     let wanted: Vec<_> = names(MAX_CREATED + 1).map(TopicRef::Name).collect();
     let described = node

@@ -4,8 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::asked::Asking;
-use super::{Broker, ConfigError, Inner, Session, Unavailable, offsets_topic};
+use super::{
+    Broker, Inner, InvalidRequest, Session, TopicError, TopicNotFound, Unavailable, offsets_topic,
+};
 use crate::settings::{ClusterSettings, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
@@ -18,7 +21,7 @@ pub const MAX_CREATED: usize = 10_000;
 pub const MAX_REPLICAS: i16 = 32;
 
 /// The one name, besides the internal ones, under which Kafka creates no topic.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
+pub(super) const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// How a client names a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,64 +84,23 @@ pub struct MorePartitions {
     pub assignment: Option<Vec<Vec<i32>>>,
 }
 
-/// Why an operation on a topic failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TopicError {
-    /// There is none of that name.
-    #[error("there is no topic named '{0}'")]
-    UnknownName(String),
-    /// There is none of that id.
-    #[error("there is no topic with id {0}")]
-    UnknownId(TopicId),
-    /// There is one of that name.
-    #[error("there is already a topic named '{0}'")]
-    Exists(String),
-    /// The name breaks a rule.
-    #[error(transparent)]
-    InvalidName(#[from] InvalidName),
-    /// The name differs from that of another topic only in dots and underscores.
-    #[error(
-        "topic '{name}' collides with topic '{existing}': '.' and '_' are the same in the names of Kafka's metrics; \
-         choose another name"
-    )]
-    Collides {
-        /// The name asked for.
-        name: String,
-        /// The topic that there is.
-        existing: TopicName,
-    },
-    /// Partition counts are positive, grow, and are bounded.
-    #[error("{0}")]
-    InvalidPartitions(String),
-    /// Replication factors are positive (or -1 for the default).
-    #[error("{0}")]
-    InvalidReplicationFactor(String),
-    /// The manual assignment is not of the partitions `0..n`.
-    #[error("{0}")]
-    InvalidReplicaAssignment(String),
-    /// There would be too many.
-    #[error("{0}")]
-    TooMany(String),
-    /// A request that contradicts itself.
-    #[error("{0}")]
-    InvalidRequest(String),
-    /// A setting is unknown or has a bad value.
-    #[error(transparent)]
-    InvalidConfig(#[from] ConfigError),
-    /// Try again.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
 impl Broker {
-    /// All topics, by name; up to date.
+    /// All topics that the client may know of, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
-        self.authorize(session);
         let state = self.fresh().await?;
-        let mut topics: Vec<TopicView> = state.topics().map(TopicView::of).collect();
+        let may_know = |name: &TopicName| {
+            let topic = Resource::topic(name.as_str());
+            self.authorize(session, Action::Describe, topic).ok()
+        };
+        let known = state.topics().filter_map(|topic| {
+            let permit = may_know(topic.name())?;
+            Some(TopicView::of(permit, topic))
+        });
+        let mut topics: Vec<TopicView> = known.collect();
         // As in Kafka it is among the topics once there has been a group.
         if state.has_group_changes()
             && let Some(view) = offsets_topic::view(&state)
+            && may_know(&view.name).is_some()
         {
             let at = topics.partition_point(|topic| topic.name < view.name);
             topics.insert(at, view);
@@ -155,8 +117,10 @@ impl Broker {
         topics: &[TopicRef],
         create: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut state = self.fresh().await?;
+        let may_know = |topic: &TopicRef, state: &State| {
+            self.authorize_topic::<TopicError>(session, Action::Describe, topic, state)
+        };
         let settings = ClusterSettings::effective(&self.configs_in_force(&state));
         // Why a topic of that name could not be created.
         let mut refused = BTreeMap::new();
@@ -166,6 +130,7 @@ impl Broker {
                 if let TopicRef::Name(name) = topic
                     && state.topic_by_name(name).is_none()
                     && offsets_topic::named(topic, &state).is_none()
+                    && may_know(topic, &state).is_ok()
                 {
                     names.insert(name);
                 }
@@ -176,30 +141,50 @@ impl Broker {
                 state = self.inner.manifest.state();
                 for (name, outcome) in names.into_iter().zip(created) {
                     // Else another client was faster, the topic is gone again, or there is no room: clients ask again.
-                    if let Err(error @ (TopicError::InvalidName(_) | TopicError::Collides { .. })) =
-                        outcome
+                    if let Err(
+                        error @ (TopicError::InvalidName(_)
+                        | TopicError::Collides { .. }
+                        | TopicError::Denied(_)),
+                    ) = outcome
                     {
                         refused.insert(name, error);
                     }
                 }
             }
         }
-        let describe = |topic: &TopicRef| match topic.find(&state) {
-            Some(found) => Ok(TopicView::of(found)),
-            None => offsets_topic::named(topic, &state).ok_or_else(|| {
+        let describe = |topic: &TopicRef| {
+            let permit = may_know(topic, &state)?;
+            topic.view(permit, &state).ok_or_else(|| {
                 match topic {
                     TopicRef::Name(name) => refused.get(name).cloned(),
                     TopicRef::Id(_) => None,
                 }
                 .unwrap_or_else(|| topic.unknown())
-            }),
+            })
         };
         Ok(topics.iter().map(describe).collect())
     }
 
+    /// The topics asked for, in order, for a client that is to do something else with each of them, and must be allowed to;
+    /// up to date.
+    pub async fn find_topics(
+        &self,
+        session: &Session,
+        action: Action,
+        topics: &[TopicRef],
+    ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
+        let state = self.fresh().await?;
+        let find = |topic: &TopicRef| {
+            let permit = self.authorize_topic::<TopicError>(session, action, topic, &state)?;
+            let view = topic.view(permit, &state);
+            view.ok_or_else(|| topic.unknown())
+        };
+        Ok(topics.iter().map(find).collect())
+    }
+
     /// Whether records can be produced to a topic of this name: there is one, or the first record would create it.
     pub async fn check_destination(&self, session: &Session, name: &str) -> Result<(), TopicError> {
-        self.authorize(session);
+        let _: Permit = self.authorize(session, Action::Write, Resource::topic(name))?;
         let state = self.fresh().await?;
         if TopicName::is_internal_name(name) {
             return Err(internal(name).into());
@@ -208,12 +193,13 @@ impl Broker {
             return Ok(());
         }
         let new = NewTopic::named(name);
-        self.check_new(&state, &new)?;
+        let permit = self.may_create(session, &new)?;
+        self.check_new(permit, &state, &new)?;
         let settings = ClusterSettings::effective(&self.configs_in_force(&state));
         if settings.auto_create_topics {
             Ok(())
         } else {
-            Err(TopicError::UnknownName(new.name))
+            Err(TopicNotFound(TopicRef::Name(new.name)).into())
         }
     }
 
@@ -245,12 +231,9 @@ impl Broker {
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         if topics.len() > MAX_CREATED {
             let asked = topics.len();
-            let refused = TopicError::TooMany(format!(
-                "a request creates at most {MAX_CREATED} topics; {asked} were asked for"
-            ));
+            let refused = TopicError::TooManyTopics { asked };
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
         let mut asking = self.asks(session).await?;
@@ -259,7 +242,8 @@ impl Broker {
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|new| {
-                    let checked = self.check_new(asking.state(), new)?;
+                    let permit = self.may_create(session, new)?;
+                    let checked = self.check_new(permit, asking.state(), new)?;
                     room.take(checked.partitions.unsigned_abs().into())?;
                     Ok(checked)
                 })
@@ -295,8 +279,19 @@ impl Broker {
         Ok(checked.into_iter().map(|result| result.map(view)).collect())
     }
 
+    /// Whether the client may create the topic: because it may create any, or this one.
+    fn may_create(&self, session: &Session, new: &NewTopic) -> Result<Permit, Denied> {
+        self.authorize(session, Action::Create, Resource::Cluster)
+            .or_else(|_| self.authorize(session, Action::Create, Resource::topic(&new.name)))
+    }
+
     /// The op that creates the topic, if all of it is in order.
-    fn check_new(&self, state: &State, new: &NewTopic) -> Result<CreateTopic, TopicError> {
+    fn check_new(
+        &self,
+        _: Permit,
+        state: &State,
+        new: &NewTopic,
+    ) -> Result<CreateTopic, TopicError> {
         let name = TopicName::new(&new.name)?;
         let shown = offsets_topic::view(state);
         if state.topic_by_name(&new.name).is_some() || shown.is_some_and(|view| view.name == name) {
@@ -306,9 +301,7 @@ impl Broker {
             return Err(internal(&new.name).into());
         }
         if name.as_str() == CLUSTER_METADATA {
-            return Err(TopicError::InvalidRequest(format!(
-                "'{CLUSTER_METADATA}' is the log of Kafka's controllers, and nobody may create it"
-            )));
+            return Err(InvalidRequest::ClusterMetadata.into());
         }
         if let Some(existing) = state.collision(&name) {
             return Err(TopicError::Collides {
@@ -320,19 +313,14 @@ impl Broker {
         let partitions = match &new.assignment {
             Some(assignment) => {
                 if new.partitions.is_some() || new.replication_factor.is_some() {
-                    return Err(TopicError::InvalidRequest(
-                        "a topic has either a replica assignment or numbers of partitions and replicas"
-                            .to_owned(),
-                    ));
+                    return Err(InvalidRequest::NumbersAndAssignment.into());
                 }
                 check_assignment(assignment)?
             }
             None => new.partitions.unwrap_or(defaults.num_partitions),
         };
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
-            return Err(TopicError::InvalidPartitions(format!(
-                "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
-            )));
+            return Err(TopicError::InvalidPartitions { asked: partitions });
         }
         let of_assignment = new.assignment.as_ref().and_then(|assignment| {
             let replicas = assignment.values().next()?.len();
@@ -341,9 +329,7 @@ impl Broker {
         let factor = of_assignment.or(new.replication_factor);
         let factor = factor.unwrap_or(defaults.default_replication_factor);
         if !(1..=MAX_REPLICAS).contains(&factor) {
-            return Err(TopicError::InvalidReplicationFactor(format!(
-                "the replication factor is from 1 to {MAX_REPLICAS}, not {factor}"
-            )));
+            return Err(TopicError::InvalidReplicationFactor { asked: factor });
         }
         // Until then a topic is said to have one.
         let can_be_kept = state.has(Feature::ReplicationFactor);
@@ -363,12 +349,13 @@ impl Broker {
         session: &Session,
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut asking = self.asks(session).await?;
         loop {
             let state = asking.state();
             let find = |topic: &TopicRef| {
-                let found = topic.find(state).map(TopicView::of);
+                let permit =
+                    self.authorize_topic::<TopicError>(session, Action::Delete, topic, state)?;
+                let found = topic.find(state).map(|found| TopicView::of(permit, found));
                 found.ok_or_else(|| topic.not_stored(state))
             };
             let mut found: Vec<_> = topics.iter().map(find).collect();
@@ -396,14 +383,15 @@ impl Broker {
         topics: Vec<MorePartitions>,
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
-        self.authorize(session);
         let mut asking = self.asks(session).await?;
         let checked = loop {
             let mut room = self.room();
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|more| {
-                    let (op, added) = check_growth(asking.state(), more)?;
+                    let topic = Resource::topic(&more.topic);
+                    let permit = self.authorize(session, Action::Alter, topic)?;
+                    let (op, added) = check_growth(permit, asking.state(), more)?;
                     room.take(added)?;
                     Ok(op)
                 })
@@ -422,8 +410,9 @@ impl Broker {
                     && let Some(Err(rejected)) = outcomes.next()
                 {
                     *result = Err(match rejected {
-                        Rejected::UnknownTopic(_) => TopicError::UnknownName(more.topic.clone()),
-                        rejected => TopicError::InvalidPartitions(rejected.to_string()),
+                        Rejected::UnknownTopic(_) => TopicRef::Name(more.topic.clone()).absent(),
+                        Rejected::PartitionsNotMore { current, .. } => more.not_more_than(current),
+                        _ => TopicError::InvalidPartitions { asked: more.total },
                     });
                 }
             }
@@ -468,11 +457,7 @@ fn refuse_repeated<'a, T>(
     }
     for (name, result) in names.zip(results) {
         if count.get(name).is_some_and(|times| *times > 1) {
-            let text = format!(
-                "the request names topic '{}' more than once",
-                name.escape_debug()
-            );
-            *result = Err(TopicError::InvalidRequest(text));
+            *result = Err(InvalidRequest::NamedTwice(name.to_owned()).into());
         }
     }
 }
@@ -486,16 +471,13 @@ fn check_assignment(assignment: &BTreeMap<i32, Vec<i32>>) -> Result<i32, TopicEr
         .values()
         .all(|nodes| !nodes.is_empty() && nodes.len() == replicas);
     if !in_order || !alike {
-        return Err(TopicError::InvalidReplicaAssignment(
-            "an assignment names the partitions from 0 on without gaps, each with as many nodes"
-                .to_owned(),
-        ));
+        return Err(TopicError::InvalidReplicaAssignment);
     }
     Ok(i32::try_from(assignment.len()).unwrap_or(i32::MAX))
 }
 
 /// The op, and how many partitions it adds.
-fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), TopicError> {
+fn check_growth(_: Permit, state: &State, more: &MorePartitions) -> Result<(Op, u64), TopicError> {
     let MorePartitions {
         topic: name,
         total,
@@ -507,19 +489,14 @@ fn check_growth(state: &State, more: &MorePartitions) -> Result<(Op, u64), Topic
         .ok_or_else(|| TopicRef::Name(name.to_owned()).not_stored(state))?;
     let current = topic.partition_count();
     if total <= current || total > MAX_PARTITIONS {
-        return Err(TopicError::InvalidPartitions(format!(
-            "topic '{name}' has {current} partitions, and can be given more, up to {MAX_PARTITIONS}; \
-             {total} were asked for"
-        )));
+        return Err(more.not_more_than(current));
     }
     let added = u64::from(total.abs_diff(current));
     if assignment
         .as_ref()
         .is_some_and(|assignment| assignment.len() as u64 != added)
     {
-        return Err(TopicError::InvalidReplicaAssignment(format!(
-            "an assignment names the nodes of each of the {added} new partitions"
-        )));
+        return Err(TopicError::IncompleteAssignment { added });
     }
     let op = Op::CreatePartitions {
         topic: topic.id(),
@@ -543,10 +520,11 @@ impl Room<'_> {
         // is counted by one or the other, whatever other threads do meanwhile.
         let exist = self.broker.manifest.state().partition_count();
         if exist.saturating_add(*promised).saturating_add(partitions) > most {
-            return Err(TopicError::TooMany(format!(
-                "the cluster has {exist} partitions of at most {most} (the node's setting 'max_partitions'); \
-                 {partitions} more were asked for"
-            )));
+            return Err(TopicError::TooManyPartitions {
+                exist,
+                limit: most,
+                asked: partitions,
+            });
         }
         *promised += partitions;
         drop(promised);
@@ -606,6 +584,16 @@ fn internal(name: &str) -> InvalidName {
     }
 }
 
+impl MorePartitions {
+    fn not_more_than(&self, current: i32) -> TopicError {
+        TopicError::NotMorePartitions {
+            topic: self.topic.clone(),
+            current,
+            asked: self.total,
+        }
+    }
+}
+
 impl NewTopic {
     /// A topic of this name, with the cluster's defaults for all else.
     pub fn named(name: &str) -> NewTopic {
@@ -617,6 +605,14 @@ impl NewTopic {
 }
 
 impl TopicRef {
+    /// The topic in `state`, for who may do something with it.
+    fn view(&self, permit: Permit, state: &State) -> Option<TopicView> {
+        match self.find(state) {
+            Some(found) => Some(TopicView::of(permit, found)),
+            None => offsets_topic::named(self, state),
+        }
+    }
+
     /// Why what is not among the stored topics cannot be changed.
     pub(super) fn unchangeable(&self, state: &State) -> TopicError {
         match offsets_topic::named(self, state) {
@@ -634,7 +630,7 @@ impl TopicRef {
     }
 
     /// There is no such topic, or there can be none.
-    fn unknown(&self) -> TopicError {
+    pub(super) fn unknown(&self) -> TopicError {
         match self {
             TopicRef::Name(name) => match TopicName::new(name) {
                 Ok(_) => self.absent(),
@@ -646,15 +642,12 @@ impl TopicRef {
 
     /// There is no such topic. Where one is only looked up, Kafka does not say whether there can be.
     fn absent(&self) -> TopicError {
-        match self {
-            TopicRef::Name(name) => TopicError::UnknownName(name.clone()),
-            TopicRef::Id(id) => TopicError::UnknownId(*id),
-        }
+        TopicNotFound(self.clone()).into()
     }
 }
 
 impl TopicView {
-    fn of(topic: &Topic) -> TopicView {
+    fn of(_: Permit, topic: &Topic) -> TopicView {
         TopicView {
             id: topic.id(),
             name: topic.name().clone(),

@@ -103,7 +103,11 @@ const NO_STORE: &str = "`weir store check` tells whether the store can be reache
 
 impl From<Unavailable> for CliError {
     fn from(error: Unavailable) -> CliError {
-        CliError::failed(error.to_string()).hint(NO_STORE)
+        let failed = CliError::failed(error.to_string());
+        match error {
+            Unavailable::TimedOut | Unavailable::Store(_) => failed.hint(NO_STORE),
+            _ => failed,
+        }
     }
 }
 
@@ -111,7 +115,7 @@ impl From<TopicError> for CliError {
     fn from(error: TopicError) -> CliError {
         match error {
             TopicError::Unavailable(error) => error.into(),
-            TopicError::UnknownName(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
+            TopicError::NotFound(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
             TopicError::Exists(_) => CliError::failed(error.to_string())
                 .hint("`weir topic alter` changes a topic; --if-not-exists makes this no error"),
             error => CliError::failed(error.to_string()),

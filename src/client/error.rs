@@ -1,7 +1,8 @@
 //! What can go wrong in the library.
 
 use crate::broker::{
-    FetchError, GroupOpError, ListOffsetsError, ProduceError, TopicError, Unavailable,
+    Denied, FetchError, GroupOpError, ListOffsetsError, NewProducerError, ProduceError, TopicError,
+    Unavailable,
 };
 use crate::node::NodeError;
 use crate::segment::{BatchError, BuildError};
@@ -81,7 +82,19 @@ pub enum ClientError {
     /// A consumer was asked for what it cannot do.
     #[error("{0}")]
     Consumer(&'static str),
+    /// The gate of the node let this client not through.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The store or the node cannot answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<NewProducerError> for ClientError {
+    fn from(error: NewProducerError) -> ClientError {
+        match error {
+            NewProducerError::Denied(error) => error.into(),
+            NewProducerError::Unavailable(error) => error.into(),
+        }
+    }
 }

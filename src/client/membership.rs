@@ -11,9 +11,7 @@ use super::assignment::{
     subscription,
 };
 use super::{Client, ClientError};
-use crate::broker::{
-    GroupOpError, Identity, JoinRequest, Joined, LeavingMember, SyncRequest, Unavailable,
-};
+use crate::broker::{GroupOpError, Identity, JoinRequest, Joined, LeavingMember, SyncRequest};
 use crate::types::{Generation, GroupId, MemberId};
 
 /// The group's protocol type, as Kafka's consumers'.
@@ -182,12 +180,7 @@ impl Membership {
                     continuous = false;
                 }
                 GroupOpError::RebalanceInProgress | GroupOpError::IllegalGeneration { .. } => {}
-                GroupOpError::Unavailable(
-                    Unavailable::TimedOut
-                    | Unavailable::Overtaken
-                    | Unavailable::Store(_)
-                    | Unavailable::Clock(_),
-                ) if failures < ATTEMPTS => {
+                GroupOpError::Unavailable(why) if !why.is_final() && failures < ATTEMPTS => {
                     failures += 1;
                     let pause = Duration::from_millis(100) * failures;
                     tokio::time::sleep(self.client.env().jittered(pause)).await;

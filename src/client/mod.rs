@@ -72,7 +72,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 use crate::broker::{
-    Broker, Endpoints, NewTopic, Presence, Session, TopicError, TopicRef, TopicView,
+    Broker, Endpoints, NewTopic, Presence, Session, TopicError, TopicNotFound, TopicRef, TopicView,
 };
 use crate::config::{ClientConfig, StoreConfig};
 use crate::env::Env;
@@ -269,5 +269,5 @@ fn one(
 ) -> Result<TopicView, TopicError> {
     answers
         .pop()
-        .unwrap_or_else(|| Err(TopicError::UnknownName(name.to_owned())))
+        .unwrap_or_else(|| Err(TopicNotFound(TopicRef::Name(name.to_owned())).into()))
 }

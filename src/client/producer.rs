@@ -293,12 +293,7 @@ impl Producer {
                 };
                 let follows = unclear.contains(&batch.partition);
                 let repeat = match &answer {
-                    Err(ProduceError::Unavailable(
-                        Unavailable::TimedOut
-                        | Unavailable::Overtaken
-                        | Unavailable::Store(_)
-                        | Unavailable::Clock(_),
-                    )) => true,
+                    Err(ProduceError::Unavailable(why)) => !why.is_final(),
                     Err(ProduceError::OutOfOrderSequence(_)) => follows,
                     _ => false,
                 };

@@ -384,5 +384,5 @@ impl Consumer {
 
 /// A topic that does not exist is no error where existing ones are asked for.
 pub(super) fn is_unknown(error: &TopicError) -> bool {
-    matches!(error, TopicError::UnknownName(_) | TopicError::UnknownId(_))
+    matches!(error, TopicError::NotFound(_))
 }

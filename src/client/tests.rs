@@ -138,7 +138,7 @@ async fn batches_stay_below_what_the_topic_takes_and_a_record_that_does_not_fit_
         matches!(
             refused,
             Err(ClientError::Produce {
-                source: ProduceError::TooLarge { .. },
+                source: ProduceError::Batch { .. },
                 ..
             })
         ),
@@ -199,7 +199,7 @@ async fn a_partition_that_the_topic_does_not_have_is_refused_by_name() {
     let absent = weir.consumer().topics(["absent"]).start().await;
     assert!(matches!(
         absent,
-        Err(ClientError::Topic(TopicError::UnknownName(_)))
+        Err(ClientError::Topic(TopicError::NotFound(_)))
     ));
 }
 
@@ -424,7 +424,7 @@ async fn settings_are_stored_shown_with_their_source_and_returned_to_the_default
     ));
     let absent = ConfigResource::Topic("absent".to_owned());
     let bad = broker.alter_configs(session, &absent, five(), false).await;
-    assert!(matches!(bad, Err(TopicError::UnknownName(_))));
+    assert!(matches!(bad, Err(TopicError::NotFound(_))));
     let node = ConfigResource::Node(7);
     let bad = broker.alter_configs(session, &node, five(), false).await;
     assert!(matches!(bad, Err(TopicError::InvalidRequest(_))));

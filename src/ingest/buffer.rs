@@ -14,9 +14,10 @@ use super::uploads::Uploads;
 use crate::env::Env;
 use crate::manifest::{CommitSource, Manifest, Stopped, Submission};
 use crate::mutants::{self, Mutant};
+use crate::segment::SegmentError;
 use crate::state::ObjectRef;
 use crate::state::op::{AppendRejected, AppendSource, Appended, ProducerBatch};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::types::{ByteCount, Timestamp, TopicPartition};
 
 /// Is handed the parts of every segment before it is uploaded, of which those of [`LONG_BATCH`] bytes and more
@@ -99,7 +100,10 @@ pub enum AppendError {
     Rejected(#[from] AppendRejected),
     /// Its bytes could not be stored. It was not appended.
     #[error("the segment could not be stored: {0}")]
-    Upload(Arc<str>),
+    Upload(#[source] Arc<StoreError>),
+    /// A segment could not be made of it and its like. It was not appended.
+    #[error("the segment could not be made: {0}")]
+    Build(#[source] SegmentError),
     /// The node is stopping. It may or may not have been appended.
     #[error(transparent)]
     Stopped(#[from] Stopped),

@@ -1,5 +1,7 @@
 //! Segments: built, put in the cache, uploaded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::buffer::{AppendError, Entry, Ingest};
@@ -19,21 +21,21 @@ impl Ingest {
         let mut ops = Ops::new(AppendSource::Segment(id));
         let stored = match build(id, entries, &mut ops) {
             Ok(parts) => self.store_segment(id, parts).await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(AppendError::Build(error)),
         };
         match stored {
             Ok(()) => Some(ops),
             Err(_) if mutants::on(Mutant::FailedUploadCommitted) => Some(ops),
             Err(why) => {
-                tracing::warn!(segment = %id, why, "a segment could not be stored");
+                tracing::warn!(segment = %id, %why, "a segment could not be stored");
                 self.metrics.failures.inc();
-                ops.refuse(&AppendError::Upload(why.into()));
+                ops.refuse(&why);
                 None
             }
         }
     }
 
-    async fn store_segment(&self, id: SegmentId, parts: Vec<Bytes>) -> Result<(), String> {
+    async fn store_segment(&self, id: SegmentId, parts: Vec<Bytes>) -> Result<(), AppendError> {
         // From here on of the requests it came in only those are kept that are long batches.
         let pieces = (self.sink)(ObjectRef::Segment(id), parts).await;
         let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -42,7 +44,7 @@ impl Ingest {
             .store
             .put_hedged(&path, pieces, RequestKind::SegmentPut)
             .await;
-        put.map_err(|error| error.to_string())?;
+        put.map_err(|error| AppendError::Upload(Arc::new(error)))?;
         self.metrics.segments.inc();
         self.metrics.uploaded.inc_by(bytes);
         Ok(())

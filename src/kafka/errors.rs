@@ -9,10 +9,12 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{
-    ConfigError, DeleteRecordsError, FetchError, GroupOpError, ListOffsetsError, ProduceError,
-    TopicError, Unavailable,
+    ConfigError, DeleteRecordsError, Denied, FetchError, GroupOpError, ListOffsetsError,
+    NewProducerError, ProduceError, Resource, SizesError, TopicError, TopicNotFound, TopicRef,
+    Unavailable,
 };
 use crate::manifest::Stopped;
+use crate::segment::Fault as Kind;
 
 /// An error as it goes on the wire: a code and, where the API has room for it, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +52,16 @@ impl Fault {
 pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        ProduceError::UnknownTopic(_) | ProduceError::UnknownPartition { .. } => {
-            Code::UnknownTopicOrPartition
-        }
-        ProduceError::UnknownTopicId(_) => Code::UnknownTopicId,
+        ProduceError::TopicNotFound(missing) => no_topic(missing),
+        ProduceError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         ProduceError::InternalTopic(_) => Code::InvalidTopicException,
-        ProduceError::TooLarge { .. } => Code::MessageTooLarge,
-        ProduceError::Corrupt(_) => Code::CorruptMessage,
-        // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
-        ProduceError::UnsupportedFormat(_) | ProduceError::InvalidRecord(_) => Code::InvalidRecord,
+        ProduceError::Batch { source, .. } => match source.fault() {
+            Kind::TooLarge => Code::MessageTooLarge,
+            Kind::Corrupt => Code::CorruptMessage,
+            // Kafka's answer to batches before v2 in a Produce request of version 3 or newer.
+            Kind::UnsupportedFormat | Kind::Invalid => Code::InvalidRecord,
+            Kind::UnsupportedCodec => Code::UnsupportedCompressionType,
+        },
         ProduceError::Records { refused, .. } => {
             if refused.iter().any(|record| record.why.is_of_time()) {
                 Code::InvalidTimestamp
@@ -66,9 +69,10 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
                 Code::InvalidRecord
             }
         }
-        ProduceError::UnsupportedCompression(_) => Code::UnsupportedCompressionType,
         ProduceError::FencedProducer(_) => Code::InvalidProducerEpoch,
         ProduceError::OutOfOrderSequence(_) => Code::OutOfOrderSequenceNumber,
+        ProduceError::Rejected(_) => Code::InvalidRecord,
+        ProduceError::Denied(why) => return denied(why),
         ProduceError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string()).known_since(version, 4)
@@ -78,21 +82,26 @@ pub(crate) fn produce(error: &ProduceError, version: i16) -> Fault {
 pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        FetchError::UnknownTopic(_) | FetchError::UnknownPartition { .. } => {
-            Code::UnknownTopicOrPartition
-        }
-        FetchError::UnknownTopicId(_) => Code::UnknownTopicId,
+        FetchError::TopicNotFound(missing) => no_topic(missing),
+        FetchError::PartitionNotFound(_) => Code::UnknownTopicOrPartition,
         FetchError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
         FetchError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
-        FetchError::Corrupt(_) => Code::CorruptMessage,
+        FetchError::Corrupt(_) | FetchError::Unshown(_) => Code::CorruptMessage,
+        FetchError::Denied(why) => return denied(why),
         // Not REQUEST_TIMED_OUT: Java's consumer throws on it here.
         FetchError::Unavailable(
             Unavailable::TimedOut
             | Unavailable::Overtaken
             | Unavailable::Store(_)
-            | Unavailable::Clock(_),
+            | Unavailable::Retry(_)
+            | Unavailable::NotRegistered
+            | Unavailable::NoEndpoint { .. }
+            | Unavailable::Clock(_)
+            | Unavailable::Internal(_),
         ) => Code::KafkaStorageError,
-        FetchError::Unavailable(Unavailable::Stopped(_)) => Code::NotLeaderOrFollower,
+        FetchError::Unavailable(Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_)) => {
+            Code::NotLeaderOrFollower
+        }
     };
     Fault::new(code, error.to_string()).known_since(version, 6)
 }
@@ -101,9 +110,12 @@ pub(crate) fn fetch(error: &FetchError, version: i16) -> Fault {
 pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        ListOffsetsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        ListOffsetsError::TopicNotFound(_) | ListOffsetsError::PartitionNotFound(_) => {
+            Code::UnknownTopicOrPartition
+        }
         ListOffsetsError::UnknownLeaderEpoch(_) => Code::UnknownLeaderEpoch,
         ListOffsetsError::Corrupt(_) => Code::CorruptMessage,
+        ListOffsetsError::Denied(why) => return denied(why),
         ListOffsetsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -113,10 +125,12 @@ pub(crate) fn list_offsets(error: &ListOffsetsError) -> Fault {
 pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        DeleteRecordsError::UnknownPartition { .. } => Code::UnknownTopicOrPartition,
+        DeleteRecordsError::TopicNotFound(_) | DeleteRecordsError::PartitionNotFound(_) => {
+            Code::UnknownTopicOrPartition
+        }
         DeleteRecordsError::InternalTopic(_) => Code::InvalidTopicException,
         DeleteRecordsError::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
-        DeleteRecordsError::Internal(_) => Code::InvalidTopicException,
+        DeleteRecordsError::Denied(why) => return denied(why),
         DeleteRecordsError::Unavailable(why) => of_data(why),
     };
     Fault::new(code, error.to_string())
@@ -126,14 +140,19 @@ pub(crate) fn delete_records(error: &DeleteRecordsError) -> Fault {
 pub(crate) fn topic(error: &TopicError) -> Fault {
     use ResponseError as Code;
     let code = match error {
-        TopicError::UnknownName(_) => Code::UnknownTopicOrPartition,
-        TopicError::UnknownId(_) => Code::UnknownTopicId,
+        TopicError::NotFound(missing) => no_topic(missing),
         TopicError::Exists(_) => Code::TopicAlreadyExists,
         TopicError::InvalidName(_) | TopicError::Collides { .. } => Code::InvalidTopicException,
-        TopicError::InvalidPartitions(_) => Code::InvalidPartitions,
-        TopicError::InvalidReplicationFactor(_) => Code::InvalidReplicationFactor,
-        TopicError::InvalidReplicaAssignment(_) => Code::InvalidReplicaAssignment,
-        TopicError::TooMany(_) => Code::PolicyViolation,
+        TopicError::InvalidPartitions { .. } | TopicError::NotMorePartitions { .. } => {
+            Code::InvalidPartitions
+        }
+        TopicError::InvalidReplicationFactor { .. } => Code::InvalidReplicationFactor,
+        TopicError::InvalidReplicaAssignment | TopicError::IncompleteAssignment { .. } => {
+            Code::InvalidReplicaAssignment
+        }
+        TopicError::TooManyTopics { .. } | TopicError::TooManyPartitions { .. } => {
+            Code::PolicyViolation
+        }
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
         TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
         TopicError::InvalidConfig(
@@ -141,6 +160,7 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
             | ConfigError::Invalid { .. }
             | ConfigError::OfCluster { .. },
         ) => Code::InvalidConfig,
+        TopicError::Denied(why) => return denied(why),
         TopicError::Unavailable(why) => return admin(why),
     };
     Fault::new(code, error.to_string())
@@ -160,19 +180,31 @@ pub(crate) fn metadata(error: &TopicError) -> Fault {
 pub(crate) fn admin(why: &Unavailable) -> Fault {
     let code = match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_)
+        | Unavailable::Retry(_)
+        | Unavailable::NotRegistered
+        | Unavailable::NoEndpoint { .. }
+        | Unavailable::Clock(_)
+        | Unavailable::Internal(_) => ResponseError::KafkaStorageError,
         // It will not fit the next time either.
         Unavailable::Stopped(Stopped::TooLarge { .. }) => ResponseError::InvalidRequest,
         // Admin clients look for the controller again and repeat.
-        Unavailable::Stopped(_) => ResponseError::NotController,
+        Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_) => {
+            ResponseError::NotController
+        }
     };
     Fault::new(code, why.to_string())
 }
 
 /// The sizes of partitions are not known.
-pub(crate) fn log_dirs(why: &Unavailable) -> Fault {
-    // What Kafka says of a directory that is offline.
-    Fault::new(ResponseError::KafkaStorageError, why.to_string())
+pub(crate) fn log_dirs(error: &SizesError) -> Fault {
+    match error {
+        SizesError::Denied(why) => denied(why),
+        // What Kafka says of a directory that is offline.
+        SizesError::Unavailable(why) => {
+            Fault::new(ResponseError::KafkaStorageError, why.to_string())
+        }
+    }
 }
 
 /// A broker error of a group.
@@ -193,7 +225,10 @@ pub(crate) fn group(error: &GroupOpError) -> Fault {
         GroupOpError::GroupSubscribedToTopic => Code::GroupSubscribedToTopic,
         GroupOpError::OffsetMetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
         GroupOpError::UnknownPartition => Code::UnknownTopicOrPartition,
-        GroupOpError::TooLarge(_) => Code::InvalidRequest,
+        GroupOpError::TooLarge { .. } | GroupOpError::RequestTooLarge { .. } => {
+            Code::InvalidRequest
+        }
+        GroupOpError::Denied(why) => return denied(why),
         GroupOpError::Unavailable(_) => Code::NotCoordinator,
     };
     Fault::new(code, error.to_string())
@@ -205,17 +240,56 @@ pub(crate) fn find_coordinator(why: &Unavailable) -> Fault {
 }
 
 /// No producer id can be minted. Idempotent producers repeat on this code and on no other of its kind.
-pub(crate) fn init_producer_id(why: &Unavailable) -> Fault {
-    Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+pub(crate) fn init_producer_id(error: &NewProducerError) -> Fault {
+    match error {
+        NewProducerError::Denied(why) => denied(why),
+        NewProducerError::Unavailable(why) => {
+            Fault::new(ResponseError::CoordinatorLoadInProgress, why.to_string())
+        }
+    }
+}
+
+/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it can
+/// name a topic by its id.
+pub(crate) fn denied(why: &Denied) -> Fault {
+    use ResponseError as Code;
+    let (code, what) = match &why.resource {
+        Resource::Topic(_) => (Code::TopicAuthorizationFailed, "this topic"),
+        Resource::Group(_) => (Code::GroupAuthorizationFailed, "this group"),
+        Resource::Cluster => (Code::ClusterAuthorizationFailed, "the cluster"),
+        Resource::TransactionalId(_) => (
+            Code::TransactionalIdAuthorizationFailed,
+            "this transactional id",
+        ),
+    };
+    let Denied {
+        principal, action, ..
+    } = why;
+    Fault::new(code, format!("{principal} may not {action} {what}"))
+}
+
+/// There is no topic of that name, or of that id.
+fn no_topic(TopicNotFound(topic): &TopicNotFound) -> ResponseError {
+    match topic {
+        TopicRef::Name(_) => ResponseError::UnknownTopicOrPartition,
+        TopicRef::Id(_) => ResponseError::UnknownTopicId,
+    }
 }
 
 /// The partition's data cannot be reached or written.
 fn of_data(why: &Unavailable) -> ResponseError {
     match why {
         Unavailable::TimedOut | Unavailable::Overtaken => ResponseError::RequestTimedOut,
-        Unavailable::Store(_) | Unavailable::Clock(_) => ResponseError::KafkaStorageError,
+        Unavailable::Store(_)
+        | Unavailable::Retry(_)
+        | Unavailable::NotRegistered
+        | Unavailable::NoEndpoint { .. }
+        | Unavailable::Clock(_)
+        | Unavailable::Internal(_) => ResponseError::KafkaStorageError,
         // Clients refresh their metadata and go to another node.
-        Unavailable::Stopped(_) => ResponseError::NotLeaderOrFollower,
+        Unavailable::Stopped(_) | Unavailable::RegistrationRefused(_) => {
+            ResponseError::NotLeaderOrFollower
+        }
     }
 }
 
@@ -231,10 +305,32 @@ pub(crate) fn name(code: i16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::op::AppendRejected;
+    use crate::store::{ObjectPath, StoreError};
+    use crate::types::TopicId;
+
+    fn gone() -> Unavailable {
+        let error = StoreError::NotFound {
+            path: ObjectPath::cluster(),
+        };
+        Unavailable::Store(error.into())
+    }
 
     #[test]
-    fn a_store_that_cannot_be_reached_looks_retriable_to_every_api() {
-        let gone = || Unavailable::Store("connection refused".into());
+    fn what_can_not_be_done_now_looks_retriable_to_every_api() {
+        let protocol = "kafka".to_owned();
+        for why in [
+            gone(),
+            Unavailable::Retry(AppendRejected::UnknownTopic(TopicId::default())),
+            Unavailable::NotRegistered,
+            Unavailable::NoEndpoint { protocol },
+            Unavailable::Internal("something else"),
+        ] {
+            looks_retriable(&|| why.clone());
+        }
+    }
+
+    fn looks_retriable(gone: &dyn Fn() -> Unavailable) {
         let codes = [
             produce(&gone().into(), 3).code,
             produce(&gone().into(), 13).code,
@@ -245,7 +341,7 @@ mod tests {
             metadata(&gone().into()).code,
             group(&gone().into()).code,
             find_coordinator(&gone()).code,
-            init_producer_id(&gone()).code,
+            init_producer_id(&gone().into()).code,
             admin(&gone()).code,
         ];
         for code in codes {
@@ -256,7 +352,6 @@ mod tests {
 
     #[test]
     fn a_code_is_not_sent_to_clients_older_than_it() {
-        let gone = || Unavailable::Store("connection refused".into());
         assert_eq!(
             produce(&gone().into(), 3).code,
             ResponseError::NotLeaderOrFollower

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use crate::broker::Endpoints;
+use crate::broker::{AllowAll, Endpoints, Policy};
 use crate::env::Env;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Codec};
@@ -18,6 +18,7 @@ use crate::types::{ProducerEpoch, ProducerId, Timestamp};
 
 use super::*;
 
+mod access;
 mod data;
 mod everything;
 mod groups;
@@ -49,10 +50,15 @@ impl Rig {
     }
 
     async fn on(store: Store, options: KafkaOptions) -> Rig {
+        Rig::under(store, options, Arc::new(AllowAll)).await
+    }
+
+    async fn under(store: Store, options: KafkaOptions, policy: Arc<dyn Policy>) -> Rig {
         let env = Env::simulated(7, Timestamp(START));
         let mut node = NodeOptions::new(StoreUrl::memory(), env);
         // There is no other node to follow, and simulated hours pass in some tests.
         node.manifest.follow_interval = std::time::Duration::from_secs(1);
+        node.broker.policy = policy;
         let metrics = NodeMetrics::default();
         let node = Node::start(store, node, &metrics).await.unwrap();
         let endpoints = Endpoints::from([("kafka".to_owned(), "here.example:9092".to_owned())]);

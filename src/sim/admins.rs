@@ -55,7 +55,7 @@ async fn look(broker: Broker, name: String) -> Option<bool> {
     let described = broker.describe_topics(&session(), &topic, false).await;
     match described.ok()?.pop()? {
         Ok(_) => Some(true),
-        Err(TopicError::UnknownName(_)) => Some(false),
+        Err(TopicError::NotFound(_)) => Some(false),
         Err(_) => None,
     }
 }

@@ -70,7 +70,7 @@ async fn make_anew(world: &World, admin: &mut Connection, topics: &mut Topics) {
         .await;
     world.note(format_args!("{NAME} is deleted: {gone:?}"));
     let (told, at) = (world.moment(), world.origin().elapsed());
-    if matches!(gone, Ok(Ok(Ok(()) | Err(TopicError::UnknownName(_))))) {
+    if matches!(gone, Ok(Ok(Ok(()) | Err(TopicError::NotFound(_))))) {
         topics.deleted += 1;
         let before = Offset(topics.deleted);
         let deleted = Deleted { before, told, at };
@@ -140,7 +140,7 @@ impl Reader {
         self.next = None;
         let found = match answer {
             Ok(Some(Ok(fetched))) => records(&fetched.records, offset),
-            Ok(Some(Err(FetchError::Corrupt(why)))) => Err(why),
+            Ok(Some(Err(FetchError::Corrupt(why)))) => Err(why.to_string()),
             _ => return,
         };
         let found = match found {

@@ -66,7 +66,7 @@ pub enum AppendRejected {
 }
 
 /// Why an op changed nothing.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// The topic was deleted, or never existed.
     #[error("there is no topic with id {0}")]

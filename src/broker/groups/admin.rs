@@ -1,6 +1,7 @@
 //! What administrators ask: which groups there are, what they look like, delete one.
 
 use crate::broker::Session;
+use crate::broker::access::Permit;
 use crate::state::group::{Group, GroupAction, GroupReply, Phase};
 use crate::state::{Feature, Shared, State};
 use crate::types::GroupId;
@@ -12,9 +13,14 @@ use super::{GroupDescription, GroupListing, GroupOpError, MemberDescription};
 const DEAD: &str = "Dead";
 
 impl Groups {
-    pub(super) async fn list(&self) -> Result<Vec<GroupListing>, GroupOpError> {
+    /// The groups for which there is a permit.
+    pub(super) async fn list(
+        &self,
+        permit: impl Fn(&GroupId) -> Option<Permit>,
+    ) -> Result<Vec<GroupListing>, GroupOpError> {
         let state = self.fresh().await?;
         let listing = |(id, group): (&GroupId, Shared<Group>)| {
+            let _: Permit = permit(id)?;
             let in_time = self.in_time(&state, id, &group);
             let group = in_time.as_ref().unwrap_or(&group);
             (!is_dead(&state, group)).then(|| GroupListing {
@@ -26,7 +32,11 @@ impl Groups {
         Ok(state.groups().filter_map(listing).collect())
     }
 
-    pub(super) async fn describe(&self, id: &GroupId) -> Result<GroupDescription, GroupOpError> {
+    pub(super) async fn describe(
+        &self,
+        _: Permit,
+        id: &GroupId,
+    ) -> Result<GroupDescription, GroupOpError> {
         let state = self.fresh().await?;
         let group = state.group(id).map(|group| {
             let in_time = self.in_time(&state, id, &group);
@@ -46,6 +56,7 @@ impl Groups {
 
     pub(super) async fn delete(
         &self,
+        _: Permit,
         session: &Session,
         group: &GroupId,
     ) -> Result<(), GroupOpError> {

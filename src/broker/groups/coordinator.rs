@@ -111,8 +111,8 @@ impl Groups {
             match asking.commit(ops).await {
                 Ok(Some(committed)) => return Ok(committed),
                 Ok(None) => {}
-                Err(error @ Unavailable::Stopped(Stopped::TooLarge { .. })) => {
-                    return Err(GroupOpError::TooLarge(error.to_string()));
+                Err(Unavailable::Stopped(Stopped::TooLarge { size, limit })) => {
+                    return Err(GroupOpError::RequestTooLarge { size, limit });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -264,9 +264,7 @@ pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError
         Some(Ok(Applied::Group(reply))) => Ok(reply),
         Some(Err(Rejected::Group(error))) => Err(error.into()),
         // The lease has lapsed meanwhile, and the next renewal finds out. The client tries again.
-        Some(Err(rejected @ Rejected::UnknownNode { .. })) => {
-            Err(Unavailable::Store(rejected.to_string()).into())
-        }
+        Some(Err(Rejected::UnknownNode { .. })) => Err(Unavailable::NotRegistered.into()),
         other => Err(unexpected(&other)),
     }
 }
@@ -274,7 +272,7 @@ pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError
 /// An answer that does not belong to the question: a bug, and not the client's.
 pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> GroupOpError {
     tracing::error!(?answer, "a group answered what it was not asked");
-    Unavailable::Store("a group answered what it was not asked".to_owned()).into()
+    Unavailable::Internal("a group answered what it was not asked").into()
 }
 
 impl From<GroupError> for GroupOpError {
@@ -292,7 +290,9 @@ impl From<GroupError> for GroupOpError {
             }
             GroupError::InconsistentProtocol => GroupOpError::InconsistentProtocol,
             GroupError::MaxSizeReached(limit) => GroupOpError::GroupMaxSizeReached(limit),
-            GroupError::TooLarge { .. } => GroupOpError::TooLarge(error.to_string()),
+            GroupError::TooLarge { what, size, limit } => {
+                GroupOpError::TooLarge { what, size, limit }
+            }
             GroupError::NonEmpty => GroupOpError::NonEmptyGroup,
             GroupError::NotFound => GroupOpError::GroupIdNotFound,
             GroupError::SubscribedToTopic(_) => GroupOpError::GroupSubscribedToTopic,

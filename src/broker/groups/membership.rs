@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::Session;
+use crate::broker::access::Permit;
 use crate::state::State;
 use crate::state::group::{
     Assignment, GroupAction, GroupReply, Join, JoinedGroup, Leaver, Opaque, Phase, Protocol, Sync,
@@ -24,6 +25,7 @@ const MAX_NAME_IN_ID: usize = 255;
 impl Groups {
     pub(super) async fn join(
         &self,
+        _: Permit,
         session: &Session,
         request: JoinRequest,
     ) -> Result<Joined, GroupOpError> {
@@ -98,6 +100,7 @@ impl Groups {
 
     pub(super) async fn sync(
         &self,
+        _: Permit,
         session: &Session,
         request: SyncRequest,
     ) -> Result<Synced, GroupOpError> {
@@ -156,6 +159,7 @@ impl Groups {
 
     pub(super) async fn heartbeat(
         &self,
+        _: Permit,
         session: &Session,
         identity: &Identity,
     ) -> Result<(), GroupOpError> {
@@ -223,6 +227,7 @@ impl Groups {
 
     pub(super) async fn leave(
         &self,
+        _: Permit,
         session: &Session,
         group: &GroupId,
         members: Vec<LeavingMember>,

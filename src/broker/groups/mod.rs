@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::types::{Generation, GroupId, MemberId, Offset, Timestamp, TopicPartition};
 
+use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Session, Unavailable};
 
 /// A request to join.
@@ -219,8 +220,16 @@ pub enum GroupOpError {
     OffsetMetadataTooLarge { found: usize, limit: usize },
     #[error("there is no such topic or partition")]
     UnknownPartition,
-    #[error("{0}")]
-    TooLarge(String),
+    #[error("{what} takes {size} bytes; at most {limit} are kept")]
+    TooLarge {
+        what: &'static str,
+        size: usize,
+        limit: usize,
+    },
+    #[error("the request needs {size} bytes of a commit; the most is {limit}")]
+    RequestTooLarge { size: u64, limit: u64 },
+    #[error(transparent)]
+    Denied(#[from] Denied),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -242,7 +251,8 @@ impl Broker {
         session: &Session,
         request: JoinRequest,
     ) -> Result<Joined, GroupOpError> {
-        self.groups().join(session, request).await
+        let permit = self.may(session, Action::Read, &request.group)?;
+        self.groups().join(permit, session, request).await
     }
 
     /// Brings (leader) and awaits the assignment.
@@ -251,7 +261,8 @@ impl Broker {
         session: &Session,
         request: SyncRequest,
     ) -> Result<Synced, GroupOpError> {
-        self.groups().sync(session, request).await
+        let permit = self.may(session, Action::Read, &request.identity.group)?;
+        self.groups().sync(permit, session, request).await
     }
 
     /// Says that the member lives.
@@ -260,7 +271,8 @@ impl Broker {
         session: &Session,
         identity: &Identity,
     ) -> Result<(), GroupOpError> {
-        self.groups().heartbeat(session, identity).await
+        let permit = self.may(session, Action::Read, &identity.group)?;
+        self.groups().heartbeat(permit, session, identity).await
     }
 
     /// Members leave; each has its own outcome, in order.
@@ -270,30 +282,46 @@ impl Broker {
         group: &GroupId,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
-        self.groups().leave(session, group, members).await
+        let permit = self.may(session, Action::Read, group)?;
+        let groups = self.groups();
+        groups.leave(permit, session, group, members).await
     }
 
     /// Commits offsets; all or none but for those that are refused one by one (unknown partition, metadata
-    /// too large).
+    /// too large, a topic that the client may not read).
     pub async fn commit_offsets(
         &self,
         session: &Session,
         identity: &Identity,
         offsets: Vec<CommitOffset>,
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
+        let permit = self.may(session, Action::Read, &identity.group)?;
+        let may_read = |topic: &str| self.may_read_topic(session, topic);
         let groups = self.groups();
-        groups.commit_offsets(session, identity, offsets).await
+        groups
+            .commit_offsets(permit, session, identity, offsets, may_read)
+            .await
     }
 
     /// Committed offsets, up to date: of the partitions asked for that have one, or all.
+    ///
+    /// # Errors
+    ///
+    /// Also if the client may not know of one of the topics that it asks for; of all those that it may not know of are left
+    /// out.
     pub async fn committed_offsets(
         &self,
         session: &Session,
         group: &GroupId,
         partitions: Option<&[TopicPartition]>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
-        let _ = session;
-        self.groups().committed_offsets(group, partitions).await
+        let permit = self.may(session, Action::Describe, group)?;
+        let may_know =
+            |topic: &str| self.authorize(session, Action::Describe, Resource::topic(topic));
+        let groups = self.groups();
+        groups
+            .committed_offsets(permit, group, partitions, may_know)
+            .await
     }
 
     /// Forgets committed offsets (KIP-496).
@@ -303,14 +331,21 @@ impl Broker {
         group: &GroupId,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<(), GroupOpError>>, GroupOpError> {
+        let permit = self.may(session, Action::Delete, group)?;
+        let may_read = |topic: &str| self.may_read_topic(session, topic);
         let groups = self.groups();
-        groups.delete_offsets(session, group, partitions).await
+        groups
+            .delete_offsets(permit, session, group, partitions, may_read)
+            .await
     }
 
-    /// All groups, up to date.
+    /// All groups that the client may know of, up to date.
     pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupListing>, GroupOpError> {
-        let _ = session;
-        self.groups().list().await
+        let any = self.authorize(session, Action::Describe, Resource::Cluster);
+        let any = any.ok();
+        let may_know =
+            |group: &GroupId| any.or_else(|| self.may(session, Action::Describe, group).ok());
+        self.groups().list(may_know).await
     }
 
     /// A group in full, up to date.
@@ -319,8 +354,8 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<GroupDescription, GroupOpError> {
-        let _ = session;
-        self.groups().describe(group).await
+        let permit = self.may(session, Action::Describe, group)?;
+        self.groups().describe(permit, group).await
     }
 
     /// Deletes a group without members, with its offsets.
@@ -329,6 +364,16 @@ impl Broker {
         session: &Session,
         group: &GroupId,
     ) -> Result<(), GroupOpError> {
-        self.groups().delete(session, group).await
+        let permit = self.may(session, Action::Delete, group)?;
+        self.groups().delete(permit, session, group).await
+    }
+
+    /// Whether the client may do that with the group.
+    fn may(&self, session: &Session, action: Action, group: &GroupId) -> Result<Permit, Denied> {
+        self.authorize(session, action, Resource::group(group.as_str()))
+    }
+
+    fn may_read_topic(&self, session: &Session, topic: &str) -> Result<Permit, Denied> {
+        self.authorize(session, Action::Read, Resource::topic(topic))
     }
 }

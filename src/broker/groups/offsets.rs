@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Session;
-use crate::state::State;
+use crate::broker::access::{Denied, Permit};
 use crate::state::group::{
     self, CommitOffsets, GroupAction, GroupReply, OffsetToCommit, OffsetToDelete,
 };
 use crate::state::op::Op;
+use crate::state::{OFFSETS_TOPIC, State};
 use crate::types::{Generation, GroupId, TopicPartition};
 
 use super::coordinator::{Groups, reply, unexpected};
@@ -20,14 +21,19 @@ type Outcomes = Vec<Result<(), GroupOpError>>;
 impl Groups {
     pub(super) async fn commit_offsets(
         &self,
+        _: Permit,
         session: &Session,
         identity: &Identity,
         offsets: Vec<CommitOffset>,
+        of_topic: impl Fn(&str) -> Result<Permit, Denied>,
     ) -> Result<Outcomes, GroupOpError> {
         let session = self.arrives(session);
         let state = self.state_with_topics(&offsets).await?;
         let limit = self.settings().offset_metadata_max;
-        let may_commit = |offset| may_commit(&state, offset, limit);
+        let may_commit = |offset: &CommitOffset| {
+            let permit = permitted(&state, offset.partition, &of_topic)?;
+            check_metadata(permit, offset, limit)
+        };
         let outcomes: Outcomes = offsets.iter().map(may_commit).collect();
         let accepted = offsets
             .into_iter()
@@ -113,31 +119,44 @@ impl Groups {
 
     pub(super) async fn committed_offsets(
         &self,
+        _: Permit,
         group: &GroupId,
         partitions: Option<&[TopicPartition]>,
+        of_topic: impl Fn(&str) -> Result<Permit, Denied>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
         let state = self.fresh().await?;
         let Some(group) = state.group(group) else {
             return Ok(BTreeMap::new());
         };
-        let found: BTreeMap<_, _> = match partitions {
-            Some(partitions) => partitions
-                .iter()
-                .filter_map(|at| group.offset(*at).map(|offset| (*at, as_committed(offset))))
-                .collect(),
-            None => group
-                .offsets()
-                .map(|(at, offset)| (at, as_committed(offset)))
-                .collect(),
+        let mut found = BTreeMap::new();
+        let Some(partitions) = partitions else {
+            for (at, offset) in group.offsets() {
+                if let Ok(permit) = permitted(&state, at, &of_topic) {
+                    found.insert(at, as_committed(permit, offset));
+                }
+            }
+            return Ok(found);
         };
+        for at in partitions {
+            match (permitted(&state, *at, &of_topic), group.offset(*at)) {
+                (Ok(permit), Some(offset)) => {
+                    found.insert(*at, as_committed(permit, offset));
+                }
+                // Of what there is not nothing is committed.
+                (Ok(_), None) | (Err(GroupOpError::UnknownPartition), _) => {}
+                (Err(error), _) => return Err(error),
+            }
+        }
         Ok(found)
     }
 
     pub(super) async fn delete_offsets(
         &self,
+        _: Permit,
         session: &Session,
         group: &GroupId,
         partitions: &[TopicPartition],
+        of_topic: impl Fn(&str) -> Result<Permit, Denied>,
     ) -> Result<Outcomes, GroupOpError> {
         check_group_id(group)?;
         let session = self.arrives(session);
@@ -146,32 +165,52 @@ impl Groups {
             return Err(GroupOpError::GroupIdNotFound);
         }
         let named = |at: &TopicPartition| {
-            Some(OffsetToDelete {
+            let topic = state.name_of_partition(*at);
+            let topic = topic.ok_or(GroupOpError::UnknownPartition)?;
+            let _: Permit = of_topic(topic.as_str())?;
+            Ok(OffsetToDelete {
                 partition: *at,
-                topic: state.name_of_partition(*at)?,
+                topic,
             })
         };
-        let offsets: Vec<Option<OffsetToDelete>> = partitions.iter().map(named).collect();
+        let offsets: Vec<Result<OffsetToDelete, GroupOpError>> =
+            partitions.iter().map(named).collect();
         let known = offsets.iter().flatten().cloned().collect();
         let action = GroupAction::DeleteOffsets { offsets: known };
         let mut deleted = match self.act_in_time(&session, group, action).await? {
             (_, GroupReply::OffsetsDeleted(outcomes)) => outcomes.into_iter(),
             (_, other) => return Err(unexpected(&other)),
         };
-        let outcome = |offset: Option<OffsetToDelete>| match offset.and_then(|_| deleted.next()) {
-            Some(outcome) => outcome.map_err(GroupOpError::from),
-            None => Err(GroupOpError::UnknownPartition),
+        let outcome = |offset: Result<OffsetToDelete, GroupOpError>| {
+            offset?;
+            match deleted.next() {
+                Some(outcome) => outcome.map_err(GroupOpError::from),
+                None => Err(GroupOpError::UnknownPartition),
+            }
         };
         Ok(offsets.into_iter().map(outcome).collect())
     }
 }
 
-/// As Kafka: the limit of the metadata counts characters (UTF-16 units), whatever its name says. The state's bound
-/// counts bytes.
-fn may_commit(state: &State, offset: &CommitOffset, limit: usize) -> Result<(), GroupOpError> {
-    if !state.has_partition(offset.partition) {
+/// The permit for the topic of the partition, if there is such.
+fn permitted(
+    state: &State,
+    partition: TopicPartition,
+    of_topic: impl Fn(&str) -> Result<Permit, Denied>,
+) -> Result<Permit, GroupOpError> {
+    if !state.has_partition(partition) {
         return Err(GroupOpError::UnknownPartition);
     }
+    let topic = state.topic(partition.topic);
+    // What is not stored is the view of the groups.
+    Ok(of_topic(
+        topic.map_or(OFFSETS_TOPIC, |topic| topic.name().as_str()),
+    )?)
+}
+
+/// As Kafka: the limit of the metadata counts characters (UTF-16 units), whatever its name says. The state's bound
+/// counts bytes.
+fn check_metadata(_: Permit, offset: &CommitOffset, limit: usize) -> Result<(), GroupOpError> {
     let Some(metadata) = &offset.metadata else {
         return Ok(());
     };
@@ -191,7 +230,7 @@ fn to_commit(offset: CommitOffset) -> OffsetToCommit {
     }
 }
 
-fn as_committed(offset: &group::CommittedOffset) -> CommittedOffset {
+fn as_committed(_: Permit, offset: &group::CommittedOffset) -> CommittedOffset {
     CommittedOffset {
         offset: offset.offset,
         leader_epoch: offset.leader_epoch,

@@ -14,9 +14,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use super::access::Permit;
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
 use super::offsets::{FoundOffset, ListOffsetsError, OffsetSpec};
-use super::topics::{TopicError, TopicRef, TopicView};
+use super::topic_error::{InvalidRequest, TopicError};
+use super::topics::{TopicRef, TopicView};
 use crate::fetch::ReadLimits;
 use crate::segment::sparse_batch;
 use crate::state::{OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, State};
@@ -61,9 +63,7 @@ pub(super) fn configs() -> BTreeMap<String, String> {
 
 /// Why it cannot be changed.
 pub(super) fn unchangeable() -> TopicError {
-    TopicError::InvalidRequest(format!(
-        "{OFFSETS_TOPIC} shows the state of consumer groups; it can be read and not be changed"
-    ))
+    InvalidRequest::OffsetsTopic.into()
 }
 
 /// The offset after the last record of one of its partitions; `None` if it is none of them.
@@ -74,6 +74,7 @@ pub(super) fn end(state: &State, topic: &TopicRef, partition: PartitionIndex) ->
 
 /// Reads a partition; `None` if it is none of the topic's.
 pub(super) fn read(
+    _: Permit,
     state: &State,
     wanted: &FetchPartition,
     limits: ReadLimits,
@@ -112,7 +113,7 @@ pub(super) fn read(
     let batch = if covered > from {
         match sparse_batch(from, covered, &found) {
             Ok(batch) => vec![batch],
-            Err(error) => return Some(Err(FetchError::Corrupt(error.to_string()))),
+            Err(error) => return Some(Err(FetchError::Unshown(error.into()))),
         }
     } else {
         Vec::new()
@@ -128,6 +129,7 @@ pub(super) fn read(
 
 /// Finds an offset; `None` if the partition is none of the topic's.
 pub(super) fn find_offset(
+    _: Permit,
     state: &State,
     topic: &TopicRef,
     partition: PartitionIndex,

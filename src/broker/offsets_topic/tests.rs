@@ -97,7 +97,9 @@ impl Log {
             max_bytes,
             at_least_one: true,
         };
-        let fetched = read(&self.state, &wanted, limits).unwrap().unwrap();
+        let fetched = read(Permit::for_test(), &self.state, &wanted, limits)
+            .unwrap()
+            .unwrap();
         let records = fetched.records.iter().flat_map(|batch| {
             let header = BatchHeader::parse(batch).unwrap();
             header.check_crc(batch).unwrap();
@@ -188,7 +190,14 @@ fn offsets_are_found_by_time_and_what_is_out_of_range_is_refused() {
     let topic = TopicRef::Id(OFFSETS_TOPIC_ID);
     let partition = offsets_partition_of(&group());
     let find = |spec| {
-        let found = find_offset(&log.state, &topic, partition, None, spec);
+        let found = find_offset(
+            Permit::for_test(),
+            &log.state,
+            &topic,
+            partition,
+            None,
+            spec,
+        );
         found.unwrap().unwrap().offset
     };
     assert_eq!(find(OffsetSpec::Earliest), Some(Offset(0)));
@@ -197,6 +206,7 @@ fn offsets_are_found_by_time_and_what_is_out_of_range_is_refused() {
     assert_eq!(find(OffsetSpec::At(Timestamp(AT + 1))), None);
     assert_eq!(find(OffsetSpec::MaxTimestamp), Some(Offset(0)));
     let none = find_offset(
+        Permit::for_test(),
         &log.state,
         &topic,
         PartitionIndex(50),
@@ -215,6 +225,6 @@ fn offsets_are_found_by_time_and_what_is_out_of_range_is_refused() {
         max_bytes: 1000,
         at_least_one: true,
     };
-    let refused = read(&log.state, &wanted, limits).unwrap();
+    let refused = read(Permit::for_test(), &log.state, &wanted, limits).unwrap();
     assert!(matches!(refused, Err(FetchError::OffsetOutOfRange { .. })));
 }

@@ -28,6 +28,7 @@ impl From<RaiseLevelError> for CliError {
     fn from(error: RaiseLevelError) -> CliError {
         match error {
             RaiseLevelError::Unavailable(error) => error.into(),
+            RaiseLevelError::Denied(error) => CliError::failed(error.to_string()),
             RaiseLevelError::Refused(error) => CliError::failed(error.to_string())
                 .hint("`weir node list --all` shows the nodes, and the level that each knows"),
         }

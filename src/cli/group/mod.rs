@@ -11,7 +11,7 @@ use clap::Subcommand;
 
 use super::context::Context;
 use super::{CliError, Output, output, text};
-use crate::broker::{GroupDescription, OffsetSpec, TopicRef};
+use crate::broker::{GroupDescription, ListOffsetsError, OffsetSpec, TopicRef};
 use crate::client::Client;
 use crate::types::{GroupId, Offset, PartitionIndex, TopicId, TopicPartition};
 
@@ -86,7 +86,9 @@ async fn offsets(
     for result in found {
         offsets.push(match result {
             Ok(found) => found.offset,
-            Err(crate::broker::ListOffsetsError::UnknownPartition { .. }) => None,
+            Err(ListOffsetsError::TopicNotFound(_) | ListOffsetsError::PartitionNotFound(_)) => {
+                None
+            }
             Err(error) => return Err(error.into()),
         });
     }

@@ -29,7 +29,7 @@ pub(super) async fn run(command: &Delete, context: &mut Context) -> Result<(), C
             for result in deleted {
                 match result {
                     Ok(topic) => output.line(&format!("deleted {}", topic.name))?,
-                    Err(TopicError::UnknownName(_)) if command.if_exists => {}
+                    Err(TopicError::NotFound(_)) if command.if_exists => {}
                     Err(error) => refused = refused.or(Some(error)),
                 }
             }

@@ -13,6 +13,7 @@ use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
 use super::metadata::{cluster, controller};
 use super::{allowed, text};
+use crate::broker::{NodeView, Resource};
 
 /// Kafka's `CoordinatorType.GROUP`; 1 is of transactions and 2 of share groups.
 const OF_GROUPS: i8 = 0;
@@ -30,13 +31,12 @@ pub(super) async fn find_coordinator(
     } else {
         vec![request.key]
     };
+    let groups: Vec<&str> = keys.iter().map(StrBytes::as_str).collect();
     let found = async {
         if request.key_type == OF_GROUPS {
-            let cluster = context
-                .broker()
-                .cluster(&context.session, context.client.listener())
-                .await;
-            return cluster.map_err(|why| errors::find_coordinator(&why));
+            let broker = context.broker();
+            let found = broker.coordinators(&context.session, context.client.listener(), &groups);
+            return found.await.map_err(|why| errors::find_coordinator(&why));
         }
         // A retriable code would keep Java's transactional producers asking for ever.
         let what = match request.key_type {
@@ -47,20 +47,26 @@ pub(super) async fn find_coordinator(
         Err(Fault::new(ResponseError::InvalidRequest, what))
     };
     let (found, ()) = futures::join!(found, context.keep_turn());
+    let found: Vec<Result<NodeView, Fault>> = match found {
+        Ok(found) => {
+            let found = found.into_iter();
+            found
+                .map(|node| node.map_err(|why| errors::denied(&why)))
+                .collect()
+        }
+        Err(fault) => keys.iter().map(|_| Err(fault.clone())).collect(),
+    };
     let mut coordinators = Vec::with_capacity(keys.len());
-    for key in keys {
-        coordinators.push(match &found {
-            Ok(cluster) => {
-                let node = cluster.coordinator(&key);
-                Coordinator::default()
-                    .with_node_id(BrokerId(node.id.0))
-                    .with_host(text(&*node.host))
-                    .with_port(i32::from(node.port))
-                    .with_error_message(Some(StrBytes::from_static_str("NONE")))
-                    .with_key(key)
-            }
+    for (key, found) in keys.into_iter().zip(found) {
+        coordinators.push(match found {
+            Ok(node) => Coordinator::default()
+                .with_node_id(BrokerId(node.id.0))
+                .with_host(text(&*node.host))
+                .with_port(i32::from(node.port))
+                .with_error_message(Some(StrBytes::from_static_str("NONE")))
+                .with_key(key),
             Err(fault) => {
-                let (code, message) = context.fault(fault);
+                let (code, message) = context.fault(&fault);
                 Coordinator::default()
                     .with_node_id(BrokerId(-1))
                     .with_port(-1)
@@ -113,7 +119,7 @@ pub(super) async fn describe(
             .with_rack(node.rack.as_deref().map(text))
     });
     let operations = if request.include_cluster_authorized_operations {
-        allowed::ON_CLUSTER
+        allowed::on(context, &Resource::Cluster)
     } else {
         allowed::NOT_ASKED
     };

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::{GroupDescription, GroupOpError};
+use crate::broker::{GroupDescription, GroupOpError, Resource};
 
 use super::super::context::{Answer, Context};
 use super::super::errors;
@@ -129,7 +129,8 @@ fn described(
         .with_protocol_data(text(group.protocol))
         .with_members(members.collect());
     if context.version >= 3 && include_operations {
-        answer.with_authorized_operations(allowed::ON_GROUP)
+        let group = Resource::group(group.group.as_str());
+        answer.with_authorized_operations(allowed::on(context, &group))
     } else {
         answer
     }

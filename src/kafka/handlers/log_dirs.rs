@@ -5,7 +5,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 };
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 
-use crate::broker::{TopicSizes, WantedSizes};
+use crate::broker::{SizesError, TopicSizes, WantedSizes};
 
 use super::super::context::{Answer, Context};
 use super::super::errors;
@@ -34,6 +34,15 @@ pub(super) async fn describe(
         // Nobody knows how large a bucket is or can become.
         .with_total_bytes(-1)
         .with_usable_bytes(-1);
+    if let Err(error @ SizesError::Denied(_)) = &sizes {
+        let (code, _) = context.fault(&errors::log_dirs(error));
+        let response = DescribeLogDirsResponse::default();
+        // Before version 3 there is no place for it, and no directory is what the client is told.
+        return Ok(match context.version {
+            3.. => response.with_error_code(code),
+            _ => response,
+        });
+    }
     let directory = match sizes {
         Ok(sizes) => directory.with_topics(sizes.into_iter().map(topic).collect()),
         Err(why) => directory.with_error_code(context.fault(&errors::log_dirs(&why)).0),

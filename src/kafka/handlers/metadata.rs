@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
     MetadataResponse, TopicName,
 };
 
-use crate::broker::{ClusterView, TopicError, TopicRef, TopicView, Unavailable};
+use crate::broker::{ClusterView, Resource, TopicError, TopicRef, TopicView, Unavailable};
 use crate::types::{PartitionIndex, TopicName as Name, TopicPartition};
 
 use super::super::call::Violation;
@@ -46,7 +46,7 @@ pub(super) async fn metadata(
             let (cluster, all) = futures::join!(cluster(context), all);
             let (cluster, all) = (cluster?, all.map_err(unanswerable)?);
             let views = all.iter();
-            let topics = views.map(|view| found(&cluster, view, asked_about_topics));
+            let topics = views.map(|view| found(context, &cluster, view, asked_about_topics));
             let topics = topics.collect();
             (cluster, topics)
         }
@@ -69,7 +69,7 @@ pub(super) async fn metadata(
             .with_rack(node.rack.as_deref().map(text))
     });
     let operations = if request.include_cluster_authorized_operations {
-        allowed::ON_CLUSTER
+        allowed::on(context, &Resource::Cluster)
     } else {
         allowed::NOT_ASKED
     };
@@ -146,7 +146,7 @@ fn named(
     let answers = topics.iter().zip(described);
     answers
         .map(|(topic, outcome)| match outcome {
-            Ok(view) => found(cluster, &view, asked),
+            Ok(view) => found(context, cluster, &view, asked),
             Err(error) => {
                 let (code, _) = context.fault(&errors::metadata(&error));
                 // Null names exist since version 12.
@@ -154,10 +154,11 @@ fn named(
                     None if context.version < 12 => Some(TopicName::default()),
                     name => name.clone(),
                 };
+                let is_denied = matches!(error, TopicError::Denied(_));
                 let named = name.as_ref().map_or("", |name| name.as_str());
                 MetadataResponseTopic::default()
                     .with_error_code(code)
-                    .with_is_internal(Name::is_internal_name(named))
+                    .with_is_internal(Name::is_internal_name(named) && !is_denied)
                     .with_name(name)
                     .with_topic_id(topic.topic_id)
                     .with_topic_authorized_operations(allowed::NOT_ASKED)
@@ -175,7 +176,12 @@ fn reference(topic: &MetadataRequestTopic) -> TopicRef {
     }
 }
 
-fn found(cluster: &ClusterView, view: &TopicView, asked: bool) -> MetadataResponseTopic {
+fn found(
+    context: &Context,
+    cluster: &ClusterView,
+    view: &TopicView,
+    asked: bool,
+) -> MetadataResponseTopic {
     let partitions = view.indexes().map(|index| {
         let (leader, replicas) = replicas(cluster, view, index);
         MetadataResponsePartition::default()
@@ -190,12 +196,12 @@ fn found(cluster: &ClusterView, view: &TopicView, asked: bool) -> MetadataRespon
         .with_topic_id(view.id.0)
         .with_is_internal(view.internal)
         .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(operations(asked))
+        .with_topic_authorized_operations(operations(context, view, asked))
 }
 
-fn operations(asked: bool) -> i32 {
+fn operations(context: &Context, view: &TopicView, asked: bool) -> i32 {
     if asked {
-        allowed::ON_TOPIC
+        allowed::on(context, &Resource::topic(view.name.as_str()))
     } else {
         allowed::NOT_ASKED
     }
@@ -237,8 +243,7 @@ pub(super) async fn describe_topic_partitions(
             break;
         }
         let from = std::mem::take(&mut first_partition);
-        let topic = DescribeTopicPartitionsResponseTopic::default()
-            .with_topic_authorized_operations(allowed::ON_TOPIC);
+        let topic = DescribeTopicPartitionsResponseTopic::default();
         topics.push(match outcome {
             Err(error) => {
                 let (code, _) = context.fault(&errors::metadata(&error));
@@ -259,6 +264,7 @@ pub(super) async fn describe_topic_partitions(
                     .with_topic_id(view.id.0)
                     .with_is_internal(view.internal)
                     .with_partitions(partitions.collect())
+                    .with_topic_authorized_operations(operations(context, &view, true))
             }
         });
         if next.is_some() {

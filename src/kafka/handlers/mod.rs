@@ -59,16 +59,67 @@ fn epoch(epoch: i32) -> Option<i32> {
 }
 
 /// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of
-/// `AclOperation`. Everybody may do everything until there are access rules.
+/// `AclOperation`.
 mod allowed {
+    use super::Context;
+    use crate::broker::{Action, Resource};
+
     /// The client did not ask.
     pub(super) const NOT_ASKED: i32 = i32::MIN;
-    /// Read, write, create, delete, alter, describe, describe and alter configs.
-    pub(super) const ON_TOPIC: i32 =
-        1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
-    /// Read, delete, describe.
-    pub(super) const ON_GROUP: i32 = 1 << 3 | 1 << 6 | 1 << 8;
-    /// Create, alter, describe, cluster action, describe and alter configs, idempotent write.
-    pub(super) const ON_CLUSTER: i32 =
-        1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+    /// The operations that there are on a topic.
+    const ON_TOPIC: [Action; 8] = [
+        Action::Read,
+        Action::Write,
+        Action::Create,
+        Action::Delete,
+        Action::Alter,
+        Action::Describe,
+        Action::DescribeConfigs,
+        Action::AlterConfigs,
+    ];
+    const ON_GROUP: [Action; 3] = [Action::Read, Action::Delete, Action::Describe];
+    const ON_CLUSTER: [Action; 7] = [
+        Action::Create,
+        Action::Alter,
+        Action::Describe,
+        Action::ClusterAction,
+        Action::DescribeConfigs,
+        Action::AlterConfigs,
+        Action::IdempotentWrite,
+    ];
+    const ON_TRANSACTIONAL_ID: [Action; 2] = [Action::Describe, Action::Write];
+
+    /// What the client may do on `resource`.
+    pub(super) fn on(context: &Context, resource: &Resource<'_>) -> i32 {
+        let actions = match resource {
+            Resource::Topic(_) => &ON_TOPIC[..],
+            Resource::Group(_) => &ON_GROUP[..],
+            Resource::Cluster => &ON_CLUSTER[..],
+            Resource::TransactionalId(_) => &ON_TRANSACTIONAL_ID[..],
+        };
+        let broker = context.broker();
+        let permitted = broker.permitted(&context.session, actions, resource);
+        let bits = permitted.fold(0, |bits, action| bits | 1 << code(action));
+        match resource {
+            // Who may not know of the cluster is told nothing.
+            Resource::Cluster if bits & 1 << code(Action::Describe) == 0 => 0,
+            _ => bits,
+        }
+    }
+
+    fn code(action: Action) -> i32 {
+        match action {
+            Action::Read => 3,
+            Action::Write => 4,
+            Action::Create => 5,
+            Action::Delete => 6,
+            Action::Alter => 7,
+            Action::Describe => 8,
+            Action::ClusterAction => 9,
+            Action::DescribeConfigs => 10,
+            Action::AlterConfigs => 11,
+            Action::IdempotentWrite => 12,
+        }
+    }
 }

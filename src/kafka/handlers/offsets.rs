@@ -22,7 +22,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{
-    CommitOffset, CommittedOffset, GroupOpError, Identity, TopicError, TopicRef, TopicView,
+    Action, CommitOffset, CommittedOffset, Denied, GroupOpError, Identity, TopicError, TopicRef,
+    TopicView,
 };
 use crate::types::{Generation, MemberId, Offset, PartitionIndex, TopicId, TopicPartition};
 
@@ -35,23 +36,30 @@ use super::{epoch, text};
 /// Topics that a request names, as far as they exist.
 struct Topics {
     known: BTreeMap<String, TopicView>,
+    /// Those with which the client may not do what it asks for.
+    denied: BTreeMap<String, Denied>,
     /// Why nothing could be found out.
     failed: Option<GroupOpError>,
 }
 
 impl Topics {
-    async fn find<'a>(context: &Context, names: impl Iterator<Item = &'a TopicName>) -> Topics {
+    async fn find<'a>(
+        context: &Context,
+        action: Action,
+        names: impl Iterator<Item = &'a TopicName>,
+    ) -> Topics {
         let mut names: Vec<String> = names.map(|name| name.to_string()).collect();
         names.sort_unstable();
         names.dedup();
         let wanted: Vec<TopicRef> = names.iter().cloned().map(TopicRef::Name).collect();
         let mut topics = Topics {
             known: BTreeMap::new(),
+            denied: BTreeMap::new(),
             failed: None,
         };
         let described = context
             .broker()
-            .describe_topics(&context.session, &wanted, false)
+            .find_topics(&context.session, action, &wanted)
             .await;
         match described {
             Err(why) => topics.failed = Some(why.into()),
@@ -60,6 +68,9 @@ impl Topics {
                     match outcome {
                         Ok(view) => {
                             topics.known.insert(name, view);
+                        }
+                        Err(TopicError::Denied(why)) => {
+                            topics.denied.insert(name, why);
                         }
                         Err(TopicError::Unavailable(why)) => topics.failed = Some(why.into()),
                         Err(_) => {}
@@ -73,6 +84,9 @@ impl Topics {
     fn partition(&self, name: &str, index: i32) -> Result<TopicPartition, GroupOpError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
+        }
+        if let Some(why) = self.denied.get(name) {
+            return Err(why.clone().into());
         }
         let view = self.known.get(name);
         view.filter(|view| (0..view.partitions).contains(&index))
@@ -106,7 +120,8 @@ pub(super) async fn commit(
     context: &Context,
     request: OffsetCommitRequest,
 ) -> Answer<OffsetCommitResponse> {
-    let topics = Topics::find(context, request.topics.iter().map(|topic| &topic.name)).await;
+    let names = request.topics.iter().map(|topic| &topic.name);
+    let topics = Topics::find(context, Action::Read, names).await;
     let mut places = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {
@@ -154,8 +169,14 @@ pub(super) async fn commit(
     Ok(OffsetCommitResponse::default().with_topics(answers.collect()))
 }
 
-/// What one group has committed, by topic name and partition; `None` where it has not.
-type Committed = Vec<(TopicName, Vec<(i32, Option<CommittedOffset>)>)>;
+/// What one group has committed of a topic.
+struct Committed {
+    topic: TopicName,
+    /// The code of each of the partitions.
+    error: i16,
+    /// By partition; `None` where nothing is committed.
+    partitions: Vec<(i32, Option<CommittedOffset>)>,
+}
 
 pub(super) async fn fetch(
     context: &Context,
@@ -188,7 +209,7 @@ pub(super) async fn fetch(
     });
     Ok(match committed(context, &request.group_id, topics).await {
         Ok(committed) => {
-            let topics = committed.into_iter().map(|topic| older(topic, 0));
+            let topics = committed.into_iter().map(older);
             response.with_topics(topics.collect())
         }
         Err((fault, asked)) => {
@@ -197,7 +218,10 @@ pub(super) async fn fetch(
                 return Ok(response.with_error_code(code));
             }
             // Version 1 says it of each partition.
-            let topics = asked.into_iter().map(|topic| older(topic, code));
+            let topics = asked.into_iter().map(|topic| {
+                let error = code;
+                older(Committed { error, ..topic })
+            });
             response.with_topics(topics.collect())
         }
     })
@@ -208,13 +232,14 @@ async fn committed(
     context: &Context,
     group: &str,
     asked: Option<Vec<(TopicName, Vec<i32>)>>,
-) -> Result<Committed, (Fault, Committed)> {
-    let nothing = |asked: &Option<Vec<(TopicName, Vec<i32>)>>| -> Committed {
+) -> Result<Vec<Committed>, (Fault, Vec<Committed>)> {
+    let nothing = |asked: &Option<Vec<(TopicName, Vec<i32>)>>| -> Vec<Committed> {
         let asked = asked.iter().flatten();
         asked
-            .map(|(name, indexes)| {
-                let none = indexes.iter().map(|index| (*index, None));
-                (name.clone(), none.collect())
+            .map(|(topic, indexes)| Committed {
+                topic: topic.clone(),
+                error: 0,
+                partitions: indexes.iter().map(|index| (*index, None)).collect(),
             })
             .collect()
     };
@@ -225,7 +250,8 @@ async fn committed(
             .await
             .map_err(|error| fail(&error));
     };
-    let topics = Topics::find(context, wanted.iter().map(|(name, _)| name)).await;
+    let names = wanted.iter().map(|(name, _)| name);
+    let topics = Topics::find(context, Action::Describe, names).await;
     if let Some(error) = &topics.failed {
         return Err(fail(error));
     }
@@ -245,9 +271,13 @@ async fn committed(
         Err(error) => return Err(fail(&error)),
     };
     let mut committed = nothing(&asked);
-    for (name, partitions) in &mut committed {
-        for (index, offset) in partitions {
-            *offset = find(name, *index).and_then(|at| found.get(&at).cloned());
+    for of_topic in &mut committed {
+        let Committed { topic, .. } = of_topic;
+        for (index, offset) in &mut of_topic.partitions {
+            *offset = find(topic, *index).and_then(|at| found.get(&at).cloned());
+        }
+        if let Some(why) = topics.denied.get(topic.as_str()) {
+            (of_topic.error, _) = context.fault(&errors::denied(why));
         }
     }
     Ok(committed)
@@ -257,7 +287,7 @@ async fn committed(
 async fn everything(
     context: &Context,
     group: &crate::types::GroupId,
-) -> Result<Committed, GroupOpError> {
+) -> Result<Vec<Committed>, GroupOpError> {
     let found = context
         .broker()
         .committed_offsets(&context.session, group, None)
@@ -275,12 +305,16 @@ async fn everything(
     let wanted: Vec<TopicRef> = by_topic.keys().copied().map(TopicRef::Id).collect();
     let described = context
         .broker()
-        .describe_topics(&context.session, &wanted, false)
+        .find_topics(&context.session, Action::Describe, &wanted)
         .await?;
     let mut committed = Vec::with_capacity(by_topic.len());
     for ((_, partitions), view) in by_topic.into_iter().zip(described) {
         match view {
-            Ok(view) => committed.push((TopicName(text(view.name.as_str())), partitions)),
+            Ok(view) => committed.push(Committed {
+                topic: TopicName(text(view.name.as_str())),
+                error: 0,
+                partitions,
+            }),
             Err(TopicError::Unavailable(why)) => return Err(why.into()),
             // Deleted in the meantime.
             Err(_) => {}
@@ -301,37 +335,33 @@ fn stated(committed: Option<CommittedOffset>) -> (i64, i32, Option<StrBytes>) {
     }
 }
 
-fn newer(
-    (name, partitions): (TopicName, Vec<(i32, Option<CommittedOffset>)>),
-) -> OffsetFetchResponseTopics {
-    let partitions = partitions.into_iter().map(|(index, committed)| {
+fn newer(of_topic: Committed) -> OffsetFetchResponseTopics {
+    let partitions = of_topic.partitions.into_iter().map(|(index, committed)| {
         let (offset, epoch, metadata) = stated(committed);
         OffsetFetchResponsePartitions::default()
             .with_partition_index(index)
             .with_committed_offset(offset)
             .with_committed_leader_epoch(epoch)
             .with_metadata(metadata)
+            .with_error_code(of_topic.error)
     });
     OffsetFetchResponseTopics::default()
-        .with_name(name)
+        .with_name(of_topic.topic)
         .with_partitions(partitions.collect())
 }
 
-fn older(
-    (name, partitions): (TopicName, Vec<(i32, Option<CommittedOffset>)>),
-    code: i16,
-) -> OffsetFetchResponseTopic {
-    let partitions = partitions.into_iter().map(|(index, committed)| {
+fn older(of_topic: Committed) -> OffsetFetchResponseTopic {
+    let partitions = of_topic.partitions.into_iter().map(|(index, committed)| {
         let (offset, epoch, metadata) = stated(committed);
         OffsetFetchResponsePartition::default()
             .with_partition_index(index)
             .with_committed_offset(offset)
             .with_committed_leader_epoch(epoch)
             .with_metadata(metadata)
-            .with_error_code(code)
+            .with_error_code(of_topic.error)
     });
     OffsetFetchResponseTopic::default()
-        .with_name(name)
+        .with_name(of_topic.topic)
         .with_partitions(partitions.collect())
 }
 
@@ -339,7 +369,8 @@ pub(super) async fn delete(
     context: &Context,
     request: OffsetDeleteRequest,
 ) -> Answer<OffsetDeleteResponse> {
-    let topics = Topics::find(context, request.topics.iter().map(|topic| &topic.name)).await;
+    let names = request.topics.iter().map(|topic| &topic.name);
+    let topics = Topics::find(context, Action::Read, names).await;
     let mut places = Vec::new();
     let mut wanted = Vec::new();
     for topic in &request.topics {

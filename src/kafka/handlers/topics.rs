@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::broker::{MorePartitions, NewTopic, TopicRef, TopicView};
+use crate::broker::{MorePartitions, NewTopic, TopicError, TopicRef, TopicView};
 
 use super::super::context::{Answer, Context};
 use super::super::errors::{self, Fault};
@@ -116,10 +116,24 @@ fn described(
     view: &TopicView,
     validate_only: bool,
 ) -> CreatableTopicResult {
+    let id = if validate_only {
+        Uuid::nil()
+    } else {
+        view.id.0
+    };
     let mut configs = None;
     if context.version >= 5 {
         let broker = context.broker();
         let entries = broker.configs_of_new(&context.session, new);
+        if let Err(TopicError::Denied(why)) = &entries {
+            let (code, _) = context.fault(&errors::denied(why));
+            return result
+                .with_topic_id(id)
+                .with_topic_config_error_code(code)
+                .with_num_partitions(-1)
+                .with_replication_factor(-1)
+                .with_configs(Some(Vec::new()));
+        }
         let shown = entries.ok().map(|entries| {
             let entries = entries.into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
@@ -133,11 +147,6 @@ fn described(
         });
         configs = shown;
     }
-    let id = if validate_only {
-        Uuid::nil()
-    } else {
-        view.id.0
-    };
     result
         .with_topic_id(id)
         .with_num_partitions(view.partitions)

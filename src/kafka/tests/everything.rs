@@ -17,6 +17,11 @@ async fn every_api_answers_in_every_version() {
     let rig = Rig::new().await;
     let mut client = rig.connect();
     create(&mut client, "x", 3).await;
+    every_request_is_answered(&rig, &mut client).await;
+}
+
+/// Sends requests of every kind, and expects an answer to each.
+pub(super) async fn every_request_is_answered(rig: &Rig, client: &mut Client) {
     let mut runner = TestRunner::deterministic();
     let choices = proptest::collection::vec(proptest::num::u8::ANY, 1..100);
     for api in &APIS {
@@ -27,7 +32,7 @@ async fn every_api_answers_in_every_version() {
                 if decodes(api.key, version, &made).is_none() {
                     continue;
                 }
-                answers(&rig, &mut client, api.key, version, &made).await;
+                answers(rig, client, api.key, version, &made).await;
             }
         }
     }

@@ -48,9 +48,12 @@ async fn senseless_requests_are_refused_with_their_reason() {
     );
     // Beyond what a member may bring, and beyond what a commit can carry.
     let large = join(|r| r.protocols[0].1 = Bytes::from(vec![0; 2 << 20])).await;
-    assert!(matches!(large, GroupOpError::TooLarge(_)), "{large}");
+    assert!(matches!(large, GroupOpError::TooLarge { .. }), "{large}");
     let larger = join(|r| r.protocols[0].1 = Bytes::from(vec![0; 20 << 20])).await;
-    assert!(matches!(larger, GroupOpError::TooLarge(_)), "{larger}");
+    assert!(
+        matches!(larger, GroupOpError::RequestTooLarge { .. }),
+        "{larger}"
+    );
 
     let identity = |group: &GroupId| Identity {
         group: group.clone(),
