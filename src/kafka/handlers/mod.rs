@@ -61,7 +61,7 @@ fn epoch(epoch: i32) -> Option<i32> {
 /// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of
 /// `AclOperation`.
 mod allowed {
-    use super::Context;
+    use super::super::context::Context;
     use crate::broker::{Action, Resource};
 
     /// The client did not ask.
