@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::changes::{Changes, OFFSETS_TOPIC_ID, name_of};
+use super::group::REFRESHED_PER_COMMIT;
+use super::group::{Changes, OFFSETS_TOPIC_ID, name_of};
 use super::group::{GroupAction, GroupReply, Which};
-use super::groups::REFRESHED_PER_COMMIT;
 use super::objects::Now;
 use super::op::{
     self, Append, AppendRejected, AppendSource, Applied, Commit, CreateTopic, Op, Outcome,

@@ -2,7 +2,7 @@
 //!
 //! [`State::apply`] takes the next commit and returns the outcome of each of its ops. Every node folds the
 //! same log to the same state, byte for byte (I3). So this room has no clock, no randomness, no I/O and no
-//! iteration in an order that could differ between two nodes; time is what commits say of it (`time.rs`).
+//! iteration in an order that could differ between two nodes; time is what commits say of it (`log/time.rs`).
 //!
 //! The collections are persistent (`imbl`): cloning a state costs a few pointers, and the clone is a
 //! consistent view that readers keep while later commits are folded. That is how every request sees one
@@ -13,14 +13,11 @@
 
 mod apply;
 mod asked;
-mod authors;
-mod changes;
 mod check;
 mod codec;
 pub mod group;
-mod groups;
-mod job;
-mod level;
+mod jobs;
+mod log;
 mod node;
 mod objects;
 pub mod op;
@@ -28,9 +25,7 @@ mod partition;
 mod producer;
 mod rejected;
 mod small;
-mod time;
 mod topic;
-mod truncation;
 
 #[cfg(test)]
 mod tests;
@@ -41,29 +36,26 @@ use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-pub use changes::{
-    Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
-};
 pub use codec::Shared;
-pub use group::Group;
-pub use job::{Claim, Job};
-pub use level::{Feature, Level};
+pub use group::{
+    Changed, Group, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID,
+    offsets_partition_of,
+};
+pub use jobs::{Claim, Job};
+pub use log::{Feature, Level, TAIL_PROOF_LIFE, TRUNCATION_AGE};
 pub use node::Node;
 pub use objects::Dead;
 pub use partition::{ObjectRef, Partition, Slice, SliceIndex};
 pub use producer::Producer;
 pub use topic::Topic;
-pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 
 use asked::Deletions;
-use authors::Authors;
-use changes::Changes;
 use codec::map;
-use groups::Groups;
-use job::Claims;
+use group::{Changes, Groups};
+use jobs::Claims;
+use log::{Authors, Truncation};
 use objects::Objects;
 use op::Outcome;
-use truncation::Truncation;
 
 use crate::mutants::{self, Mutant};
 use crate::types::{

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 pub use super::asked::Asked;
 use super::group::{GroupAction, GroupReply};
-use super::job::Job;
-use super::level::{Feature, Level};
+use super::jobs::Job;
+use super::log::{Feature, Level};
 use super::partition::{ObjectRef, SliceIndex};
 pub use super::rejected::{AppendRejected, Rejected};
 use crate::types::{

@@ -1,8 +1,8 @@
 //! Why an op changes nothing, or a batch is not appended.
 
 use super::group::GroupError;
-use super::job::{Claim, Job};
-use super::level::Level;
+use super::jobs::{Claim, Job};
+use super::log::Level;
 use crate::types::{
     Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId,
     TopicName, TopicPartition,

@@ -20,7 +20,7 @@
 //!
 //! # Time and life
 //!
-//! Nothing here reads a clock. `now` is the fold's time (`state/time.rs`). What must happen
+//! Nothing here reads a clock. `now` is the fold's time (`state/log/time.rs`). What must happen
 //! at some time is told by [`Group::next_deadline`]: any node may propose that action then, and the fold
 //! judges whether it is due; proposals of several nodes do no harm.
 //!
@@ -54,6 +54,8 @@
 //! refused changes nothing.
 
 mod action;
+mod changes;
+mod groups;
 mod member;
 mod membership;
 mod offsets;
@@ -75,6 +77,11 @@ pub use action::{
     Assignment, CommitOffsets, GroupAction, GroupError, GroupReply, Join, JoinedGroup,
     JoinedMember, Leaver, OffsetToCommit, OffsetToDelete, Sync, SyncedMember,
 };
+pub use changes::{
+    Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
+};
+pub(in crate::state) use changes::{Changes, name_of};
+pub(in crate::state) use groups::{Groups, REFRESHED_PER_COMMIT};
 pub use member::{Member, Opaque, Protocol, Voucher};
 pub use offsets::CommittedOffset;
 pub(in crate::state) use touched::{Touched, Which};
@@ -189,7 +196,7 @@ pub struct Group {
     numbered: Option<Numbered>,
 }
 
-/// The number of a change (`state/changes.rs`), and when it was made.
+/// The number of a change (`changes.rs`), and when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub(in crate::state) struct Numbered {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mutants::{Mutant, assert_found};
-use crate::state::time::{MAX_LEAD, SWEEP_MARGIN};
+use crate::state::log::{MAX_LEAD, SWEEP_MARGIN};
 
 const SECOND: i64 = 1_000;
 const DAY: i64 = 24 * 3_600 * SECOND;

@@ -19,20 +19,20 @@ use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
-use super::codec::{Shared, map};
-use super::group::{Group, Touched, Which};
+use crate::state::codec::{Shared, map};
+use crate::state::group::{Group, Touched, Which};
 use crate::types::{GroupId, NodeId, Timestamp, TopicId};
 
 /// How many members, or groups without any, are refreshed with each commit: about a millisecond of work. Tests refresh as
 /// little as there is, so that they see what is not refreshed.
-pub(super) const REFRESHED_PER_COMMIT: u32 = if cfg!(test) { 1 } else { 500 };
+pub(in crate::state) const REFRESHED_PER_COMMIT: u32 = if cfg!(test) { 1 } else { 500 };
 
 /// Groups, with how many of their members are concerned; at least one each.
 type Concerned = OrdMap<GroupId, u32>;
 
 /// All groups.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Groups {
+pub(in crate::state) struct Groups {
     all: OrdMap<GroupId, Shared<Group>>,
     /// In which groups each node vouches for members, and for how many. Derived.
     vouched: OrdMap<NodeId, Concerned>,
@@ -71,18 +71,18 @@ impl Pending {
 
 impl Groups {
     /// A group.
-    pub(super) fn get(&self, id: &GroupId) -> Option<Shared<Group>> {
+    pub(in crate::state) fn get(&self, id: &GroupId) -> Option<Shared<Group>> {
         self.shown(id, self.all.get(id)?)
     }
 
     /// All groups, by id.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+    pub(in crate::state) fn iter(&self) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
         let all = self.all.iter();
         all.filter_map(|(id, group)| Some((id, self.shown(id, group)?)))
     }
 
     /// The groups in which a node vouches for members, by id.
-    pub(super) fn vouched_by(
+    pub(in crate::state) fn vouched_by(
         &self,
         node: NodeId,
     ) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
@@ -102,14 +102,14 @@ impl Groups {
     }
 
     /// A node is gone, and with it who vouched for its members.
-    pub(super) fn node_gone(&mut self, node: NodeId, at: Timestamp, forgets: bool) {
+    pub(in crate::state) fn node_gone(&mut self, node: NodeId, at: Timestamp, forgets: bool) {
         if let Some(groups) = self.vouched.remove(&node) {
             self.note(Event::NodeGone(node, at), groups, forgets);
         }
     }
 
     /// A topic is gone, and what was committed for it.
-    pub(super) fn topic_deleted(&mut self, topic: TopicId, forgets: bool) {
+    pub(in crate::state) fn topic_deleted(&mut self, topic: TopicId, forgets: bool) {
         if let Some(groups) = self.committed.remove(&topic) {
             self.note(Event::TopicDeleted(topic), groups, forgets);
         }
@@ -125,7 +125,11 @@ impl Groups {
 
     /// Refreshes all of what is pending, or a few groups of it. `dropped` is told of the offsets that went with their topic, by
     /// their numbers.
-    pub(super) fn refresh_some(&mut self, most: u32, dropped: &mut impl FnMut(&GroupId, u64)) {
+    pub(in crate::state) fn refresh_some(
+        &mut self,
+        most: u32,
+        dropped: &mut impl FnMut(&GroupId, u64),
+    ) {
         let mut left = most;
         while let Some(oldest) = self.pending.front()
             && left > 0
@@ -143,7 +147,11 @@ impl Groups {
     }
 
     /// Refreshes the group, which may then be changed.
-    pub(super) fn refresh(&mut self, id: &GroupId, dropped: &mut impl FnMut(&GroupId, u64)) {
+    pub(in crate::state) fn refresh(
+        &mut self,
+        id: &GroupId,
+        dropped: &mut impl FnMut(&GroupId, u64),
+    ) {
         let concerned = |pending: &Pending| pending.groups.contains_key(id);
         if !self.pending.iter().any(concerned) {
             return;
@@ -171,7 +179,12 @@ impl Groups {
     }
 
     /// Sets, or forgets, a refreshed group, of which only what is `touched` was changed.
-    pub(super) fn put(&mut self, id: &GroupId, group: Option<Shared<Group>>, touched: &Touched) {
+    pub(in crate::state) fn put(
+        &mut self,
+        id: &GroupId,
+        group: Option<Shared<Group>>,
+        touched: &Touched,
+    ) {
         let before = self.all.get(id).cloned();
         let mut vouchers: BTreeMap<NodeId, i64> = BTreeMap::new();
         for (found, sign) in [(&before, -1), (&group, 1)] {
@@ -211,7 +224,10 @@ impl Groups {
     }
 
     /// Changes every group in ways that no index knows of. All are refreshed.
-    pub(super) fn for_each(&mut self, mut change: impl FnMut(&GroupId, &mut Shared<Group>)) {
+    pub(in crate::state) fn for_each(
+        &mut self,
+        mut change: impl FnMut(&GroupId, &mut Shared<Group>),
+    ) {
         for (id, mut group) in self.all.clone() {
             change(&id, &mut group);
             self.all.insert(id, group);
@@ -229,7 +245,7 @@ impl Groups {
 
     /// How many groups something is pending for.
     #[cfg(test)]
-    pub(super) fn outdated(&self) -> usize {
+    pub(in crate::state) fn outdated(&self) -> usize {
         self.pending
             .iter()
             .map(|pending| pending.groups.len())
@@ -238,13 +254,13 @@ impl Groups {
 
     /// The same groups with their indexes made anew.
     #[cfg(test)]
-    pub(super) fn indexed_anew(&self) -> Groups {
+    pub(in crate::state) fn indexed_anew(&self) -> Groups {
         Groups::of(self.iter().map(|(id, group)| (id.clone(), group)).collect())
     }
 
     /// Both indexes, for comparison.
     #[cfg(test)]
-    pub(super) fn indexes(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+    pub(in crate::state) fn indexes(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         (self.vouched.clone(), self.committed.clone())
     }
 }

@@ -27,13 +27,13 @@ const MARK_SPACING: Duration = Duration::from_secs(60);
 /// The truncation of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
-pub(super) struct Truncation {
+pub(in crate::state) struct Truncation {
     /// Commits up to here may be deleted, unless a slice lies in them.
     #[n(0)]
-    pub(super) boundary: Seq,
+    pub(in crate::state) boundary: Seq,
     /// Commits up to here are deleted, unless a slice lies in them or lay in them until a moment ago.
     #[n(1)]
-    pub(super) truncated: Seq,
+    pub(in crate::state) truncated: Seq,
     /// Which snapshots were known when, oldest first: enough to tell the newest that is of age.
     #[n(2)]
     marks: Vec<Mark>,
@@ -51,7 +51,7 @@ struct Mark {
 
 impl Truncation {
     /// Notes that a snapshot became known.
-    pub(super) fn note_snapshot(&mut self, snapshot: Seq, now: Timestamp) {
+    pub(in crate::state) fn note_snapshot(&mut self, snapshot: Seq, now: Timestamp) {
         let last = self.marks.last();
         if last.is_none_or(|last| last.since.after(MARK_SPACING) <= now) {
             self.marks.push(Mark {
@@ -64,7 +64,7 @@ impl Truncation {
     }
 
     /// The highest seq that the boundary may be raised to.
-    pub(super) fn limit(&self, now: Timestamp) -> Seq {
+    pub(in crate::state) fn limit(&self, now: Timestamp) -> Seq {
         let of_age = self.marks.iter().filter(|mark| mark.is_of_age(now));
         let newest = of_age.map(|mark| mark.snapshot).max();
         newest.unwrap_or(Seq::ZERO).max(self.boundary)

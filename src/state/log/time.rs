@@ -16,18 +16,18 @@
 
 use std::time::Duration;
 
-use super::op::{Applied, Outcome, Rejected};
-use super::{Feature, State};
 use crate::mutants::{self, Mutant};
+use crate::state::op::{Applied, Outcome, Rejected};
+use crate::state::{Feature, State};
 use crate::types::{Incarnation, NodeId, Seq, Timestamp};
 
 /// How far a wall clock may move time beyond what another node vouches for: as far apart as the clocks of two nodes may be that
 /// are each right enough. How much time has passed since the other vouched, the time that is carried on says.
-pub(super) const MAX_LEAD: Duration = Duration::from_secs(10);
+pub(in crate::state) const MAX_LEAD: Duration = Duration::from_secs(10);
 
 /// How far a sweep boundary must be behind the time before the commit that raises it: so much may what others took for
 /// the time, when they named their segments, have been behind.
-pub(super) const SWEEP_MARGIN: Duration = Duration::from_secs(20);
+pub(in crate::state) const SWEEP_MARGIN: Duration = Duration::from_secs(20);
 
 impl State {
     /// What time in the fold becomes by a commit of `author` that carries it on to `carried` and whose wall clock says `wall`.
@@ -61,7 +61,11 @@ impl State {
     }
 
     /// Raises the sweep boundary, in a commit that found time at `now`.
-    pub(super) fn raise_sweep_boundary(&mut self, before: Timestamp, now: Timestamp) -> Outcome {
+    pub(in crate::state) fn raise_sweep_boundary(
+        &mut self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Outcome {
         if before > self.sweep_boundary_limit(now) {
             return Err(Rejected::SweepBoundary { before, now });
         }
@@ -70,7 +74,7 @@ impl State {
     }
 
     /// Notes what the author's wall clock says, if it is a node.
-    pub(super) fn note_wall(&mut self, author: Incarnation, wall: Option<Timestamp>) {
+    pub(in crate::state) fn note_wall(&mut self, author: Incarnation, wall: Option<Timestamp>) {
         if let Some(wall) = wall
             && let Some(id) = self.node_of(author)
             && let Some(node) = self.nodes.get_mut(&id)
@@ -80,7 +84,7 @@ impl State {
     }
 
     /// Ends the lease of a node that has lapsed, unless it has committed after the state by which that was found.
-    pub(super) fn expire_node(
+    pub(in crate::state) fn expire_node(
         &mut self,
         id: NodeId,
         incarnation: Incarnation,

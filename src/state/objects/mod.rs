@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::codec::map;
-use super::level::{Feature, Level};
+use super::log::{Feature, Level};
 use super::partition::ObjectRef;
 use crate::mutants::{self, Mutant};
 use crate::types::{SegmentId, Seq, Timestamp};

@@ -1,5 +1,5 @@
 //! Who wrote the commits, and which was the last of each: the guard against folding one twice, and what a commit that
-//! [follows](super::op::Commit::follows) another is judged by.
+//! [follows](crate::state::op::Commit::follows) another is judged by.
 //!
 //! So many are remembered; then the one is forgotten that has been silent for longest, measured in commits. A commit can
 //! come twice only from an author that is still trying to settle it, so that is safe for the guard. It is not free: a commit that follows a
@@ -11,7 +11,7 @@ use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
-use super::codec::map;
+use crate::state::codec::map;
 use crate::types::{CommitId, Incarnation, Seq};
 
 /// What is remembered of one author of commits.
@@ -28,7 +28,7 @@ struct Author {
 
 /// The authors that are remembered.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Authors {
+pub(in crate::state) struct Authors {
     authors: OrdMap<Incarnation, Author>,
     /// The longest silent first, of one object by incarnation. Derived.
     by_age: OrdSet<(Seq, Incarnation)>,
@@ -36,18 +36,18 @@ pub(super) struct Authors {
 
 impl Authors {
     /// The counter of the last commit of `author`.
-    pub(super) fn last_of(&self, author: Incarnation) -> Option<u64> {
+    pub(in crate::state) fn last_of(&self, author: Incarnation) -> Option<u64> {
         self.authors.get(&author).map(|last| last.counter)
     }
 
     /// Where the last commit of `author` stands.
-    pub(super) fn seq_of(&self, author: Incarnation) -> Option<Seq> {
+    pub(in crate::state) fn seq_of(&self, author: Incarnation) -> Option<Seq> {
         self.authors.get(&author).map(|last| last.seq)
     }
 
     /// Notes a commit that was folded at `seq`. Beyond `max` authors the one is forgotten that has been silent for longest,
     /// of those that need not be kept.
-    pub(super) fn note(
+    pub(in crate::state) fn note(
         &mut self,
         id: CommitId,
         seq: Seq,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::level::Level;
+use super::log::Level;
 use super::op::RegisterNode;
 use crate::types::{Incarnation, PeerKey, Timestamp};
 

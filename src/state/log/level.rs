@@ -2,7 +2,7 @@
 //!
 //! Nodes of two versions live side by side, and all of them fold one log. So a rule of the fold changes, and a new op or
 //! field is written, only once every node knows of it. The cluster has a [`Level`], in the state; each [`Feature`] is in force
-//! from a level on ([`State::has`](super::State::has)). [`Op::RaiseLevel`](super::op::Op::RaiseLevel) raises it, once, for all
+//! from a level on ([`State::has`](crate::state::State::has)). [`Op::RaiseLevel`](crate::state::op::Op::RaiseLevel) raises it, once, for all
 //! nodes at one place in the log, and the fold refuses it while a registered node does not know the level: a registration says
 //! so in the version of the node ([`Level::label`]), which nodes of every version keep as it is.
 //!
@@ -18,10 +18,10 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::op::{Applied, Outcome};
-use super::rejected::Rejected;
-use super::{Shared, State, Topic};
 use crate::mutants::{self, Mutant};
+use crate::state::op::{Applied, Outcome};
+use crate::state::rejected::Rejected;
+use crate::state::{Shared, State, Topic};
 use crate::types::TopicPartition;
 
 /// A level of the rules of the fold. The numbers are durable.
@@ -44,13 +44,13 @@ impl Level {
     }
 
     /// The level that a registered version tells; the first, if it tells none.
-    pub(super) fn of_label(version: &str) -> Level {
+    pub(in crate::state) fn of_label(version: &str) -> Level {
         let told = version.split_once("+level.");
         let told = told.and_then(|(_, level)| level.parse().ok());
         told.map_or(Level::FIRST, Level).max(Level::FIRST)
     }
 
-    pub(super) fn is_first(&self) -> bool {
+    pub(in crate::state) fn is_first(&self) -> bool {
         *self == Level::FIRST
     }
 }
@@ -81,7 +81,7 @@ pub enum Feature {
     LiveObjectsAreNotDead,
     /// More authors of commits are remembered, and those of registered nodes in any case.
     ManyAuthors,
-    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`time.rs`), a sweep boundary is
+    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`log/time.rs`), a sweep boundary is
     /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
     BoundedTime,
     /// A replacement of slices leaves none wholly below the log start.
@@ -98,10 +98,10 @@ pub enum Feature {
     ReplicationFactor,
     /// A node says of its own settings what they are when it registers, and settings are stored for single nodes.
     NodeSettings,
-    /// What a client asks for stands behind an [`Asked`](super::op::Asked), and what it is compared with is remembered.
+    /// What a client asks for stands behind an [`Asked`](crate::state::op::Asked), and what it is compared with is remembered.
     AskedOps,
     /// The first commit of a node, if it does nothing but register it, may be carried by another's: it follows
-    /// [`Commit::NOTHING`](super::op::Commit::NOTHING).
+    /// [`Commit::NOTHING`](crate::state::op::Commit::NOTHING).
     CarriedRegistrations,
 }
 
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// Raises the level, and mends what the levels before it left.
-    pub(super) fn raise_level(&mut self, to: Level) -> Outcome {
+    pub(in crate::state) fn raise_level(&mut self, to: Level) -> Outcome {
         self.check_raise(to)?;
         if self.level < to {
             self.level = to;

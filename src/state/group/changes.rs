@@ -10,11 +10,11 @@
 //! Numbered are what Kafka writes: a committed offset; a group when a generation has got its assignment, when its last
 //! member has left, when a static member takes its place again; and what is deleted or expires. Of what went, the
 //! last [`MAX_GONE`] are remembered as tombstones. What goes with its topic leaves none: a deleted topic may concern any
-//! number of groups, and the fold visits none of them for it (`groups.rs`).
+//! number of groups, and the fold visits none of them for it (`group/groups.rs`).
 //!
 //! Which partition a group is in is Kafka's own rule, so that tools that compute it look in the right place.
 //!
-//! From [`Feature::OffsetsTopic`](super::Feature::OffsetsTopic) on: the first commit after it numbers what is there, once, in the
+//! From [`Feature::OffsetsTopic`](crate::state::Feature::OffsetsTopic) on: the first commit after it numbers what is there, once, in the
 //! order of the groups' ids.
 
 use imbl::OrdMap;
@@ -22,10 +22,10 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::codec::{Shared, map};
-use super::group::{Group, GroupAction, Numbered, Phase};
-use super::{State, Topic};
 use crate::mutants::{self, Mutant};
+use crate::state::codec::{Shared, map};
+use crate::state::group::{Group, GroupAction, Numbered, Phase};
+use crate::state::{State, Topic};
 use crate::types::{
     GroupId, Offset, PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition,
 };
@@ -72,7 +72,7 @@ struct Gone {
 /// The numbers that were given, and what they were given for.
 #[derive(Clone, Debug, Default, Encode, Decode, Serialize)]
 #[cbor(array)]
-pub(super) struct Changes {
+pub(in crate::state) struct Changes {
     /// The number that the next change in each partition takes.
     #[n(0)]
     next: Vec<u64>,
@@ -161,7 +161,7 @@ pub fn offsets_partition_of(group: &GroupId) -> PartitionIndex {
 
 impl Changes {
     /// Numbers for groups that have none yet.
-    pub(super) fn new() -> Changes {
+    pub(in crate::state) fn new() -> Changes {
         Changes {
             next: vec![0; OFFSETS_PARTITIONS as usize],
             ..Changes::default()
@@ -243,7 +243,7 @@ impl Changes {
     }
 
     /// Numbers what `action` has made of a group: it was `before` and is `after`, or no more. `name` knows the topics.
-    pub(super) fn note(
+    pub(in crate::state) fn note(
         &mut self,
         id: &GroupId,
         before: &Group,
@@ -298,7 +298,12 @@ impl Changes {
     }
 
     /// Numbers all of a group that has no numbers yet.
-    pub(super) fn begin(&mut self, id: &GroupId, group: &mut Shared<Group>, at: Timestamp) {
+    pub(in crate::state) fn begin(
+        &mut self,
+        id: &GroupId,
+        group: &mut Shared<Group>,
+        at: Timestamp,
+    ) {
         let partitions: Vec<TopicPartition> = group.offsets().map(|(at, _)| at).collect();
         let group = group.make_mut();
         for partition in partitions {
@@ -310,18 +315,18 @@ impl Changes {
     }
 
     /// An offset went with its topic.
-    pub(super) fn dropped(&mut self, group: &GroupId, number: u64) {
+    pub(in crate::state) fn dropped(&mut self, group: &GroupId, number: u64) {
         self.forget(group, Some(number));
     }
 
     /// How many places something is found at.
     #[cfg(test)]
-    pub(super) fn place_count(&self) -> usize {
+    pub(in crate::state) fn place_count(&self) -> usize {
         self.places.len()
     }
 
     /// Makes what is derived.
-    pub(super) fn derive<'a>(
+    pub(in crate::state) fn derive<'a>(
         &mut self,
         groups: impl Iterator<Item = (&'a GroupId, Shared<Group>)>,
     ) {
@@ -366,7 +371,7 @@ fn shows_more(before: &Group, after: &Group, action: &GroupAction) -> bool {
 }
 
 /// The name of a topic of which offsets can be committed. `__consumer_offsets` is not among the others.
-pub(super) fn name_of(
+pub(in crate::state) fn name_of(
     topics: &OrdMap<TopicId, Shared<Topic>>,
     serves: bool,
     topic: TopicId,
