@@ -22,9 +22,9 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::{Group, GroupAction, Numbered, Phase};
 use crate::mutants::{self, Mutant};
 use crate::state::codec::{Shared, map};
-use crate::state::group::{Group, GroupAction, Numbered, Phase};
 use crate::state::{State, Topic};
 use crate::types::{
     GroupId, Offset, PartitionIndex, Timestamp, TopicId, TopicName, TopicPartition,

@@ -19,8 +19,9 @@ use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
+use super::{Group, Touched, Which};
+use crate::state::State;
 use crate::state::codec::{Shared, map};
-use crate::state::group::{Group, Touched, Which};
 use crate::types::{GroupId, NodeId, Timestamp, TopicId};
 
 /// How many members, or groups without any, are refreshed with each commit: about a millisecond of work. Tests refresh as
@@ -307,5 +308,25 @@ impl<'b, C> Decode<'b, C> for Groups {
 impl Serialize for Groups {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_map(self.iter())
+    }
+}
+
+impl State {
+    /// The group of this id.
+    pub fn group(&self, id: &GroupId) -> Option<Shared<Group>> {
+        self.groups.get(id)
+    }
+
+    /// All groups, by id.
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.iter()
+    }
+
+    /// The groups in which a node vouches for members, by id.
+    pub fn groups_vouched_by(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
+        self.groups.vouched_by(node)
     }
 }

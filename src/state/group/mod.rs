@@ -52,6 +52,12 @@
 //! [`MAX_OFFSET_METADATA_BYTES`] of metadata. There is at most one offset for each partition that exists; the
 //! state sees to that ([`GroupAction::topics`]). No action, however strange, panics; an action that is
 //! refused changes nothing.
+//!
+//! # What is durable
+//!
+//! Each [`Group`], by id (`groups.rs`), and the numbers that its changes were given (`changes.rs`). Derived, and in no
+//! snapshot: in which groups a node vouches for members, which have offsets of a topic, and what is found at which
+//! number. `rules.rs` has what the state does around an action; what an action says is in `action.rs`.
 
 mod action;
 mod changes;
@@ -60,6 +66,7 @@ mod member;
 mod membership;
 mod offsets;
 mod rebalance;
+mod rules;
 mod subscription;
 mod touched;
 
@@ -77,10 +84,10 @@ pub use action::{
     Assignment, CommitOffsets, GroupAction, GroupError, GroupReply, Join, JoinedGroup,
     JoinedMember, Leaver, OffsetToCommit, OffsetToDelete, Sync, SyncedMember,
 };
+pub(in crate::state) use changes::Changes;
 pub use changes::{
     Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
 };
-pub(in crate::state) use changes::{Changes, name_of};
 pub(in crate::state) use groups::{Groups, REFRESHED_PER_COMMIT};
 pub use member::{Member, Opaque, Protocol, Voucher};
 pub use offsets::CommittedOffset;

@@ -1,13 +1,21 @@
-//! Claims of background jobs.
+//! Background jobs, and who claimed them.
 //!
 //! A claim keeps two nodes from doing the same work at the same time. Nothing else depends on it: the result of a job
 //! is an op that the fold judges by its inputs alone, so a claim that lapses under its holder, or is never asked for,
 //! costs work and harms nothing.
+//!
+//! Durable: the [`Claims`].
+
+mod rules;
+
+#[cfg(test)]
+mod tests;
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::State;
 use super::codec::map;
 use crate::mutants::{self, Mutant};
 use crate::types::{Incarnation, Timestamp, TopicPartition};
@@ -99,5 +107,17 @@ impl Claim {
     /// Whether this claim does not keep `incarnation` from the job.
     pub fn is_open_to(&self, incarnation: Incarnation, now: Timestamp) -> bool {
         self.incarnation == incarnation || self.until < now || mutants::on(Mutant::ClaimsIgnored)
+    }
+}
+
+impl State {
+    /// Who does a background job, if anybody claimed it. The claim may have lapsed.
+    pub fn claim(&self, job: Job) -> Option<Claim> {
+        self.claims.get(job)
+    }
+
+    /// All claims, lapsed ones among them.
+    pub fn claims(&self) -> impl Iterator<Item = (Job, Claim)> {
+        self.claims.iter()
     }
 }

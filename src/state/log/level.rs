@@ -19,10 +19,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use crate::mutants::{self, Mutant};
-use crate::state::op::{Applied, Outcome};
-use crate::state::rejected::Rejected;
-use crate::state::{Shared, State, Topic};
-use crate::types::TopicPartition;
+use crate::state::State;
+use crate::state::op::{Applied, Outcome, Rejected};
 
 /// A level of the rules of the fold. The numbers are durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
@@ -122,29 +120,14 @@ impl State {
         }
     }
 
-    /// Raises the level, and mends what the levels before it left.
+    /// Raises the level.
     pub(in crate::state) fn raise_level(&mut self, to: Level) -> Outcome {
         self.check_raise(to)?;
         if self.level < to {
             self.level = to;
-            self.objects.at(self.now());
-            self.objects.revive();
-            self.trim_all();
+            self.after_level_raised();
         }
         Ok(Applied::Done)
-    }
-
-    /// Drops the slices wholly below the log starts, as replacing slices did not always do.
-    fn trim_all(&mut self) {
-        let partitions = self.topics().flat_map(Topic::partitions);
-        let untrimmed = partitions.filter(|(_, partition)| partition.is_untrimmed());
-        let untrimmed: Vec<TopicPartition> = untrimmed.map(|(id, _)| id).collect();
-        for id in untrimmed {
-            let topic = self.topics.get_mut(&id.topic).map(Shared::make_mut);
-            if let Some(partition) = topic.and_then(|topic| topic.partition_mut(id.partition)) {
-                partition.trim(&mut self.objects);
-            }
-        }
     }
 }
 

@@ -6,16 +6,21 @@
 //! * A [`Level`] is never lowered, and not raised over a registered node that does not know it.
 //! * The log is deleted only behind a snapshot that has been known for long enough ([`Truncation`]).
 //!
-//! Durable: the last commit of each author, the level, the newest snapshots, and the [`Truncation`].
+//! Durable: the last commit of each author, the level, the newest [`Snapshot`]s, and the [`Truncation`].
 
 mod authors;
 mod level;
+mod snapshots;
 mod time;
 mod truncation;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use authors::Authors;
 pub use level::{Feature, Level};
+pub use snapshots::Snapshot;
 #[cfg(test)]
-pub(super) use time::{MAX_LEAD, SWEEP_MARGIN};
+pub(super) use time::MAX_LEAD;
 pub(super) use truncation::Truncation;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};

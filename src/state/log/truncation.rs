@@ -11,6 +11,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use crate::mutants::{self, Mutant};
+use crate::state::State;
+use crate::state::op::{Applied, Outcome, Rejected};
 use crate::types::{Seq, Timestamp};
 
 /// How long a node may rely on having seen the end of the log: that nothing stood at the next seq, or which snapshot was
@@ -74,5 +76,39 @@ impl Truncation {
 impl Mark {
     fn is_of_age(&self, now: Timestamp) -> bool {
         self.since.after(TRUNCATION_AGE) <= now || mutants::on(Mutant::TruncationAgeIgnored)
+    }
+}
+
+impl State {
+    /// Commits up to here may be deleted, but for those in which a slice lies.
+    pub fn log_boundary(&self) -> Seq {
+        self.truncation.boundary
+    }
+
+    /// Commits up to here are deleted, but for those in which a slice lies and those that are dead.
+    pub fn log_truncated(&self) -> Seq {
+        self.truncation.truncated
+    }
+
+    /// How far the log boundary may be raised.
+    pub fn log_boundary_limit(&self) -> Seq {
+        self.truncation.limit(self.time)
+    }
+
+    /// Allows the log up to `to` to be deleted.
+    pub(in crate::state) fn raise_log_boundary(&mut self, to: Seq) -> Outcome {
+        let limit = self.log_boundary_limit();
+        if to > limit {
+            return Err(Rejected::TooYoung { to, limit });
+        }
+        self.truncation.boundary = self.truncation.boundary.max(to);
+        Ok(Applied::Done)
+    }
+
+    /// Notes how far the log is deleted: no further than it may be.
+    pub(in crate::state) fn note_log_truncated(&mut self, to: Seq) -> Outcome {
+        let to = to.min(self.truncation.boundary);
+        self.truncation.truncated = self.truncation.truncated.max(to);
+        Ok(Applied::Done)
     }
 }

@@ -1,4 +1,18 @@
-//! Nodes in the fold: who is registered, under which integer id, and until when their lease lasts.
+//! Nodes: who is registered, under which integer id, and until when their lease lasts.
+//!
+//! * A registered run has one id, and an id one run. The id of a node that is gone is given to another.
+//! * Every commit of a node prolongs its lease. A lease that has lapsed ends nothing by itself: somebody says so in an op,
+//!   and the fold judges.
+//! * What a node's wall clock said at its last commit is remembered: others' clocks are believed by it (`log/time.rs`).
+//!
+//! Durable: each [`Node`], by id. Derived: the ids by run ([`State::index_nodes`]). What follows for groups and jobs
+//! when a node is gone is in `effects.rs`.
+
+mod op;
+mod rules;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +20,11 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+pub use op::RegisterNode;
+
+use super::State;
 use super::log::Level;
-use super::op::RegisterNode;
-use crate::types::{Incarnation, PeerKey, Timestamp};
+use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
 
 /// A registered run of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -124,5 +140,28 @@ impl Node {
     pub(super) fn heard_from(&mut self, now: Timestamp) {
         let until = now.after(Duration::from_millis(self.lease_millis));
         self.lease_until = self.lease_until.max(until);
+    }
+}
+
+impl State {
+    /// The registered nodes, by id, whether or not their lease has lapsed.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, &**node))
+    }
+
+    /// The integer id under which a run of a node is registered.
+    pub fn node_of(&self, incarnation: Incarnation) -> Option<NodeId> {
+        self.runs.get(&incarnation).copied()
+    }
+
+    /// A registered node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id).map(|node| &**node)
+    }
+
+    /// Makes what is derived from the nodes of a snapshot.
+    pub(super) fn index_nodes(&mut self) {
+        let runs = self.nodes().map(|(id, node)| (node.incarnation(), id));
+        self.runs = runs.collect();
     }
 }

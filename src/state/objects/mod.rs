@@ -6,16 +6,37 @@
 //! refers to it; a commit may, while it is being folded: ops of one object append to a partition, delete all of it, and append
 //! again. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until the
 //! sweep boundary has passed the time of its minting: from then on its age alone is refused.
+//!
+//! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each object.
+
+mod rules;
+
+#[cfg(test)]
+mod tests;
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+#[cfg(test)]
+pub(super) use rules::SWEEP_MARGIN;
+
+use super::State;
 use super::codec::map;
 use super::log::{Feature, Level};
-use super::partition::ObjectRef;
 use crate::mutants::{self, Mutant};
 use crate::types::{SegmentId, Seq, Timestamp};
+
+/// An object that holds record batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
+pub enum ObjectRef {
+    /// The commit of this seq, in its data section.
+    #[n(0)]
+    Commit(#[n(0)] Seq),
+    /// A segment.
+    #[n(1)]
+    Segment(#[n(0)] SegmentId),
+}
 
 /// The objects that hold records or held some.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
@@ -162,5 +183,39 @@ impl Objects {
             ObjectRef::Commit(_) => true,
             ObjectRef::Segment(segment) => segment.minted() < self.sweep_boundary,
         }
+    }
+}
+
+impl State {
+    /// The objects in which slices lie, in the order of their names, each with how many.
+    pub fn live_objects(&self) -> impl Iterator<Item = (ObjectRef, u32)> {
+        self.objects
+            .live()
+            .iter()
+            .map(|(object, slices)| (*object, *slices))
+    }
+
+    /// Whether a slice lies in the object.
+    pub fn is_live(&self, object: ObjectRef) -> bool {
+        self.objects.live().contains_key(&object)
+    }
+
+    /// The objects in which no slice lies any more. They may be deleted when nobody can be reading them, the commits
+    /// among them no sooner than the log boundary is beyond them.
+    pub fn dead_objects(&self) -> impl Iterator<Item = (ObjectRef, Dead)> {
+        self.objects
+            .dead()
+            .iter()
+            .map(|(object, dead)| (*object, *dead))
+    }
+
+    /// Since when no slice lies in the object any more, if that is known of it.
+    pub fn death_of(&self, object: ObjectRef) -> Option<Dead> {
+        self.objects.dead().get(&object).copied()
+    }
+
+    /// Segments that were minted before are refused: those that no slice lies in are orphans.
+    pub fn sweep_boundary(&self) -> Timestamp {
+        self.objects.sweep_boundary()
     }
 }

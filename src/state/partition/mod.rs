@@ -1,71 +1,36 @@
-//! A partition in the fold: where its records are, and what its idempotent producers wrote.
+//! Partitions: where the records of each are, and what its idempotent producers wrote.
+//!
+//! * Offsets are dense and never reused (I2): the slices lie end to end from the log start to the high watermark, and
+//!   only the fold gives offsets.
+//! * Slices come at the end and go at the start; between, they change by a replacement alone, which is judged by
+//!   [`Partition::layout`].
+//! * Every slice is counted in [`Objects`], so that an object is dead when the last of its slices goes, and not before.
+//!
+//! Durable: each [`Partition`], in its topic. The bytes are in the objects that the slices name.
+
+mod op;
+mod rules;
+mod slice;
+
+#[cfg(test)]
+mod tests;
 
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::objects::Objects;
-use super::op::{AppendEntry, AppendRejected, Appended, Rejected, ReplaceSlices};
+pub use op::{
+    Append, AppendEntry, AppendRejected, AppendSource, Appended, Cleaned, CompactedSlice,
+    ReplaceSlices,
+};
+pub use slice::{Slice, SliceIndex};
+
+use super::objects::{ObjectRef, Objects};
+use super::op::Rejected;
 use super::producer::Producer;
 use super::small::SmallMap;
+use super::{State, Topic};
 use crate::mutants::{self, Mutant};
-use crate::types::{ByteCount, Offset, ProducerId, SegmentId, Seq, Timestamp, TopicPartition};
-
-/// An object that holds record batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
-pub enum ObjectRef {
-    /// The commit of this seq, in its data section.
-    #[n(0)]
-    Commit(#[n(0)] Seq),
-    /// A segment.
-    #[n(1)]
-    Segment(#[n(0)] SegmentId),
-}
-
-/// A byte range of an object that holds consecutive batches of one partition. In the state it is keyed by
-/// the offset of its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct Slice {
-    /// The offset after its last record.
-    #[n(0)]
-    pub end: Offset,
-    /// The object.
-    #[n(1)]
-    pub object: ObjectRef,
-    /// The position of its first byte in the object.
-    #[n(2)]
-    pub start: u64,
-    /// Its length in bytes.
-    #[n(3)]
-    pub len: u64,
-    /// The largest timestamp of its records.
-    #[n(4)]
-    pub max_timestamp: Timestamp,
-    /// The time in the fold when its first batch was appended.
-    #[n(5)]
-    pub appended_at: Timestamp,
-    /// Of a compacted slice: where its index is. The batches of a compacted slice carry their real offsets, which
-    /// may have gaps; those of any other follow one another without a gap and carry whatever the producer wrote.
-    /// A compacted slice may be empty (`len` 0): all its records were superseded.
-    #[n(6)]
-    pub index: Option<SliceIndex>,
-}
-
-/// Where the index of a compacted slice is, in the same object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct SliceIndex {
-    /// The position of its first byte.
-    #[n(0)]
-    pub start: u64,
-    /// Its length in bytes.
-    #[n(1)]
-    pub len: u32,
-}
-
-/// A slice grows by later batches of the same object up to this length, so that one read of a slice stays
-/// bounded.
-const MAX_SLICE_LEN: u64 = 8 << 20;
+use crate::types::{ByteCount, Offset, ProducerId, Timestamp, TopicPartition};
 
 /// One partition.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
@@ -407,12 +372,24 @@ impl Partition {
     }
 }
 
-impl Slice {
-    /// Whether a batch of `len` bytes at `start` of `object` lies right behind this slice.
-    fn continues_at(&self, object: ObjectRef, start: u64, len: u32) -> bool {
-        self.index.is_none()
-            && self.object == object
-            && self.start.checked_add(self.len) == Some(start)
-            && self.len + u64::from(len) <= MAX_SLICE_LEN
+impl State {
+    /// A partition, if there is such.
+    pub fn partition(&self, partition: TopicPartition) -> Option<&Partition> {
+        self.topic(partition.topic)?.partition(partition.partition)
+    }
+
+    /// How many slices all partitions have: the measure of the state's size.
+    pub fn slice_count(&self) -> usize {
+        self.topics()
+            .flat_map(Topic::partitions)
+            .map(|(_, p)| p.slice_count())
+            .sum()
+    }
+
+    /// Counts the slices of a snapshot in the objects that they lie in, which is derived from them.
+    pub(super) fn index_slices(&mut self) {
+        for (_, partition) in self.topics.values().flat_map(|topic| topic.partitions()) {
+            partition.acquire_all(&mut self.objects);
+        }
     }
 }

@@ -1,10 +1,20 @@
 //! Idempotent producers (KIP-98): the last five batches of each producer in each partition, so that a
 //! retry, on whichever node, gets the original offset (I5).
+//!
+//! Durable: the next id to be minted; each [`Producer`], in every partition that it wrote to. Ids are minted once.
+
+mod op;
+mod rules;
+
+#[cfg(test)]
+mod tests;
 
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::op::{AppendRejected, ProducerBatch};
+pub use op::ProducerBatch;
+
+use super::op::AppendRejected;
 use crate::mutants::{self, Mutant};
 use crate::types::{Offset, ProducerEpoch, Timestamp, TopicPartition};
 
@@ -182,17 +192,5 @@ impl<'b, C> Decode<'b, C> for Recent {
 impl Serialize for Recent {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.as_slice().serialize(s)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequences_wrap_after_the_largest_to_zero() {
-        assert_eq!(sequence_after(i32::MAX, 1), 0);
-        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
-        assert_eq!(sequence_after(5, 0), 5);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::*;
 use crate::state::group::{CommitOffsets, Leaver, OffsetToCommit, OffsetToDelete, Sync, Voucher};
+use crate::state::tests::*;
 use crate::types::Generation;
 
 pub(super) fn group_id(n: usize) -> GroupId {
@@ -419,7 +419,7 @@ fn crowd(members: usize) -> (State, NodeId) {
     let mut fold = |state: &mut State, ops| {
         counter += 1;
         let seq = state.seq().next();
-        match state.apply(seq, &super::commit(counter, ops), 64) {
+        match state.apply(seq, &commit(counter, ops), 64) {
             Folded::Outcomes(outcomes) => outcomes,
             other => panic!("{other:?}"),
         }
@@ -458,7 +458,7 @@ fn neither_a_node_nor_a_topic_of_a_hundred_thousand_members_stalls_the_fold() {
     ] {
         // Somebody else holds the state before, as a published state is held.
         let mut state = crowded.clone();
-        let commit = super::commit(1 << 40, vec![op]);
+        let commit = commit(1 << 40, vec![op]);
         let begun = Instant::now();
         state.apply(state.seq().next(), &commit, 64);
         let folded = begun.elapsed();

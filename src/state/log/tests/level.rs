@@ -1,6 +1,6 @@
 //! Levels: when they are raised, and which rules hold before and after.
 
-use super::*;
+use crate::state::tests::*;
 
 fn raise(f: &mut Folding) -> Outcome {
     f.apply(Op::RaiseLevel { to: Level(2) })
@@ -162,42 +162,4 @@ fn fifteen_hundred_authors_that_take_turns_are_all_remembered_from_the_second_le
     assert_found(&[(Mutant::FewAuthors, test)]);
     assert_eq!(void_of(1500, Level::FIRST), 1500 - 1024);
     assert_eq!(void_of(1000, Level::FIRST), 0);
-}
-
-/// Two nodes that each saw no topic of such a name: the log decides, and the second is refused.
-#[test]
-fn of_two_names_that_collide_the_first_in_the_log_is_created() {
-    fn test() {
-        let mut f = Folding::new();
-        let id = |n| TopicId(Uuid::from_u128(n));
-        // As it was before there were levels; such topics stay.
-        f.apply(create("old.a", id(1), 1)).unwrap();
-        f.apply(create("old_a", id(2), 1)).unwrap();
-        raise(&mut f).unwrap();
-        f.apply(create("new.a", id(3), 1)).unwrap();
-        let name = |text| TopicName::new(text).unwrap();
-        let refused = |asked, existing| {
-            Err(Rejected::TopicCollides {
-                name: name(asked),
-                existing: name(existing),
-            })
-        };
-        // Also by a state that was read from a snapshot.
-        f.state = State::from_bytes(&f.state.to_bytes()).unwrap();
-        assert_eq!(
-            f.apply(create("new_a", id(4), 1)),
-            refused("new_a", "new.a")
-        );
-        assert_eq!(f.state.collision(&name("old.a")), Some(&name("old_a")));
-        f.apply(Op::DeleteTopic { topic: id(1) }).unwrap();
-        assert_eq!(
-            f.apply(create("old.a", id(5), 1)),
-            refused("old.a", "old_a")
-        );
-        f.apply(Op::DeleteTopic { topic: id(2) }).unwrap();
-        assert_eq!(f.apply(create("old.a", id(6), 1)), Ok(Applied::Done));
-        assert_eq!(f.apply(create("new-a", id(8), 1)), Ok(Applied::Done));
-    }
-    test();
-    assert_found(&[(Mutant::CollidingNamesCreated, test)]);
 }

@@ -1,9 +1,9 @@
 //! What clients ask for: refused when what it overwrites was changed since, and when it is late (I12).
 
-use super::*;
 use crate::state::group::{
     CommitOffsets, GroupReply, Join, OffsetToCommit, OffsetToDelete, Protocol,
 };
+use crate::state::tests::*;
 use crate::types::{Generation, GroupId, MemberId};
 
 const NEVER: Timestamp = Timestamp(i64::MAX);

@@ -1,19 +1,11 @@
-//! What is set for single nodes, what they say of themselves, and how many replicas a topic is said to have.
+//! What is set for single nodes, and what was decided by settings that are others now.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use crate::state::tests::*;
 
 fn raise(f: &mut Folding) {
     f.apply(Op::RaiseLevel { to: Level(2) }).unwrap();
-}
-
-fn replicated() -> Op {
-    let Op::CreateTopic(create) = create("other", TopicId(Uuid::from_u128(77)), 1) else {
-        unreachable!("a topic is created by an op of its own")
-    };
-    Op::CreateTopic(CreateTopic {
-        replicas: Some(3),
-        ..create
-    })
 }
 
 fn set(node: i32, value: Option<&str>) -> Op {
@@ -22,20 +14,6 @@ fn set(node: i32, value: Option<&str>) -> Op {
         edits: [("num.partitions".to_owned(), value.map(str::to_owned))].into(),
         node: Some(NodeId(node)),
     }
-}
-
-#[test]
-fn a_topic_keeps_the_replication_factor_that_was_asked_for_once_all_nodes_know_of_it() {
-    let replicas = |state: &State| state.topic_by_name("other").unwrap().replicas();
-    let mut f = Folding::new();
-    f.apply(replicated()).unwrap();
-    assert_eq!(replicas(&f.state), 1);
-    let mut f = Folding::new();
-    raise(&mut f);
-    f.apply(replicated()).unwrap();
-    let read = State::from_bytes(&f.state.to_bytes()).unwrap();
-    assert_eq!(replicas(&read), 3);
-    assert_eq!(read, f.state);
 }
 
 #[test]
@@ -79,4 +57,49 @@ fn what_is_set_for_a_node_stays_with_its_id() {
     assert_eq!(set_for(&f, 2).as_deref(), Some("7"));
     f.apply(set(0, None)).unwrap();
     assert_eq!(set_for(&f, 2), None);
+}
+
+#[test]
+fn what_was_decided_by_settings_that_changed_is_refused() {
+    let mut log = Log::new();
+    log.inline_many(2);
+    let expire = |as_of| Op::ExpireRecords {
+        partition: partition(0),
+        before: Offset(2),
+        as_of,
+    };
+    let read_at = log.state.seq();
+    for topic in [Some(TOPIC), None] {
+        log.apply(Op::AlterConfigs {
+            node: None,
+            topic,
+            edits: BTreeMap::from([("retention.ms".to_owned(), Some("-1".to_owned()))]),
+        })
+        .unwrap();
+        let refused = log.apply(expire(read_at));
+        assert!(matches!(refused, Err(Rejected::ConfigsAltered { .. })));
+        let cleaned = log.apply(Op::ReplaceSlices(ReplaceSlices {
+            partition: partition(0),
+            layout: 0,
+            base: Offset(0),
+            end: Offset(2),
+            outputs: vec![output(2, 1)],
+            cleaned: Some(Cleaned {
+                to: Offset(2),
+                as_of: read_at,
+            }),
+        }));
+        assert!(matches!(cleaned, Err(Rejected::ConfigsAltered { .. })));
+    }
+    let fresh = log.state.seq();
+    assert_eq!(
+        log.apply(expire(fresh)),
+        Ok(Applied::RecordsDeleted(Offset(2)))
+    );
+}
+
+#[test]
+fn settings_that_are_not_compared_are_found() {
+    let test = what_was_decided_by_settings_that_changed_is_refused;
+    assert_found(&[(Mutant::SettingsUnchecked, test)]);
 }

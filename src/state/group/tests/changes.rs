@@ -1,8 +1,8 @@
 //! The changes of groups are numbered: each once, for good, the same on every node.
 
 use super::groups::{commit_offset, delete_offset, group_id, join, member_id, topic_id};
-use super::*;
 use crate::state::group::{Assignment, Leaver, Sync};
+use crate::state::tests::*;
 use crate::types::Generation;
 
 struct Groups {

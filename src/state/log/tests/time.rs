@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::mutants::{Mutant, assert_found};
-use crate::state::log::{MAX_LEAD, SWEEP_MARGIN};
+use crate::state::log::MAX_LEAD;
+use crate::state::objects::SWEEP_MARGIN;
+use crate::state::tests::*;
 
 const SECOND: i64 = 1_000;
 const DAY: i64 = 24 * 3_600 * SECOND;
