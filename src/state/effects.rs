@@ -2,7 +2,7 @@
 //!
 //! A rule changes its own domain. What it does to others has a name in this file, so that all of it can be read here,
 //! and could become ops of its own where two domains lie in different logs. No effect looks at everything there is, but
-//! for those of a new level, which come once, and for the claims of jobs, which are few:
+//! for those of a new level, which come once:
 //!
 //! | when | what follows | in | found by |
 //! |---|---|---|---|
@@ -11,7 +11,7 @@
 //! | | its name is remembered | `asked` | |
 //! | a group, or offsets of it, are deleted | its id is remembered | `asked` | |
 //! | a node is gone | nobody vouches for its members | `group` | an index: the groups in which a node vouches |
-//! | | its jobs are open to others | `jobs` | a look at all claims |
+//! | | its jobs are open to others | `jobs` | an index: the claims of a run |
 //! | the level is raised | objects that are alive are not dead | `objects` | all of them, once |
 //! | | no slice lies below a log start | `partition` | all of them, once |
 //!

@@ -241,6 +241,7 @@ impl State {
         state.index_topics();
         state.index_nodes();
         state.index_slices();
+        state.claims.index();
         if let Some(changes) = &mut state.changes {
             changes.derive(state.groups.iter());
         }

@@ -4,14 +4,14 @@
 //! is an op that the fold judges by its inputs alone, so a claim that lapses under its holder, or is never asked for,
 //! costs work and harms nothing.
 //!
-//! Durable: the [`Claims`].
+//! Durable: the [`Claims`]. Derived from them: which a run holds, and which lapse first.
 
 mod rules;
 
 #[cfg(test)]
 mod tests;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -49,56 +49,89 @@ pub struct Claim {
     pub until: Timestamp,
 }
 
-/// The claims that hold.
+/// The claims that hold, and those that have lapsed since the last one was made.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub(super) struct Claims {
     #[cbor(n(0), with = "map")]
     claims: OrdMap<Job, Claim>,
+    /// What each run has claimed. Derived.
+    #[cbor(skip)]
+    #[serde(skip)]
+    by_run: OrdMap<Incarnation, OrdSet<Job>>,
+    /// Those that lapse first. Derived.
+    #[cbor(skip)]
+    #[serde(skip)]
+    by_end: OrdSet<(Timestamp, Job)>,
 }
 
 impl Claims {
-    pub(super) fn get(&self, job: Job) -> Option<Claim> {
+    fn get(&self, job: Job) -> Option<Claim> {
         self.claims.get(&job).copied()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Job, Claim)> {
+    fn iter(&self) -> impl Iterator<Item = (Job, Claim)> {
         self.claims.iter().map(|(job, claim)| (*job, *claim))
     }
 
     /// Gives `job` to a run, or prolongs what it has. Refused, with the claim that stands, while another run holds it.
-    pub(super) fn claim(&mut self, job: Job, claim: Claim, now: Timestamp) -> Result<(), Claim> {
-        let held = self.claims.get(&job).copied();
+    fn claim(&mut self, job: Job, claim: Claim, now: Timestamp) -> Result<(), Claim> {
+        let held = self.get(job);
         if let Some(held) = held.filter(|held| !held.is_open_to(claim.incarnation, now)) {
             return Err(held);
         }
-        self.forget(|claim| claim.until < now);
+        while let Some((until, lapsed)) = self.by_end.get_min().copied()
+            && until < now
+        {
+            self.remove(lapsed);
+        }
+        self.remove(job);
         self.claims.insert(job, claim);
+        self.enter(job, claim);
         Ok(())
     }
 
-    pub(super) fn release(&mut self, job: Job, incarnation: Incarnation) {
+    fn release(&mut self, job: Job, incarnation: Incarnation) {
         if self
             .get(job)
             .is_some_and(|held| held.incarnation == incarnation)
         {
-            self.claims.remove(&job);
+            self.remove(job);
         }
     }
 
     /// Forgets what a run held that is gone.
     pub(super) fn release_all(&mut self, incarnation: Incarnation) {
-        self.forget(|claim| claim.incarnation == incarnation);
+        for job in self.by_run.get(&incarnation).cloned().unwrap_or_default() {
+            self.remove(job);
+        }
     }
 
-    fn forget(&mut self, which: impl Fn(&Claim) -> bool) {
-        let gone: Vec<Job> = self
-            .iter()
-            .filter(|(_, claim)| which(claim))
-            .map(|(job, _)| job)
-            .collect();
-        for job in gone {
-            self.claims.remove(&job);
+    /// Makes what is derived.
+    pub(super) fn index(&mut self) {
+        for (job, claim) in self.claims.clone() {
+            self.enter(job, claim);
+        }
+    }
+
+    fn enter(&mut self, job: Job, claim: Claim) {
+        self.by_end.insert((claim.until, job));
+        self.by_run
+            .entry(claim.incarnation)
+            .or_default()
+            .insert(job);
+    }
+
+    fn remove(&mut self, job: Job) {
+        let Some(claim) = self.claims.remove(&job) else {
+            return;
+        };
+        self.by_end.remove(&(claim.until, job));
+        if let Some(jobs) = self.by_run.get_mut(&claim.incarnation) {
+            jobs.remove(&job);
+            if jobs.is_empty() {
+                self.by_run.remove(&claim.incarnation);
+            }
         }
     }
 }
