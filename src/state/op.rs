@@ -1,5 +1,8 @@
 //! The ops: every durable change that Weir knows, listed in one place.
 //!
+//! Each op belongs to one domain. What it says, where that is more than a few fields, and its rule are in the folder of
+//! that domain; here are the numbers.
+//!
 //! An op is a *request*. It says "append these batches", not "append at offset 512": the fold decides
 //! its outcome. So a commit that loses the race for its seq is sent again at the next one as it is.
 //!
@@ -14,13 +17,20 @@ use serde::Serialize;
 
 pub use super::asked::Asked;
 use super::group::{GroupAction, GroupReply};
-use super::job::Job;
-use super::level::{Feature, Level};
-use super::partition::{ObjectRef, SliceIndex};
-pub use super::rejected::{AppendRejected, Rejected};
+use super::jobs::Job;
+use super::log::{Feature, Level};
+pub use super::node::RegisterNode;
+use super::objects::ObjectRef;
+pub use super::partition::{
+    Append, AppendEntry, AppendRejected, AppendSource, Appended, Cleaned, CompactedSlice,
+    ReplaceSlices,
+};
+pub use super::producer::ProducerBatch;
+pub use super::rejected::Rejected;
+pub use super::topic::CreateTopic;
 use crate::types::{
-    CommitId, GroupId, Incarnation, NodeId, Offset, PeerKey, ProducerEpoch, ProducerId, SegmentId,
-    Seq, StateDigest, Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, StateDigest, Timestamp,
+    TopicId, TopicPartition,
 };
 
 /// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
@@ -412,201 +422,6 @@ impl Op {
     }
 }
 
-/// Put compacted slices in the place of the slices that cover the offsets from `base` to `end`.
-///
-/// Accepted only if those are still the slices that the node read: the partition's layout is what it was, and `base` and
-/// `end` are boundaries of slices in it. Slices come and go at the two ends of a partition, and nothing but a replacement
-/// changes those between; each raises [`Partition::layout`](super::Partition::layout).
-#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct ReplaceSlices {
-    /// The partition.
-    #[n(0)]
-    pub partition: TopicPartition,
-    /// The partition's layout in the state from which the node took its inputs.
-    #[n(1)]
-    pub layout: u64,
-    /// The base offset of the first slice replaced.
-    #[n(2)]
-    pub base: Offset,
-    /// The end of the last slice replaced.
-    #[n(3)]
-    pub end: Offset,
-    /// What takes their place, in order: the first begins at `base`, each of the others where the one before ends, and
-    /// the last ends at `end`.
-    #[n(4)]
-    pub outputs: Vec<CompactedSlice>,
-    /// Set if records that later ones supersede were left out (`cleanup.policy=compact`).
-    #[n(5)]
-    pub cleaned: Option<Cleaned>,
-}
-
-impl ReplaceSlices {
-    /// Whether the outputs lie end to end from `base` to `end`, at places that an object can have.
-    pub(super) fn outputs_fit(&self) -> bool {
-        let mut next = self.base;
-        let in_order = self.outputs.iter().all(|output| {
-            let begins_before = next < output.end;
-            next = output.end;
-            let ends = output.start.checked_add(output.len);
-            let index_ends = output.index.start.checked_add(output.index.len.into());
-            begins_before && ends.is_some() && index_ends.is_some()
-        });
-        in_order && next == self.end && !self.outputs.is_empty()
-    }
-}
-
-/// A slice of a compacted segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct CompactedSlice {
-    /// The offset after the last that it stands for.
-    #[n(0)]
-    pub end: Offset,
-    /// The segment.
-    #[n(1)]
-    pub segment: SegmentId,
-    /// The position of its first byte.
-    #[n(2)]
-    pub start: u64,
-    /// Its length in bytes.
-    #[n(3)]
-    pub len: u64,
-    /// The largest timestamp of its records.
-    #[n(4)]
-    pub max_timestamp: Timestamp,
-    /// Where its index is.
-    #[n(5)]
-    pub index: SliceIndex,
-}
-
-/// What a compaction of the log did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct Cleaned {
-    /// Up to here, each key has at most one record.
-    #[n(0)]
-    pub to: Offset,
-    /// The seq of the state whose settings the node went by. Refused if they were altered since.
-    #[n(1)]
-    pub as_of: Seq,
-}
-
-/// Append batches to one partition, in order. Each entry has its own outcome.
-#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct Append {
-    /// The partition.
-    #[n(0)]
-    pub partition: TopicPartition,
-    /// The object that holds the bytes of all entries.
-    #[n(1)]
-    pub source: AppendSource,
-    /// The batches.
-    #[n(2)]
-    pub entries: Vec<AppendEntry>,
-}
-
-/// Where the bytes of an append are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-pub enum AppendSource {
-    /// In the data section of the commit itself; positions count from the start of that section.
-    #[n(0)]
-    Inline,
-    /// In a segment; positions count from the start of the object.
-    #[n(1)]
-    Segment(#[n(0)] SegmentId),
-}
-
-/// One record batch: Kafka's v2 batch, byte for byte as the producer sent it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct AppendEntry {
-    /// The position of its first byte (see [`AppendSource`]).
-    #[n(0)]
-    pub start: u64,
-    /// Its length in bytes.
-    #[n(1)]
-    pub len: u32,
-    /// How many offsets it takes: its last offset delta + 1.
-    #[n(2)]
-    pub records: u32,
-    /// The largest timestamp of its records.
-    #[n(3)]
-    pub max_timestamp: Timestamp,
-    /// Its producer, if that is idempotent.
-    #[n(4)]
-    pub producer: Option<ProducerBatch>,
-}
-
-/// What an idempotent producer says of a batch (KIP-98).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct ProducerBatch {
-    /// Who.
-    #[n(0)]
-    pub id: ProducerId,
-    /// Which epoch of it.
-    #[n(1)]
-    pub epoch: ProducerEpoch,
-    /// The sequence number of the first record; each record is one more, wrapping after `i32::MAX`
-    /// to 0.
-    #[n(2)]
-    pub base_sequence: i32,
-    /// The node has been handed an earlier batch of this producer for the partition, so this one does not begin
-    /// anything: while the fold knows nothing of the producer, one before it is missing.
-    #[cbor(n(3), skip_if = "std::ops::Not::not")]
-    pub continues: bool,
-}
-
-/// Create a topic.
-#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct CreateTopic {
-    /// Its id, minted by the node.
-    #[n(0)]
-    pub id: TopicId,
-    /// Its name.
-    #[n(1)]
-    pub name: TopicName,
-    /// How many partitions it begins with.
-    #[n(2)]
-    pub partitions: i32,
-    /// The settings that differ from the defaults.
-    #[n(3)]
-    pub configs: BTreeMap<String, String>,
-    /// How many replicas it is said to have, if more than one. Since [`Feature::ReplicationFactor`].
-    #[n(4)]
-    pub replicas: Option<i16>,
-}
-
-/// Register a node.
-#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
-#[cbor(array)]
-pub struct RegisterNode {
-    /// Its run.
-    #[n(0)]
-    pub incarnation: Incarnation,
-    /// What clients connect to, by front end: `kafka` -> `host:port`.
-    #[n(1)]
-    pub endpoints: BTreeMap<String, String>,
-    /// Kafka's `broker.rack`.
-    #[n(2)]
-    pub rack: Option<String>,
-    /// The version of its software, for people.
-    #[n(3)]
-    pub version: String,
-    /// The length of its first lease in milliseconds.
-    #[n(4)]
-    pub lease_millis: u64,
-    /// With what other nodes show that they read the same bucket, when they speak to this one.
-    #[n(5)]
-    pub peer_key: Option<PeerKey>,
-    /// What it says of its own settings, by Kafka's names of them. Since [`Feature::NodeSettings`].
-    #[n(6)]
-    pub properties: Option<BTreeMap<String, String>>,
-}
-
 /// What became of an op.
 pub type Outcome = Result<Applied, Rejected>;
 
@@ -627,15 +442,4 @@ pub enum Applied {
     Group(GroupReply),
     /// Snapshots that newer ones have made superfluous; their objects may be deleted.
     SnapshotsRetired(Vec<Seq>),
-}
-
-/// Where a batch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// The offset of its first record.
-    pub base_offset: Offset,
-    /// The partition's log start offset.
-    pub log_start: Offset,
-    /// True if this batch was a retry, already stored at `base_offset`.
-    pub duplicate: bool,
 }

@@ -1,69 +1,11 @@
-//! Why an op changes nothing, or a batch is not appended.
+//! Why an op changes nothing. Why a batch is not appended: [`AppendRejected`](super::op::AppendRejected).
 
 use super::group::GroupError;
-use super::job::{Claim, Job};
-use super::level::Level;
+use super::jobs::{Claim, Job};
+use super::log::Level;
 use crate::types::{
-    Incarnation, NodeId, Offset, ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId,
-    TopicName, TopicPartition,
+    Incarnation, NodeId, Offset, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
-
-/// Why a batch was not appended. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendRejected {
-    /// The topic was deleted, or never existed.
-    #[error("there is no topic with id {0}")]
-    UnknownTopic(TopicId),
-    /// The topic has no such partition.
-    #[error("there is no partition {0}")]
-    UnknownPartition(TopicPartition),
-    /// The segment with its bytes is too old, or was deleted: the batch is to be stored again.
-    #[error("segment {0} is too old to be referred to; send the records again")]
-    StaleSegment(SegmentId),
-    /// The offsets of the partition are used up.
-    #[error("{0} has no offsets left")]
-    OffsetsExhausted(TopicPartition),
-    /// The batch has no records, no bytes, or lies where nothing can.
-    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
-    Impossible(TopicPartition),
-    /// The producer's epoch is older than one seen before.
-    #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
-    FencedProducer {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// Its epoch in the batch.
-        epoch: ProducerEpoch,
-        /// The newest epoch seen.
-        current: ProducerEpoch,
-    },
-    /// Batches that the producer wrote before this one are not stored: they are to be sent again, and this one after
-    /// them.
-    #[error(
-        "producer {id} wrote sequence {found} to {partition} before what comes first; send that again"
-    )]
-    NotBegun {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// The sequence of the batch.
-        found: i32,
-    },
-    /// The batch does not follow the producer's last one.
-    #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]
-    OutOfOrderSequence {
-        /// The partition.
-        partition: TopicPartition,
-        /// The producer.
-        id: ProducerId,
-        /// The sequence that was due.
-        expected: i32,
-        /// The sequence of the batch.
-        found: i32,
-    },
-}
 
 /// Why an op changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

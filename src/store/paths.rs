@@ -11,6 +11,10 @@
 //! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
 //! | copy | `repair/{run}/{name of the object}` | once, by `weir store repair`, of what it replaces or removes; only people delete it |
 //!
+//! These are the objects of log 0, the only one there is. `logs/{id}/` is reserved for those of other logs, their
+//! commits and snapshots as well as their segments: no name of this version lies there, so nothing reads or deletes what
+//! does.
+//!
 //! Names are relative to the prefix of the store's URL. Numbers are padded to twenty digits so that
 //! the order of names is the order of numbers.
 
@@ -363,6 +367,26 @@ mod tests {
             "archive/x",
         ] {
             assert!(name.parse::<ObjectPath>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_for_other_logs_is_named_and_listed_by_nobody() {
+        for (path, _, name) in samples() {
+            assert!(!path.as_str().starts_with("logs/"));
+            assert!(format!("logs/1/{name}").parse::<ObjectPath>().is_err());
+        }
+        let prefixes = [
+            ObjectPrefix::Log,
+            ObjectPrefix::Snapshots,
+            ObjectPrefix::Chunks,
+            ObjectPrefix::Boundaries,
+            ObjectPrefix::Segments,
+            ObjectPrefix::Checks,
+            ObjectPrefix::Repairs,
+        ];
+        for prefix in prefixes {
+            assert_ne!(prefix.name().split('/').next(), Some("logs"));
         }
     }
 

@@ -1,9 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt, PutPayload};
+
 use super::*;
 use crate::state::TRUNCATION_AGE;
 use crate::state::op::{Append, AppendEntry, AppendRejected, AppendSource, Applied};
-use crate::store::{Fault, Faulty, RequestKind};
+use crate::store::{Fault, Faulty, RequestKind, StoreMetrics, StoreOptions};
 use crate::types::SegmentId;
 
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -350,6 +353,43 @@ pub(super) async fn an_orphan_goes_when_it_can_never_be_committed_any_more() {
     );
     let taken = a.commit(refer(young)).await.unwrap();
     assert!(matches!(&taken, Applied::Appended(entries) if entries[0].is_ok()));
+}
+
+/// What is reserved for other logs looks like what the sweep deletes, and is none of it.
+#[tokio::test(start_paused = true)]
+async fn the_sweep_leaves_alone_what_lies_below_the_names_of_other_logs() {
+    let objects = Arc::new(InMemory::new());
+    let store = Store::from_multipart_store(
+        Arc::clone(&objects),
+        StoreOptions::default(),
+        StoreMetrics::default(),
+    );
+    // The store in memory tells the time by the machine's clock; in this test all that is in it is old.
+    let late = Env::simulated(1, Timestamp(4_000_000_000_000));
+    let a = worker_in(&store, late, |_| {}).await;
+    a.topic("t", 1, &[]).await;
+    let old = orphan(&store, a.env.wall(), 1).await;
+    let swept = [
+        deletion::path_of(old),
+        ObjectPath::commit(Seq(1)),
+        ObjectPath::snapshot(Seq(1)),
+        ObjectPath::chunk(Seq(1), 0),
+        ObjectPath::boundary(Seq(1)),
+        ObjectPath::check(a.env.random_uuid(), "race"),
+    ];
+    let reserved = swept.map(|path| object_store::path::Path::from(format!("logs/7/{path}")));
+    for path in &reserved {
+        let bytes = PutPayload::from_static(b"of another log");
+        objects.put(path, bytes).await.unwrap();
+    }
+    wait(a.jobs.options().sweep_age + MINUTE).await;
+    age(&a).await;
+    assert!(truncation::run(&a.jobs).await.unwrap());
+    assert!(sweep::run(&a.jobs).await.unwrap());
+    assert!(!exists(&store, old).await);
+    for path in &reserved {
+        assert!(objects.head(path).await.is_ok(), "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

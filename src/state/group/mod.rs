@@ -20,7 +20,7 @@
 //!
 //! # Time and life
 //!
-//! Nothing here reads a clock. `now` is the fold's time (`state/time.rs`). What must happen
+//! Nothing here reads a clock. `now` is the fold's time (`state/log/time.rs`). What must happen
 //! at some time is told by [`Group::next_deadline`]: any node may propose that action then, and the fold
 //! judges whether it is due; proposals of several nodes do no harm.
 //!
@@ -52,12 +52,21 @@
 //! [`MAX_OFFSET_METADATA_BYTES`] of metadata. There is at most one offset for each partition that exists; the
 //! state sees to that ([`GroupAction::topics`]). No action, however strange, panics; an action that is
 //! refused changes nothing.
+//!
+//! # What is durable
+//!
+//! Each [`Group`], by id (`groups.rs`), and the numbers that its changes were given (`changes.rs`). Derived, and in no
+//! snapshot: in which groups a node vouches for members, which have offsets of a topic, and what is found at which
+//! number. `rules.rs` has what the state does around an action; what an action says is in `action.rs`.
 
 mod action;
+mod changes;
+mod groups;
 mod member;
 mod membership;
 mod offsets;
 mod rebalance;
+mod rules;
 mod subscription;
 mod touched;
 
@@ -75,6 +84,11 @@ pub use action::{
     Assignment, CommitOffsets, GroupAction, GroupError, GroupReply, Join, JoinedGroup,
     JoinedMember, Leaver, OffsetToCommit, OffsetToDelete, Sync, SyncedMember,
 };
+pub(in crate::state) use changes::Changes;
+pub use changes::{
+    Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
+};
+pub(in crate::state) use groups::{Groups, REFRESHED_PER_COMMIT};
 pub use member::{Member, Opaque, Protocol, Voucher};
 pub use offsets::CommittedOffset;
 pub(in crate::state) use touched::{Touched, Which};
@@ -189,7 +203,7 @@ pub struct Group {
     numbered: Option<Numbered>,
 }
 
-/// The number of a change (`state/changes.rs`), and when it was made.
+/// The number of a change (`changes.rs`), and when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub(in crate::state) struct Numbered {

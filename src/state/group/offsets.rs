@@ -24,7 +24,7 @@ pub struct CommittedOffset {
     /// When, in the fold's time.
     #[n(3)]
     pub committed_at: Timestamp,
-    /// The number of this change of the group, where changes are numbered (`state/changes.rs`).
+    /// The number of this change of the group, where changes are numbered (`changes.rs`).
     #[n(4)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,

@@ -1,5 +1,7 @@
 //! The rules of the classic protocol, one by one. `properties` has those that must hold whatever happens.
 
+mod changes;
+mod groups;
 mod offsets;
 mod properties;
 mod static_members;
