@@ -3,8 +3,8 @@
 //! Every durable change is an *op* in one totally ordered log, the *manifest*, kept as numbered objects in the
 //! bucket. The *state* of the cluster (topics, offsets, producers, groups, nodes) is a pure fold of that log, and
 //! every node folds the same log to the same state. Record batches lie in the commits themselves or in immutable
-//! *segments* that ops point to. There is no leader, no database and no traffic between nodes that anything depends on. All that is asked
-//! of the store is: *create this object if it does not exist*.
+//! *segments* that ops point to. There is no leader, no database and no traffic between nodes that anything depends on.
+//! All that is asked of the store is: *create this object if it does not exist*.
 //!
 //! # The rooms
 //!
@@ -75,7 +75,8 @@
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have
 //!    committed. Still too little: the fetch holds a [`manifest::Following`], with which the node looks for
 //!    commits on one timer for everybody, and sleeps until the state changes or its time is over.
-//! 5. Records are handed out if the state is known to have been the newest within the last second; else the store is asked.
+//! 5. Records are handed out if the state is known to have been the newest within the last second; else the store is
+//!    asked.
 //! 6. The answer is sent as pieces; the records are not copied again.
 
 #![forbid(unsafe_code)] // nothing here has been measured to need it

@@ -2,11 +2,12 @@
 //!
 //! A node as it runs in production, all background work on, on a store in memory and on simulated time, writes to
 //! topics of every kind of retention. Every now and then another node takes over and the first stops, topics come and
-//! go, producers come and are never seen again, and partitions are read from their log start. A row says what there is: in
-//! the state, in its snapshot, in the bucket, in memory, and what a start takes. In the second half of a run no figure may
-//! be much above what it was in the quarter before it.
+//! go, producers come and are never seen again, and partitions are read from their log start. A row says what there is:
+//! in the state, in its snapshot, in the bucket, in memory, and what a start takes. In the second half of a run no
+//! figure may be much above what it was in the quarter before it.
 //!
-//! `make growth` runs a million commits over 1,000 partitions, and prints the table of `docs/growth.md`; here run fewer.
+//! `make growth` runs a million commits over 1,000 partitions, and prints the table of `docs/growth.md`; here run
+//! fewer.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,8 +42,8 @@ struct Plan {
     keep: Duration,
     /// A row every so many commits.
     row: u64,
-    /// Another node takes over every so many commits, a topic comes and goes, and a producer. Nodes need to live for longer
-    /// than the grace period.
+    /// Another node takes over every so many commits, a topic comes and goes, and a producer. Nodes need to live for
+    /// longer than the grace period.
     takeover: u64,
 }
 

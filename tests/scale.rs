@@ -1,6 +1,7 @@
 //! How the state scales: what a partition takes in memory, and what snapshots of many partitions take.
 //!
-//! `cargo test --test scale` runs bounded sizes; `make scale` the large ones of `docs/growth.md`, and prints the figures.
+//! `cargo test --test scale` runs bounded sizes; `make scale` the large ones of `docs/growth.md`, and prints the
+//! figures.
 
 #![allow(
     clippy::unwrap_used,

@@ -18,7 +18,7 @@ const BATCH: usize = 1000;
 const DIFFERENT: usize = 8;
 
 /// How much one producer writes in one burst at most.
-const MOST_BYTES: u64 = 2 << 30;
+const MAX_BYTES: u64 = 2 << 30;
 
 /// What each producer sends.
 #[derive(Clone)]
@@ -115,7 +115,7 @@ impl Flood {
 
     /// Sends for `time`; returns the bytes of messages acknowledged and how long that took.
     pub(crate) async fn run(&mut self, time: Duration) -> Result<(u64, Duration)> {
-        self.run_to(time, MOST_BYTES).await
+        self.run_to(time, MAX_BYTES).await
     }
 
     /// The same, but each producer no more than so many bytes.

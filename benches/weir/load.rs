@@ -262,8 +262,8 @@ impl Paced {
     }
 }
 
-/// Produces messages of so many bytes one by one, each when the one before is acknowledged, to the partitions of a topic in
-/// turn: so each is a commit. Returns how many there are in each partition.
+/// Produces messages of so many bytes one by one, each when the one before is acknowledged, to the partitions of a
+/// topic in turn: so each is a commit. Returns how many there are in each partition.
 pub(crate) async fn singles(
     topic: &str,
     address: SocketAddr,

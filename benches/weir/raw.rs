@@ -15,7 +15,7 @@ use weir::types::{SegmentId, Seq};
 use crate::stats::Samples;
 
 /// How much data one burst writes at most.
-const MOST_BYTES: u64 = 2 << 30;
+const MAX_BYTES: u64 = 2 << 30;
 
 /// How often an object is created at most until the store says that it is there.
 const ATTEMPTS: usize = 3;
@@ -86,7 +86,7 @@ impl Raw {
     /// Creates objects of `body` for `time`, so many at once.
     pub(crate) async fn puts(&self, body: &Bytes, at_once: usize, time: Duration) -> Result<Burst> {
         let begun = Instant::now();
-        let most = MOST_BYTES / at_once as u64 / body.len() as u64;
+        let most = MAX_BYTES / at_once as u64 / body.len() as u64;
         let mut workers = JoinSet::new();
         for _ in 0..at_once {
             let (raw, body) = (self.clone(), body.clone());

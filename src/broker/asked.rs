@@ -1,12 +1,12 @@
 //! What a client asks to change: judged against a state, and committed so that it undoes nothing that is newer.
 //!
-//! A request is carried out while its client waits, and not later. Its future is dropped when its client is gone, and its time
-//! is limited; both end it here, but a commit may have left already. So its ops go with what they were judged against
-//! and until when they may take effect ([`Asked`]), and the fold refuses them when that does not hold any more. Then they
-//! are judged again, by the newer state, and the request is concurrent with what overtook it; but only within
-//! [`JUDGED_AGAIN`] of its arrival. Nobody tells a node that a client gave up when the network between them is broken, or
-//! when its library waits no longer and keeps the connection; all of them wait for that long. Later the client is told
-//! to try again, and the new request comes after what it overwrites.
+//! A request is carried out while its client waits, and not later. Its future is dropped when its client is gone, and
+//! its time is limited; both end it here, but a commit may have left already. So its ops go with what they were judged
+//! against and until when they may take effect ([`Asked`]), and the fold refuses them when that does not hold any more.
+//! Then they are judged again, by the newer state, and the request is concurrent with what overtook it; but only within
+//! [`JUDGED_AGAIN`] of its arrival. Nobody tells a node that a client gave up when the network between them is broken,
+//! or when its library waits no longer and keeps the connection; all of them wait for that long. Later the client is
+//! told to try again, and the new request comes after what it overwrites.
 //!
 //! What a request was judged against is the state at its *arrival*, however long it waited for its turn or for a
 //! proof from the store; a newer state counts only within [`JUDGED_AGAIN`], for the same reason.
@@ -25,8 +25,8 @@ use crate::state::op::{Asked, Op, Rejected};
 use crate::state::{Feature, State};
 use crate::types::Seq;
 
-/// For how long after its arrival a request may be judged by a newer state than there was then. Less than any client waits
-/// for an answer; enough for several commits.
+/// For how long after its arrival a request may be judged by a newer state than there was then. Less than any client
+/// waits for an answer; enough for several commits.
 const JUDGED_AGAIN: Duration = Duration::from_secs(2);
 
 /// By how much the clocks of two nodes may differ at most: what is in time is not refused because another's is ahead.
@@ -78,8 +78,8 @@ impl<'a> Asking<'a> {
         &self.state
     }
 
-    /// Commits the ops to which [`state`](Self::state) leads. `None` if that is not so any more: then there is a newer one
-    /// to judge by.
+    /// Commits the ops to which [`state`](Self::state) leads. `None` if that is not so any more: then there is a newer
+    /// one to judge by.
     pub(super) async fn commit(
         &mut self,
         mut ops: Vec<Op>,

@@ -43,9 +43,9 @@ impl ClusterView {
         self.choose(partition.key())
     }
 
-    /// The nodes that are said to have the `count` replicas of `partition`: its leader, and those that would be after it.
-    /// Where there are fewer nodes than that, they are named again, in the same order: what the store keeps for all of
-    /// them is reached through these.
+    /// The nodes that are said to have the `count` replicas of `partition`: its leader, and those that would be after
+    /// it. Where there are fewer nodes than that, they are named again, in the same order: what the store keeps for all
+    /// of them is reached through these.
     pub fn replicas(&self, partition: TopicPartition, count: i16) -> Vec<NodeId> {
         let count = usize::from(count.max(1).unsigned_abs());
         if count == 1 {
@@ -82,7 +82,8 @@ fn offer(key: u64, node: &NodeView) -> (u64, NodeId) {
 }
 
 impl Broker {
-    /// The live nodes that offer the front end `protocol` (`kafka`), up to date. Kafka tells them to whoever is connected.
+    /// The live nodes that offer the front end `protocol` (`kafka`), up to date. Kafka tells them to whoever is
+    /// connected.
     pub async fn cluster(
         &self,
         session: &Session,
@@ -165,11 +166,11 @@ impl Broker {
     }
 }
 
-/// Which of the nodes that advertise one address (a load balancer's, or one that was killed and started again before its
-/// lease lapsed) gives it its id. All nodes must say the same, else clients take the one address for two brokers and break off
-/// what they asked the first: so it is chosen from what all read in the log, whoever could be reached from here. It is the
-/// lowest, so that it stays when others join; of those that have all their addresses in common it is the latest, which has
-/// taken the place of the others.
+/// Which of the nodes that advertise one address (a load balancer's, or one that was killed and started again before
+/// its lease lapsed) gives it its id. All nodes must say the same, else clients take the one address for two brokers
+/// and break off what they asked the first: so it is chosen from what all read in the log, whoever could be reached
+/// from here. It is the lowest, so that it stays when others join; of those that have all their addresses in common it
+/// is the latest, which has taken the place of the others.
 fn stands_for<'a>(nodes: &[(NodeId, &'a Node)]) -> Option<(NodeId, &'a Node)> {
     let age = |id: NodeId, node: &Node| (node.registered_at(), id);
     let replaced = |(id, node): &(NodeId, &Node)| {

@@ -3,12 +3,12 @@
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
 //! unseen, unless the settings were changed since: then the change is checked again ([`Asking`](super::asked)). So two
-//! clients that append to the same list at the same moment both have their way. A future dropped after the commit has left
-//! may leave the change done.
+//! clients that append to the same list at the same moment both have their way. A future dropped after the commit has
+//! left may leave the change done.
 //!
-//! Every node answers for every other: what a node says of itself is in its registration. One that registered when nodes of
-//! an older version were there does not say it until the cluster's level has been raised, and is described by what all share.
-//! What is set for a single node stays with its id.
+//! Every node answers for every other: what a node says of itself is in its registration. One that registered when
+//! nodes of an older version were there does not say it until the cluster's level has been raised, and is described by
+//! what all share. What is set for a single node stays with its id.
 
 use std::collections::BTreeMap;
 

@@ -1,22 +1,22 @@
 //! What a fetch hands out is still there: the records were not deleted, and the name is not another topic's by now.
 //!
 //! Any node answers any fetch, by the state that it has, which says nothing of what was deleted through another node
-//! since. So no record is handed out by a state that was last shown to be the newest more than [`MAX_STALENESS`] ago: it
-//! was there a second before the answer was ready, or later. This costs nothing while the node commits, follows the log for
-//! whoever waits at its end, or is asked for a fresh state by anybody, for each of these is such a proof. Only a node
-//! that does none of it, and whose consumers read what is old, asks for one: once a second, for all of them.
+//! since. So no record is handed out by a state that was last shown to be the newest more than [`MAX_STALENESS`] ago:
+//! it was there a second before the answer was ready, or later. This costs nothing while the node commits, follows the
+//! log for whoever waits at its end, or is asked for a fresh state by anybody, for each of these is such a proof. Only
+//! a node that does none of it, and whose consumers read what is old, asks for one: once a second, for all of them.
 //!
 //! A name can be given to a new topic. Who fetches by name and begins to read, on a connection or at another place than
-//! where its last answer ended, may have been told of the new topic by somebody: it is answered by a state that was shown
-//! to be the newest after it asked, never by one in which the name is the former topic's. Who reads on is answered as
-//! everybody. A fetch by id needs no such thing, for an id is never given again.
+//! where its last answer ended, may have been told of the new topic by somebody: it is answered by a state that was
+//! shown to be the newest after it asked, never by one in which the name is the former topic's. Who reads on is
+//! answered as everybody. A fetch by id needs no such thing, for an id is never given again.
 //!
 //! # A store that does not answer
 //!
-//! What cannot be confirmed by the end of the fetch's own wait, or within a second if that is longer, is not handed out:
-//! the client is told that the store cannot be reached, and asks again. Dropped while it waits, the fetch leaves nothing
-//! behind; a probe that it asked for goes on and serves others. A node that was suspended finds its proof too old by the
-//! boot-time clock, which counts that.
+//! What cannot be confirmed by the end of the fetch's own wait, or within a second if that is longer, is not handed
+//! out: the client is told that the store cannot be reached, and asks again. Dropped while it waits, the fetch leaves
+//! nothing behind; a probe that it asked for goes on and serves others. A node that was suspended finds its proof too
+//! old by the boot-time clock, which counts that.
 //!
 //! Records are read first and confirmed afterwards, so a read that takes long is confirmed for the moment at which it
 //! ends. The state that confirms may be newer than the one by which they were read: the partition is the same if its

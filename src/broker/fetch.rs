@@ -173,8 +173,8 @@ const MISSING_RETRIES: usize = 3;
 impl Broker {
     /// Reads the partitions, in order, within the limits; answers when `min_bytes` are there, a
     /// partition has an error, or `max_wait` is over. A record acknowledged anywhere before the call is seen,
-    /// by this call or, where there are earlier records to return first, by a later one; one that was deleted is not seen
-    /// for longer than `confirm.rs` says.
+    /// by this call or, where there are earlier records to return first, by a later one; one that was deleted is not
+    /// seen for longer than `confirm.rs` says.
     pub async fn fetch(
         &self,
         session: &Session,

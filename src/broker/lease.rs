@@ -6,10 +6,11 @@
 //! the store for longer than its lease) registers anew when it finds out, at the latest before it tells clients which
 //! nodes there are: it goes by the id that the state gives it, never by one that it remembers.
 //!
-//! Wall clocks differ, so they have no say in who lives. A node renews its lease by the time since it *made* the last of its
-//! commits that is in the log; another takes the lease for lapsed by the time since it *folded* that commit, which is
-//! later; both by clocks that nobody sets ([`Manifest::silent_for`](crate::manifest::Manifest::silent_for)). Only a node that
-//! has not looked for long goes by the time in the log as well, with [`CLOCKS_APART`] for what clocks may differ.
+//! Wall clocks differ, so they have no say in who lives. A node renews its lease by the time since it *made* the last
+//! of its commits that is in the log; another takes the lease for lapsed by the time since it *folded* that commit,
+//! which is later; both by clocks that nobody sets ([`Manifest::silent_for`](crate::manifest::Manifest::silent_for)).
+//! Only a node that has not looked for long goes by the time in the log as well, with [`CLOCKS_APART`] for what clocks
+//! may differ.
 //!
 //! A lease lapses as well because the store is away, and then all of them do. So nobody proposes the end of another
 //! before proofs from the store have shown for a while ([`SUSPICION`]) that the other does not renew its lease.
@@ -35,8 +36,8 @@ use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
 /// The lease of a node without clients.
 const IDLE_LEASE: Duration = Duration::from_secs(300);
 
-/// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long does
-/// it have once the store is there again.
+/// How long another node must have been seen not to renew a lease that has lapsed before its end is proposed: so long
+/// does it have once the store is there again.
 const SUSPICION: Duration = Duration::from_secs(3);
 
 /// How long a node rests whose clock is off, before it looks again.
@@ -66,8 +67,8 @@ struct Place {
     rack: Option<String>,
 }
 
-/// Nodes whose lease had lapsed in every state that was proven to be up to date, and since when. Times are of the boot-time
-/// clock.
+/// Nodes whose lease had lapsed in every state that was proven to be up to date, and since when. Times are of the
+/// boot-time clock.
 #[derive(Default)]
 struct Suspects {
     since: BTreeMap<Incarnation, Duration>,
@@ -146,8 +147,8 @@ impl Broker {
         }
     }
 
-    /// The id under which this node is registered, and a state not older than `state` that says so. A node that was taken
-    /// for dead registers anew first, once for all who ask: its id may be another's by now.
+    /// The id under which this node is registered, and a state not older than `state` that says so. A node that was
+    /// taken for dead registers anew first, once for all who ask: its id may be another's by now.
     pub(super) async fn registered_in(
         &self,
         mut state: Arc<State>,
@@ -275,7 +276,8 @@ impl Broker {
         said.is_none() && state.has(Feature::NodeSettings) && self.inner.properties.get().is_some()
     }
 
-    /// Proposes the end of others whose leases have lapsed and stay so. Returns when to look again, if any is suspected.
+    /// Proposes the end of others whose leases have lapsed and stay so. Returns when to look again, if any is
+    /// suspected.
     async fn end_lapsed(&self, suspects: &mut Suspects) -> Result<Option<Duration>, Unavailable> {
         if self.lapsed(&self.inner.manifest.state()).is_empty() {
             *suspects = Suspects::default();

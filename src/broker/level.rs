@@ -20,8 +20,8 @@ pub enum RaiseLevelError {
 }
 
 impl Broker {
-    /// Raises the level of the cluster to the newest that this software knows. Returns what it was, and what it is. There is
-    /// no way back: a node that does not know the new level stops, and none such starts.
+    /// Raises the level of the cluster to the newest that this software knows. Returns what it was, and what it is.
+    /// There is no way back: a node that does not know the new level stops, and none such starts.
     ///
     /// # Errors
     ///

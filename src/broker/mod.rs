@@ -18,7 +18,7 @@
 //!
 //! # Time
 //!
-//! Every operation is bounded in time by the client's own time-out or by [`BrokerSettings::request_timeout`];
+//! Every operation is bounded in time by the client's own time-out or by [`BrokerOptions::request_timeout`];
 //! when it is over the client is told to try again, and nothing more is sent for it.
 
 mod access;
@@ -96,7 +96,7 @@ use crate::state::op::Op;
 use crate::types::{Incarnation, PeerKey};
 
 /// A client that waits for less time than this gets as much all the same: a commit takes its time.
-const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+const MIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A node's broker. Cheap to clone.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ pub struct Broker {
 
 /// How a broker behaves.
 #[derive(Clone, Debug)]
-pub struct BrokerSettings {
+pub struct BrokerOptions {
     /// How long an operation may take whose request brings no time-out of its own. Less than the 30 s after which
     /// most clients give a request up: an error that says "try again" tells them more than silence.
     pub request_timeout: Duration,
@@ -118,9 +118,9 @@ pub struct BrokerSettings {
     pub policy: Arc<dyn Policy>,
 }
 
-impl Default for BrokerSettings {
-    fn default() -> BrokerSettings {
-        BrokerSettings {
+impl Default for BrokerOptions {
+    fn default() -> BrokerOptions {
+        BrokerOptions {
             request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
@@ -146,7 +146,7 @@ pub struct BrokerParts {
     /// With what its peers show that they read the same bucket, if it speaks to any.
     pub peer_key: Option<PeerKey>,
     /// How it behaves.
-    pub settings: BrokerSettings,
+    pub settings: BrokerOptions,
 }
 
 struct Inner {
@@ -157,7 +157,7 @@ struct Inner {
     incarnation: Incarnation,
     cluster_id: Uuid,
     peer_key: Option<PeerKey>,
-    settings: BrokerSettings,
+    settings: BrokerOptions,
     presence: lease::Registration,
     producer_ids: producers::Block,
     topic_settings: resolve::SettingsCache,
@@ -239,8 +239,8 @@ impl Broker {
         Arrival::now(&self.inner.manifest)
     }
 
-    /// A change that a client asks for, to be judged by a state that contains every commit acknowledged anywhere before the
-    /// call.
+    /// A change that a client asks for, to be judged by a state that contains every commit acknowledged anywhere before
+    /// the call.
     async fn asks(&self, session: &Session) -> Result<Asking<'_>, Unavailable> {
         let arrival = session.arrival.unwrap_or_else(|| self.arrival());
         self.inner.groups.check_not_resumed()?;
@@ -254,7 +254,7 @@ impl Broker {
             manifest, settings, ..
         } = &*self.inner;
         let limit = session.limit.unwrap_or(settings.request_timeout);
-        let limit = limit.clamp(SHORTEST_LIMIT, settings.request_timeout);
+        let limit = limit.clamp(MIN_LIMIT, settings.request_timeout);
         Asking::new(manifest, arrival, limit, state)
     }
 

@@ -188,8 +188,8 @@ impl Broker {
             .unwrap_or_else(|error| vec![Err(error.into()); partitions.len()])
     }
 
-    /// Up to the high watermark means up to where it is now: what is written later stays, however late this takes effect. An
-    /// offset is an offset.
+    /// Up to the high watermark means up to where it is now: what is written later stays, however late this takes
+    /// effect. An offset is an offset.
     async fn try_delete_records(
         &self,
         session: &Session,

@@ -69,8 +69,8 @@ pub enum ProduceError {
     /// The topic is one of Kafka's own, which clients cannot write.
     #[error("{0} is an internal topic, which clients cannot write")]
     InternalTopic(TopicRef),
-    /// The batch is none, or not one that the topic takes: too large, damaged, of another format, in an unknown codec, or
-    /// against a rule (several batches, a control batch, counts that differ ...). [`BatchError::fault`] says which.
+    /// The batch is none, or not one that the topic takes: too large, damaged, of another format, in an unknown codec,
+    /// or against a rule (several batches, a control batch, counts that differ ...). [`BatchError::fault`] says which.
     #[error("topic {topic}: {source}")]
     Batch {
         /// The topic.
@@ -182,8 +182,8 @@ impl Broker {
         Ok(admitted.collect())
     }
 
-    /// Checks one partition's batch, and makes it what is to be stored. By the cluster's time: a wall clock that was set back
-    /// would refuse records of now, for good, and stamp others with times of long ago.
+    /// Checks one partition's batch, and makes it what is to be stored. By the cluster's time: a wall clock that was
+    /// set back would refuse records of now, for good, and stamp others with times of long ago.
     fn check(
         &self,
         permit: Permit,

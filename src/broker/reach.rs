@@ -1,9 +1,10 @@
-//! Which other nodes are not there, long before their lease says so: a hint for what clients are told, and nothing else.
+//! Which other nodes are not there, long before their lease says so: a hint for what clients are told, and nothing
+//! else.
 //!
-//! An address may be meant for clients elsewhere and lead nowhere from here (a port that a container publishes). So that
-//! nobody listens there tells something only of an address that could be reached before, or of a node whose address for
-//! other nodes refuses too. A hint that is wrong sends clients to fewer nodes than there are, each of which serves
-//! everything.
+//! An address may be meant for clients elsewhere and lead nowhere from here (a port that a container publishes). So
+//! that nobody listens there tells something only of an address that could be reached before, or of a node whose
+//! address for other nodes refuses too. A hint that is wrong sends clients to fewer nodes than there are, each of which
+//! serves everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
 //! How far a client is in the partitions that it reads by name.
 //!
 //! Only a hint: whoever goes on where the last answer ended reads what it was reading, and need not be shown anew which
-//! topic has the name (`confirm.rs`). Forgotten with the connection, and whenever there is too much of it: then a reading
-//! begins once more, which costs one look at the log's end.
+//! topic has the name (`confirm.rs`). Forgotten with the connection, and whenever there is too much of it: then a
+//! reading begins once more, which costs one look at the log's end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

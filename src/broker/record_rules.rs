@@ -1,5 +1,6 @@
-//! What a topic asks of each record, as Kafka's `LogValidator` has it: a key where the log is compacted, and a time stamp
-//! within bounds. A batch with a record that breaks a rule is refused as a whole, and the records are named (KIP-467).
+//! What a topic asks of each record, as Kafka's `LogValidator` has it: a key where the log is compacted, and a time
+//! stamp within bounds. A batch with a record that breaks a rule is refused as a whole, and the records are named
+//! (KIP-467).
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use crate::segment::{BatchError, Limits, TimestampType, ValidBatch, refused_reco
 use crate::types::Timestamp;
 
 /// How many records are named one by one.
-const MOST_NAMED: usize = 1000;
+const MAX_NAMED: usize = 1000;
 
 /// A record that a topic refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +77,8 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// The records of `batch` that a topic with these settings refuses at the time `now`; the first of them, if they are very
-/// many. A second walk over the records is only made where the first has shown that there are some.
+/// The records of `batch` that a topic with these settings refuses at the time `now`; the first of them, if they are
+/// very many. A second walk over the records is only made where the first has shown that there are some.
 pub(super) fn refused(
     batch: &Bytes,
     valid: &ValidBatch,
@@ -103,7 +104,7 @@ pub(super) fn refused(
         }
         by_time(own)
     };
-    let refused = refused_records(batch, MOST_NAMED, limits, judge)?.into_iter();
+    let refused = refused_records(batch, MAX_NAMED, limits, judge)?.into_iter();
     Ok(refused
         .map(|(index, why)| RefusedRecord { index, why })
         .collect())
@@ -112,8 +113,8 @@ pub(super) fn refused(
 /// What is wrong with the time of a record whose own time stamp is `own`.
 ///
 /// A batch may say that its records have LogAppendTime: all of them the batch's largest time stamp. Kafka takes such
-/// batches (of tools that copy them from broker to broker) where the topic's records have CreateTime, judges them by that time, and
-/// stores them with the time stamps of the records. Those are judged as well here.
+/// batches (of tools that copy them from broker to broker) where the topic's records have CreateTime, judges them by
+/// that time, and stores them with the time stamps of the records. Those are judged as well here.
 fn of_time(
     own: Timestamp,
     valid: &ValidBatch,

@@ -31,10 +31,10 @@ pub enum SizesError {
 }
 
 impl Broker {
-    /// The sizes of those partitions, or of all, that clients of `protocol` are told this node has: up to date. There is one
-    /// copy of everything, in the store, and every node serves all of it. What clients are told is one node for each
-    /// partition ([`ClusterView::leader`](super::ClusterView::leader)), and that node alone counts it. Topics and partitions
-    /// that there are not are left out.
+    /// The sizes of those partitions, or of all, that clients of `protocol` are told this node has: up to date. There
+    /// is one copy of everything, in the store, and every node serves all of it. What clients are told is one node for
+    /// each partition ([`ClusterView::leader`](super::ClusterView::leader)), and that node alone counts it. Topics and
+    /// partitions that there are not are left out.
     pub async fn partition_sizes(
         &self,
         session: &Session,

@@ -165,8 +165,8 @@ impl Broker {
         Ok(topics.iter().map(describe).collect())
     }
 
-    /// The topics asked for, in order, for a client that is to do something else with each of them, and must be allowed to;
-    /// up to date.
+    /// The topics asked for, in order, for a client that is to do something else with each of them, and must be allowed
+    /// to; up to date.
     pub async fn find_topics(
         &self,
         session: &Session,
@@ -203,8 +203,8 @@ impl Broker {
         }
     }
 
-    /// How many topics, partitions and replicas these are, or all, as far as this node has followed: what an answer about
-    /// them will be made of.
+    /// How many topics, partitions and replicas these are, or all, as far as this node has followed: what an answer
+    /// about them will be made of.
     pub fn known_size(&self, topics: Option<&[TopicRef]>) -> KnownSize {
         let state = self.inner.manifest.state();
         let mut size = KnownSize::default();

@@ -6,7 +6,8 @@
 //!
 //! Errors are one line `error: ...` on stderr and often one `hint: ...` with what to do next. The exit
 //! code is 0 if the command did what it was asked, 1 if it failed, 2 if it was asked wrongly, 3 if `fsck` found
-//! that something is wrong with the bucket. A reader of stdout that goes away (`weir consume ... | head`) ends the command quietly and with 0.
+//! that something is wrong with the bucket. A reader of stdout that goes away (`weir consume ... | head`) ends the
+//! command quietly and with 0.
 //!
 //! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
 //! done: each change is one commit.

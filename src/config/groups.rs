@@ -53,13 +53,13 @@ settings! {
         /// requests. A message after a pause is committed at once whatever it says. If it is not set it depends
         /// on the store: 0 for file and memory, more for a bucket.
         commit_interval: Option<Duration> = "",
-        /// How many commits of this node may be on their way to the store at once, while no other node commits: a message
-        /// then waits for its own PUT only, and not for the one before it.
+        /// How many commits of this node may be on their way to the store at once, while no other node commits: a
+        /// message then waits for its own PUT only, and not for the one before it.
         commits_in_flight: u32 = "4",
-        /// Whether nodes forward commits to the node that wins the race for the log, and tell each other of new ones, over
-        /// their HTTP addresses (`--advertise http=HOST:PORT` if it is not the one listened on), so that several nodes that
-        /// write do not wait for each other. Nothing depends on it.
-        /// What they say is sealed with keys from the bucket, but not encrypted.
+        /// Whether nodes forward commits to the node that wins the race for the log, and tell each other of new ones,
+        /// over their HTTP addresses (`--advertise http=HOST:PORT` if it is not the one listened on), so that several
+        /// nodes that write do not wait for each other. Nothing depends on it. What they say is sealed with keys from
+        /// the bucket, but not encrypted.
         peer_traffic: bool = "on",
         /// How often the node looks for other nodes' commits while consumers wait. If it is not set it depends on
         /// the store. Requests that must be fresh look by themselves.
@@ -83,8 +83,8 @@ settings! {
         cache: ByteCount = "256MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.
         fetch_max_bytes: ByteCount = "55MiB",
-        /// The highest level of the log that this node takes part in, as if its software were older: for tests of upgrades.
-        /// If it is not set it is the newest that the software knows.
+        /// The highest level of the log that this node takes part in, as if its software were older: for tests of
+        /// upgrades. If it is not set it is the newest that the software knows.
         max_level: Option<u32> = "",
     }
 }
@@ -140,10 +140,11 @@ settings! {
         deletion_grace: Duration = "15min",
         /// How often segments that nothing refers to are looked for: one listing of the bucket.
         sweep_interval: Duration = "1h",
-        /// How old a segment must be that is taken for an orphan. From then on it is refused, so an upload and its commit
-        /// must not take longer.
+        /// How old a segment must be that is taken for an orphan. From then on it is refused, so an upload and its
+        /// commit must not take longer.
         sweep_age: Duration = "3h",
-        /// How long a compacted slice becomes, if the partition has as much. A topic's `segment.bytes` makes it shorter.
+        /// How long a compacted slice becomes, if the partition has as much. A topic's `segment.bytes` makes it
+        /// shorter.
         compaction_target: ByteCount = "256MiB",
         /// Messages younger than that are not compacted: consumers have them in the cache.
         compaction_min_age: Duration = "1min",

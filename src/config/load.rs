@@ -357,10 +357,10 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
 
 /// Longer than a read that began by a state whose proof was five minutes old, and no older, takes
 /// (`state::TAIL_PROOF_LIFE`).
-const LEAST_GRACE: Duration = Duration::from_secs(360);
+const MIN_GRACE: Duration = Duration::from_secs(360);
 
 /// Longer than an upload is tried (`store_retry_deadline`, three minutes) and the commit behind it.
-const LEAST_SWEEP_AGE: Duration = Duration::from_secs(5 * 60);
+const MIN_SWEEP_AGE: Duration = Duration::from_secs(5 * 60);
 
 fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<(), ConfigError> {
     let second = Duration::from_secs(1);
@@ -374,7 +374,7 @@ fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<()
         (
             "deletion_grace",
             config.deletion_grace,
-            LEAST_GRACE,
+            MIN_GRACE,
             30 * 24 * HOUR,
         ),
         (
@@ -383,12 +383,7 @@ fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<()
             10 * second,
             30 * 24 * HOUR,
         ),
-        (
-            "sweep_age",
-            config.sweep_age,
-            LEAST_SWEEP_AGE,
-            30 * 24 * HOUR,
-        ),
+        ("sweep_age", config.sweep_age, MIN_SWEEP_AGE, 30 * 24 * HOUR),
         (
             "compaction_min_age",
             config.compaction_min_age,

@@ -155,7 +155,8 @@ impl Workload {
                 LOOKS_ALONE.min(commits.max(1.0))
             };
             add("looking for new commits", Billed::Get, looks * nodes);
-            // Each node reads once what others wrote, whatever the number of its consumers: the rest comes out of its cache.
+            // Each node reads once what others wrote, whatever the number of its consumers: the rest comes out of its
+            // cache.
             let of_others = segments * (nodes - 1.0) * (segment / READ).ceil();
             add("segments of other nodes", Billed::Get, of_others);
         }

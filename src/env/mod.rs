@@ -130,14 +130,15 @@ impl Env {
         }
     }
 
-    /// What the wall clock of this machine says. It may be wrong, and it may jump either way, so in the rooms of a node it
-    /// is only for what shall say what the machine's clock says (credentials, metrics). What
-    /// waits, expires or destroys goes by `manifest::clock`; `tests/layers.rs` has the list.
+    /// What the wall clock of this machine says. It may be wrong, and it may jump either way, so in the rooms of a node
+    /// it is only for what shall say what the machine's clock says (credentials, metrics). What waits, expires or
+    /// destroys goes by `manifest::clock`; `tests/layers.rs` has the list.
     pub fn wall(&self) -> Timestamp {
         self.clock.wall()
     }
 
-    /// What the wall clock said when this was made, as the process began, and what has passed since by the boot-time clock.
+    /// What the wall clock said when this was made, as the process began, and what has passed since by the boot-time
+    /// clock.
     pub fn wall_carried_on(&self) -> Timestamp {
         let (wall, boot) = self.began;
         wall.after(self.boot().saturating_sub(boot))

@@ -49,7 +49,7 @@ impl Ahead {
     pub(super) fn new(cache: u64) -> Ahead {
         Ahead {
             places: Arc::default(),
-            most: (cache / 4 * 3).max(LEAST_AHEAD),
+            most: (cache / 4 * 3).max(MIN_AHEAD),
         }
     }
 
@@ -153,7 +153,7 @@ impl Drop for Reading<'_> {
 }
 
 /// The least that may be loaded ahead.
-const LEAST_AHEAD: u64 = 8 * BLOCK;
+const MIN_AHEAD: u64 = 8 * BLOCK;
 
 /// A load of several places that follow one another by one request, which all who want one of them wait for. Each place
 /// is there as soon as its own bytes are.
@@ -165,7 +165,8 @@ pub(super) struct RunLoad {
 
 impl RunLoad {
     /// A load by `request`, which says of each place what has come for it. Who makes the request again may say
-    /// so again. Whichever of those who wait happens to drive it when it panics, all are told: nobody else would wake them.
+    /// so again. Whichever of those who wait happens to drive it when it panics, all are told: nobody else would wake
+    /// them.
     pub(super) fn new<R>(request: impl FnOnce(Arc<Come>) -> R) -> RunLoad
     where
         R: Future<Output = Result<(), LoadError>> + Send + 'static,

@@ -69,8 +69,9 @@ impl From<Bytes> for Block {
     }
 }
 
-/// Cuts the parts of an object into blocks. Parts of at least `shared` bytes stay where they are, and must be nearly all of
-/// the memory that they keep; shorter ones are copied into memory of their own. So what the cache counts is what it holds.
+/// Cuts the parts of an object into blocks. Parts of at least `shared` bytes stay where they are, and must be nearly
+/// all of the memory that they keep; shorter ones are copied into memory of their own. So what the cache counts is what
+/// it holds.
 pub fn split(parts: &[Bytes], shared: usize) -> Vec<Block> {
     let mut left: usize = parts.iter().map(Bytes::len).sum();
     let mut blocks = Vec::with_capacity(left.div_ceil(BLOCK as usize));

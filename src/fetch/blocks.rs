@@ -41,8 +41,8 @@ impl Default for CacheOptions {
 /// Sixteenths of the memory for the indexes of compacted slices: enough for some hundred slices of 256 MiB.
 const INDEXES: u64 = 1;
 
-/// Sixteenths of the memory for what is old: enough to read eight partitions in the longest requests from a distant store. The
-/// rest is the tail's.
+/// Sixteenths of the memory for what is old: enough to read eight partitions in the longest requests from a distant
+/// store. The rest is the tail's.
 const CATCH_UP: u64 = 11;
 
 /// The caches and the loads that fill them. Cheap to clone.
@@ -111,8 +111,8 @@ impl Blocks {
         if recent { &self.tail } else { &self.catch_up }
     }
 
-    /// Puts a whole object that was just written or followed in the cache, as the blocks of [`split`](super::split). Returns
-    /// when readers find it.
+    /// Puts a whole object that was just written or followed in the cache, as the blocks of [`split`](super::split).
+    /// Returns when readers find it.
     pub async fn put(&self, object: ObjectRef, blocks: Vec<Block>) {
         for (index, block) in (0..).zip(blocks) {
             let key = Place::block(object, index, true).key();
@@ -167,8 +167,9 @@ impl Blocks {
         Reach::of(self.catch_up.ahead.room(), partitions, bytes)
     }
 
-    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever the
-    /// order in which they are wanted, those that lie side by side in a stretch of that length come with one request.
+    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever
+    /// the order in which they are wanted, those that lie side by side in a stretch of that length come with one
+    /// request.
     pub(super) fn prefetch(
         &self,
         places: impl IntoIterator<Item = Place>,

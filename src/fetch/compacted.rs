@@ -154,8 +154,8 @@ impl<'a> Compacted<'a> {
         Ok(newest)
     }
 
-    /// Asks for the chunks from `offset` on: for `bytes` soon, and with a reach for the rest of their stretches and what is
-    /// beyond. Returns how many bytes the slice has from there on.
+    /// Asks for the chunks from `offset` on: for `bytes` soon, and with a reach for the rest of their stretches and
+    /// what is beyond. Returns how many bytes the slice has from there on.
     pub(super) async fn read_ahead(&self, offset: Offset, bytes: u64, reach: Option<Reach>) -> u64 {
         if self.slice.len == 0 {
             return 0;

@@ -11,8 +11,8 @@
 //! slices carry their real offsets: their chunks are checked when they are loaded, offsets included, and handed out as
 //! they lie in the cache. Where to begin in such a slice is in its index, which is small and cached.
 //!
-//! What lies side by side in an object and is missing is loaded by one request, up to some mebibytes, but cached block by
-//! block. What is loaded at once, loaded ahead and held is bounded in bytes, whatever readers ask for.
+//! What lies side by side in an object and is missing is loaded by one request, up to some mebibytes, but cached block
+//! by block. What is loaded at once, loaded ahead and held is bounded in bytes, whatever readers ask for.
 //!
 //! A future that is dropped leaves a load running for whoever else waits, or cancelled if nobody does; both are
 //! harmless. An object that is missing was replaced since the reader's state was current: the caller

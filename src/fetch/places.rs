@@ -6,9 +6,9 @@ use crate::state::{ObjectRef, Slice};
 /// The length of a block in bytes; the last of an object may be shorter.
 pub const BLOCK: u64 = 1 << 20;
 
-/// Places of one object next to each other are loaded by one request if they begin in the same stretch, which has at most
-/// this length: a request to a distant store takes tens of milliseconds, however little it asks for, and one that is near
-/// spends as much on a request as on a mebibyte.
+/// Places of one object next to each other are loaded by one request if they begin in the same stretch, which has at
+/// most this length: a request to a distant store takes tens of milliseconds, however little it asks for, and one that
+/// is near spends as much on a request as on a mebibyte.
 pub(super) const STRETCH: u64 = 8 << 20;
 
 /// How what is old is loaded for one who reads in order.
@@ -21,9 +21,9 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// For fetches of `bytes` from so many partitions, where `room` bytes may be loaded and not read yet. A partition then has
-    /// what the next fetch wants of it, on average half of a stretch that is begun, and what is left of its part of the
-    /// room beyond that: a few requests' worth at most.
+    /// For fetches of `bytes` from so many partitions, where `room` bytes may be loaded and not read yet. A partition
+    /// then has what the next fetch wants of it, on average half of a stretch that is begun, and what is left of its
+    /// part of the room beyond that: a few requests' worth at most.
     pub(super) fn of(room: u64, partitions: usize, bytes: u64) -> Reach {
         let next = bytes.saturating_mul(2).min(room / 2);
         let share = (room - next) / (partitions.max(1) as u64);

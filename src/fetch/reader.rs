@@ -111,8 +111,8 @@ impl Reader {
         Reader { blocks }
     }
 
-    /// Whole batches of `partition`, from the one that holds `offset` on or the first after it, with their real offsets,
-    /// as pieces that follow one another. Empty at the high watermark.
+    /// Whole batches of `partition`, from the one that holds `offset` on or the first after it, with their real
+    /// offsets, as pieces that follow one another. Empty at the high watermark.
     pub async fn read(
         &self,
         state: &State,
@@ -238,9 +238,9 @@ impl Reader {
         Ok(newest)
     }
 
-    /// Asks for what a fetch will want, so that it is loaded side by side, and what lies side by side is by one request,
-    /// whichever partitions it is of. If `further`, for what the fetches after it will want too. A reader at the tail finds
-    /// all of it cached.
+    /// Asks for what a fetch will want, so that it is loaded side by side, and what lies side by side is by one
+    /// request, whichever partitions it is of. If `further`, for what the fetches after it will want too. A reader at
+    /// the tail finds all of it cached.
     pub fn read_ahead(&self, state: &State, wanted: &[Wanted<'_>], further: bool) {
         let bytes = wanted.iter().map(|wanted| wanted.bytes as u64).sum();
         let reach = further.then(|| self.blocks.reach(wanted.len(), bytes));

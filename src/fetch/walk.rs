@@ -87,8 +87,9 @@ impl<'a> Walk<'a> {
         }))
     }
 
-    /// Adds the batch to what was found, checked and with its real offset. Of a large one only the header is copied, which
-    /// gets the offset, and what is short: so nobody who is slow to take an answer holds much more than it in memory.
+    /// Adds the batch to what was found, checked and with its real offset. Of a large one only the header is copied,
+    /// which gets the offset, and what is short: so nobody who is slow to take an answer holds much more than it in
+    /// memory.
     pub(super) async fn hand_out(
         &mut self,
         batch: &FoundBatch,

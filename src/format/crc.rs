@@ -10,8 +10,8 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The polynomial 1.
 const ONE: u32 = 1 << 31;
 
-/// x^(2^n), for each n. The polynomial is that of x + 1 times one of degree 31 that is primitive, so the powers of x repeat
-/// after 2^31 - 1, and these after 31.
+/// x^(2^n), for each n. The polynomial is that of x + 1 times one of degree 31 that is primitive, so the powers of x
+/// repeat after 2^31 - 1, and these after 31.
 const SQUARES: [u32; 31] = {
     let mut squares = [ONE >> 1; 31];
     let mut n = 1;

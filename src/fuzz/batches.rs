@@ -21,7 +21,7 @@ const RULES: ProduceRules = ProduceRules {
 };
 
 /// The least that a record takes: its length, attributes, two deltas, two lengths, the number of headers.
-const LEAST_RECORD: usize = 7;
+const MIN_RECORD: usize = 7;
 
 /// What reading a batch may take: the records of the largest batch, in a vector that doubled; the blocks of an LZ4
 /// frame, of which one alone has 4 MiB; and of Snappy's, which has no smaller unit than a block.
@@ -37,8 +37,8 @@ pub(super) fn batch(input: &[u8]) -> bool {
     read(&repaired) | raw
 }
 
-/// The records of a batch. The first byte says how they are compressed, by the fuzzer or (with its highest bit) here; the
-/// next says how many there are, unless it is 255: then the four after it do.
+/// The records of a batch. The first byte says how they are compressed, by the fuzzer or (with its highest bit) here;
+/// the next says how many there are, unless it is 255: then the four after it do.
 pub(super) fn records(input: &[u8]) -> bool {
     let Some(([codec, few], rest)) = input.split_first_chunk::<2>() else {
         return false;
@@ -124,7 +124,7 @@ fn read(bytes: &[u8]) -> bool {
         (read, whole)
     });
     if let Ok((read, _)) = records {
-        let most = (LIMITS.max_uncompressed.max(bytes.len())) / LEAST_RECORD;
+        let most = (LIMITS.max_uncompressed.max(bytes.len())) / MIN_RECORD;
         assert!(read <= most + 1, "{read} records");
     }
     clean(&run);

@@ -6,8 +6,8 @@ use crate::types::Offset;
 
 use super::objects::{NAME, frame, furthest_end};
 
-/// CBOR as the index of a slice with the right checksum, and as the directory of a segment whose frame is right. True if
-/// it is one of both.
+/// CBOR as the index of a slice with the right checksum, and as the directory of a segment whose frame is right. True
+/// if it is one of both.
 pub(super) fn compacted(input: &[u8]) -> bool {
     index(input) | directory(input)
 }

@@ -140,10 +140,10 @@ pub(super) fn segment_index(input: &[u8]) -> bool {
     }
 }
 
-/// How long the data would have to be for an index whose last slice ends where this one's seems to, by the field of that
-/// number: at most 64 KiB.
+/// How long the data would have to be for an index whose last slice ends where this one's seems to, by the field of
+/// that number: at most 64 KiB.
 pub(super) fn furthest_end(index: &[u8], field: usize) -> usize {
-    const MOST: u64 = 64 << 10;
+    const MAX_BODY: u64 = 64 << 10;
     let mut decoder = minicbor::Decoder::new(index);
     let mut end = HEADER_LEN;
     let read = (|| -> Result<(), minicbor::decode::Error> {
@@ -161,7 +161,7 @@ pub(super) fn furthest_end(index: &[u8], field: usize) -> usize {
         Ok(())
     })();
     let _ = read;
-    usize::try_from(end.saturating_sub(HEADER_LEN).min(MOST)).unwrap_or(0)
+    usize::try_from(end.saturating_sub(HEADER_LEN).min(MAX_BODY)).unwrap_or(0)
 }
 
 /// An object of these sections.

@@ -9,9 +9,9 @@
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `LONGEST`. A node that shows that it is one has its
-//! connection counted among those of nodes from then on, of which there may be many: so nodes, however many, take no
-//! places from others, and nobody else takes theirs.
+//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME`. A node that shows that it is
+//! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
+//! many, take no places from others, and nobody else takes theirs.
 
 mod groups;
 mod peers;
@@ -50,7 +50,7 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a connection may live. Clients that come again make a new one.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
 /// What is left of a connection's time when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                () = tokio::time::sleep(LONGEST) => return,
+                () = tokio::time::sleep(MAX_LIFETIME) => return,
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection broke off");

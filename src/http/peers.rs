@@ -21,7 +21,7 @@ use crate::types::{PeerKey, Seq};
 use wire::Seal;
 
 /// The largest body: more than the largest commit that is forwarded.
-const LARGEST: usize = 7 << 20;
+const MAX_BODY: usize = 7 << 20;
 
 /// How many bodies are read at once: so many are in memory before it is known who sent them.
 const AT_ONCE: usize = 8;
@@ -41,8 +41,8 @@ pub(super) fn turns() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(AT_ONCE))
 }
 
-/// The seal of a question, with the key that it shows; `None` if it is not of this node's key: then nothing is said, not
-/// even why.
+/// The seal of a question, with the key that it shows; `None` if it is not of this node's key: then nothing is said,
+/// not even why.
 fn sealed<'a>(seen: &'a Seen, head: &Parts, body: &[u8]) -> Option<(&'a PeerKey, Seal)> {
     let key = seen.broker.peer_key()?;
     let path = head.uri.path_and_query()?;
@@ -51,7 +51,8 @@ fn sealed<'a>(seen: &'a Seen, head: &Parts, body: &[u8]) -> Option<(&'a PeerKey,
     seal.is(sent.as_bytes()).then_some((key, seal))
 }
 
-/// Counts the connection of a sealed question among those of nodes. The answer that it is to have if there are too many.
+/// Counts the connection of a sealed question among those of nodes. The answer that it is to have if there are too
+/// many.
 fn turned_away(head: &Parts, key: &PeerKey, question: &Seal) -> Option<Response> {
     let place = head.extensions.get::<Arc<Place>>()?;
     if place.become_known() {
@@ -76,7 +77,7 @@ async fn forwarded(State(seen): State<Seen>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = {
         let _turn = seen.turns.acquire().await;
-        match timeout(BODY_WITHIN, to_bytes(body, LARGEST)).await {
+        match timeout(BODY_WITHIN, to_bytes(body, MAX_BODY)).await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
             Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),

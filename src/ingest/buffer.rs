@@ -21,7 +21,8 @@ use crate::store::{Store, StoreError};
 use crate::types::{ByteCount, Timestamp, TopicPartition};
 
 /// Is handed the parts of every segment before it is uploaded, of which those of [`LONG_BATCH`] bytes and more
-/// are nearly all of the memory that they keep; puts them in the cache and returns what lies there: it is what is uploaded.
+/// are nearly all of the memory that they keep; puts them in the cache and returns what lies there: it is what is
+/// uploaded.
 pub type SegmentSink =
     Arc<dyn Fn(ObjectRef, Vec<Bytes>) -> BoxFuture<'static, Vec<Bytes>> + Send + Sync>;
 

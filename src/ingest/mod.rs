@@ -16,9 +16,9 @@
 //! settled never exceed the buffer's size (one larger request alone excepted); those who find it full wait,
 //! and with them the sockets they read from.
 //!
-//! An upload of which nothing is heard is made once more beside itself ([`Store::put_hedged`](crate::store::Store::put_hedged)),
-//! and one that is overdue holds up its own partitions only. A task that uploads and panics has failed: what it had is not
-//! appended, and what comes behind it goes on.
+//! An upload of which nothing is heard is made once more beside itself
+//! ([`Store::put_hedged`](crate::store::Store::put_hedged)), and one that is overdue holds up its own partitions only.
+//! A task that uploads and panics has failed: what it had is not appended, and what comes behind it goes on.
 //!
 //! If the process dies, a segment that was uploaded and not committed is an orphan, and nobody was told of
 //! it. A dropped [`Ingest::append`] future before admission leaves nothing behind; after it, the batch goes its

@@ -17,8 +17,8 @@ pub(super) fn in_partition_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// Appends of several partitions from one object, with those who wait for them. Dropped, it leaves them without an answer:
-/// they see that there will be none.
+/// Appends of several partitions from one object, with those who wait for them. Dropped, it leaves them without an
+/// answer: they see that there will be none.
 pub(super) struct Ops {
     source: AppendSource,
     /// One for each partition, in the order in which they were pushed.

@@ -449,8 +449,8 @@ async fn produce(ingest: Arc<Ingest>, index: i32, size: usize, times: i32) -> Du
     longest
 }
 
-/// Partition 0 has a large batch on its way whose put is swallowed. How long then those of each partition wait, of which
-/// the first goes on with large batches.
+/// Partition 0 has a large batch on its way whose put is swallowed. How long then those of each partition wait, of
+/// which the first goes on with large batches.
 async fn waits(sizes: [usize; 4]) -> Vec<Duration> {
     let (store, swallow) = swallowing();
     let w = start(&store, IngestOptions::default()).await;

@@ -4,13 +4,13 @@
 //! an upload that has ended, those partitions go into a commit that are in no earlier upload of which they are not
 //! committed yet; the others wait for that one. One upload that takes long holds up its own partitions and no others.
 //!
-//! The appends of one segment may thus come into the log in several commits. Each stands for itself: it refers to its own
-//! bytes of the segment, which was stored before the first of them. Between two of them everything that the first one
-//! refers to may be deleted; the segment is dead then, and the fold refuses the second (`StaleSegment`), as it refuses one
-//! that comes too late: the producer is told to send the batch again.
+//! The appends of one segment may thus come into the log in several commits. Each stands for itself: it refers to its
+//! own bytes of the segment, which was stored before the first of them. Between two of them everything that the first
+//! one refers to may be deleted; the segment is dead then, and the fold refuses the second (`StaleSegment`), as it
+//! refuses one that comes too late: the producer is told to send the batch again.
 //!
-//! The order of an idempotent producer's batches is that of each partition, too: sequences and pipelines are counted per
-//! partition (`pipelines.rs`), so nothing is lost by partitions that overtake one another.
+//! The order of an idempotent producer's batches is that of each partition, too: sequences and pipelines are counted
+//! per partition (`pipelines.rs`), so nothing is lost by partitions that overtake one another.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -1,5 +1,5 @@
-//! The table of Kafka's APIs: what is served, and whatever differs from one API to the next. What is not in it is neither
-//! advertised nor answered.
+//! The table of Kafka's APIs: what is served, and whatever differs from one API to the next. What is not in it is
+//! neither advertised nor answered.
 //!
 //! To add an API, add its line here, in the order of the keys, and its handler in `handlers`.
 //!
@@ -12,11 +12,12 @@
 //! | shape | the fields of a request in the notation of [`guard::shape`](super::guard::shape), for the guard |
 //! | remarks | what a user should know, in Markdown: its cell in `docs/compatibility.md` |
 //!
-//! From it come [`APIS`], in which the versions and shapes are looked up and which ApiVersions answers; the dispatch to the
-//! handlers (`handlers::dispatch`); the table of the documentation ([`served_apis`]); and what tests and fuzzers know of the types of
-//! requests ([`with_request_type`]).
+//! From it come [`APIS`], in which the versions and shapes are looked up and which ApiVersions answers; the dispatch to
+//! the handlers (`handlers::dispatch`); the table of the documentation ([`served_apis`]); and what tests and fuzzers
+//! know of the types of requests ([`with_request_type`]).
 //!
-//! This file names the handlers but does not import them: only `handlers::dispatch` does. So a handler may look at the table.
+//! This file names the handlers but does not import them: only `handlers::dispatch` does. So a handler may look at the
+//! table.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
 //! The client at the other end of a connection.
 //!
-//! Who it is, and what it calls itself, may change while it is connected: each request has the session as it was when the
-//! request was read.
+//! Who it is, and what it calls itself, may change while it is connected: each request has the session as it was when
+//! the request was read.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,15 +69,15 @@ impl Client {
 
     /// Keeps what the client says it is. The caller has validated it.
     pub(crate) fn is_software(&self, name: &str, version: &str) {
-        const LONGEST: usize = 64;
-        let short = |text: &str| text.chars().take(LONGEST).collect::<String>();
+        const MAX_LEN: usize = 64;
+        let short = |text: &str| text.chars().take(MAX_LEN).collect::<String>();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.software = Some((short(name), short(version)));
     }
 
     /// The client in a few words, for a log line.
     pub(crate) fn describe(&self) -> String {
-        const LONGEST: usize = 128;
+        const MAX_LEN: usize = 128;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let id: String = known
             .session
@@ -85,7 +85,7 @@ impl Client {
             .as_deref()
             .unwrap_or("-")
             .chars()
-            .take(LONGEST)
+            .take(MAX_LEN)
             .flat_map(char::escape_debug)
             .collect();
         match &known.software {

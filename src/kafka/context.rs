@@ -88,7 +88,8 @@ impl Context {
         &self.shared.broker
     }
 
-    /// The turn of this request among those of its connection that overlap, in the order in which they were first polled.
+    /// The turn of this request among those of its connection that overlap, in the order in which they were first
+    /// polled.
     pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
         // The lock is fair, but Tokio's cooperative budget would let a later request overtake one that it sends away
         // before it is queued.

@@ -33,8 +33,8 @@ impl Fault {
 
     /// The sentence for the wire, short enough for a string of every version.
     pub(crate) fn text(&self) -> Option<StrBytes> {
-        const LONGEST: usize = 4096;
-        let end = self.message.floor_char_boundary(LONGEST);
+        const MAX_LEN: usize = 4096;
+        let end = self.message.floor_char_boundary(MAX_LEN);
         Some(StrBytes::from_string(self.message[..end].to_owned()))
     }
 
@@ -249,8 +249,8 @@ pub(crate) fn init_producer_id(error: &NewProducerError) -> Fault {
     }
 }
 
-/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it can
-/// name a topic by its id.
+/// The client may not do that. The sentence does not say the name of the resource, which the client may not know: it
+/// can name a topic by its id.
 pub(crate) fn denied(why: &Denied) -> Fault {
     use ResponseError as Code;
     let (code, what) = match &why.resource {

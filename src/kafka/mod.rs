@@ -14,9 +14,9 @@
 //! | `handlers` | one file per API or family of APIs, and the dispatch to them |
 //! | `service` | from a frame to a call of a handler |
 //!
-//! To read the whole, read them in this order: a file uses only those above it (and `apis` the notation of shapes, which
-//! is in `guard::shape`), and no handler knows the connection. `tests/layers.rs` holds that no two files need each
-//! other.
+//! To read the whole, read them in this order: a file uses only those above it (and `apis` the notation of shapes,
+//! which is in `guard::shape`), and no handler knows the connection. `tests/layers.rs` holds that no two files need
+//! each other.
 //!
 //! The codec is the crate `kafka-protocol`, used for messages only: record batches are opaque bytes here,
 //! on their way in and out, and a Fetch response is sent as the pieces that the broker gave.

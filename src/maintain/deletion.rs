@@ -2,9 +2,10 @@
 //!
 //! One goes when it has been dead for the grace period, by what has passed by every clock
 //! ([`Manifest::passed`](crate::manifest::Manifest::passed)), and by how long this node has itself known of it
-//! ([`Manifest::known_for`](crate::manifest::Manifest::known_for)): nobody who knew it alive can still be reading it. A dead *commit* goes only once the log is truncated beyond it, for to delete it is to
-//! shorten the log; see `truncation.rs`. What is deleted is then struck off by an op. In between a crash costs nothing:
-//! to delete what is gone is no error.
+//! ([`Manifest::known_for`](crate::manifest::Manifest::known_for)): nobody who knew it alive can still be reading it. A
+//! dead *commit* goes only once the log is truncated beyond it, for to delete it is to shorten the log; see
+//! `truncation.rs`. What is deleted is then struck off by an op. In between a crash costs nothing: to delete what is
+//! gone is no error.
 
 use std::sync::Arc;
 

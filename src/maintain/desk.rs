@@ -78,7 +78,7 @@ impl Drop for Reserved {
 
 /// How long background work steps back at most before it goes on for a moment all the same: the backlog must not grow
 /// for ever.
-const MOST_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(50);
@@ -189,14 +189,14 @@ impl Maintenance {
     /// Steps back while clients are being held up.
     pub(super) async fn give_way(&self) {
         let began = Instant::now();
-        while (self.inner.busy)() && began.elapsed() < MOST_PATIENCE {
+        while (self.inner.busy)() && began.elapsed() < MAX_PATIENCE {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Waits until a request for so many bytes may be made: none of a client is held up, the bandwidth allows it, and few
-    /// others are under way. Requests are made one by one at the pace of the bandwidth, and not many at once, for a commit
-    /// may have to wait for those that came before it. The place is given back when what is returned is dropped.
+    /// Waits until a request for so many bytes may be made: none of a client is held up, the bandwidth allows it, and
+    /// few others are under way. Requests are made one by one at the pace of the bandwidth, and not many at once, for a
+    /// commit may have to wait for those that came before it. The place is given back when what is returned is dropped.
     pub(super) async fn turn_to_read(&self, bytes: u64) -> SemaphorePermit<'_> {
         let places = bytes.div_ceil(1 << 20).clamp(1, READS_AT_ONCE as u64) as u32;
         let permit = self.inner.reading.acquire_many(places).await;

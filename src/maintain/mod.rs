@@ -16,9 +16,9 @@
 //!
 //! # Who does what
 //!
-//! Any node may do any job. All nodes compute from the state to whom it falls (rendezvous over the live nodes), and that
-//! one claims it by an op with a lease; if it does nothing for a few intervals, another does it. Both keep nodes from
-//! doing work twice, and nothing else depends on them: twice is as good as once.
+//! Any node may do any job. All nodes compute from the state to whom it falls (rendezvous over the live nodes), and
+//! that one claims it by an op with a lease; if it does nothing for a few intervals, another does it. Both keep nodes
+//! from doing work twice, and nothing else depends on them: twice is as good as once.
 //!
 //! # What a crash leaves
 //!
@@ -38,8 +38,8 @@
 //! # What is never deleted
 //!
 //! An object in which a slice lies; a dead one before its grace is over, by the fold's time and by the clock here; a
-//! commit before a boundary object says so (I10). Each job says in its file why what it deletes is not needed by anybody
-//! who could still ask.
+//! commit before a boundary object says so (I10). Each job says in its file why what it deletes is not needed by
+//! anybody who could still ask.
 
 mod claims;
 pub mod cleaning;

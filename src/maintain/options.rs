@@ -57,15 +57,15 @@ pub struct CompactionOptions {
 const STREAM: u64 = 64 << 20;
 
 /// The most parts that are uploaded at once.
-const MOST_AT_ONCE: u64 = 4;
+const MAX_AT_ONCE: u64 = 4;
 
 impl CompactionOptions {
     /// How many parts are uploaded at once, and four times as many short reads are made: one, unless the bandwidth is
-    /// more than one is likely to fill. A store may serve one request after the other, and then a commit waits for all that
-    /// are before it.
+    /// more than one is likely to fill. A store may serve one request after the other, and then a commit waits for all
+    /// that are before it.
     pub(super) fn at_once(&self) -> usize {
         let bandwidth = self.bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0);
-        bandwidth.div_ceil(STREAM).clamp(1, MOST_AT_ONCE) as usize
+        bandwidth.div_ceil(STREAM).clamp(1, MAX_AT_ONCE) as usize
     }
 }
 

@@ -9,13 +9,14 @@
 //! A record's own time may be long ago: it is restored from elsewhere, or its producer counts from another year. Such a
 //! record is not taken away from under those who just write and read it. Kafka deletes whole segments, looks for them
 //! every five minutes, and closes a segment after `segment.ms` or `segment.bytes`; so what is written together stays
-//! together for a while. There are no such segments here, and the same is said of the end of the log by the time at which
-//! a slice was appended: however old its records, it stays
+//! together for a while. There are no such segments here, and the same is said of the end of the log by the time at
+//! which a slice was appended: however old its records, it stays
 //!
 //! * for as long as the five minutes, and
 //! * among the last `segment.bytes` of the partition, for `segment.ms`.
 //!
-//! Neither is longer than `retention.ms`: nothing stays for longer after it was appended than records that were new then.
+//! Neither is longer than `retention.ms`: nothing stays for longer after it was appended than records that were new
+//! then.
 
 use std::time::Duration;
 

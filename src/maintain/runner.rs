@@ -21,7 +21,7 @@ use crate::state::State;
 use crate::types::Timestamp;
 
 /// The longest pause after failures in a row.
-const MOST_PAUSE: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Whether there is work, and if so, how long it may wait.
 type Due = fn(&Maintenance, &State, Timestamp) -> Option<Duration>;
@@ -54,7 +54,7 @@ impl Backoff {
 
     pub(super) fn failed(&mut self, m: &Maintenance) {
         let times = 2u32.saturating_pow(self.failures.min(16));
-        let pause = m.options().interval.saturating_mul(times).min(MOST_PAUSE);
+        let pause = m.options().interval.saturating_mul(times).min(MAX_PAUSE);
         self.failures += 1;
         self.until = Some(Instant::now() + m.inner.env.jittered(pause));
     }

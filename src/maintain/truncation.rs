@@ -1,9 +1,9 @@
 //! The log behind the snapshots.
 //!
 //! 1. An op raises the boundary, as far as the fold allows, and no further than to a snapshot that this node has itself
-//!    known for as long by its own clock: the fold goes by wall clocks, and one that is ahead must not shorten the wait.
-//!    And no further than to a snapshot that it has just read back: the announcement of another node proves nothing about
-//!    what lies in the bucket now.
+//!    known for as long by its own clock: the fold goes by wall clocks, and one that is ahead must not shorten the
+//!    wait. And no further than to a snapshot that it has just read back: the announcement of another node proves
+//!    nothing about what lies in the bucket now.
 //! 2. The boundary object is created. From here on a node that slept can find out that the log went on without it.
 //! 3. Commits up to the boundary are deleted, but for those in which slices lie, and those that are dead: they have
 //!    readers still, and go by themselves when those are done.
@@ -114,8 +114,8 @@ fn limit(m: &Maintenance, state: &State) -> Seq {
 }
 
 /// How far the boundary may be raised: no further than to a snapshot that this node has just read from the bucket, for
-/// that is what a node starts from once the log before it is gone. Snapshots that cannot be read are passed over; if none of
-/// those beyond the boundary can, it stays where it is.
+/// that is what a node starts from once the log before it is gone. Snapshots that cannot be read are passed over; if
+/// none of those beyond the boundary can, it stays where it is.
 async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
     let limit = limit(m, state);
     let boundary = state.log_boundary();
@@ -136,8 +136,8 @@ async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
     reason.map_or(Ok(boundary), |reason| Err(JobError::Uncovered { reason }))
 }
 
-/// Whether neither the state nor a reader needs the commit. Final, for only a commit itself ever refers to what is in it:
-/// so a state that is not the newest tells it as well.
+/// Whether neither the state nor a reader needs the commit. Final, for only a commit itself ever refers to what is in
+/// it: so a state that is not the newest tells it as well.
 pub(super) fn is_unneeded(state: &State, seq: Seq) -> bool {
     let commit = ObjectRef::Commit(seq);
     (!state.is_live(commit) || mutants::on(Mutant::LiveCommitsTruncated))

@@ -1,8 +1,8 @@
 //! `weir store usage`: what takes how much space in a bucket, and why.
 //!
 //! It lists everything, folds the log as a node that starts does, and shares the bytes out. Every byte listed has one
-//! reason, so the reasons add up to the whole. It reads no segment and changes nothing. While a cluster runs the figures
-//! are those of a moment that has passed.
+//! reason, so the reasons add up to the whole. It reads no segment and changes nothing. While a cluster runs the
+//! figures are those of a moment that has passed.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,8 @@ pub enum Reason {
     Uploading,
     /// Segments that nothing ever will refer to.
     Orphaned,
-    /// Commits, less the records in them that can be read. Records that went are in it until the log is truncated beyond them.
+    /// Commits, less the records in them that can be read. Records that went are in it until the log is truncated
+    /// beyond them.
     Log,
     /// Snapshots of the state.
     Snapshots,

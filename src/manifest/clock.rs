@@ -3,28 +3,29 @@
 //! Time in the fold is moved by commits. Every commit says what its author took the time to be, and the wall clock of a
 //! machine may be wrong, or jump while it is asked. So nothing in the rooms of a node goes by the wall clock alone:
 //!
-//! * [`Manifest::time`](super::Manifest::time) is for what waits: names of segments, deadlines, claims. It is what the fold's
-//!   time would be if this node made a commit now: at least the fold's time *carried on*, which is the last that this node
-//!   folded and what has passed since by the boot-time clock, which nobody sets and which counts suspension; and the wall
-//!   clock, if that is ahead, as far as the fold believes it ([`State::time_after`](crate::state::State::time_after)). So if
-//!   the fold's time is ever ahead of every wall clock, nothing stands still until they have caught up: time goes on
-//!   from there.
-//! * [`Manifest::passed`](super::Manifest::passed) is for what destroys: it has passed by the wall clock, *and* by the fold's time carried on, *and* by
-//!   this node's own reckoning, which is what the wall clock said when the node began and what has passed since. One
-//!   clock that is ahead destroys nothing.
+//! * [`Manifest::time`](super::Manifest::time) is for what waits: names of segments, deadlines, claims. It is what the
+//!   fold's time would be if this node made a commit now: at least the fold's time *carried on*, which is the last that
+//!   this node folded and what has passed since by the boot-time clock, which nobody sets and which counts suspension;
+//!   and the wall clock, if that is ahead, as far as the fold believes it
+//!   ([`State::time_after`](crate::state::State::time_after)). So if the fold's time is ever ahead of every wall clock,
+//!   nothing stands still until they have caught up: time goes on from there.
+//! * [`Manifest::passed`](super::Manifest::passed) is for what destroys: it has passed by the wall clock, *and* by the
+//!   fold's time carried on, *and* by this node's own reckoning, which is what the wall clock said when the node began
+//!   and what has passed since. One clock that is ahead destroys nothing.
 //! * `Env::boot`, through [`Manifest::known_for`](super::Manifest::known_for) and
 //!   [`Manifest::silent_for`](super::Manifest::silent_for), is for what this node has itself seen for so long.
 //!
-//! The fold's time may be ahead of a right wall clock (a clock was ahead for a while). While it is, it is carried on by 15
-//! seconds in 16, so that the two meet again: a minute within 16, and nobody whose time-out is 6 % longer notices. Never by
-//! more than the boot-time clock says, and never back.
+//! The fold's time may be ahead of a right wall clock (a clock was ahead for a while). While it is, it is carried on by
+//! 15 seconds in 16, so that the two meet again: a minute within 16, and nobody whose time-out is 6 % longer notices.
+//! Never by more than the boot-time clock says, and never back.
 //!
-//! A wall clock that is off by more than [`MAX_CLOCK_DIFFERENCE`](crate::store::MAX_CLOCK_DIFFERENCE) from the store's, as the
-//! store's answers show, has no say at all, and while it is off the node makes no changes: who hands in ops is told so at
-//! once ([`Stopped::ClockOff`](super::Stopped::ClockOff)). What is on its way already was stamped when the clock was right.
+//! A wall clock that is off by more than [`MAX_CLOCK_DIFFERENCE`](crate::store::MAX_CLOCK_DIFFERENCE) from the store's,
+//! as the store's answers show, has no say at all, and while it is off the node makes no changes: who hands in ops is
+//! told so at once ([`Stopped::ClockOff`](super::Stopped::ClockOff)). What is on its way already was stamped when the
+//! clock was right.
 //!
-//! A node that starts begins with the time of the last commit that it reads; what passed since then while nobody was there,
-//! its wall clock says. Nothing here is durable, and nothing waits: a lock is held for a few comparisons.
+//! A node that starts begins with the time of the last commit that it reads; what passed since then while nobody was
+//! there, its wall clock says. Nothing here is durable, and nothing waits: a lock is held for a few comparisons.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,8 +40,8 @@ use crate::types::Timestamp;
 /// How much slower time is carried on while it is ahead of the wall clock: by one part in so many.
 const SLOWER: u32 = 16;
 
-/// How long the wall clock must have been ahead of this node's own reckoning before the reckoning follows it: after that
-/// it is taken for a clock that was set right.
+/// How long the wall clock must have been ahead of this node's own reckoning before the reckoning follows it: after
+/// that it is taken for a clock that was set right.
 const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How far apart wall clock and reckoning come to be, in parts of the time that passes, though neither is wrong.

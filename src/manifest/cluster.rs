@@ -1,15 +1,15 @@
 //! Which cluster a bucket belongs to, and whether it still does.
 //!
-//! `cluster.json` is created before anything else of a cluster and is never changed or deleted. So where there is a log and
-//! no `cluster.json`, somebody took it away, and a node that began a new cluster there would mix two of them.
+//! `cluster.json` is created before anything else of a cluster and is never changed or deleted. So where there is a log
+//! and no `cluster.json`, somebody took it away, and a node that began a new cluster there would mix two of them.
 //!
-//! A bucket can also be emptied, exchanged or unmounted under a node that runs. To it the log then seems to end where it
-//! has read to: it would go on as if all were well, and acknowledge what nobody finds again. So a node that does something
-//! looks every now and then ([`ManifestOptions::look_interval`](super::ManifestOptions)) whether the same `cluster.json` is
-//! there: one request, made beside the others and waited for by nobody; an idle node makes none. If it is not, the node
-//! commits nothing and proves nothing any more, and says so
-//! ([`Manifest::refusal`](super::Manifest::refusal)), until it is there again: a directory that was not mounted may be. What
-//! was acknowledged in that interval is lost with all the rest.
+//! A bucket can also be emptied, exchanged or unmounted under a node that runs. To it the log then seems to end where
+//! it has read to: it would go on as if all were well, and acknowledge what nobody finds again. So a node that does
+//! something looks every now and then ([`ManifestOptions::look_interval`](super::ManifestOptions)) whether the same
+//! `cluster.json` is there: one request, made beside the others and waited for by nobody; an idle node makes none. If
+//! it is not, the node commits nothing and proves nothing any more, and says so
+//! ([`Manifest::refusal`](super::Manifest::refusal)), until it is there again: a directory that was not mounted may be.
+//! What was acknowledged in that interval is lost with all the rest.
 //!
 //! It does not end, for whoever starts it again would begin a new cluster in the empty place. A look that is dropped or
 //! not answered is made again; nothing is stored here.
@@ -191,8 +191,8 @@ impl Tail {
         });
     }
 
-    /// Looks whether the store is still that of the cluster, if it is time to. If it is not, returns when it is again, or
-    /// at `stop`.
+    /// Looks whether the store is still that of the cluster, if it is time to. If it is not, returns when it is again,
+    /// or at `stop`.
     pub(super) async fn watch_cluster(&mut self, stop: &CancellationToken) {
         self.look_at_cluster();
         while self.watch.lost {

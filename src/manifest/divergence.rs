@@ -1,19 +1,20 @@
 //! Whether this node's state is that of the other nodes.
 //!
 //! All nodes fold the same log to the same state, byte for byte (I3). If that ever fails, by a fault of the fold, of a
-//! machine's memory or of a repair, nodes acknowledge what others do not see, and nothing else would show it: each goes on by
-//! itself without an error. So whoever announces a snapshot says the digest of the state in it, and every node that folds the
-//! announcement compares the digest of its own state at that seq, in the background.
+//! machine's memory or of a repair, nodes acknowledge what others do not see, and nothing else would show it: each goes
+//! on by itself without an error. So whoever announces a snapshot says the digest of the state in it, and every node
+//! that folds the announcement compares the digest of its own state at that seq, in the background.
 //!
-//! A node has its state of that seq at hand if it kept it: a state is a few pointers, and what it keeps from being freed is
-//! what was changed since. So a node keeps very few, those at the seqs of which snapshots are due (`due.rs`): they follow
-//! from the state and the options, and so all nodes with the same options keep the same, and whoever takes a snapshot takes
-//! it of such a one. Nothing is compared where a node has no such state: it began after that seq, it has another
-//! `snapshot_every`, or the snapshot was taken because of what a start would have to fold.
+//! A node has its state of that seq at hand if it kept it: a state is a few pointers, and what it keeps from being
+//! freed is what was changed since. So a node keeps very few, those at the seqs of which snapshots are due (`due.rs`):
+//! they follow from the state and the options, and so all nodes with the same options keep the same, and whoever takes
+//! a snapshot takes it of such a one. Nothing is compared where a node has no such state: it began after that seq, it
+//! has another `snapshot_every`, or the snapshot was taken because of what a start would have to fold.
 //!
-//! A node that differs ends its task as for a log that cannot be folded ([`Stopped::Halted`](super::Stopped::Halted)): it
-//! answers no request from then on. It cannot know whether it is wrong or the one that took the snapshot. `weir fsck` can: it
-//! folds the log and compares the snapshots with that. What was acknowledged between the seq and the halt is in the log.
+//! A node that differs ends its task as for a log that cannot be folded ([`Stopped::Halted`](super::Stopped::Halted)):
+//! it answers no request from then on. It cannot know whether it is wrong or the one that took the snapshot. `weir
+//! fsck` can: it folds the log and compares the snapshots with that. What was acknowledged between the seq and the halt
+//! is in the log.
 //!
 //! The comparison is not waited for and writes nothing. If the process dies before its end, the next snapshot tells.
 
@@ -28,8 +29,8 @@ use crate::state::op::{Commit, Op};
 use crate::state::{Folded, State};
 use crate::types::{CommitId, Incarnation, Seq, StateDigest};
 
-/// How many states are kept: that of the last seq of which a snapshot is due, and the one before it, of which a snapshot may be
-/// on its way.
+/// How many states are kept: that of the last seq of which a snapshot is due, and the one before it, of which a
+/// snapshot may be on its way.
 const MAX_KEPT: usize = 2;
 
 /// Why this node's state is not that of the log, once that has shown. Cheap to clone; clones are the same.
@@ -86,8 +87,8 @@ impl Kept {
 }
 
 impl Tail {
-    /// Has this node's states compared with those of the snapshots that the commit announces, and keeps the present state if
-    /// there may be one of it. `forwarded` are those in the commit and what became of them.
+    /// Has this node's states compared with those of the snapshots that the commit announces, and keeps the present
+    /// state if there may be one of it. `forwarded` are those in the commit and what became of them.
     pub(super) fn note_states(
         &mut self,
         commit: &Commit,

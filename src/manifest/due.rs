@@ -2,19 +2,19 @@
 //!
 //! Two things must be bounded, each by itself: what a start has to do, and what snapshots cost.
 //!
-//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many commits,
-//! and after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second a few hundred
-//! commits are a minute of folding. How many entries those are is counted by each node for itself from what it folds; it is
-//! no part of the state, and nothing but the moment of a snapshot depends on it.
+//! A start reads the commits after the last snapshot and folds what is in them. So a snapshot is due after so many
+//! commits, and after so many entries (ops, and batches of appends), whichever comes first: at 100,000 entries a second
+//! a few hundred commits are a minute of folding. How many entries those are is counted by each node for itself from
+//! what it folds; it is no part of the state, and nothing but the moment of a snapshot depends on it.
 //!
 //! A snapshot must pay: so many bytes of it per commit, or per entry, and no more, are written on top of the log.
 //!
-//! Which seq a snapshot is of: so many commits after the last one, or twice as many, and so on, which is the same on all
-//! nodes that have the same options; so they have that state at hand when the snapshot is announced (`divergence.rs`). Only
-//! one that is due by entries is of the state that its node has just then.
+//! Which seq a snapshot is of: so many commits after the last one, or twice as many, and so on, which is the same on
+//! all nodes that have the same options; so they have that state at hand when the snapshot is announced
+//! (`divergence.rs`). Only one that is due by entries is of the state that its node has just then.
 //!
-//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again, in case
-//! that one is idle, dead or too slow. If two take one all the same, nothing is lost but the work.
+//! Of several nodes that commit, one takes it: they all know to whom it falls, and the others wait for as long again,
+//! in case that one is idle, dead or too slow. If two take one all the same, nothing is lost but the work.
 
 use std::collections::VecDeque;
 
@@ -43,8 +43,8 @@ const SPACING: u64 = 10_000;
 pub(super) struct Replay {
     /// Since this node began.
     entries: u64,
-    /// How many entries had been folded at which seq, oldest first, sparse. The first is the one that the last snapshot is
-    /// measured from, and may be a little older than it.
+    /// How many entries had been folded at which seq, oldest first, sparse. The first is the one that the last snapshot
+    /// is measured from, and may be a little older than it.
     marks: VecDeque<(Seq, u64)>,
 }
 
@@ -113,7 +113,8 @@ pub(super) fn is_of_snapshots(state: &State, options: &ManifestOptions) -> bool 
     commits > 0 && commits.is_multiple_of(commits_between(state, options))
 }
 
-/// Whether a snapshot is due, now that this node is at `state`. `tried` is the seq of the last that it has tried to take.
+/// Whether a snapshot is due, now that this node is at `state`. `tried` is the seq of the last that it has tried to
+/// take.
 pub(super) fn due(
     state: &State,
     entries: u64,
@@ -140,7 +141,8 @@ pub(super) fn due(
     }
 }
 
-/// Whether the snapshot after that of `last` falls to this node: to one of the live ones, or to everybody if there is none.
+/// Whether the snapshot after that of `last` falls to this node: to one of the live ones, or to everybody if there is
+/// none.
 fn falls_to(state: &State, last: Seq, node: Incarnation) -> bool {
     let bids = |of: Incarnation| bid(last.0, of.0.as_u64_pair().1);
     let live = state

@@ -19,13 +19,13 @@ const HEAD: u64 = 64 << 10;
 const WHOLE: u64 = 1 << 20;
 
 /// The longest pause between two attempts to reach a store that is gone, before jitter.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The most commits that a look at the log begins with. Each beyond the end is a request in vain.
 const MAX_FIRST: u64 = 8;
 
-/// The most commits that are read at once when this node is behind. As many as there are places for requests by default: a
-/// store that takes seconds for each still gives them faster than others write them.
+/// The most commits that are read at once when this node is behind. As many as there are places for requests by
+/// default: a store that takes seconds for each still gives them faster than others write them.
 const MAX_WINDOW: u64 = 64;
 
 /// The same at a start, which has more places.
@@ -44,9 +44,9 @@ impl Tail {
         if self.is_followed() { WHOLE } else { HEAD }
     }
 
-    /// Reads and folds until nothing stands at the next seq. Begins with one request more than the last look found commits,
-    /// and, while it finds as many, reads ever more of them at once. A store that cannot be asked is asked again later, unless
-    /// only the timer wanted to know.
+    /// Reads and folds until nothing stands at the next seq. Begins with one request more than the last look found
+    /// commits, and, while it finds as many, reads ever more of them at once. A store that cannot be asked is asked
+    /// again later, unless only the timer wanted to know.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stopped> {
         let mut window = (self.freshness.last_found() + 1).min(MAX_FIRST);
         let mut found = 0u64;
@@ -94,9 +94,9 @@ impl Tail {
         Ok(())
     }
 
-    /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so this reads many
-    /// commits at once from the beginning: what takes seconds must not be done one after the other, and others go on
-    /// writing meanwhile.
+    /// Folds the log to its end, before the task runs. The log after the newest snapshot is usually long, so this reads
+    /// many commits at once from the beginning: what takes seconds must not be done one after the other, and others go
+    /// on writing meanwhile.
     ///
     /// # Errors
     ///
@@ -135,8 +135,9 @@ impl Tail {
         }
     }
 
-    /// Reads the next `window` commits at once, each with so many attempts, and folds those that are there; returns how many.
-    /// `None` if the log was truncated beyond the next one: then nothing that was read can be believed, and nothing is folded.
+    /// Reads the next `window` commits at once, each with so many attempts, and folds those that are there; returns how
+    /// many. `None` if the log was truncated beyond the next one: then nothing that was read can be believed, and
+    /// nothing is folded.
     async fn read_window(&mut self, window: u64, attempts: u32) -> Result<Option<u64>, LogError> {
         let first = self.state.seq().0 + 1;
         let (store, limit) = (self.store.clone(), self.read_limit());
@@ -182,7 +183,7 @@ impl Tail {
     /// comes back.
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let mut policy = self.store.options().retry;
-        policy.cap = policy.cap.min(LONGEST_PAUSE);
+        policy.cap = policy.cap.min(MAX_PAUSE);
         policy.pause(failures, &self.env)
     }
 

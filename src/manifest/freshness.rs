@@ -19,7 +19,7 @@ use crate::env::Env;
 use crate::state::{State, TAIL_PROOF_LIFE};
 
 /// How many times longer than at first the follower rests at most.
-const LONGEST_REST: u32 = 5;
+const MAX_REST: u32 = 5;
 
 /// The moment at which a request was sent, by the clock for waiting and by the one that counts suspension.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +179,7 @@ impl Freshness {
     }
 
     fn longest_rest(&self) -> Duration {
-        self.follow_interval * LONGEST_REST
+        self.follow_interval * MAX_REST
     }
 
     /// How many commits the last look found.

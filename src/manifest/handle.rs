@@ -191,8 +191,8 @@ impl Manifest {
         marks.for_at_least(age, env.boot())
     }
 
-    /// The time, for whatever waits: what the fold's time would be if this node made a commit now. Not before the time of
-    /// any state that was published. See `clock.rs`.
+    /// The time, for whatever waits: what the fold's time would be if this node made a commit now. Not before the time
+    /// of any state that was published. See `clock.rs`.
     pub fn time(&self) -> Timestamp {
         let state = self.state();
         let Stamp { carried, wall } = self.shared.clock.stamp();
@@ -208,8 +208,8 @@ impl Manifest {
         self.shared.clock.judge()
     }
 
-    /// The time that has passed for certain, for whatever destroys: by the wall clock, by the fold's time and by this node's
-    /// own reckoning.
+    /// The time that has passed for certain, for whatever destroys: by the wall clock, by the fold's time and by this
+    /// node's own reckoning.
     pub fn passed(&self) -> Timestamp {
         self.shared.clock.passed()
     }
@@ -223,9 +223,9 @@ impl Manifest {
         SegmentId(self.shared.clock.uuid_at(time))
     }
 
-    /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last commit
-    /// of it, or has been looking at the log at all; of this run itself, since it made the last of its commits that is in
-    /// the log. Says something of another only by a state that is fresh.
+    /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last
+    /// commit of it, or has been looking at the log at all; of this run itself, since it made the last of its commits
+    /// that is in the log. Says something of another only by a state that is fresh.
     pub fn silent_for(&self, run: Incarnation) -> Duration {
         let now = self.shared.clock.boot();
         self.shared.heard().silence(run, now)
@@ -244,8 +244,8 @@ impl Manifest {
         self.proven_since(Moment { at, boot }, due).await
     }
 
-    /// A state that contains every commit acknowledged anywhere up to `age` before the call. Costs no request if this node
-    /// knows of a proof so young, or one that is under way will be.
+    /// A state that contains every commit acknowledged anywhere up to `age` before the call. Costs no request if this
+    /// node knows of a proof so young, or one that is under way will be.
     pub async fn fresh_within(&self, age: Duration, env: &Env) -> Result<Arc<State>, Stopped> {
         let now = Instant::now();
         let since = Moment {
@@ -324,8 +324,8 @@ impl Manifest {
         self.shared.stopped.get().cloned()
     }
 
-    /// Why nothing is committed until somebody changes something: what happened to the store, and what to do. `None` if all
-    /// is well, or if the store only does not answer.
+    /// Why nothing is committed until somebody changes something: what happened to the store, and what to do. `None` if
+    /// all is well, or if the store only does not answer.
     pub fn refusal(&self) -> Option<String> {
         self.shared.refusal().clone()
     }

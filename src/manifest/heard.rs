@@ -1,9 +1,10 @@
 //! When this node last heard of each run of a node, by its own boot-time clock.
 //!
-//! A lease is held and judged without any wall clock. Its holder counts from the moment at which it *made* the last commit of
-//! its own that is in the log; everybody else from the moment at which they *folded* that commit, which is later. So, as far
-//! as boot-time clocks run alike, a holder stops relying on its lease before anybody else takes it for lapsed, however
-//! far apart their wall clocks are. A node that has just started has heard of nobody and counts from its start.
+//! A lease is held and judged without any wall clock. Its holder counts from the moment at which it *made* the last
+//! commit of its own that is in the log; everybody else from the moment at which they *folded* that commit, which is
+//! later. So, as far as boot-time clocks run alike, a holder stops relying on its lease before anybody else takes it
+//! for lapsed, however far apart their wall clocks are. A node that has just started has heard of nobody and counts
+//! from its start.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

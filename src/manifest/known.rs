@@ -1,10 +1,10 @@
 //! How long this node has known what is in the log, by its own clock.
 //!
 //! Waiting for a time before something is deleted has to hold for the node that deletes, too. The time in the fold may
-//! be ahead of it, if the clock of one node is; or far behind, if a commit was assembled long before it entered the log,
-//! and what it did then seems to be old as soon as it is done. So who deletes asks as well what it has *itself* known for
-//! that long: by the boot-time clock, which nobody sets and which counts suspension. A node that has just started, or
-//! started over, has known nothing for long.
+//! be ahead of it, if the clock of one node is; or far behind, if a commit was assembled long before it entered the
+//! log, and what it did then seems to be old as soon as it is done. So who deletes asks as well what it has *itself*
+//! known for that long: by the boot-time clock, which nobody sets and which counts suspension. A node that has just
+//! started, or started over, has known nothing for long.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct Marks(VecDeque<(Duration, Known)>);
 const SPACING: Duration = Duration::from_secs(1);
 
 /// How many there are at most. The older they are, the further apart.
-const MOST: usize = 256;
+const MAX_MARKS: usize = 256;
 
 impl Marks {
     /// Notes that `state` is known now.
@@ -55,15 +55,15 @@ impl Marks {
             snapshot: state.last_snapshot().map_or(Seq::ZERO, |last| last.seq),
         };
         self.0.push_back((now, known));
-        if self.0.len() > MOST
+        if self.0.len() > MAX_MARKS
             && let Some(index) = self.least_missed(now)
         {
             self.0.remove(index);
         }
     }
 
-    /// The mark whose neighbours are closest together, measured by its age: so that what is said of an age is wrong by a
-    /// small part of it at most, however long ago.
+    /// The mark whose neighbours are closest together, measured by its age: so that what is said of an age is wrong by
+    /// a small part of it at most, however long ago.
     fn least_missed(&self, now: Duration) -> Option<usize> {
         let at = |index: usize| self.0.get(index).map_or(Duration::ZERO, |(at, _)| *at);
         let loss = |index: usize| {
@@ -117,7 +117,7 @@ mod tests {
             marks.note(now, &state);
             history.push((now, state.seq()));
         }
-        assert!(marks.0.len() <= MOST);
+        assert!(marks.0.len() <= MAX_MARKS);
         let now = history.last().unwrap().0;
         for age in [0, 1, 10, 600, 900, 3600, 30_000].map(Duration::from_secs) {
             let seq = marks.for_at_least(age, now).seq;

@@ -1,25 +1,25 @@
 //! A snapshot as objects: one, or a head and the chunks that it names.
 //!
-//! A state of up to a chunk's length is the data of the snapshot object itself. Of a longer one the object is only the head:
-//! it says how long each chunk is, and the digest of the whole. Chunks are objects of their own, so none is longer than what
-//! a store takes and a node reads as a whole, however large the cluster grows. A state of the first level is always in one
-//! object, for nodes of that level read it.
+//! A state of up to a chunk's length is the data of the snapshot object itself. Of a longer one the object is only the
+//! head: it says how long each chunk is, and the digest of the whole. Chunks are objects of their own, so none is
+//! longer than what a store takes and a node reads as a whole, however large the cluster grows. A state of the first
+//! level is always in one object, for nodes of that level read it.
 //!
 //! # What may be there without the rest
 //!
-//! Chunks are written before the head and deleted after it. So a head that is there has its chunks, whenever a process dies:
-//! what is left over are chunks without a head, which nobody looks at, and the sweep deletes them. A reader that finds the
-//! head and then a chunk gone looks for the head again: gone as well, the snapshot was superfluous; still there, it is
-//! damaged.
+//! Chunks are written before the head and deleted after it. So a head that is there has its chunks, whenever a process
+//! dies: what is left over are chunks without a head, which nobody looks at, and the sweep deletes them. A reader that
+//! finds the head and then a chunk gone looks for the head again: gone as well, the snapshot was superfluous; still
+//! there, it is damaged.
 //!
-//! There is one exception, and it harms nobody: a node that is slower with a snapshot than others are with the next four may
-//! write its head between the deletion of the head and that of the chunks, by who retires it. Nobody starts from that while a
-//! newer one can be read, whoever tries passes it over, and the sweep takes it.
+//! There is one exception, and it harms nobody: a node that is slower with a snapshot than others are with the next
+//! four may write its head between the deletion of the head and that of the chunks, by who retires it. Nobody starts
+//! from that while a newer one can be read, whoever tries passes it over, and the sweep takes it.
 //!
-//! The state at a seq and the length of chunks being the same on every node, so are the chunks, and it does no harm that two
-//! nodes write them. If the length of chunks ever changes, two nodes may write other chunks of one name; the head that came
-//! last fits at most those of one of them, and a node that reads it sees so by the lengths or the digest, as each does that
-//! took one and reads it back.
+//! The state at a seq and the length of chunks being the same on every node, so are the chunks, and it does no harm
+//! that two nodes write them. If the length of chunks ever changes, two nodes may write other chunks of one name; the
+//! head that came last fits at most those of one of them, and a node that reads it sees so by the lengths or the
+//! digest, as each does that took one and reads it back.
 
 use std::ops::Range;
 
@@ -183,8 +183,8 @@ impl SnapshotParts {
         })
     }
 
-    /// Whether a state of this level is written in this version now: of an older one it cannot be said that the fold must
-    /// give the same, since the state has learnt to note more.
+    /// Whether a state of this level is written in this version now: of an older one it cannot be said that the fold
+    /// must give the same, since the state has learnt to note more.
     pub fn is_present(&self, level: Level) -> bool {
         self.version == version_of(level)
     }

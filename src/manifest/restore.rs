@@ -1,19 +1,21 @@
 //! Which snapshot a node starts from.
 //!
-//! The newest, if it can be read. A snapshot that is damaged or missing costs time, not the cluster: the one before it will
-//! do, and so on, and finally the state before the first commit, as long as the log after it is whole. What was passed over
-//! is said loudly and counted, for somebody has to look at the bucket. A store that does not answer, or that refuses, says
-//! nothing about a snapshot: that is an error, and whoever asked may ask again. So is a snapshot of a newer version: the node
-//! is too old for this bucket, and an older snapshot would only lead it to commits that it cannot read either.
+//! The newest, if it can be read. A snapshot that is damaged or missing costs time, not the cluster: the one before it
+//! will do, and so on, and finally the state before the first commit, as long as the log after it is whole. What was
+//! passed over is said loudly and counted, for somebody has to look at the bucket. A store that does not answer, or
+//! that refuses, says nothing about a snapshot: that is an error, and whoever asked may ask again. So is a snapshot of
+//! a newer version: the node is too old for this bucket, and an older snapshot would only lead it to commits that it
+//! cannot read either.
 //!
 //! # The log after an older snapshot
 //!
 //! Nothing is deleted of the log behind the newest snapshot for
-//! [`TRUNCATION_AGE`](crate::state::TRUNCATION_AGE) after it became known, so a node that has just found a snapshot to be the
-//! newest may trust the names after it for a while. Of an older snapshot that does not hold: the boundary may be beyond it, or
-//! may be raised beyond it at any moment. So the boundaries are listed first, and a snapshot before the newest of them is of
-//! no use; and the node begins with no proof at all ([`Start::is_newest`]), so that it asks for a boundary again after each
-//! window of commits that it reads, before it believes any of them, until it has seen the end of the log.
+//! [`TRUNCATION_AGE`](crate::state::TRUNCATION_AGE) after it became known, so a node that has just found a snapshot to
+//! be the newest may trust the names after it for a while. Of an older snapshot that does not hold: the boundary may be
+//! beyond it, or may be raised beyond it at any moment. So the boundaries are listed first, and a snapshot before the
+//! newest of them is of no use; and the node begins with no proof at all ([`Start::is_newest`]), so that it asks for a
+//! boundary again after each window of commits that it reads, before it believes any of them, until it has seen the end
+//! of the log.
 //!
 //! Nothing here writes. A process that dies here, or a future that is dropped, leaves nothing.
 
@@ -43,8 +45,8 @@ const MAX_GONE: u32 = 4;
 pub(super) struct Start {
     /// The state.
     pub(super) state: State,
-    /// Whether it is that of the newest snapshot, or there has never been any: whether the names after it can be trusted
-    /// for [`TAIL_PROOF_LIFE`](crate::state::TAIL_PROOF_LIFE) from the call on.
+    /// Whether it is that of the newest snapshot, or there has never been any: whether the names after it can be
+    /// trusted for [`TAIL_PROOF_LIFE`](crate::state::TAIL_PROOF_LIFE) from the call on.
     pub(super) is_newest: bool,
 }
 
@@ -86,8 +88,8 @@ impl From<ObjectError> for SnapshotError {
     }
 }
 
-/// Reads the snapshot of the state at `seq`. One that seems to be damaged is read again before that is said of it: something
-/// between the node and the store may have cut the answer off.
+/// Reads the snapshot of the state at `seq`. One that seems to be damaged is read again before that is said of it:
+/// something between the node and the store may have cut the answer off.
 ///
 /// # Errors
 ///
@@ -151,7 +153,8 @@ async fn without_chunk(store: &Store, seq: Seq, chunk: &ObjectPath) -> SnapshotE
     }
 }
 
-/// The state to start from: that of the newest snapshot from which the log can be folded, or that before the first commit.
+/// The state to start from: that of the newest snapshot from which the log can be folded, or that before the first
+/// commit.
 ///
 /// # Errors
 ///

@@ -1,18 +1,20 @@
 //! Snapshots: the state as an object, so that a node can start without the whole log.
 //!
-//! A node takes one after a commit of its own, when the log since the last has grown long enough (`due.rs`). The state at a
-//! seq is the same on every node, byte for byte, so it does not matter who writes it last. Nobody else is told of a snapshot
-//! that was not shown to be good for a start:
+//! A node takes one after a commit of its own, when the log since the last has grown long enough (`due.rs`). The state
+//! at a seq is the same on every node, byte for byte, so it does not matter who writes it last. Nobody else is told of
+//! a snapshot that was not shown to be good for a start:
 //!
-//! 1. the state is encoded, and the bytes are decoded and encoded again, which must give the same; away from the tasks that
-//!    serve. What fails this is not stored: a state that no node could start from, or that would be another one there, is
-//!    a fault of the fold that a person must hear of, and the log stays as long as it is. So is a state of the first level that is
-//!    larger than anything that is read as a whole; later ones are in chunks (`parts.rs`);
+//! 1. the state is encoded, and the bytes are decoded and encoded again, which must give the same; away from the tasks
+//!    that serve. What fails this is not stored: a state that no node could start from, or that would be another one
+//!    there, is a fault of the fold that a person must hear of, and the log stays as long as it is. So is a state of
+//!    the first level that is larger than anything that is read as a whole; later ones are in chunks (`parts.rs`);
 //! 2. it is stored, the chunks before the head, and read back: what the store hands out must be what it was given;
-//! 3. an op announces it, with the digest of the state (`divergence.rs`). The fold keeps the newest few and names those that are superfluous, which the node deletes.
+//! 3. an op announces it, with the digest of the state (`divergence.rs`). The fold keeps the newest few and names those
+//!    that are superfluous, which the node deletes.
 //!
-//! If the process dies between two of these steps, an object is left over that costs a little space, and the next snapshot
-//! is taken as if this one had not been. So it is after one that was refused, but not before the log has grown as much again.
+//! If the process dies between two of these steps, an object is left over that costs a little space, and the next
+//! snapshot is taken as if this one had not been. So it is after one that was refused, but not before the log has grown
+//! as much again.
 
 use std::sync::Arc;
 
@@ -107,8 +109,8 @@ impl Taking {
         );
     }
 
-    /// Whether the store has taken the snapshot and hands out the same; nothing if it cannot be asked. The chunks come first,
-    /// so that a head that is there has all of them.
+    /// Whether the store has taken the snapshot and hands out the same; nothing if it cannot be asked. The chunks come
+    /// first, so that a head that is there has all of them.
     async fn is_stored(&self, seq: Seq, encoded: &EncodedSnapshot) -> Option<bool> {
         let head_first = mutants::on(Mutant::HeadBeforeChunks);
         let head = ObjectPath::snapshot(seq);
@@ -217,7 +219,8 @@ impl Taking {
     }
 }
 
-/// The snapshot of `state`, or why nobody could start from it if that `is_checked`; `max` bytes are read as a whole at most.
+/// The snapshot of `state`, or why nobody could start from it if that `is_checked`; `max` bytes are read as a whole at
+/// most.
 fn encode(
     state: &State,
     max_chunk: u64,

@@ -14,11 +14,12 @@ use super::{BytePermit, MemoryBudget};
 /// The bytes of the length.
 const LENGTH: usize = 4;
 
-/// How much the buffer grows by at least where so much is missing. What a client declares is not believed until it arrives.
+/// How much the buffer grows by at least where so much is missing. What a client declares is not believed until it
+/// arrives.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// The least there is to read into when a frame begins, or has nearly arrived: small requests come several at a time.
-const LEAST_READ: usize = 4096;
+const MIN_READ: usize = 4096;
 
 /// The buffer grows to so many times what has arrived.
 const GROWTH: usize = 16;
@@ -215,10 +216,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     async fn read_some(&mut self, missing: usize) -> io::Result<usize> {
         let spare = self.buffer.capacity() - self.buffer.len();
         if spare < missing.max(1) {
-            // Grows with what has arrived, and a large frame to what it needs and no more, so that nothing of the next one
-            // comes with it. By so many times as much that a frame as producers send them is moved once, while it is small.
+            // Grows with what has arrived, and a large frame to what it needs and no more, so that nothing of the next
+            // one comes with it. By so many times as much that a frame as producers send them is moved once, while it
+            // is small.
             let believed = self.buffer.len().saturating_mul(GROWTH);
-            let grow = missing.min(believed.max(READ_AT_ONCE)).max(LEAST_READ);
+            let grow = missing.min(believed.max(READ_AT_ONCE)).max(MIN_READ);
             // `reserve` would double memory that frames before this one have left.
             let mut larger = BytesMut::with_capacity(self.buffer.len() + grow);
             larger.extend_from_slice(&self.buffer);

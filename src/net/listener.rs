@@ -340,8 +340,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Who is connected has shown who it is: from now on the connection counts as one of the known, and its place is free
-    /// for somebody else. False if there are as many known as there may be; then it stays where it was.
+    /// Who is connected has shown who it is: from now on the connection counts as one of the known, and its place is
+    /// free for somebody else. False if there are as many known as there may be; then it stays where it was.
     pub fn become_known(&self) -> bool {
         let mut counts = self.census.counts();
         if self.is_known.load(Ordering::Relaxed) {

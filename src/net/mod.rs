@@ -1,12 +1,13 @@
 //! Sockets, before any protocol: listeners, connections, frames, and how much memory they may hold.
 //!
-//! [`Listener`] has a name; it binds, accepts and counts. What serves its connections is a [`FrontEnd`], of which each gets a
-//! [`Stream`]: what carries the bytes is this room's business. A connection over a limit is closed at once. One that shows who it is may be
-//! counted apart ([`Place::become_known`]), so that strangers take no places from it, nor it from them. When the
-//! process runs out of file descriptors the listener waits and goes on; it never ends because `accept`
-//! failed; and so that the node keeps the descriptors it needs for its store, it takes no more connections than
-//! the limit of open files has room for ([`connections_within`]). Stopping is a [`CancellationToken`](tokio_util::sync::CancellationToken): the listener
-//! closes, connections are told, and those that have not ended after the drain time are dropped.
+//! [`Listener`] has a name; it binds, accepts and counts. What serves its connections is a [`FrontEnd`], of which each
+//! gets a [`Stream`]: what carries the bytes is this room's business. A connection over a limit is closed at once. One
+//! that shows who it is may be counted apart ([`Place::become_known`]), so that strangers take no places from it, nor
+//! it from them. When the process runs out of file descriptors the listener waits and goes on; it never ends because
+//! `accept` failed; and so that the node keeps the descriptors it needs for its store, it takes no more connections
+//! than the limit of open files has room for ([`connections_within`]). Stopping is a
+//! [`CancellationToken`](tokio_util::sync::CancellationToken): the listener closes, connections are told, and those
+//! that have not ended after the drain time are dropped.
 //!
 //! [`FrameReader`] cuts a stream into frames of a four-byte length and a body. It refuses a length
 //! before it allocates, reserves the declared size of a [`MemoryBudget`] before it reads the body

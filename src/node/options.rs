@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::BrokerSettings;
+use crate::broker::BrokerOptions;
 use crate::config::{NodeConfig, StoreConfig};
 use crate::env::Env;
 use crate::fetch::CacheOptions;
@@ -40,7 +40,7 @@ pub struct NodeOptions {
     /// How much is cached.
     pub cache: CacheOptions,
     /// How operations behave.
-    pub broker: BrokerSettings,
+    pub broker: BrokerOptions,
     /// How background work behaves; `None` leaves it to other nodes.
     pub maintenance: Option<MaintenanceOptions>,
     /// The way to other nodes, so that they race less.
@@ -78,7 +78,7 @@ impl NodeOptions {
             manifest,
             ingest: IngestOptions::default(),
             cache: CacheOptions::default(),
-            broker: BrokerSettings::default(),
+            broker: BrokerOptions::default(),
             maintenance: None,
             peers: None,
             check_store: false,

@@ -1,15 +1,15 @@
 //! Nodes that speak to each other, over HTTP: the asking side, and the words of both.
 //!
-//! * `POST /peer/carry`: a commit object that is [forwarded](Peers::forward), to be stored in the next object of the node asked.
-//!   Answered with its seq when it is.
+//! * `POST /peer/carry`: a commit object that is [forwarded](Peers::forward), to be stored in the next object of the
+//!   node asked. Answered with its seq when it is.
 //! * `GET /peer/log?after=SEQ`: the objects of the log after that seq, as soon as there are any.
 //!
-//! Nothing depends on any of it ([`Peers`]): a node that cannot be reached is left alone for a while. So whether nodes reach
-//! each other, through which network, and how fast, decides about latency and cost only.
+//! Nothing depends on any of it ([`Peers`]): a node that cannot be reached is left alone for a while. So whether nodes
+//! reach each other, through which network, and how fast, decides about latency and cost only.
 //!
 //! Who may ask: whoever reads the bucket, and so knows the key that the node registered for its run. Each question is
-//! [sealed](wire::Seal) with it, and so is each answer; the key itself is never sent. What is said is not encrypted, as it
-//! is not on the way to the clients. An answer is bounded in bytes and in time.
+//! [sealed](wire::Seal) with it, and so is each answer; the key itself is never sent. What is said is not encrypted, as
+//! it is not on the way to the clients. An answer is bounded in bytes and in time.
 //!
 //! A question that is dropped takes its connection with it; what it asked for may be done all the same.
 
@@ -35,7 +35,7 @@ const CONNECT: Duration = Duration::from_millis(400);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The largest answer that is read: more than the largest object.
-const LARGEST: usize = 64 << 20;
+const MAX_BODY: usize = 64 << 20;
 
 /// The way to other nodes' HTTP front ends.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ async fn answered(question: RequestBuilder) -> Result<(StatusCode, Bytes, Bytes)
     let seal = seal.map_or(Bytes::new(), |seal| Bytes::copy_from_slice(seal.as_bytes()));
     let mut body = BytesMut::new();
     while let Some(more) = answer.chunk().await.map_err(lost)? {
-        if body.len() + more.len() > LARGEST {
+        if body.len() + more.len() > MAX_BODY {
             return Err(PeerError::Unreachable("an answer without an end".into()));
         }
         body.extend_from_slice(&more);

@@ -5,8 +5,8 @@
 //! * [`validate()`]: everything a broker must know of a produced record set before it takes it.
 //! * [`decode_records`], [`first_record_at_or_after`], [`BatchBuilder`]: the records inside.
 //! * [`patch`], [`set_log_append_time`], [`set_max_timestamp`]: what a broker writes into a batch.
-//! * [`retain_records`]: a batch without some of its records, as compaction of the log leaves it; [`recompress()`]: one in
-//!   another codec.
+//! * [`retain_records`]: a batch without some of its records, as compaction of the log leaves it; [`recompress()`]: one
+//!   in another codec.
 //! * [`SegmentBuilder`], [`SegmentIndex`]: the segment object, batches of many partitions.
 //! * [`CompactedBuilder`], [`ChunkIndex`], [`CompactedDirectory`]: the compacted segment, old batches of few partitions
 //!   with their real offsets, written as a stream and found through a sparse index.
@@ -20,8 +20,8 @@
 //!   by the input, decompressed bytes by the caller's [`Limits`].
 //! * A batch that [`validate()`] accepted holds exactly `record_count` records with the offset deltas
 //!   `0..record_count`, so that offsets stay dense (I2).
-//! * In a compacted segment the CRC of a chunk covers the base offsets too, which that of a batch does not; only batches
-//!   whose own CRC holds get in, and their offsets ascend within those that the slice stands for.
+//! * In a compacted segment the CRC of a chunk covers the base offsets too, which that of a batch does not; only
+//!   batches whose own CRC holds get in, and their offsets ascend within those that the slice stands for.
 //! * The range that [`SegmentBuilder::push`] returns is the slice's place in the finished object, and
 //!   its batches carry their own CRC32C (I4): whoever reads a slice needs neither header nor index.
 //!

@@ -9,8 +9,8 @@ use super::codec::Decompressor;
 use super::walk::records_of;
 use super::{Attributes, BATCH_HEADER_LEN, BatchError, BatchHeader, Codec};
 
-/// The bytes of one batch, whose records were validated, with the records in `codec`. `level` is the codec's; one that it
-/// does not have counts as its default.
+/// The bytes of one batch, whose records were validated, with the records in `codec`. `level` is the codec's; one that
+/// it does not have counts as its default.
 ///
 /// Records go from one codec to the other piece by piece, and a batch that becomes longer than `max_batch_bytes` is
 /// an error as soon as it does: memory is bounded by that.

@@ -208,8 +208,8 @@ pub fn largest_timestamp(
     Ok(largest)
 }
 
-/// The indexes of the records of `batch` against which `judge` says something, with what it says; at most `most` of them.
-/// It is told whether the record has a key, and the time stamp that its producer gave it.
+/// The indexes of the records of `batch` against which `judge` says something, with what it says; at most `most` of
+/// them. It is told whether the record has a key, and the time stamp that its producer gave it.
 pub fn refused_records<T>(
     batch: &[u8],
     most: usize,

@@ -1,5 +1,5 @@
-//! Batches of records that are not stored as such: each at an offset of its own, with gaps between, as the compaction of
-//! a log leaves them.
+//! Batches of records that are not stored as such: each at an offset of its own, with gaps between, as the compaction
+//! of a log leaves them.
 
 use bytes::Bytes;
 

@@ -1,7 +1,7 @@
 //! The listeners of a node: which there are, for which front ends, and what others are told of them.
 //!
-//! Each has a name, which is the key of its address in the node's registration: a client that came through a listener is told
-//! the other nodes' addresses of the same name. There may be several for one front end.
+//! Each has a name, which is the key of its address in the node's registration: a client that came through a listener
+//! is told the other nodes' addresses of the same name. There may be several for one front end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -101,8 +101,8 @@ pub(super) fn of_kafka(listeners: &[Bound]) -> Vec<broker::Listener> {
     said.collect()
 }
 
-/// Where other nodes reach this one: what is said for `http` by name, else the address that is listened on. What clients are
-/// told may be a load balancer's, which leads to anybody.
+/// Where other nodes reach this one: what is said for `http` by name, else the address that is listened on. What
+/// clients are told may be a load balancer's, which leads to anybody.
 pub(super) fn for_peers(config: &ServeConfig, bound: SocketAddr) -> HostPort {
     let advertise = config.listen.advertise.as_ref();
     let named = advertise.and_then(|advertise| advertise.own_endpoint(Protocol::Http, bound));

@@ -299,8 +299,8 @@ definitions! {
     "The largest request (the node's setting 'max_request_size')."
 }
 
-/// The settings of the cluster that decide what becomes of records and committed offsets that are stored, whichever node
-/// does it.
+/// The settings of the cluster that decide what becomes of records and committed offsets that are stored, whichever
+/// node does it.
 pub(super) const OF_RECORDS: [&str; 13] = [
     "log.cleaner.delete.retention.ms",
     "log.cleaner.max.compaction.lag.ms",

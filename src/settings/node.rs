@@ -28,8 +28,8 @@ impl From<BTreeMap<String, String>> for NodeProperties {
 }
 
 impl NodeProperties {
-    /// What a node with these settings and listeners says of itself. No secret is among it: it is kept in the log, so that
-    /// every node can tell it of every other.
+    /// What a node with these settings and listeners says of itself. No secret is among it: it is kept in the log, so
+    /// that every node can tell it of every other.
     pub fn new(config: &ServeConfig, listeners: &[Listener]) -> NodeProperties {
         let join = |address: fn(&Listener) -> &HostPort| {
             let all: Vec<String> = listeners

@@ -197,8 +197,8 @@ fn in_full(set: Layers<'_>, names: Option<&[String]>) -> Vec<ConfigEntry> {
         .collect()
 }
 
-/// The settings of a node: its own, read-only, and the cluster's as they hold for it; those named, or all. By name. Of a
-/// node that does not say what its own are, those of the cluster.
+/// The settings of a node: its own, read-only, and the cluster's as they hold for it; those named, or all. By name. Of
+/// a node that does not say what its own are, those of the cluster.
 pub fn describe_node(
     properties: Option<&NodeProperties>,
     set: Layers<'_>,

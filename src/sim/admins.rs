@@ -194,7 +194,8 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
 }
 
 /// Creates topics, writes to each while it is deleted, and to another at the same time, through one node and through
-/// several: what is appended to a topic, goes with it, and is appended elsewhere lies in one object. Nobody reads any of it.
+/// several: what is appended to a topic, goes with it, and is appended elsewhere lies in one object. Nobody reads any
+/// of it.
 pub(super) async fn churner(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut connections = [1, 2].map(|n| Connection::new(&cluster, &format!("{name}-{n}")));

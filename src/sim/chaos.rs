@@ -174,8 +174,8 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     }
 }
 
-/// A node that sleeps for so long that the log is truncated meanwhile. Nobody kills it in its sleep: in runs without it, hardly
-/// ever did a node wake up behind a truncation.
+/// A node that sleeps for so long that the log is truncated meanwhile. Nobody kills it in its sleep: in runs without
+/// it, hardly ever did a node wake up behind a truncation.
 struct Sleeper {
     node: usize,
     /// When it falls asleep, and for how long.

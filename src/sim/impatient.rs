@@ -1,5 +1,5 @@
-//! Clients that give up and go elsewhere. Each overwrites something: the committed offset of a group without members, or
-//! a setting. Their nodes notice that they are gone, or go on; what they gave up must not come back (I12).
+//! Clients that give up and go elsewhere. Each overwrites something: the committed offset of a group without members,
+//! or a setting. Their nodes notice that they are gone, or go on; what they gave up must not come back (I12).
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,8 @@ pub(super) enum What {
     Setting,
 }
 
-/// The shortest and the longest time for which it waits, in milliseconds. What a node does for a request although it was
-/// overtaken it does within two seconds of its arrival, and a node that was paused for more than two notices it.
+/// The shortest and the longest time for which it waits, in milliseconds. What a node does for a request although it
+/// was overtaken it does within two seconds of its arrival, and a node that was paused for more than two notices it.
 const PATIENCE: (u64, u64) = (5_500, 12_000);
 
 struct Impatient {

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pass that takes longer proves nothing: a tombstone may have been removed in front of it.
-const LONGEST_PASS: Duration = Duration::from_secs(300);
+const MAX_PASS: Duration = Duration::from_secs(300);
 
 const KEYS: u64 = 8;
 
@@ -111,7 +111,7 @@ pub(super) async fn reader(cluster: Cluster, name: String, until: Instant) {
                 Ok(Err(error)) => return world.found(Finding::Wrong(format!("{name}: {error}"))),
                 Err(_) => {}
             }
-            if started.elapsed() > LONGEST_PASS || Instant::now() > until + PATIENCE {
+            if started.elapsed() > MAX_PASS || Instant::now() > until + PATIENCE {
                 break;
             }
         }

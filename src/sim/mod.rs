@@ -42,7 +42,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use cluster::{Cluster, Connection, Settings};
-use network::LONGEST_WAY;
+use network::MAX_WAY;
 use world::{Finding, Tally, World};
 
 /// How long clients have to come to an end when all is well again.
@@ -88,8 +88,8 @@ fn run(seed: u64) -> Report {
     run_so(seed, false)
 }
 
-/// Runs one seed; if it is `calm`, nothing goes wrong but that puts of segments are swallowed, and nobody who writes may wait
-/// for longer than [`CALM_WAIT`].
+/// Runs one seed; if it is `calm`, nothing goes wrong but that puts of segments are swallowed, and nobody who writes
+/// may wait for longer than [`CALM_WAIT`].
 fn run_so(seed: u64, calm: bool) -> Report {
     note_panics();
     PANICS.set(Some(Vec::new()));
@@ -149,7 +149,7 @@ async fn simulate(world: &World, calm: bool) {
         world.found(Finding::Stuck("a node does not come up".to_owned()));
     }
     // What is on its way still arrives, and must change nothing.
-    sleep(LONGEST_WAY).await;
+    sleep(MAX_WAY).await;
     if timeout(RECOVERY, verdict::judge(&cluster)).await.is_err() {
         world.found(Finding::Stuck("the log cannot be read".to_owned()));
     }

@@ -339,4 +339,4 @@ impl Network for Wire {
 }
 
 /// The longest that a request may be on its way in bad weather: what was sent before it cleared has arrived then.
-pub(super) const LONGEST_WAY: Duration = Duration::from_secs(130);
+pub(super) const MAX_WAY: Duration = Duration::from_secs(130);

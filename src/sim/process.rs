@@ -104,8 +104,8 @@ impl Hold for Process {
     }
 }
 
-/// The clocks of one machine: its boot clock began at its own moment; its wall clock is off, and somebody may set it while
-/// the node runs, or it may go too fast or too slowly.
+/// The clocks of one machine: its boot clock began at its own moment; its wall clock is off, and somebody may set it
+/// while the node runs, or it may go too fast or too slowly.
 pub(super) struct Machine {
     pub(super) origin: Instant,
     pub(super) skew_millis: i64,

@@ -48,8 +48,8 @@ fn failure(report: &Report, test: &str) -> String {
     text
 }
 
-/// Runs seeds side by side until one breaks or `more` says that it is enough. Returns how many ran, and what happened in
-/// them.
+/// Runs seeds side by side until one breaks or `more` says that it is enough. Returns how many ran, and what happened
+/// in them.
 fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tally), String> {
     let (next, broken) = (AtomicU64::new(first), AtomicBool::new(false));
     let (failures, tally) = (Mutex::new(Vec::new()), Mutex::new(Tally::new()));

@@ -1,5 +1,5 @@
-//! What no commit may do, by a clock that is right: move time far though another node disagrees, or destroy what is not old
-//! enough. Judged when a commit comes to stand in the log.
+//! What no commit may do, by a clock that is right: move time far though another node disagrees, or destroy what is not
+//! old enough. Judged when a commit comes to stand in the log.
 
 use std::time::Duration;
 
@@ -35,8 +35,9 @@ impl Ages {
 
 /// When a commit comes to stand in the log, by a clock that is right.
 pub(super) struct Times {
-    /// The latest that any commit before may be carried on to: each commit's time and what has passed since. That may be later
-    /// than the last one's: it may have been stamped long before it came to stand, and its author has gone on since.
+    /// The latest that any commit before may be carried on to: each commit's time and what has passed since. That may
+    /// be later than the last one's: it may have been stamped long before it came to stand, and its author has gone on
+    /// since.
     pub(super) carried_on: Timestamp,
     pub(super) now: Timestamp,
 }

@@ -9,8 +9,8 @@ use super::{Feature, Folded, State};
 use crate::mutants::{self, Mutant};
 use crate::types::{CommitId, Incarnation, Seq, Timestamp};
 
-/// How many authors of commits are remembered. A commit that follows one of a forgotten author is void, so there are more
-/// than ever write by turns.
+/// How many authors of commits are remembered. A commit that follows one of a forgotten author is void, so there are
+/// more than ever write by turns.
 const MAX_AUTHORS: usize = 16 << 10;
 
 /// How many were at the first level.
@@ -30,8 +30,8 @@ struct Part<'a> {
 }
 
 impl State {
-    /// Folds `commit`, which stands at `seq`, and the forwarded commits in its object; the object's data begin at `data_start`. Returns what
-    /// became of itself.
+    /// Folds `commit`, which stands at `seq`, and the forwarded commits in its object; the object's data begin at
+    /// `data_start`. Returns what became of itself.
     ///
     /// # Panics
     ///
@@ -130,8 +130,8 @@ impl State {
         known.is_some_and(|known| known >= id.counter) && !mutants::on(Mutant::DuplicateGuardOff)
     }
 
-    /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come since
-    /// that the fold has forgotten it.
+    /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come
+    /// since that the fold has forgotten it.
     pub fn last_commit_of(&self, author: Incarnation) -> Option<u64> {
         self.authors.last_of(author)
     }

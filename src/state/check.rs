@@ -69,8 +69,9 @@ impl State {
 }
 
 impl Partition {
-    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), no slice is wholly below
-    /// the log start unless it `may_be_untrimmed`, each lies somewhere, and their bytes are as many as are counted, from which the fold subtracts.
+    /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), no slice is wholly
+    /// below the log start unless it `may_be_untrimmed`, each lies somewhere, and their bytes are as many as are
+    /// counted, from which the fold subtracts.
     fn is_sound(&self, may_be_untrimmed: bool) -> bool {
         let in_order =
             Offset::ZERO <= self.log_start() && self.log_start() <= self.high_watermark();

@@ -179,8 +179,8 @@ pub enum Folded {
     Outcomes(Vec<Outcome>),
     /// It had been folded at an earlier seq. Nothing was changed but the seq.
     Duplicate,
-    /// It follows a commit that is not in the log before it ([`Commit::follows`](op::Commit::follows)). Nothing was changed
-    /// but the seq; it may come again.
+    /// It follows a commit that is not in the log before it ([`Commit::follows`](op::Commit::follows)). Nothing was
+    /// changed but the seq; it may come again.
     Void,
 }
 

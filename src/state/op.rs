@@ -40,8 +40,8 @@ pub struct Commit {
     /// Who made it, and how many they had made before. The guard against applying a commit twice.
     #[n(0)]
     pub id: CommitId,
-    /// What the node took the time to be when it made the commit. Without [`Commit::wall`] that is the greater of its wall
-    /// clock and of the fold's time as it carries it on; with it, the latter alone.
+    /// What the node took the time to be when it made the commit. Without [`Commit::wall`] that is the greater of its
+    /// wall clock and of the fold's time as it carries it on; with it, the latter alone.
     #[n(1)]
     pub time: Timestamp,
     /// The ops, applied in this order.
@@ -52,14 +52,14 @@ pub struct Commit {
     /// handed in. Since version 2.
     #[n(3)]
     pub follows: Option<u64>,
-    /// Commits of other runs, which forwarded them to be stored in this object. Folded after this one, in this order, each
-    /// as if it stood by itself: it has its own author, and may be a duplicate or void when this one is not. Their bytes
-    /// follow those of this one. Since version 3.
+    /// Commits of other runs, which forwarded them to be stored in this object. Folded after this one, in this order,
+    /// each as if it stood by itself: it has its own author, and may be a duplicate or void when this one is not. Their
+    /// bytes follow those of this one. Since version 3.
     #[n(4)]
     #[cbor(default)]
     pub forwarded: Vec<ForwardedCommit>,
-    /// What the node's wall clock said. How far the fold believes it: [`State::time_after`](super::State::time_after). From
-    /// the level of [`BoundedTime`](super::Feature::BoundedTime) on.
+    /// What the node's wall clock said. How far the fold believes it: [`State::time_after`](super::State::time_after).
+    /// From the level of [`BoundedTime`](super::Feature::BoundedTime) on.
     #[n(5)]
     pub wall: Option<Timestamp>,
 }
@@ -90,9 +90,9 @@ pub struct ForwardedCommit {
     /// As [`Commit::ops`].
     #[n(2)]
     pub ops: Vec<Op>,
-    /// As [`Commit::follows`], and never absent: whatever copies of it are still on their way somewhere, and however late
-    /// they come, at most one of them takes effect, even when the fold has forgotten its author. The first commit of a
-    /// run follows [`Commit::NOTHING`].
+    /// As [`Commit::follows`], and never absent: whatever copies of it are still on their way somewhere, and however
+    /// late they come, at most one of them takes effect, even when the fold has forgotten its author. The first commit
+    /// of a run follows [`Commit::NOTHING`].
     #[n(3)]
     pub follows: u64,
     /// Where the bytes of its inline appends begin in the object's data.
@@ -139,7 +139,8 @@ pub enum Op {
         /// the node that made the op.
         #[n(1)]
         edits: BTreeMap<String, Option<String>>,
-        /// The node whose settings they are, if they are not the topic's or the cluster's. Since [`Feature::NodeSettings`].
+        /// The node whose settings they are, if they are not the topic's or the cluster's. Since
+        /// [`Feature::NodeSettings`].
         #[n(2)]
         node: Option<NodeId>,
     },
@@ -202,8 +203,8 @@ pub enum Op {
         /// Its run.
         #[n(1)]
         incarnation: Incarnation,
-        /// The last commit of the state by which that was found. Refused if the node has committed since. From the level of
-        /// [`BoundedTime`](super::Feature::BoundedTime) on.
+        /// The last commit of the state by which that was found. Refused if the node has committed since. From the
+        /// level of [`BoundedTime`](super::Feature::BoundedTime) on.
         #[n(2)]
         as_of: Option<Seq>,
     },

@@ -7,12 +7,13 @@
 //! * **An error** means what its status says only if the store's error document came with it, whole: S3's, Google's and
 //!   Azure's XML, Google's JSON, or Azure's `x-ms-error-code`. A range behind an object's end is also shown by
 //!   `content-range: bytes */length`. Every other error is temporary, and a create that got it is unknown.
-//! * **The success of a put or a delete** has no body. **A listing**, the answer to a bulk delete and those to the steps
-//!   of an upload are documents of a known name, whole: a page that happens to be XML reads as an empty listing.
-//! * **An object** is never a web page. Whoever reads one from its beginning knows how it begins; if it begins otherwise,
-//!   it is damaged if the answer has a header that only the store's API gives, and else it is not the store's.
-//! * **The answer to a HEAD** has no body, so that a "not found" proves nothing. This room makes none: who wants to know
-//!   the size of an object reads its first byte.
+//! * **The success of a put or a delete** has no body. **A listing**, the answer to a bulk delete and those to the
+//!   steps of an upload are documents of a known name, whole: a page that happens to be XML reads as an empty listing.
+//! * **An object** is never a web page. Whoever reads one from its beginning knows how it begins; if it begins
+//!   otherwise, it is damaged if the answer has a header that only the store's API gives, and else it is not the
+//!   store's.
+//! * **The answer to a HEAD** has no body, so that a "not found" proves nothing. This room makes none: who wants to
+//!   know the size of an object reads its first byte.
 //!
 //! A redirect is followed by the HTTP client, and what is at its end is judged like everything else.
 
@@ -78,8 +79,8 @@ impl Expected {
     }
 }
 
-/// What the store says in an error, if it is the store that says it. Everything but the code and the message is left out,
-/// for S3 repeats the signed request there.
+/// What the store says in an error, if it is the store that says it. Everything but the code and the message is left
+/// out, for S3 repeats the signed request there.
 pub(super) fn said(headers: &HeaderMap, body: &[u8]) -> Said {
     let text = String::from_utf8_lossy(body);
     if is_document(body, "Error")
@@ -220,7 +221,8 @@ mod tests {
     #[test]
     fn every_store_s_own_error_is_known_as_such() {
         for body in [
-            // S3, MinIO, LocalStack (with a line after the declaration), SeaweedFS, Google, and Azure, which begins with a mark.
+            // S3, MinIO, LocalStack (with a line after the declaration), SeaweedFS, Google, and Azure, which begins
+            // with a mark.
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code><Key>a</Key></Error>",
             "<?xml version='1.0' encoding='utf-8'?>\n<Error>\n<Code>NoSuchKey</Code>\n</Error>\n",
             "<Error xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Code>NoSuchKey</Code></Error>",

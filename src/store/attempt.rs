@@ -317,8 +317,8 @@ pub struct MorePlaces(Arc<Requests>);
 const MORE_PLACES: usize = 192;
 
 impl Store {
-    /// Gives requests about the manifest more places, and sockets, than `max_requests`, for as long as the guard lives. For
-    /// a node that is starting: it has no clients that need sockets, and a long log to read.
+    /// Gives requests about the manifest more places, and sockets, than `max_requests`, for as long as the guard lives.
+    /// For a node that is starting: it has no clients that need sockets, and a long log to read.
     pub fn more_places(&self) -> MorePlaces {
         self.requests.manifest.add_permits(MORE_PLACES);
         MorePlaces(Arc::clone(&self.requests))

@@ -249,8 +249,8 @@ impl Store {
             .map_err(|ended| plain(ended, path, &(0..0)))
     }
 
-    /// The same for a put that others wait for: when it takes much longer than such puts do, it is sent once more beside
-    /// itself, and the first answer counts. See `hedge.rs` for what that may cost.
+    /// The same for a put that others wait for: when it takes much longer than such puts do, it is sent once more
+    /// beside itself, and the first answer counts. See `hedge.rs` for what that may cost.
     ///
     /// # Errors
     /// Those of [`Store::put_unique`].
@@ -319,8 +319,8 @@ impl Store {
 
     /// Reads a range of an object as pieces of these lengths, which follow one another from `start` on, by one request.
     /// Each has memory of its own, and no more than it needs: for whoever keeps them. Where the object ends they are
-    /// shorter or missing. `come` hears of each as soon as it is there and whole, with its number; if the request has to be
-    /// made again it hears of the first ones again.
+    /// shorter or missing. `come` hears of each as soon as it is there and whole, with its number; if the request has
+    /// to be made again it hears of the first ones again.
     ///
     /// # Errors
     /// Those of [`Store::get_range`].

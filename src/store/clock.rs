@@ -43,8 +43,8 @@ impl ClockDifference {
 }
 
 impl Store {
-    /// About what the store's clock says, if this machine's wall clock is too far from it, as far as the store's answers have
-    /// shown. Asks nobody.
+    /// About what the store's clock says, if this machine's wall clock is too far from it, as far as the store's
+    /// answers have shown. Asks nobody.
     pub fn clock_instead(&self) -> Option<Timestamp> {
         self.requests.clock.instead()
     }

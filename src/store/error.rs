@@ -93,7 +93,7 @@ impl StoreError {
 pub struct Cause(String);
 
 /// The longest cause, in characters.
-const LONGEST_CAUSE: usize = 400;
+const MAX_CAUSE: usize = 400;
 
 impl Cause {
     /// One line of these words.
@@ -101,7 +101,7 @@ impl Cause {
         let line: String = words
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
-            .take(LONGEST_CAUSE)
+            .take(MAX_CAUSE)
             .collect();
         Cause(line.trim_end_matches(['.', ' ']).to_owned())
     }

@@ -6,10 +6,10 @@
 //! harmless for the names that [`Store::put_hedged`](super::Store::put_hedged) takes: nobody else can mint them, and
 //! whichever put arrives last, a minute later too, leaves the same bytes there.
 //!
-//! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits for
-//! none; there are at most [`MAX_HEDGES`] beside one attempt; and of all puts at most one in [`PUTS_PER_HEDGE`] is
-//! hedged, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow for all is not sent
-//! twice what it cannot take once.
+//! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits
+//! for none; there are at most [`MAX_HEDGES`] beside one attempt; and of all puts at most one in [`PUTS_PER_HEDGE`] is
+//! hedged, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow for all is not
+//! sent twice what it cannot take once.
 //!
 //! A dropped future drops all attempts, each of which may arrive, as any put that is dropped may.
 
@@ -49,7 +49,7 @@ const SOONEST: Duration = Duration::from_millis(400);
 const SHARE: f64 = 1.0 / 8.0;
 
 /// From here up the slowness grows when puts take longer: it at most doubles.
-const LEAST_SLOWNESS: f64 = 1.0 / 16.0;
+const MIN_SLOWNESS: f64 = 1.0 / 16.0;
 
 /// What is known of puts: how long they take, and how many may be hedged.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Hedging {
     fn note(&self, bytes: u64, took: Duration) {
         let slowness = took.as_secs_f64() / ordinary(bytes).as_secs_f64();
         let mut pace = self.pace();
-        let slowness = slowness.min(pace.slowness * 2.0).max(LEAST_SLOWNESS);
+        let slowness = slowness.min(pace.slowness * 2.0).max(MIN_SLOWNESS);
         pace.slowness += (slowness - pace.slowness) * SHARE;
         pace.save(1.0 / PUTS_PER_HEDGE);
     }

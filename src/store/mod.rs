@@ -25,12 +25,12 @@
 //!
 //! # Answers of others
 //! Between a node and its store there may be gateways, portals and proxies that answer in its place. A status proves
-//! nothing by itself: that an object does not exist, that it exists, that it was written, that a listing is empty is believed
-//! only with the store's own words for it. `answers.rs` says which those are; everything else is temporary.
+//! nothing by itself: that an object does not exist, that it exists, that it was written, that a listing is empty is
+//! believed only with the store's own words for it. `answers.rs` says which those are; everything else is temporary.
 //!
 //! # Large objects
-//! [`Store::upload`] writes an object of a unique name in parts of [`PART_LEN`], a few at once. Each part is repeated like
-//! a put; an answer to the end of an upload that was lost is settled by the object's length. What is abandoned is
+//! [`Store::upload`] writes an object of a unique name in parts of [`PART_LEN`], a few at once. Each part is repeated
+//! like a put; an answer to the end of an upload that was lost is settled by the object's length. What is abandoned is
 //! aborted, so that no parts stay; only a crash leaves some, which the store's own rules remove.
 //!
 //! # Cancellation

@@ -28,8 +28,8 @@ pub struct StoreOptions {
     /// The largest object that is read as a whole; a larger one is an error and is not read. It keeps a
     /// foreign or corrupted object from taking all memory. Default 1 GiB.
     pub max_object: ByteCount,
-    /// The length of every part of an upload but the last. [`PART_LEN`] for all real stores, and the file store knows no
-    /// other; a simulation has small objects, and wants them in parts all the same.
+    /// The length of every part of an upload but the last. [`PART_LEN`] for all real stores, and the file store knows
+    /// no other; a simulation has small objects, and wants them in parts all the same.
     pub(crate) part_len: usize,
 }
 

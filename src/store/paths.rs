@@ -12,8 +12,8 @@
 //! | copy | `repair/{run}/{name of the object}` | once, by `weir store repair`, of what it replaces or removes; only people delete it |
 //!
 //! These are the objects of log 0, the only one there is. `logs/{id}/` is reserved for those of other logs, their
-//! commits and snapshots as well as their segments: no name of this version lies there, so nothing reads or deletes what
-//! does.
+//! commits and snapshots as well as their segments: no name of this version lies there, so nothing reads or deletes
+//! what does.
 //!
 //! Names are relative to the prefix of the store's URL. Numbers are padded to twenty digits so that
 //! the order of names is the order of numbers.

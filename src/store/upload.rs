@@ -1,16 +1,16 @@
 //! Large objects, written in parts.
 //!
-//! An object of hundreds of megabytes is neither held in memory nor sent by one request: it goes to the store in parts of
-//! [`PART_LEN`], in any order, a few at once, and becomes visible as a whole when the upload ends. Only for names that
-//! nobody else can mint, so that every request may be repeated.
+//! An object of hundreds of megabytes is neither held in memory nor sent by one request: it goes to the store in parts
+//! of [`PART_LEN`], in any order, a few at once, and becomes visible as a whole when the upload ends. Only for names
+//! that nobody else can mint, so that every request may be repeated.
 //!
 //! The answer to the request that ends the upload may be lost. The store then has the object and no upload any more:
 //! before the request is repeated, and when it is given up, the object's length tells.
 //!
 //! An upload that fails, is aborted or is dropped is aborted at the store, and leaves nothing there. After a crash its
-//! parts stay: on S3 and Google until a lifecycle rule removes them, on Azure for a week, in the file store until a start
-//! an hour later. So does an empty upload, if the answer to the request that began it was lost. They are no objects, so
-//! no listing shows them.
+//! parts stay: on S3 and Google until a lifecycle rule removes them, on Azure for a week, in the file store until a
+//! start an hour later. So does an empty upload, if the answer to the request that began it was lost. They are no
+//! objects, so no listing shows them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -285,7 +285,8 @@ impl Target {
         let Some((parts, id)) = &self.multipart else {
             return Ok(());
         };
-        // A part that a distant store was still taking in when the upload was aborted may stay; the next time it is gone.
+        // A part that a distant store was still taking in when the upload was aborted may stay; the next time it is
+        // gone.
         let distant = matches!(self.store.requests.backend.nature, Nature::Http(_));
         for _ in 0..if on_their_way && distant { ABORTS } else { 1 } {
             let abort = || parts.abort_multipart(&self.location, id);

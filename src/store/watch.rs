@@ -1,13 +1,13 @@
 //! This machine's wall clock, watched by the store's.
 //!
-//! Every answer over HTTP carries a `Date`, to the second. Between it and the boot-time clock, which nobody sets, there is a
-//! difference that does not change: each answer bounds it, and all of them together bound it to a fraction of a second. So at
-//! *any* moment it can be told what the store's clock says, without asking, and a wall clock that jumps is found out at its
-//! next reading, not at the next answer. No answer is believed alone: a proxy may have a clock of its own, so one that
-//! contradicts the others counts only when two more agree with it.
+//! Every answer over HTTP carries a `Date`, to the second. Between it and the boot-time clock, which nobody sets, there
+//! is a difference that does not change: each answer bounds it, and all of them together bound it to a fraction of a
+//! second. So at *any* moment it can be told what the store's clock says, without asking, and a wall clock that jumps
+//! is found out at its next reading, not at the next answer. No answer is believed alone: a proxy may have a clock of
+//! its own, so one that contradicts the others counts only when two more agree with it.
 //!
-//! A store without a clock (in memory, files) says nothing, and nothing is ever off. A jump is logged in any case. Nothing
-//! here is durable; a lock is held for a few comparisons.
+//! A store without a clock (in memory, files) says nothing, and nothing is ever off. A jump is logged in any case.
+//! Nothing here is durable; a lock is held for a few comparisons.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -126,7 +126,8 @@ impl ClockWatch {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer had this date, to a request that was sent at `asked` by the boot-time clock and has just been answered.
+    /// An answer had this date, to a request that was sent at `asked` by the boot-time clock and has just been
+    /// answered.
     pub(super) fn note(&self, date: Timestamp, asked: Duration) {
         let now = millis(self.env.boot());
         // The date is the second that had begun when the head was written, which was between the two.

@@ -39,8 +39,8 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// Outside AWS its SDK says in pages of warnings that there is no instance metadata. What it means for the command is told
-/// by its one error.
+/// Outside AWS its SDK says in pages of warnings that there is no instance metadata. What it means for the command is
+/// told by its one error.
 const QUIET: &str = "aws_config=error";
 
 /// The filter, with what is quiet unless it is named.

@@ -7,7 +7,8 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
-/// The SHA-256 of a state's bytes: two nodes whose states at one seq have different digests have folded different things.
+/// The SHA-256 of a state's bytes: two nodes whose states at one seq have different digests have folded different
+/// things.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub struct StateDigest(#[n(0)] ByteArray<32>);

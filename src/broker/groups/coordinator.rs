@@ -144,8 +144,8 @@ impl Groups {
         }
     }
 
-    /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is by
-    /// its members' time-outs, and not as the last look of some node at its clock has left it.
+    /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is
+    /// by its members' time-outs, and not as the last look of some node at its clock has left it.
     pub(super) async fn act_in_time(
         &self,
         session: &Session,

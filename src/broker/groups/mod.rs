@@ -307,8 +307,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// Also if the client may not know of one of the topics that it asks for; of all those that it may not know of are left
-    /// out.
+    /// Also if the client may not know of one of the topics that it asks for; of all those that it may not know of are
+    /// left out.
     pub async fn committed_offsets(
         &self,
         session: &Session,

@@ -2,8 +2,8 @@
 //!
 //! Three things are due at some time: a phase of a rebalance is over, or a member for which nobody vouches
 //! has not shown up ([`Group::due`]); a member of this node is silent ([`Sessions`](super::sessions::Sessions));
-//! offsets of a group out of use are old, or nothing is left of it. For each the task proposes an action, and the fold judges. Every
-//! node runs this task and any node's proposal will do, so a node without members in a group leaves those
+//! offsets of a group out of use are old, or nothing is left of it. For each the task proposes an action, and the fold
+//! judges. Every node runs this task and any node's proposal will do, so a node without members in a group leaves those
 //! that have some the first move, and all look at a fresh state right before they propose.
 //!
 //! The task keeps nothing that matters: killed at any point, another node, or the next run, does the same.
@@ -23,7 +23,7 @@ use super::sessions::PULSE;
 use crate::broker::Unavailable;
 
 /// How soon the next look follows one, whatever happens: folds come many times a second.
-const LEAST_REST: Duration = Duration::from_millis(50);
+const MIN_REST: Duration = Duration::from_millis(50);
 
 /// How long a node stands back from groups in which it has no members.
 const STAND_BACK: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ async fn reap(groups: &Groups) {
             tracing::warn!(%error, "cannot propose what is due in consumer groups; trying again");
             sleep(RETRY).await;
         }
-        sleep(LEAST_REST).await;
+        sleep(MIN_REST).await;
         let rest = next.map_or(OFFSETS_CHECK, |next| next.since(groups.manifest.time()));
         let rest = if following.is_some() {
             rest.min(next_sweep.saturating_duration_since(Instant::now()))

@@ -115,8 +115,8 @@ fn group_value(group: &Group, at: Timestamp) -> Vec<u8> {
 
 /// A text with its length in 16 bits. What is longer, which nothing in the state is, loses its end.
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    const LONGEST: usize = i16::MAX as usize;
-    let text = &text[..text.floor_char_boundary(LONGEST)];
+    const MAX_LEN: usize = i16::MAX as usize;
+    let text = &text[..text.floor_char_boundary(MAX_LEN)];
     out.extend((text.len() as i16).to_be_bytes());
     out.extend(text.as_bytes());
 }

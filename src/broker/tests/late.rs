@@ -155,7 +155,8 @@ async fn ask(broker: &Broker, ask: Ask) -> Result<(), String> {
     }
 }
 
-/// All that these requests change, but for records that were there before them: those may go late. The newest must be there.
+/// All that these requests change, but for records that were there before them: those may go late. The newest must be
+/// there.
 async fn shown(broker: &Broker) -> String {
     let state = broker.manifest().fresh().await.unwrap();
     let topic = state.topic_by_name(TOPIC).map(|topic| {
@@ -176,8 +177,8 @@ async fn shown(broker: &Broker) -> String {
     format!("{topic:?} {:?} {offsets:?}", state.configs())
 }
 
-/// Asks one node, which is cut off meanwhile, gives that up, and asks another node. `silently`: the one node does not notice.
-/// How it came out for whoever still waits at the one node.
+/// Asks one node, which is cut off meanwhile, gives that up, and asks another node. `silently`: the one node does not
+/// notice. How it came out for whoever still waits at the one node.
 async fn overtake(
     fault: Fault,
     silently: bool,

@@ -14,10 +14,10 @@ use crate::types::Seq;
 
 /// Give up what is damaged or missing in the log, so that nodes start again. All nodes must be stopped.
 ///
-/// For a bucket on which no node starts, when nobody has a copy of the damaged objects. Commits that nodes must fold and
-/// cannot are replaced by empty ones, snapshots that cannot be read are removed. What was in them is lost: the command
-/// says what that is, as far as it can be known, and asks before it changes anything. It keeps a copy of everything that it
-/// replaces or removes, below repair/ in the store. Killed at any moment, it can be run again.
+/// For a bucket on which no node starts, when nobody has a copy of the damaged objects. Commits that nodes must fold
+/// and cannot are replaced by empty ones, snapshots that cannot be read are removed. What was in them is lost: the
+/// command says what that is, as far as it can be known, and asks before it changes anything. It keeps a copy of
+/// everything that it replaces or removes, below repair/ in the store. Killed at any moment, it can be run again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -5,7 +5,7 @@ use super::chance::Chance;
 use crate::fuzz::Shape;
 
 /// No input grows beyond this.
-const LONGEST: usize = 64 << 10;
+const MAX_INPUT: usize = 64 << 10;
 
 /// Numbers at which lengths and sums go wrong.
 pub(crate) const HOSTILE: &[u64] = &[
@@ -111,7 +111,7 @@ pub(super) fn mutate(shape: Shape, corpus: &[Vec<u8>], chance: &mut Chance) -> V
             Shape::Text if !chance.once_in(4) => words(&mut input, corpus, chance),
             _ => bytes(&mut input, corpus, chance),
         }
-        input.truncate(LONGEST);
+        input.truncate(MAX_INPUT);
     }
     input
 }

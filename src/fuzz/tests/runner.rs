@@ -18,7 +18,7 @@ const INPUTS: u64 = if cfg!(debug_assertions) {
 };
 
 /// The most processor time of one input.
-const MOST_TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
+const MAX_TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
 
 /// Where a run begins if nobody says where.
 const SEED: u64 = 20_261_121;
@@ -63,7 +63,7 @@ pub(super) fn give(target: &Target, input: &[u8], report: &mut Report) -> Result
             "{length} bytes of input take {took} of memory; the limit is {limit}"
         ));
     }
-    if took > MOST_TIME {
+    if took > MAX_TIME {
         return Err(format!("it takes {took:?} of processor time"));
     }
     Ok(understood)

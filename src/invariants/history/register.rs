@@ -1,5 +1,5 @@
-//! Things that are overwritten: a committed offset, a setting. What was acknowledged is not undone by what was asked for
-//! before it (I12).
+//! Things that are overwritten: a committed offset, a setting. What was acknowledged is not undone by what was asked
+//! for before it (I12).
 
 use std::fmt::Debug;
 
@@ -15,8 +15,8 @@ pub enum Written {
     Done(Moment),
     /// It was refused, and has changed nothing.
     Refused,
-    /// The client gave it up then. It has taken effect, or does so yet; but not after something that the same client asks for
-    /// later and that is acknowledged.
+    /// The client gave it up then. It has taken effect, or does so yet; but not after something that the same client
+    /// asks for later and that is acknowledged.
     GivenUp(Moment),
 }
 

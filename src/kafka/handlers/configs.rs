@@ -34,7 +34,7 @@ fn invalid(what: impl Into<String>) -> Fault {
 }
 
 /// The most resources that one request describes.
-const MOST_DESCRIBED: usize = 10_000;
+const MAX_DESCRIBED: usize = 10_000;
 
 /// About how many bytes the settings of one resource take while they are made into an answer.
 const DESCRIBED_SIZE: usize = 12 << 10;
@@ -90,8 +90,8 @@ pub(super) async fn describe(
         if doubled.contains(&(asked.resource_type, asked.resource_name.clone())) {
             return Err(occurs_twice("the resource"));
         }
-        if accepted == MOST_DESCRIBED {
-            let what = format!("a request describes at most {MOST_DESCRIBED} resources");
+        if accepted == MAX_DESCRIBED {
+            let what = format!("a request describes at most {MAX_DESCRIBED} resources");
             return Err(invalid(what));
         }
         let resource = resource(asked.resource_type, &asked.resource_name)?;
@@ -257,8 +257,8 @@ struct Altered {
     message: Option<StrBytes>,
 }
 
-/// Alters the settings of one resource after the other: `read` makes changes of what the request says, `alter` carries them
-/// out.
+/// Alters the settings of one resource after the other: `read` makes changes of what the request says, `alter` carries
+/// them out.
 async fn alter_each<'a, C, T>(
     context: &'a Context,
     resources: Vec<(i8, StrBytes, C)>,

@@ -1,5 +1,5 @@
-//! The items of a request: which are named twice, which are refused before the broker is asked, and the outcomes of all in
-//! the order of the request.
+//! The items of a request: which are named twice, which are refused before the broker is asked, and the outcomes of all
+//! in the order of the request.
 
 use std::collections::BTreeSet;
 

@@ -25,7 +25,7 @@ use super::{allowed, text, topic_id};
 
 /// The most partitions in one answer to DescribeTopicPartitions (Kafka's
 /// `max.request.partition.size.limit`).
-const MOST_PARTITIONS: i32 = 2000;
+const MAX_PARTITIONS: i32 = 2000;
 
 pub(super) async fn metadata(
     context: &Context,
@@ -207,8 +207,8 @@ fn operations(context: &Context, view: &TopicView, asked: bool) -> i32 {
     }
 }
 
-/// The leader of a partition, and all that are said to have a replica. All of them are in sync: any node serves what the
-/// store has.
+/// The leader of a partition, and all that are said to have a replica. All of them are in sync: any node serves what
+/// the store has.
 fn replicas(
     cluster: &ClusterView,
     view: &TopicView,
@@ -234,7 +234,7 @@ pub(super) async fn describe_topic_partitions(
             first_partition = cursor.partition_index.max(0);
         }
     }
-    let mut left = request.response_partition_limit.clamp(1, MOST_PARTITIONS);
+    let mut left = request.response_partition_limit.clamp(1, MAX_PARTITIONS);
     let mut topics = Vec::new();
     let mut next = None;
     for (name, outcome) in wanted {

@@ -44,7 +44,8 @@ fn topic_id(id: uuid::Uuid) -> Option<TopicId> {
     (!id.is_nil()).then_some(TopicId(id))
 }
 
-/// The topic of records that are produced or fetched, which has been named by its id since version 13 of both (KIP-516).
+/// The topic of records that are produced or fetched, which has been named by its id since version 13 of both
+/// (KIP-516).
 fn topic_of_records(version: i16, name: &TopicName, id: uuid::Uuid) -> TopicRef {
     if version >= 13 {
         TopicRef::Id(TopicId(id))
@@ -61,8 +62,8 @@ fn epoch(epoch: i32) -> Option<i32> {
 /// Kafka's bit field of the operations that a client is allowed on something (KIP-430): the bits are codes of
 /// `AclOperation`.
 mod allowed {
-    use super::super::context::Context;
     use crate::broker::{Action, Resource};
+    use crate::kafka::context::Context;
 
     /// The client did not ask.
     pub(super) const NOT_ASKED: i32 = i32::MIN;

@@ -91,8 +91,8 @@ pub(super) async fn list_offsets(
 }
 
 /// What a timestamp stands for; `None` for what is known to be nowhere. Special ones are refused before the version
-/// that brought them, and other negative ones always, as in Kafka: a client that asks for what this broker does not know
-/// must not take the answer for an offset.
+/// that brought them, and other negative ones always, as in Kafka: a client that asks for what this broker does not
+/// know must not take the answer for an offset.
 fn specified(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, Fault> {
     let (spec, since) = match timestamp {
         -1 => (Some(OffsetSpec::Latest), 0),

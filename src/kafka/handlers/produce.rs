@@ -23,12 +23,12 @@ use super::topic_of_records;
 const WITHOUT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest time-out that is believed.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The shortest. In Kafka the time-out is that of the wait for other replicas, and begins when the records are stored. Here
-/// nothing is waited for but the store, whose answer takes as long as it takes: a client that gives no time for replicas is
-/// not to be told that its records failed which are stored a moment later.
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest. In Kafka the time-out is that of the wait for other replicas, and begins when the records are stored.
+/// Here nothing is waited for but the store, whose answer takes as long as it takes: a client that gives no time for
+/// replicas is not to be told that its records failed which are stored a moment later.
+const MIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A response, unless the client wants none (`acks=0`).
 pub(crate) struct MaybeResponse(Option<ProduceResponse>);
@@ -63,7 +63,7 @@ pub(super) async fn produce(context: &Context, request: ProduceRequest) -> Answe
     let refusal = refuse_whole(&request);
     let timeout = match u64::try_from(request.timeout_ms) {
         Ok(millis) if request.acks == -1 => {
-            Duration::from_millis(millis).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)
+            Duration::from_millis(millis).clamp(MIN_TIMEOUT, MAX_TIMEOUT)
         }
         _ => WITHOUT_TIMEOUT,
     };

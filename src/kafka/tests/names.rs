@@ -162,8 +162,8 @@ async fn a_name_that_differs_from_anothers_only_in_dots_and_underscores_is_refus
     );
 }
 
-/// What each API says of a name that no topic can have, as Apache Kafka does: where it only looks the topic up, that there
-/// is none.
+/// What each API says of a name that no topic can have, as Apache Kafka does: where it only looks the topic up, that
+/// there is none.
 #[tokio::test(start_paused = true)]
 async fn each_api_has_its_code_for_a_name_that_no_topic_can_have() {
     let rig = Rig::new().await;

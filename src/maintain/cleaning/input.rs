@@ -45,8 +45,8 @@ pub(super) struct Input<'a> {
     rest: BytesMut,
     /// The least offset of the next batch.
     next: Offset,
-    /// The index of the slice, if it is a compacted one and has begun, and the number of the next chunk. The checksum of
-    /// a chunk covers what that of a batch does not: where it stands.
+    /// The index of the slice, if it is a compacted one and has begun, and the number of the next chunk. The checksum
+    /// of a chunk covers what that of a batch does not: where it stands.
     index: Option<(ChunkIndex, usize)>,
 }
 

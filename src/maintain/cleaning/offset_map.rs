@@ -1,10 +1,10 @@
 //! The last offset of each key, in bounded memory.
 //!
-//! Keys are not kept, only the first 128 bits of their SHA-256, 24 bytes with the offset. Two keys with the same 128 bits
-//! would be taken for one, and the last record of one of them would be lost; so that must not happen. By chance: with
-//! the four million keys that fit in the default memory, one such pair in 2^85 maps. On purpose: whoever wants two keys
-//! that meet has 2^64 hashes to compute, and harms only the topic that they may write to. That is why the hash is a
-//! cryptographic one. (Kafka uses MD5, for which meeting keys can be made in seconds.)
+//! Keys are not kept, only the first 128 bits of their SHA-256, 24 bytes with the offset. Two keys with the same 128
+//! bits would be taken for one, and the last record of one of them would be lost; so that must not happen. By chance:
+//! with the four million keys that fit in the default memory, one such pair in 2^85 maps. On purpose: whoever wants two
+//! keys that meet has 2^64 hashes to compute, and harms only the topic that they may write to. That is why the hash is
+//! a cryptographic one. (Kafka uses MD5, for which meeting keys can be made in seconds.)
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -14,7 +14,7 @@ use crate::types::{ByteCount, Offset};
 type Slot = [u64; 3];
 
 /// How many slots of four are used at most: beyond that, looking for a free one takes long.
-const MOST_USED: (usize, usize) = (3, 4);
+const MAX_USED: (usize, usize) = (3, 4);
 
 /// The last offset of each key of a part of a log.
 pub(super) struct OffsetMap {
@@ -26,7 +26,7 @@ pub(super) struct OffsetMap {
 impl OffsetMap {
     /// An empty map for at most `records` keys that takes at most `memory`, but has room for one key.
     pub(super) fn new(memory: ByteCount, records: u64) -> OffsetMap {
-        let (used, of) = MOST_USED;
+        let (used, of) = MAX_USED;
         let slot = size_of::<Slot>();
         let fitting = usize::try_from(memory.0).unwrap_or(usize::MAX) / slot;
         let records = usize::try_from(records).unwrap_or(usize::MAX);
@@ -39,8 +39,8 @@ impl OffsetMap {
         }
     }
 
-    /// Notes that the last record of `key`, so far, is at `offset`. Offsets come in ascending order. False if there is no
-    /// room for another key.
+    /// Notes that the last record of `key`, so far, is at `offset`. Offsets come in ascending order. False if there is
+    /// no room for another key.
     #[must_use]
     pub(super) fn insert(&mut self, key: &[u8], offset: Offset) -> bool {
         let (hash, at) = self.find(key);

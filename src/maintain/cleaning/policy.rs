@@ -22,7 +22,7 @@ use crate::types::{Offset, Timestamp};
 const ACTIVE: Duration = Duration::from_secs(60);
 
 /// How long the oldest uncleaned record waits at most, where `segment.ms` is more.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// A partition that is to be cleaned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     }
     let log_start = partition.log_start();
     let dirty = partition.cleaned_to().max(log_start);
-    let wait = settings.segment_time.min(LONGEST_WAIT);
+    let wait = settings.segment_time.min(MAX_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
     let least = match mutants::on(Mutant::LagIgnored) {
         true => Duration::ZERO,

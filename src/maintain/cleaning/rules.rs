@@ -67,8 +67,8 @@ impl Rules {
         if base >= self.to || passes_whole(&header) {
             return Ok(Retained::Whole);
         }
-        // The tombstones of a batch that is cleaned only in part must not begin to age: its other part is the first that
-        // readers see of them.
+        // The tombstones of a batch that is cleaned only in part must not begin to age: its other part is the first
+        // that readers see of them.
         let whole = end <= self.to || mutants::on(Mutant::HorizonOfPart);
         let horizon = whole.then_some(self.horizon);
         let passed = header

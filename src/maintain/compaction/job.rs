@@ -24,7 +24,7 @@ use crate::store::ObjectPath;
 use crate::types::{SegmentId, TopicPartition};
 
 /// The most partitions of one job.
-const MOST_PARTITIONS: usize = 1000;
+const MAX_PARTITIONS: usize = 1000;
 
 /// So many neighbours in a topic fall to the same node: what they need lies side by side.
 const NEIGHBOURS: i32 = 128;
@@ -111,7 +111,7 @@ fn chosen(m: &Maintenance, candidates: &[Candidate]) -> Vec<TopicPartition> {
         // What goes at another time should not lie in the same object.
         if candidate.terms == best.terms
             && bytes.saturating_add(more) <= memory
-            && chosen.len() < MOST_PARTITIONS
+            && chosen.len() < MAX_PARTITIONS
         {
             bytes += more;
             chosen.push(candidate.plan.partition);

@@ -2,10 +2,11 @@
 //!
 //! A **raw** slice is one that producers made. A run of them is rewritten once it makes a whole output, or is long, or
 //! old: each byte once, so that a partition which fills outputs before its slices get old writes every byte twice in
-//! all. What was rewritten early, because it was old, makes short compacted slices. Those are **merged** only where each
-//! ends up in one at least [`GROWTH`] times as long: so a byte is rewritten a logarithmic number of times at most.
+//! all. What was rewritten early, because it was old, makes short compacted slices. Those are **merged** only where
+//! each ends up in one at least [`GROWTH`] times as long: so a byte is rewritten a logarithmic number of times at most.
 //!
-//! Left alone is what is young, for consumers have it cached, and what will expire before it would have to be rewritten.
+//! Left alone is what is young, for consumers have it cached, and what will expire before it would have to be
+//! rewritten.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::types::{Offset, Timestamp, TopicPartition};
 pub(in crate::maintain) const GROWTH: u64 = 16;
 
 /// In a merge a slice counts as so long at least: an entry in the state costs something, however short it is.
-const LEAST_WEIGHT: u64 = 64 << 10;
+const MIN_WEIGHT: u64 = 64 << 10;
 
 /// How many raw slices in a row are worth a rewrite while the state is too large.
 const CROWD: usize = 16;
@@ -118,7 +119,7 @@ impl Terms {
             target = target.min(size.0 / u64::from(RETENTION_PARTS));
         }
         Terms {
-            target: target.max(LEAST_WEIGHT),
+            target: target.max(MIN_WEIGHT),
             most: options.job.0,
             span: keep.map(|keep| (keep / RETENTION_PARTS).min(settings.segment_time)),
             keep,
@@ -313,7 +314,7 @@ impl Growing {
 }
 
 fn weight(slice: &Slice) -> u64 {
-    slice.len.max(LEAST_WEIGHT)
+    slice.len.max(MIN_WEIGHT)
 }
 
 /// The longest run of these short compacted slices, up to their end, that is worth merging.

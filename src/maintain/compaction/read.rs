@@ -14,8 +14,8 @@ use crate::state::{ObjectRef, Slice};
 use crate::store::RequestKind;
 use crate::types::{Offset, TopicPartition};
 
-/// The most bytes that one request asks for: whoever comes behind it at a store that serves one after the other waits no
-/// longer than for that.
+/// The most bytes that one request asks for: whoever comes behind it at a store that serves one after the other waits
+/// no longer than for that.
 const READ: u64 = 2 << 20;
 
 /// How much is read at once of a partition that is read as a stream: twice as much is in memory.

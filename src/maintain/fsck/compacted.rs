@@ -11,8 +11,8 @@ use crate::segment::{ChunkIndex, CompactedDirectory};
 use crate::store::StoreError;
 
 impl Examined<'_> {
-    /// The directory of a compacted segment, and the indexes of the slices that the state refers to: without its index no
-    /// slice can be read. Fills `indexes`. False if the segment is gone.
+    /// The directory of a compacted segment, and the indexes of the slices that the state refers to: without its index
+    /// no slice can be read. Fills `indexes`. False if the segment is gone.
     pub(super) async fn check_directory(
         &mut self,
         header: &ObjectHeader,

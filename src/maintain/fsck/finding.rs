@@ -336,8 +336,8 @@ pub(super) enum About {
     Cluster,
     Commit(Seq),
     Snapshot(Seq),
-    /// A snapshot that lacks some of its chunks. The PUT of a head may arrive when all of it was deleted: what the state does
-    /// not list is no loss.
+    /// A snapshot that lacks some of its chunks. The PUT of a head may arrive when all of it was deleted: what the
+    /// state does not list is no loss.
     Chunks(Seq),
     Boundary(Seq),
     Segment(SegmentId),

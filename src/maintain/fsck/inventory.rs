@@ -25,7 +25,8 @@ pub struct Inventory {
     pub cluster: Option<u64>,
     /// Commits.
     pub commits: BTreeMap<Seq, u64>,
-    /// Commits behind the log's end: sent when the one before them was not in the log yet, which may still come, or not.
+    /// Commits behind the log's end: sent when the one before them was not in the log yet, which may still come, or
+    /// not.
     pub ahead: BTreeMap<Seq, u64>,
     /// Snapshots.
     pub snapshots: BTreeMap<Seq, u64>,

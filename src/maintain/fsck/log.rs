@@ -95,8 +95,8 @@ impl Fold {
     }
 
     /// Takes the state to begin with: that before the first commit, if the log was never truncated and its beginning is
-    /// there. Else that of a snapshot, and not of one within what may be truncated: what stands there may be what a node
-    /// that slept left at a free name.
+    /// there. Else that of a snapshot, and not of one within what may be truncated: what stands there may be what a
+    /// node that slept left at a free name.
     async fn begin(
         &mut self,
         walk: &Walk<'_>,

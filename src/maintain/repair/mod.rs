@@ -1,41 +1,41 @@
 //! `weir store repair`: the way out of a log that cannot be folded.
 //!
-//! A commit that is damaged or gone stops every node that must fold it, and a damaged snapshot keeps nodes from starting
-//! where the log behind it is gone as well. What was in such an object is lost, unless somebody has a copy of it; bringing
-//! that back is always better. Without one, a repair makes the bucket one that nodes start from:
+//! A commit that is damaged or gone stops every node that must fold it, and a damaged snapshot keeps nodes from
+//! starting where the log behind it is gone as well. What was in such an object is lost, unless somebody has a copy of
+//! it; bringing that back is always better. Without one, a repair makes the bucket one that nodes start from:
 //!
-//! * a commit that nodes would have to fold and cannot is replaced by a **void** commit, which has its seq and does nothing
-//!   of what it did ([`void`]); one that is gone is put there as a void;
+//! * a commit that nodes would have to fold and cannot is replaced by a **void** commit, which has its seq and does
+//!   nothing of what it did ([`void`]); one that is gone is put there as a void;
 //! * a snapshot that cannot be read is removed;
 //! * a **seal** is put at the end of the log.
 //!
-//! What nodes do not need to fold, because a snapshot beyond it can be read, is left alone: damaged records in it are found
-//! when they are read.
+//! What nodes do not need to fold, because a snapshot beyond it can be read, is left alone: damaged records in it are
+//! found when they are read.
 //!
 //! # Nodes must be stopped
 //!
-//! A node that folded the original has another state than one that folds the void, and would acknowledge by it. So a repair
-//! refuses while a node's lease lasts, and while the log grows. Against a node that slept through all of that, and the repair
-//! too, stands the seal: it has the author of the voids and *follows* the last of them
+//! A node that folded the original has another state than one that folds the void, and would acknowledge by it. So a
+//! repair refuses while a node's lease lasts, and while the log grows. Against a node that slept through all of that,
+//! and the repair too, stands the seal: it has the author of the voids and *follows* the last of them
 //! ([`Commit::follows`](crate::state::op::Commit::follows)), so it is void itself to whoever has not folded that one. A
-//! node to which a seal is void halts, and says that it must be restarted (`manifest/tail.rs`). This is a rule of the reader
-//! alone: no op, no field and no rule of the fold was added for it, so a bucket of any level can be repaired.
+//! node to which a seal is void halts, and says that it must be restarted (`manifest/tail.rs`). This is a rule of the
+//! reader alone: no op, no field and no rule of the fold was added for it, so a bucket of any level can be repaired.
 //!
 //! # What follows from what is lost
 //!
-//! What later commits say stands, judged by a state without what is lost. Records that were appended behind lost ones have
-//! lower offsets than their producers were told; appends to a topic whose creation is lost are refused. An idempotent
-//! producer whose batch is lost must not take all its later ones with it, so the void forgets all producers
-//! ([`Op::ExpireProducers`]): the next batch of each may begin anywhere. A batch that
-//! was stored before and comes again after is then stored twice, which is the lesser evil. The [`Plan`] says what is refused.
+//! What later commits say stands, judged by a state without what is lost. Records that were appended behind lost ones
+//! have lower offsets than their producers were told; appends to a topic whose creation is lost are refused. An
+//! idempotent producer whose batch is lost must not take all its later ones with it, so the void forgets all producers
+//! ([`Op::ExpireProducers`]): the next batch of each may begin anywhere. A batch that was stored before and comes again
+//! after is then stored twice, which is the lesser evil. The [`Plan`] says what is refused.
 //!
 //! # A crash at any point
 //!
-//! Everything is copied below `repair/` before it is changed, and each copy is read back; nothing there is ever deleted by
-//! Weir. A damaged commit is overwritten, not deleted and created: there is no moment at which its place is free. So whatever
-//! was done when the process died, the bucket is one of the same kind with less to repair, and running the command again does
-//! the rest; a seal that is missing behind voids is put there then. Running it on a bucket with nothing to repair changes
-//! nothing. A future that is dropped is a crash.
+//! Everything is copied below `repair/` before it is changed, and each copy is read back; nothing there is ever deleted
+//! by Weir. A damaged commit is overwritten, not deleted and created: there is no moment at which its place is free. So
+//! whatever was done when the process died, the bucket is one of the same kind with less to repair, and running the
+//! command again does the rest; a seal that is missing behind voids is put there then. Running it on a bucket with
+//! nothing to repair changes nothing. A future that is dropped is a crash.
 
 mod lost;
 mod plan;

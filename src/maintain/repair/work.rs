@@ -74,8 +74,8 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
     Ok(done)
 }
 
-/// Puts a seal for each repair whose voids have none, at the first free places from the end of the log on. What a node had
-/// under way behind the end is void behind the seal, as it says itself.
+/// Puts a seal for each repair whose voids have none, at the first free places from the end of the log on. What a node
+/// had under way behind the end is void behind the seal, as it says itself.
 async fn put_seals(
     store: &Store,
     plan: &Plan,

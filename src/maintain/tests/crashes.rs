@@ -41,8 +41,8 @@ const JOBS: [Run; 5] = [
 async fn a_node_that_is_cut_off_anywhere_in_its_work_leaves_nothing_worse_than_work_to_repeat() {
     let mut served = 0;
     loop {
-        // So many requests of the jobs are answered. The next ones hang, and are answered when the node is gone: a commit
-        // among them may come late.
+        // So many requests of the jobs are answered. The next ones hang, and are answered when the node is gone: a
+        // commit among them may come late.
         let last = Arc::new(AtomicUsize::new(usize::MAX));
         let until = last.clone();
         let (store, requests) = Faulty::store(move |n| {

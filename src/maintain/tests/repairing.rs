@@ -13,8 +13,8 @@ use crate::store::{Fault, Faulty, RequestKind};
 
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A log of some commits with records, written by a node that has stopped. Returns the seqs of the commits with the records of
-/// `t`, in order.
+/// A log of some commits with records, written by a node that has stopped. Returns the seqs of the commits with the
+/// records of `t`, in order.
 async fn stopped(store: &Store) -> Vec<Seq> {
     let a = worker(store, 1).await;
     a.topic("t", 1, &[]).await;

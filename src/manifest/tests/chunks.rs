@@ -14,8 +14,8 @@ fn on_paused_time<F: Future>(test: F) -> F::Output {
     runtime.unwrap().block_on(test)
 }
 
-/// A cluster of the second level, whose states are in chunks of 100 bytes, and snapshots are taken of after every fourth
-/// commit.
+/// A cluster of the second level, whose states are in chunks of 100 bytes, and snapshots are taken of after every
+/// fourth commit.
 async fn writer_of_chunks(store: &Store, seed: u64) -> Running {
     let options = ManifestOptions {
         snapshot_every: 4,
@@ -73,8 +73,8 @@ async fn a_state_that_is_larger_than_one_object_is_started_from_in_chunks() {
     assert_eq!(metrics.snapshots_unreadable.get(), 2);
 }
 
-/// Lets the store fail for good from some request on, as if the node died there, and looks whether every head in the bucket has
-/// its chunks.
+/// Lets the store fail for good from some request on, as if the node died there, and looks whether every head in the
+/// bucket has its chunks.
 fn heads_have_their_chunks_wherever_a_node_dies() {
     for dies_at in 0.. {
         let died = on_paused_time(async {

@@ -63,8 +63,8 @@ impl Two {
         }
     }
 
-    /// Announces a snapshot of the state at `seq`, with the digest of that at `of`, and has the other node fold that. Whether it
-    /// is still there.
+    /// Announces a snapshot of the state at `seq`, with the digest of that at `of`, and has the other node fold that.
+    /// Whether it is still there.
     async fn announce(&mut self, seq: usize, of: usize) -> Result<(), Stopped> {
         let digest = Some(StateDigest::of(&self.states[of].to_bytes()));
         let seq = Seq(seq as u64);

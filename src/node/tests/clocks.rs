@@ -292,8 +292,8 @@ fn offset(state: &State, group: &str, partition: TopicPartition) -> Option<Offse
     offset.map(|(_, offset)| offset.offset)
 }
 
-/// Issue 12, A3. A node whose clock is eight days ahead takes part; before the level of bounded time for a moment, from then on
-/// for as long as the rest lasts.
+/// Issue 12, A3. A node whose clock is eight days ahead takes part; before the level of bounded time for a moment, from
+/// then on for as long as the rest lasts.
 async fn a_clock_that_is_eight_days_ahead(level: Level) {
     let store = Store::memory();
     let (node, _process) = member_of(&store, level, 1, 0).await;

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::state::codec::map;
 use crate::types::{GroupId, Seq, TopicName};
 
-/// How many deletions of a kind are remembered. What is older than those that are forgotten is refused, and judged again.
+/// How many deletions of a kind are remembered. What is older than those that are forgotten is refused, and judged
+/// again.
 const MAX_DELETIONS: usize = 1024;
 
 /// What was deleted when, of what may come back under the same name.

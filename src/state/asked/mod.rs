@@ -2,12 +2,14 @@
 //!
 //! A node judges a request against a state, and the commit with its ops may come into the log much later: the store was
 //! away, the process was paused, a copy was handed over. Its client gave up long ago, asked another node for something
-//! else, and was told that it is done. So the ops of a request stand behind an [`Asked`], which says against which state
-//! they were judged ([`Asked::as_of`]) and until when, in the fold's time, they may take effect ([`Asked::until`]). The
-//! fold refuses all of them
+//! else, and was told that it is done. So the ops of a request stand behind an [`Asked`], which says against which
+//! state they were judged ([`Asked::as_of`]) and until when, in the fold's time, they may take effect
+//! ([`Asked::until`]). The fold refuses all of them
 //!
-//! * if anything that they overwrite, or would bring back, was changed or deleted after that state ([`State::changed`]);
-//! * if their time is over. Deleting a topic, or members, overwrites what cannot be compared: records come all the time.
+//! * if anything that they overwrite, or would bring back, was changed or deleted after that state
+//!   ([`State::changed`]);
+//! * if their time is over. Deleting a topic, or members, overwrites what cannot be compared: records come all the
+//!   time.
 //!
 //! Whoever still waits judges again, by the newer state; the request is then concurrent with what overtook it.
 //!
@@ -29,17 +31,17 @@ use super::op::{Applied, CreateTopic, Op, Outcome, Rejected};
 use crate::mutants::{self, Mutant};
 use crate::types::{Seq, Timestamp};
 
-/// Says of the ops behind it that a client asked for them, against which state they were judged, and until when they may take
-/// effect. The fold refuses all of them, with the same outcome as this, if what they overwrite was changed since, or if
-/// it is too late.
+/// Says of the ops behind it that a client asked for them, against which state they were judged, and until when they
+/// may take effect. The fold refuses all of them, with the same outcome as this, if what they overwrite was changed
+/// since, or if it is too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct Asked {
     /// How many ops.
     #[n(0)]
     pub ops: u32,
-    /// The seq of a state that the node had when the request reached it, or of a newer one if it judged the request again
-    /// by that while the client waited.
+    /// The seq of a state that the node had when the request reached it, or of a newer one if it judged the request
+    /// again by that while the client waited.
     #[n(1)]
     pub as_of: Seq,
     /// Until then, in the fold's time.

@@ -69,8 +69,8 @@ impl State {
         Ok(Applied::Done)
     }
 
-    /// Settings stay with the id of a node when the node is gone, for who is given the id next: that is the node which is
-    /// started in its place, mostly.
+    /// Settings stay with the id of a node when the node is gone, for who is given the id next: that is the node which
+    /// is started in its place, mostly.
     fn alter_node_configs(
         &mut self,
         node: NodeId,

@@ -1,21 +1,21 @@
 //! The changes of groups, numbered: the offsets of what is served as `__consumer_offsets`.
 //!
 //! Kafka's coordinator writes what a group has committed, and who is in it, to a compacted topic. Here that is in the
-//! state, and tools that read the topic are shown a view of it (`broker/offsets_topic`). What the view needs and the groups
-//! alone do not say is an order: in a log, what changed later stands further back, and whoever reads on finds each
-//! change once. So each change of a group takes the next number of its partition; a committed offset and a
-//! group's description remember theirs. The numbers are the offsets: dense as they are given, the same on every
-//! node, never given twice.
+//! state, and tools that read the topic are shown a view of it (`broker/offsets_topic`). What the view needs and the
+//! groups alone do not say is an order: in a log, what changed later stands further back, and whoever reads on finds
+//! each change once. So each change of a group takes the next number of its partition; a committed offset and a group's
+//! description remember theirs. The numbers are the offsets: dense as they are given, the same on every node, never
+//! given twice.
 //!
 //! Numbered are what Kafka writes: a committed offset; a group when a generation has got its assignment, when its last
 //! member has left, when a static member takes its place again; and what is deleted or expires. Of what went, the
-//! last [`MAX_GONE`] are remembered as tombstones. What goes with its topic leaves none: a deleted topic may concern any
-//! number of groups, and the fold visits none of them for it (`group/groups.rs`).
+//! last [`MAX_GONE`] are remembered as tombstones. What goes with its topic leaves none: a deleted topic may concern
+//! any number of groups, and the fold visits none of them for it (`group/groups.rs`).
 //!
 //! Which partition a group is in is Kafka's own rule, so that tools that compute it look in the right place.
 //!
-//! From [`Feature::OffsetsTopic`](crate::state::Feature::OffsetsTopic) on: the first commit after it numbers what is there, once, in the
-//! order of the groups' ids.
+//! From [`Feature::OffsetsTopic`](crate::state::Feature::OffsetsTopic) on: the first commit after it numbers what is
+//! there, once, in the order of the groups' ids.
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
@@ -457,8 +457,8 @@ impl State {
         })
     }
 
-    /// Whether `__consumer_offsets` is the view of these changes. A topic of that name that was made before it was one's
-    /// own affair hides the view for as long as it exists.
+    /// Whether `__consumer_offsets` is the view of these changes. A topic of that name that was made before it was
+    /// one's own affair hides the view for as long as it exists.
     pub fn serves_offsets_topic(&self) -> bool {
         self.changes.is_some() && self.topic_by_name(OFFSETS_TOPIC).is_none()
     }

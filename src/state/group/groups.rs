@@ -1,15 +1,15 @@
 //! All groups, and which of them a node or a topic concerns.
 //!
 //! A node may vouch for a hundred thousand members when it goes, and as many groups may have offsets of a topic when
-//! it is deleted. The fold must not stall for either: each node folds it, and nothing else meanwhile. So such an event is
-//! noted once, with the groups that it concerns, which the index hands over whole; and each of
-//! them is *refreshed*, that is changed by it, later: before anything else changes the group, and a few groups with each commit.
+//! it is deleted. The fold must not stall for either: each node folds it, and nothing else meanwhile. So such an event
+//! is noted once, with the groups that it concerns, which the index hands over whole; and each of them is *refreshed*,
+//! that is changed by it, later: before anything else changes the group, and a few groups with each commit.
 //!
-//! Nobody can tell. A group is shown, compared and encoded as it is with what is pending applied, in the order in which it
-//! happened; it is changed only after that. So the outcome is the same, byte for byte, as if every group had been visited at
-//! once. The indexes and what is pending are in no snapshot: in a snapshot every group is refreshed, and whoever reads
-//! it makes the indexes of it. Two nodes may have refreshed different groups at the same seq and are still in the same
-//! state (I3).
+//! Nobody can tell. A group is shown, compared and encoded as it is with what is pending applied, in the order in which
+//! it happened; it is changed only after that. So the outcome is the same, byte for byte, as if every group had been
+//! visited at once. The indexes and what is pending are in no snapshot: in a snapshot every group is refreshed, and
+//! whoever reads it makes the indexes of it. Two nodes may have refreshed different groups at the same seq and are
+//! still in the same state (I3).
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ use crate::state::State;
 use crate::state::codec::{Shared, map};
 use crate::types::{GroupId, NodeId, Timestamp, TopicId};
 
-/// How many members, or groups without any, are refreshed with each commit: about a millisecond of work. Tests refresh as
-/// little as there is, so that they see what is not refreshed.
+/// How many members, or groups without any, are refreshed with each commit: about a millisecond of work. Tests refresh
+/// as little as there is, so that they see what is not refreshed.
 pub(in crate::state) const REFRESHED_PER_COMMIT: u32 = if cfg!(test) { 1 } else { 500 };
 
 /// Groups, with how many of their members are concerned; at least one each.
@@ -124,8 +124,8 @@ impl Groups {
         });
     }
 
-    /// Refreshes all of what is pending, or a few groups of it. `dropped` is told of the offsets that went with their topic, by
-    /// their numbers.
+    /// Refreshes all of what is pending, or a few groups of it. `dropped` is told of the offsets that went with their
+    /// topic, by their numbers.
     pub(in crate::state) fn refresh_some(
         &mut self,
         most: u32,

@@ -8,7 +8,7 @@ use super::{Group, InitialDelay, MAX_ASSIGNMENT_BYTES, Opaque, Phase, Voucher};
 use crate::types::{Generation, MemberId, Timestamp};
 
 /// A rebalance that nobody joined is prolonged by at least this, so that it is not proposed in a loop.
-const LEAST_PROLONGATION: Duration = Duration::from_secs(1);
+const MIN_PROLONGATION: Duration = Duration::from_secs(1);
 
 impl Group {
     /// Begins a rebalance unless one is being prepared.
@@ -97,7 +97,7 @@ impl Group {
         if self.members.is_empty() || self.elect_joined_leader() {
             self.begin_generation(now);
         } else {
-            let timeout = self.rebalance_timeout().max(LEAST_PROLONGATION);
+            let timeout = self.rebalance_timeout().max(MIN_PROLONGATION);
             let deadline = now.after(timeout);
             self.phase = Phase::PreparingRebalance {
                 deadline,

@@ -1,9 +1,10 @@
 //! Who wrote the commits, and which was the last of each: the guard against folding one twice, and what a commit that
 //! [follows](crate::state::op::Commit::follows) another is judged by.
 //!
-//! So many are remembered; then the one is forgotten that has been silent for longest, measured in commits. A commit can
-//! come twice only from an author that is still trying to settle it, so that is safe for the guard. It is not free: a commit that follows a
-//! forgotten one is void, and goes again. Hence the bound of level 2, and that no registered node is forgotten there.
+//! So many are remembered; then the one is forgotten that has been silent for longest, measured in commits. A commit
+//! can come twice only from an author that is still trying to settle it, so that is safe for the guard. It is not free:
+//! a commit that follows a forgotten one is void, and goes again. Hence the bound of level 2, and that no registered
+//! node is forgotten there.
 
 use imbl::{OrdMap, OrdSet};
 use minicbor::decode::{self, Decoder};
@@ -45,8 +46,8 @@ impl Authors {
         self.authors.get(&author).map(|last| last.seq)
     }
 
-    /// Notes a commit that was folded at `seq`. Beyond `max` authors the one is forgotten that has been silent for longest,
-    /// of those that need not be kept.
+    /// Notes a commit that was folded at `seq`. Beyond `max` authors the one is forgotten that has been silent for
+    /// longest, of those that need not be kept.
     pub(in crate::state) fn note(
         &mut self,
         id: CommitId,

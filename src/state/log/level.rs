@@ -1,14 +1,16 @@
 //! The level of a cluster: which rules its fold follows, and what may be written to its log.
 //!
-//! Nodes of two versions live side by side, and all of them fold one log. So a rule of the fold changes, and a new op or
-//! field is written, only once every node knows of it. The cluster has a [`Level`], in the state; each [`Feature`] is in force
-//! from a level on ([`State::has`](crate::state::State::has)). [`Op::RaiseLevel`](crate::state::op::Op::RaiseLevel) raises it, once, for all
-//! nodes at one place in the log, and the fold refuses it while a registered node does not know the level: a registration says
-//! so in the version of the node ([`Level::label`]), which nodes of every version keep as it is.
+//! Nodes of two versions live side by side, and all of them fold one log. So a rule of the fold changes, and a new op
+//! or field is written, only once every node knows of it. The cluster has a [`Level`], in the state; each [`Feature`]
+//! is in force from a level on ([`State::has`](crate::state::State::has)).
+//! [`Op::RaiseLevel`](crate::state::op::Op::RaiseLevel) raises it, once, for all nodes at one place in the log, and the
+//! fold refuses it while a registered node does not know the level: a registration says so in the version of the node
+//! ([`Level::label`]), which nodes of every version keep as it is.
 //!
-//! * Until then everybody folds by the old rules and writes what the oldest node can read; so an upgrade can be taken back.
-//! * Afterwards a node that is too old cannot read the log any further: it stops, and deletes nothing. Its registration is
-//!   refused, too.
+//! * Until then everybody folds by the old rules and writes what the oldest node can read; so an upgrade can be taken
+//!   back.
+//! * Afterwards a node that is too old cannot read the log any further: it stops, and deletes nothing. Its registration
+//!   is refused, too.
 //! * A new cluster begins at the newest level that its first node knows: that node's first commit says so.
 //!
 //! A feature is never taken out: logs that were written before are folded for ever.
@@ -35,8 +37,8 @@ impl Level {
     /// The highest level that this software knows.
     pub const NEWEST: Level = Level(2);
 
-    /// What a node that knows this level registers as its version: the version of its software, and this level as SemVer's
-    /// build metadata.
+    /// What a node that knows this level registers as its version: the version of its software, and this level as
+    /// SemVer's build metadata.
     pub fn label(self, software: &str) -> String {
         format!("{software}+level.{self}")
     }
@@ -74,13 +76,14 @@ impl fmt::Debug for Level {
 /// A rule of the fold, or something that may be written, that not every level has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from it
-    /// before, in the same object.
+    /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from
+    /// it before, in the same object.
     LiveObjectsAreNotDead,
     /// More authors of commits are remembered, and those of registered nodes in any case.
     ManyAuthors,
-    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`log/time.rs`), a sweep boundary is
-    /// behind the time before its commit, and who registers removes nobody. Commits say what the wall clock says.
+    /// Time in the fold is moved by a wall clock only as far as another node vouches for (`log/time.rs`), a sweep
+    /// boundary is behind the time before its commit, and who registers removes nobody. Commits say what the wall clock
+    /// says.
     BoundedTime,
     /// A replacement of slices leaves none wholly below the log start.
     ReplacementsAreTrimmed,
@@ -96,7 +99,8 @@ pub enum Feature {
     ReplicationFactor,
     /// A node says of its own settings what they are when it registers, and settings are stored for single nodes.
     NodeSettings,
-    /// What a client asks for stands behind an [`Asked`](crate::state::op::Asked), and what it is compared with is remembered.
+    /// What a client asks for stands behind an [`Asked`](crate::state::op::Asked), and what it is compared with is
+    /// remembered.
     AskedOps,
     /// The first commit of a node, if it does nothing but register it, may be forwarded to another node: it follows
     /// [`Commit::NOTHING`](crate::state::op::Commit::NOTHING).

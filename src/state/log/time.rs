@@ -1,11 +1,11 @@
 //! How commits move time in the fold.
 //!
-//! Time never goes back. Every commit says two things of it: the time as its author *carried it on* from the last commit that it
-//! had folded, by a clock that nobody sets; and what its author's wall clock says. The first is believed: it cannot be ahead of
-//! real time by more than time in the fold was already. The second may be anything, so **a wall clock moves time as far
-//! as another registered node has vouched for, and [`MAX_LEAD`] beyond**, where a node vouches for what *its* wall clock said at
-//! its last commit. What was said is remembered with the node, so one node whose clock is wrong moves time once, by at most
-//! `MAX_LEAD` beyond the others' clocks, however often it commits.
+//! Time never goes back. Every commit says two things of it: the time as its author *carried it on* from the last
+//! commit that it had folded, by a clock that nobody sets; and what its author's wall clock says. The first is
+//! believed: it cannot be ahead of real time by more than time in the fold was already. The second may be anything, so
+//! **a wall clock moves time as far as another registered node has vouched for, and [`MAX_LEAD`] beyond**, where a node
+//! vouches for what *its* wall clock said at its last commit. What was said is remembered with the node, so one node
+//! whose clock is wrong moves time once, by at most `MAX_LEAD` beyond the others' clocks, however often it commits.
 //!
 //! Where nobody else is registered there is nobody to disagree, and the wall clock is believed: so a cluster that was
 //! stopped for a month goes on at once. Where all the others are dead, they are registered until somebody has ended
@@ -20,13 +20,13 @@ use crate::mutants::{self, Mutant};
 use crate::state::{Feature, State};
 use crate::types::{Incarnation, Timestamp};
 
-/// How far a wall clock may move time beyond what another node vouches for: as far apart as the clocks of two nodes may be that
-/// are each right enough. How much time has passed since the other vouched, the time that is carried on says.
+/// How far a wall clock may move time beyond what another node vouches for: as far apart as the clocks of two nodes may
+/// be that are each right enough. How much time has passed since the other vouched, the time that is carried on says.
 pub(in crate::state) const MAX_LEAD: Duration = Duration::from_secs(10);
 
 impl State {
-    /// What time in the fold becomes by a commit of `author` that carries it on to `carried` and whose wall clock says `wall`.
-    /// Without `wall` (a commit from before the level of [`Feature::BoundedTime`]) `carried` is both.
+    /// What time in the fold becomes by a commit of `author` that carries it on to `carried` and whose wall clock says
+    /// `wall`. Without `wall` (a commit from before the level of [`Feature::BoundedTime`]) `carried` is both.
     pub fn time_after(
         &self,
         carried: Timestamp,

@@ -2,8 +2,8 @@
 //!
 //! The fold judges when commits are old enough. A node that slept must be able to tell that the log has gone on
 //! without it, and a node that starts must find every commit after the snapshot that it began with. Both trust what
-//! they saw for [`TAIL_PROOF_LIFE`]; and no commit is deleted before the snapshot that makes it superfluous has been known
-//! for [`TRUNCATION_AGE`], which is longer.
+//! they saw for [`TAIL_PROOF_LIFE`]; and no commit is deleted before the snapshot that makes it superfluous has been
+//! known for [`TRUNCATION_AGE`], which is longer.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::state::State;
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::types::{Seq, Timestamp};
 
-/// How long a node may rely on having seen the end of the log: that nothing stood at the next seq, or which snapshot was
-/// the newest. After that it must ask whether the log was truncated before it believes anything about the next seq.
+/// How long a node may rely on having seen the end of the log: that nothing stood at the next seq, or which snapshot
+/// was the newest. After that it must ask whether the log was truncated before it believes anything about the next seq.
 pub const TAIL_PROOF_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a snapshot must have been in the log before the commits that it makes superfluous may be deleted. Longer

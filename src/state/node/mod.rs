@@ -1,8 +1,8 @@
 //! Nodes: who is registered, under which integer id, and until when their lease lasts.
 //!
 //! * A registered run has one id, and an id one run. The id of a node that is gone is given to another.
-//! * Every commit of a node prolongs its lease. A lease that has lapsed ends nothing by itself: somebody says so in an op,
-//!   and the fold judges.
+//! * Every commit of a node prolongs its lease. A lease that has lapsed ends nothing by itself: somebody says so in an
+//!   op, and the fold judges.
 //! * What a node's wall clock said at its last commit is remembered: others' clocks are believed by it (`log/time.rs`).
 //!
 //! Durable: each [`Node`], by id. Derived: the ids by run ([`State::index_nodes`]). What follows for groups and jobs

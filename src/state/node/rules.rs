@@ -13,8 +13,8 @@ impl State {
         if known < level {
             return Err(Rejected::LevelTooLow { level, known });
         }
-        // It was once enough that a lease seemed to have lapsed. Since, others are ended by nodes that have looked for long
-        // enough, so that an id is not given away while the node lives that has it.
+        // It was once enough that a lease seemed to have lapsed. Since, others are ended by nodes that have looked for
+        // long enough, so that an id is not given away while the node lives that has it.
         let removes = !self.has(Feature::BoundedTime) || mutants::on(Mutant::RegistrationRemoves);
         let lapsed: Vec<NodeId> = self
             .nodes()
@@ -67,7 +67,8 @@ impl State {
         let now = self.time;
         let until = self.registered_mut(id, incarnation)?.lease_until();
         let last = self.authors.seq_of(incarnation);
-        // By its clock the node that proposes this has not heard of the other for long; the other may just have committed.
+        // By its clock the node that proposes this has not heard of the other for long; the other may just have
+        // committed.
         let heard_since =
             as_of.is_some() && last > as_of && !mutants::on(Mutant::HeardSinceIgnored);
         if now <= until || heard_since {

@@ -3,11 +3,12 @@
 //! An object is *live* while a slice lies in it. When the last one goes (deleted, expired, replaced) it is *dead*
 //! from that moment of the fold's time: no new reader will ask for it, but one with an older state still may, so it is
 //! deleted only when it has been dead for a while. Once dead, a segment never lives again: the fold refuses whatever
-//! refers to it; a commit may, while it is being folded: ops of one object append to a partition, delete all of it, and append
-//! again. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until the
-//! sweep boundary has passed the time of its minting: from then on its age alone is refused.
+//! refers to it; a commit may, while it is being folded: ops of one object append to a partition, delete all of it, and
+//! append again. So that this holds for an object whose deletion is done, too, a dead segment stays on the books until
+//! the sweep boundary has passed the time of its minting: from then on its age alone is refused.
 //!
-//! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each object.
+//! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each
+//! object.
 
 mod rules;
 
@@ -108,8 +109,8 @@ impl Objects {
             && (!is_swept || mutants::on(Mutant::SweepWithoutBoundary))
     }
 
-    /// Counts a slice in `object`. Of what is put into an object, only the one that is being folded can be dead: all that an
-    /// earlier op of the same object put there may be deleted already.
+    /// Counts a slice in `object`. Of what is put into an object, only the one that is being folded can be dead: all
+    /// that an earlier op of the same object put there may be deleted already.
     pub(super) fn acquire(&mut self, object: ObjectRef) {
         *self.live.entry(object).or_default() += 1;
         let revives = Feature::LiveObjectsAreNotDead.since() <= self.now.level;

@@ -223,8 +223,9 @@ impl Partition {
         }
     }
 
-    /// Puts compacted slices in the place of others, if those are still what the node read. The first of several may end
-    /// at or below the log start, which was in the middle of the first that they replace: [`Partition::trim`] takes it.
+    /// Puts compacted slices in the place of others, if those are still what the node read. The first of several may
+    /// end at or below the log start, which was in the middle of the first that they replace: [`Partition::trim`] takes
+    /// it.
     pub(super) fn replace(
         &mut self,
         replace: &ReplaceSlices,
@@ -320,7 +321,8 @@ impl Partition {
             .any(|producer| producer.last_write() < before)
     }
 
-    /// The first place at which the slices do not lie end to end from the log start to the high watermark, in words (I2).
+    /// The first place at which the slices do not lie end to end from the log start to the high watermark, in words
+    /// (I2).
     pub fn gap_in_offsets(&self) -> Option<String> {
         let (log_start, end) = (self.log_start, self.high_watermark);
         if log_start < Offset::ZERO || log_start > end {

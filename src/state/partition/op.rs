@@ -126,9 +126,9 @@ pub enum AppendRejected {
 
 /// Put compacted slices in the place of the slices that cover the offsets from `base` to `end`.
 ///
-/// Accepted only if those are still the slices that the node read: the partition's layout is what it was, and `base` and
-/// `end` are boundaries of slices in it. Slices come and go at the two ends of a partition, and nothing but a replacement
-/// changes those between; each raises [`Partition::layout`](crate::state::Partition::layout).
+/// Accepted only if those are still the slices that the node read: the partition's layout is what it was, and `base`
+/// and `end` are boundaries of slices in it. Slices come and go at the two ends of a partition, and nothing but a
+/// replacement changes those between; each raises [`Partition::layout`](crate::state::Partition::layout).
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct ReplaceSlices {

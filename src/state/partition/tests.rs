@@ -125,8 +125,8 @@ fn compacted_slices_take_the_place_of_those_that_were_read() {
     assert_eq!(log.state.totals().compacted, ByteCount(200));
 }
 
-/// A slice of two records, of which the first is deleted; then two take its place, the first of which ends where the log
-/// starts.
+/// A slice of two records, of which the first is deleted; then two take its place, the first of which ends where the
+/// log starts.
 fn replace_across_the_log_start(log: &mut Log) -> [SegmentId; 2] {
     log.inline_many(2);
     let before = Some(Offset(1));

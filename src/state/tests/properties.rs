@@ -1,5 +1,5 @@
-//! What holds of any log, of valid ops and others, by themselves and in the objects of others; and that the generators make
-//! all of it.
+//! What holds of any log, of valid ops and others, by themselves and in the objects of others; and that the generators
+//! make all of it.
 
 use std::collections::BTreeMap;
 
@@ -220,8 +220,8 @@ fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
     })
 }
 
-/// The commit, in half of all cases with what it asks of groups and of slices aimed at what is there just now: few members are
-/// known, and few slices met, by chance.
+/// The commit, in half of all cases with what it asks of groups and of slices aimed at what is there just now: few
+/// members are known, and few slices met, by chance.
 fn aimed(state: &State, commit: &Commit) -> Commit {
     let mut commit = commit.clone();
     if commit.time.0 % 2 == 0 {
@@ -384,8 +384,8 @@ const NEVER_REFUSED: &[&str] = &[
     "SnapshotTaken",
 ];
 
-/// A generator that never makes something tests nothing of it. So each op, with each of its options, must have been seen
-/// to take effect and to be refused, both in a commit of its own and in a forwarded one.
+/// A generator that never makes something tests nothing of it. So each op, with each of its options, must have been
+/// seen to take effect and to be refused, both in a commit of its own and in a forwarded one.
 #[test]
 fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and_forwarded() {
     let mut seen: BTreeMap<String, [[u64; 2]; 2]> = BTreeMap::new();

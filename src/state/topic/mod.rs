@@ -100,8 +100,8 @@ impl Topic {
         &self.configs
     }
 
-    /// Kafka's replication factor, as it was asked for when the topic was created. The store decides how often anything is
-    /// kept; so this is what is shown, and nothing else.
+    /// Kafka's replication factor, as it was asked for when the topic was created. The store decides how often anything
+    /// is kept; so this is what is shown, and nothing else.
     pub fn replicas(&self) -> i16 {
         self.replicas.unwrap_or(1)
     }

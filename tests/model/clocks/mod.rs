@@ -1,9 +1,9 @@
 //! Time in the fold, wall clocks that jump, and leases that go by neither.
 //!
-//! Three runs of nodes are registered. The wall clock of the first is right, that of the second is ahead by as much as is
-//! allowed, and that of the third is set ahead or back by much while it runs, whenever it likes. All boot-time clocks run alike.
-//! What is committed comes into the log at once, late or never; a run hears of the log late. A run ends another's lease when
-//! it has not heard of it for as long as that lasts.
+//! Three runs of nodes are registered. The wall clock of the first is right, that of the second is ahead by as much as
+//! is allowed, and that of the third is set ahead or back by much while it runs, whenever it likes. All boot-time
+//! clocks run alike. What is committed comes into the log at once, late or never; a run hears of the log late. A run
+//! ends another's lease when it has not heard of it for as long as that lasts.
 
 mod cases;
 mod steps;

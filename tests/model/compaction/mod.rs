@@ -1,4 +1,5 @@
-//! Replaced slices: two compactors of one partition, retention, readers with older states, and the deletion of what died.
+//! Replaced slices: two compactors of one partition, retention, readers with older states, and the deletion of what
+//! died.
 //!
 //! The partition holds three records in three segments; the first and the last have one key. One compactor puts slices
 //! together, the other also leaves out what a later record supersedes. What they commit arrives as late as it likes.

@@ -1,7 +1,7 @@
 //! The orphan sweep: segments that were uploaded and never committed, and the boundary that lets them be deleted.
 //!
-//! Uploads and commits are on their way for as long as they like, sweepers stop for as long as they like between any two
-//! steps. The log itself is sound here: a commit arrives at its end at once, or never; see `commit`.
+//! Uploads and commits are on their way for as long as they like, sweepers stop for as long as they like between any
+//! two steps. The log itself is sound here: a commit arrives at its end at once, or never; see `commit`.
 
 mod cases;
 mod steps;

@@ -2,8 +2,8 @@
 //!
 //! Keepers do the housekeeping, each step in one instant, in any order and at any time. Beside them are nodes that are
 //! slow in every way: their requests are on the way for as long as they like, their answers too, and they sleep. A
-//! commit that is deleted leaves its name free, and a late PUT fills it with *garbage*: what is not of the log. Nobody may
-//! take that for the log, nor the free name for the log's end.
+//! commit that is deleted leaves its name free, and a late PUT fills it with *garbage*: what is not of the log. Nobody
+//! may take that for the log, nor the free name for the log's end.
 //!
 //! Time is a few instants of one clock, by which all boot-time clocks run; the keepers' wall clocks may be ahead of it.
 

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::broker::{
-    BrokerParts, BrokerSettings, ConfigEdit, ConfigResource, Endpoints, NewTopic, Presence,
+    BrokerOptions, BrokerParts, ConfigEdit, ConfigResource, Endpoints, NewTopic, Presence,
     TopicError,
 };
 use crate::env::Env;
@@ -69,7 +69,7 @@ async fn node(store: &Store, seed: u64) -> TestNode {
         env,
         incarnation,
         cluster_id: cluster.cluster_id,
-        settings: BrokerSettings::default(),
+        settings: BrokerOptions::default(),
     });
     let (lease, reaper) = (broker.clone(), broker.clone());
     let tasks = vec![

@@ -278,9 +278,9 @@ fn before_that_level_any_commit_moves_time_as_far_as_it_says() {
 }
 
 proptest! {
-    /// However often who commits, and however late nodes fold what others commit: with one wrong clock among three or four, the
-    /// fold's time is never further ahead of the real one than the best of the others is, and [`MAX_LEAD`]; and it is behind
-    /// by what the others are and no more, as soon as two of them have committed.
+    /// However often who commits, and however late nodes fold what others commit: with one wrong clock among three or
+    /// four, the fold's time is never further ahead of the real one than the best of the others is, and [`MAX_LEAD`];
+    /// and it is behind by what the others are and no more, as soon as two of them have committed.
     #[test]
     fn one_wrong_clock_moves_time_no_further_than_the_lead(
         offs in proptest::collection::vec(-4_900i64..4_900, 2..4),

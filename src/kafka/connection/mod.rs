@@ -11,9 +11,9 @@
 //!   which is the order of appending that the broker promises. It neither waits for a Fetch before
 //!   it nor disturbs it: that Fetch may or may not see the records, as if the two had been sent on two connections.
 //! * A [`Look`](Overlap::Look) (Metadata, FindCoordinator) starts although earlier looks, up to [`MAX_LOOKS`], are
-//!   unfinished: each wants a proof from the store that what it says is up to date, and one proof does for all who wait. Clients
-//!   ask again every second while they hear nothing; one after the other, what they asked while the store was away kept
-//!   their connections busy for half a minute after it was back.
+//!   unfinished: each wants a proof from the store that what it says is up to date, and one proof does for all who
+//!   wait. Clients ask again every second while they hear nothing; one after the other, what they asked while the store
+//!   was away kept their connections busy for half a minute after it was back.
 //! * Everything else starts only when all answers before it have been sent: a Fetch after a Produce
 //!   sees its records, two OffsetCommits keep their order, and at most one response of unbounded size
 //!   exists per connection.
@@ -29,14 +29,13 @@
 //! # Ends
 //!
 //! When the client closes its side, or the socket fails, appends that have been read are finished (a
-//! producer with `acks=0` sends and leaves); other requests are dropped, as nobody waits for their answers. A client that
-//! gives up leaves requests behind which this node has not even read, and then the end of the stream is behind them. So
-//! whether the client has [hung up](Line::is_hung_up) is asked before a request starts alone, and while one is under way: what it
-//! asked for before it went elsewhere is not done afterwards.
-//! When the node stops, no more requests are read, what has started is finished and answered, and
-//! calls that only wait for something to happen are dropped, so that the client goes to another node at once.
-//! A frame that breaks the rules ends the connection after the answers before it.
-//! Dropping the connection's future drops all of its calls.
+//! producer with `acks=0` sends and leaves); other requests are dropped, as nobody waits for their answers. A client
+//! that gives up leaves requests behind which this node has not even read, and then the end of the stream is behind
+//! them. So whether the client has [hung up](Line::is_hung_up) is asked before a request starts alone, and while one is
+//! under way: what it asked for before it went elsewhere is not done afterwards. When the node stops, no more requests
+//! are read, what has started is finished and answered, and calls that only wait for something to happen are dropped,
+//! so that the client goes to another node at once. A frame that breaks the rules ends the connection after the answers
+//! before it. Dropping the connection's future drops all of its calls.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

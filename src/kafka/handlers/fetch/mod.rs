@@ -31,10 +31,10 @@ mod encoding;
 use encoding::{FetchAnswer, PartitionAnswer, TopicAnswer};
 
 /// The longest wait that is believed.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// Who asks for much gets less when little is free, but room for so much at least.
-const LEAST: usize = 512 << 10;
+const MIN_ROOM: usize = 512 << 10;
 
 /// A part of the response budget.
 struct Room<'a> {
@@ -46,7 +46,7 @@ impl ReadRoom for Room<'_> {
     async fn reserve(&mut self, bytes: usize) -> usize {
         // First what is held goes back: nobody waits for room while holding some.
         self.permit = BytePermit::none();
-        self.permit = self.budget.acquire_some(bytes, LEAST).await;
+        self.permit = self.budget.acquire_some(bytes, MIN_ROOM).await;
         self.permit.bytes()
     }
 
@@ -131,7 +131,7 @@ fn limits(context: &Context, request: &FetchRequest, partitions: &[FetchPartitio
     FetchLimits {
         min_bytes: size(request.min_bytes).min(max_bytes),
         max_bytes,
-        max_wait: millis(request.max_wait_ms).min(LONGEST_WAIT),
+        max_wait: millis(request.max_wait_ms).min(MAX_WAIT),
         read_committed: request.isolation_level == 1,
     }
 }

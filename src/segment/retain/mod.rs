@@ -2,8 +2,8 @@
 //!
 //! What Kafka's cleaner does (`MemoryRecords.filterTo`), and what clients of a compacted topic rely on: offsets never
 //! change. The batch keeps its base offset and its last offset delta, also when the records there are gone, so that it
-//! stands for the same offsets and sequences as before; it keeps its codec, its producer and its flags. The records that
-//! stay are copied as they are.
+//! stands for the same offsets and sequences as before; it keeps its codec, its producer and its flags. The records
+//! that stay are copied as they are.
 //!
 //! A tombstone (a record with a key and no value) must stay for a while after the records that it deletes are gone, for
 //! readers who have seen those. From when that while counts is noted in the batch at its first cleaning (KIP-534): the
@@ -51,8 +51,8 @@ impl BatchHeader {
     }
 }
 
-/// Opens `batch`, the bytes of one batch, and shows each record to `each` until that returns false. Compressed records are
-/// decompressed at once, into at most `limits.max_uncompressed` bytes.
+/// Opens `batch`, the bytes of one batch, and shows each record to `each` until that returns false. Compressed records
+/// are decompressed at once, into at most `limits.max_uncompressed` bytes.
 pub fn for_each_key(
     batch: &Bytes,
     limits: Limits,
@@ -129,8 +129,8 @@ pub fn retain_records(
     encode(left, body).map(Retained::Rewritten)
 }
 
-/// Makes `horizon` the base of the records' time stamps. `None` if a time stamp is too far from it for 64 bits: then the
-/// batch goes without, and its tombstones stay.
+/// Makes `horizon` the base of the records' time stamps. `None` if a time stamp is too far from it for 64 bits: then
+/// the batch goes without, and its tombstones stay.
 fn rebase(
     header: &BatchHeader,
     records: &[u8],

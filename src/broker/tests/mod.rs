@@ -562,7 +562,8 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     assert_eq!(again.nodes.len(), 2, "{again:?}");
 }
 
-/// Its id was free and is another's by now: clients that are told of two brokers under one id break off all that they do.
+/// Its id was free and is another's by now: clients that are told of two brokers under one id break off all that they
+/// do.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_taken_for_dead_tells_clients_of_no_two_brokers_under_one_id() {
     let store = Store::memory();

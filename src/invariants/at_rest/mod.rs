@@ -125,9 +125,9 @@ fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<Strin
 }
 
 fn shortened(value: &Value) -> String {
-    const LONGEST: usize = 60;
+    const MAX_LEN: usize = 60;
     let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_LEN) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
@@ -165,9 +165,9 @@ fn shown(object: ObjectRef) -> String {
 
 /// Which offsets of which partitions these slices hold.
 pub fn told(state: &State, slices: &[Reference]) -> String {
-    const MOST: usize = 5;
+    const MAX_SHOWN: usize = 5;
     let mut text = String::new();
-    for (n, reference) in slices.iter().take(MOST).enumerate() {
+    for (n, reference) in slices.iter().take(MAX_SHOWN).enumerate() {
         let name = name_of(state, reference.partition);
         let comma = if n > 0 { ", " } else { "" };
         let last = Offset(reference.slice.end.0.saturating_sub(1));
@@ -178,8 +178,8 @@ pub fn told(state: &State, slices: &[Reference]) -> String {
             reference.base
         );
     }
-    if slices.len() > MOST {
-        let _ = write!(text, " and {} more slices", slices.len() - MOST);
+    if slices.len() > MAX_SHOWN {
+        let _ = write!(text, " and {} more slices", slices.len() - MAX_SHOWN);
     }
     text
 }

@@ -47,8 +47,8 @@ pub struct CheckOptions {
     pub racers: usize,
     /// How many names are raced for.
     pub rounds: usize,
-    /// How long is waited for the others once one has won and one was refused. Stores that put creates of one name in order
-    /// (SeaweedFS) may hold one of them back for a second.
+    /// How long is waited for the others once one has won and one was refused. Stores that put creates of one name in
+    /// order (SeaweedFS) may hold one of them back for a second.
     pub stragglers: Duration,
     /// The size of the racing objects: the larger, the wider a gap in a store that has one.
     pub race_bytes: usize,

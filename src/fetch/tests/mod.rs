@@ -1,3 +1,5 @@
+//! What is read, through a cache, from stores with faults.
+
 mod compacted;
 
 use std::time::Duration;

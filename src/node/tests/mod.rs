@@ -1,3 +1,5 @@
+//! A whole node: that it starts, serves and stops.
+
 mod clocks;
 mod emptied;
 mod starting;

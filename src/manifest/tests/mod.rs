@@ -1,3 +1,5 @@
+//! The commit loop on stores with faults, in simulated time.
+
 mod abandoned;
 mod chunks;
 mod diverging;

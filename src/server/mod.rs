@@ -190,8 +190,8 @@ impl Server {
     }
 }
 
-/// Registers the node, for as long as requests to the store are repeated: each attempt takes a commit, which may have to
-/// catch up with others that write, in a store that is slow. Registered twice is registered once.
+/// Registers the node, for as long as requests to the store are repeated: each attempt takes a commit, which may have
+/// to catch up with others that write, in a store that is slow. Registered twice is registered once.
 async fn register(
     broker: &Broker,
     endpoints: &Endpoints,
