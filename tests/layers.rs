@@ -234,6 +234,33 @@ fn the_toolchain_is_the_least_version_that_works() {
     );
 }
 
+/// Else whoever builds after testing, or tests after building, compiles a hundred crates and Weir again.
+#[test]
+fn a_test_build_and_a_plain_one_share_every_dependency() {
+    let crates = |edges: &str| -> BTreeSet<String> {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["tree", "--locked", "--prefix", "none", "--no-dedupe"]);
+        let output = cargo
+            .args(["--format", "{p} {f}", "--edges", edges])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let (plain, tested) = (crates("normal,build"), crates("normal,build,dev"));
+    let apart: Vec<&String> = plain.difference(&tested).collect();
+    assert!(
+        apart.is_empty(),
+        "with other features in tests: {apart:?}. Ask for those in [dependencies] of Cargo.toml as well"
+    );
+}
+
 #[test]
 fn one_thing_has_one_kind_of_name() {
     assert_none(sources().iter().flat_map(misnomers));
