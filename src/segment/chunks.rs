@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
 use super::SegmentError;
-use super::object::check_slice;
+use super::object::{bad_index, check_slice};
 
 /// The bytes behind the CBOR of an index: its CRC32C.
 const CRC_LEN: usize = 4;
@@ -99,10 +99,7 @@ impl ChunkIndex {
 
     /// Reads an index. `object` is the name that errors carry.
     pub fn decode(object: &str, bytes: &[u8]) -> Result<ChunkIndex, SegmentError> {
-        let bad = |reason: String| SegmentError::BadIndex {
-            object: object.to_owned(),
-            reason,
-        };
+        let bad = |reason| bad_index(object, reason);
         let Some((cbor, crc)) = bytes.split_last_chunk::<CRC_LEN>() else {
             return Err(bad(format!(
                 "the index of a slice in {} bytes",

@@ -17,6 +17,7 @@ use crate::format::{HEADER_LEN, Object, ObjectBuilder, ObjectHeader, ObjectKind}
 use crate::types::{Offset, SegmentId, Timestamp, TopicPartition};
 
 use super::chunks::{Chunk, ChunkIndex};
+use super::object::{bad_index, decode_whole};
 use super::{BATCH_HEADER_LEN, BatchError, BatchHeader, Batches, SegmentError, patch};
 
 /// The leader epoch of every batch that is handed out: leaders do not change, for there are none.
@@ -398,18 +399,8 @@ impl CompactedDirectory {
     ) -> Result<CompactedDirectory, SegmentError> {
         header.expect_kind(object, ObjectKind::Compacted)?;
         header.check_tail(object, tail)?;
-        let bad = |reason: String| SegmentError::BadIndex {
-            object: object.to_owned(),
-            reason,
-        };
-        let mut decoder = minicbor::Decoder::new(tail);
-        let directory: Directory = decoder.decode().map_err(|e| bad(e.to_string()))?;
-        if decoder.position() != tail.len() {
-            return Err(bad(format!(
-                "it goes on after {} bytes",
-                decoder.position()
-            )));
-        }
+        let bad = |reason| bad_index(object, reason);
+        let directory: Directory = decode_whole(tail).map_err(bad)?;
         let data = header.data_range();
         let mut at = data.start;
         let mut slices = Vec::new();

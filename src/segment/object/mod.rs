@@ -246,6 +246,24 @@ pub struct SegmentIndex {
     pub slices: Vec<Slice>,
 }
 
+/// What is wrong with the index or directory of an object.
+pub(super) fn bad_index(object: &str, reason: String) -> SegmentError {
+    SegmentError::BadIndex {
+        object: object.to_owned(),
+        reason,
+    }
+}
+
+/// Decodes what the whole of `tail` is to be; else says why it is not.
+pub(super) fn decode_whole<'b, T: Decode<'b, ()>>(tail: &'b [u8]) -> Result<T, String> {
+    let mut decoder = minicbor::Decoder::new(tail);
+    let decoded = decoder.decode().map_err(|e| e.to_string())?;
+    match decoder.position() {
+        end if end == tail.len() => Ok(decoded),
+        end => Err(format!("it goes on after {end} bytes")),
+    }
+}
+
 impl SegmentIndex {
     /// Reads the index from the object's header and tail (see [`ObjectHeader::tail_range`]).
     /// `object` is the name that errors carry.
@@ -256,18 +274,8 @@ impl SegmentIndex {
     ) -> Result<SegmentIndex, SegmentError> {
         header.expect_kind(object, ObjectKind::Segment)?;
         header.check_tail(object, tail)?;
-        let bad = |reason: String| SegmentError::BadIndex {
-            object: object.to_owned(),
-            reason,
-        };
-        let mut decoder = minicbor::Decoder::new(tail);
-        let index: Index = decoder.decode().map_err(|e| bad(e.to_string()))?;
-        if decoder.position() != tail.len() {
-            return Err(bad(format!(
-                "it goes on after {} bytes",
-                decoder.position()
-            )));
-        }
+        let bad = |reason| bad_index(object, reason);
+        let index: Index = decode_whole(tail).map_err(bad)?;
         let data = header.data_range();
         let mut at = data.start;
         let mut slices = Vec::new();
