@@ -22,27 +22,17 @@ impl Two {
             ..ManifestOptions::default()
         };
         let announcer = start_with(&store, 1, options(1000)).await;
-        let env = Env::simulated(2, Timestamp(1_000_000));
-        let incarnation = Incarnation(env.random_uuid());
-        let metrics = ManifestMetrics::default();
-        let through: WriteThrough = Arc::new(|_, _| {});
-        let opened = open(
-            store,
-            env,
-            options(4),
-            metrics.clone(),
-            through,
-            incarnation,
-        );
-        let (other, tail, _) = opened.await.unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(tail.run(stop.clone()));
+        let Running {
+            manifest: other,
+            metrics,
+            _stop,
+        } = start_with(&store, 2, options(4)).await;
         let mut two = Two {
             states: vec![announcer.manifest.state()],
             announcer,
             other,
             metrics,
-            _stop: stop.drop_guard(),
+            _stop,
         };
         two.commit(Op::RaiseLevel { to: Level(2) }).await;
         two

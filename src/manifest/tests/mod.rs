@@ -33,7 +33,10 @@ async fn start(store: &Store, seed: u64) -> Running {
 }
 
 async fn start_with(store: &Store, seed: u64, options: ManifestOptions) -> Running {
-    let env = Env::simulated(seed, Timestamp(1_000_000));
+    start_in(store, Env::simulated(seed, Timestamp(1_000_000)), options).await
+}
+
+async fn start_in(store: &Store, env: Env, options: ManifestOptions) -> Running {
     let incarnation = Incarnation(env.random_uuid());
     let metrics = ManifestMetrics::default();
     let (manifest, tail, _) = open(

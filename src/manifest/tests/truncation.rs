@@ -1,10 +1,8 @@
 //! A node that sleeps while the log is truncated, and everything that it may be about to believe when it wakes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::*;
@@ -12,40 +10,15 @@ use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op};
 use crate::state::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
 use crate::store::{Created, ObjectPath, RequestKind, Store};
-use crate::types::{Incarnation, Seq, Timestamp, TopicId, TopicName};
-
-/// A node's manifest with its task running until the guard is dropped.
-struct Running {
-    manifest: Manifest,
-    metrics: ManifestMetrics,
-    _stop: DropGuard,
-}
+use crate::types::{Seq, Timestamp, TopicId, TopicName};
 
 async fn start(store: &Store, seed: u64) -> Running {
     let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
-    let incarnation = Incarnation(env.random_uuid());
-    let metrics = ManifestMetrics::default();
     let options = ManifestOptions {
         snapshot_every: 4,
         ..ManifestOptions::default()
     };
-    let write_through: WriteThrough = Arc::new(|_, _| {});
-    let opened = open(
-        store.clone(),
-        env,
-        options,
-        metrics.clone(),
-        write_through,
-        incarnation,
-    );
-    let (manifest, tail, _) = opened.await.unwrap();
-    let stop = CancellationToken::new();
-    tokio::spawn(tail.run(stop.clone()));
-    Running {
-        manifest,
-        metrics,
-        _stop: stop.drop_guard(),
-    }
+    start_in(store, env, options).await
 }
 
 fn create_topic(name: &str) -> Op {
