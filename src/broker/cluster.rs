@@ -82,22 +82,22 @@ fn offer(key: u64, node: &NodeView) -> (u64, NodeId) {
 }
 
 impl Broker {
-    /// The live nodes that offer the front end `protocol` (`kafka`), up to date. Kafka tells them to whoever is
+    /// The live nodes that have a listener of this name (`kafka`), up to date. Kafka tells them to whoever is
     /// connected.
     pub async fn cluster(
         &self,
         session: &Session,
-        protocol: &str,
+        listener: &str,
     ) -> Result<ClusterView, Unavailable> {
         let permit = self.open_to_all(session);
-        self.view(permit, protocol).await
+        self.view(permit, listener).await
     }
 
     /// The node that clients should use for each of these groups, up to date.
     pub async fn coordinators(
         &self,
         session: &Session,
-        protocol: &str,
+        listener: &str,
         groups: &[&str],
     ) -> Result<Vec<Result<NodeView, Denied>>, Unavailable> {
         let may_know = |group: &&str| {
@@ -109,21 +109,21 @@ impl Broker {
             let denied = permits.into_iter().filter_map(Result::err);
             return Ok(denied.map(Err).collect());
         };
-        let view = self.view(permit, protocol).await?;
+        let view = self.view(permit, listener).await?;
         let answers = groups.iter().zip(permits);
         Ok(answers
             .map(|(group, permit)| permit.map(|_| view.coordinator(group).clone()))
             .collect())
     }
 
-    pub(super) async fn view(&self, _: Permit, protocol: &str) -> Result<ClusterView, Unavailable> {
+    pub(super) async fn view(&self, _: Permit, listener: &str) -> Result<ClusterView, Unavailable> {
         let (id, state) = self.registered_in(self.fresh().await?).await?;
         let own = state.node(id);
-        let own_address = own.and_then(|node| node.endpoints().get(protocol));
+        let own_address = own.and_then(|node| node.endpoints().get(listener));
         let own_address = own_address.cloned().unwrap_or_default();
         let mut registered: BTreeMap<&str, Vec<(NodeId, &Node)>> = BTreeMap::new();
         for (id, node) in state.nodes() {
-            if let Some(address) = node.endpoints().get(protocol) {
+            if let Some(address) = node.endpoints().get(listener) {
                 registered.entry(address).or_default().push((id, node));
             }
         }
@@ -143,7 +143,7 @@ impl Broker {
             None => {
                 // Its lease has lapsed, and it answers all the same.
                 let unnamed = || Unavailable::NoEndpoint {
-                    protocol: protocol.to_owned(),
+                    listener: listener.to_owned(),
                 };
                 let rack = own.and_then(Node::rack);
                 let node = view(id, &own_address, rack).ok_or_else(unnamed)?;

@@ -57,11 +57,11 @@ pub enum Unavailable {
     /// The fold does not let this node in: its software is too old for the cluster.
     #[error("this node cannot be one of the cluster: {0}")]
     RegistrationRefused(#[source] Rejected),
-    /// This node does not say where clients of that front end find it.
-    #[error("this node does not say where it listens for '{protocol}'")]
+    /// This node does not say where clients of that listener find it.
+    #[error("this node does not say where it listens for '{listener}'")]
     NoEndpoint {
-        /// The front end.
-        protocol: String,
+        /// The name of the listener.
+        listener: String,
     },
     /// The wall clock of this machine is off, so this node makes no changes.
     #[error(transparent)]

@@ -181,9 +181,9 @@ impl Broker {
         self.inner.manifest.state().node_of(self.inner.incarnation)
     }
 
-    /// What this node's clients connect to through `protocol`, once it is registered.
-    pub(super) fn own_endpoint(&self, protocol: &str) -> Option<String> {
-        self.place().as_ref()?.endpoints.get(protocol).cloned()
+    /// What this node's clients connect to through `listener`, once it is registered.
+    pub(super) fn own_endpoint(&self, listener: &str) -> Option<String> {
+        self.place().as_ref()?.endpoints.get(listener).cloned()
     }
 
     /// Says that a client is connected, for as long as the guard lives.

@@ -91,12 +91,12 @@ impl Reach {
 }
 
 impl Broker {
-    /// The other nodes with an address for clients of `protocol` that is not this node's own.
-    pub fn neighbours(&self, protocol: &str) -> Vec<Neighbour> {
-        let own = self.own_endpoint(protocol);
+    /// The other nodes with an address for clients of `listener` that is not this node's own.
+    pub fn neighbours(&self, listener: &str) -> Vec<Neighbour> {
+        let own = self.own_endpoint(listener);
         let state = self.inner.manifest.state();
         let others = state.nodes().filter_map(|(_, node)| {
-            let address = node.endpoints().get(protocol)?;
+            let address = node.endpoints().get(listener)?;
             (Some(address) != own.as_ref()).then(|| Neighbour {
                 incarnation: node.incarnation(),
                 address: address.clone(),

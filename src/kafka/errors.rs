@@ -318,12 +318,12 @@ mod tests {
 
     #[test]
     fn what_can_not_be_done_now_looks_retriable_to_every_api() {
-        let protocol = "kafka".to_owned();
+        let listener = "kafka".to_owned();
         for why in [
             gone(),
             Unavailable::Retry(AppendRejected::UnknownTopic(TopicId::default())),
             Unavailable::NotRegistered,
-            Unavailable::NoEndpoint { protocol },
+            Unavailable::NoEndpoint { listener },
             Unavailable::Internal("something else"),
         ] {
             looks_retriable(&|| why.clone());
