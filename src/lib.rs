@@ -29,10 +29,10 @@
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
 //! | [`invariants`] | what must always hold, I1 to I13: one predicate each, for the tests, the simulator and `fsck` |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
-//! | [`settings`] | what topics and the cluster can be set to: definitions, checks, what is in force. Pure |
+//! | [`dynamic_config`] | the configuration of topics, groups and the cluster, which clients change: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
 //! | [`format`](mod@format) | the frame around every durable object: magic, version, checksums |
-//! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | settings; clocks and randomness; logs and metrics; what a workload costs |
+//! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | the settings of a node; clocks and randomness; logs and metrics; what a workload costs |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
 //! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
@@ -86,6 +86,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cost;
+pub mod dynamic_config;
 pub mod env;
 pub mod fetch;
 pub mod format;
@@ -103,7 +104,6 @@ pub mod node;
 pub mod peer;
 pub mod segment;
 pub mod server;
-pub mod settings;
 #[cfg(test)]
 mod sim;
 pub mod state;

@@ -27,7 +27,7 @@ const ROWS: &[&[&str]] = &[
     &["manifest"],
     &["store"],
     &["invariants"],
-    &["state", "segment", "settings"],
+    &["state", "segment", "dynamic_config"],
     &["format"],
     &["telemetry", "config", "env", "cost"],
     &["types", "mutants"],
@@ -85,7 +85,7 @@ const WALL_CLOCK: &[&str] = &["maintain/runner.rs", "manifest/clock.rs"];
 const PURE: &[&str] = &[
     "state",
     "segment",
-    "settings",
+    "dynamic_config",
     "format",
     "invariants",
     "types",
@@ -104,12 +104,12 @@ const IMPURE: &[&str] = &[
 /// between fences, may be wider.
 const COMMENT_WIDTH: usize = 120;
 
-/// How the name of a type ends that says how a part of a node behaves, and how it does not end: settings are the ones
-/// of topics and of the cluster, configuration is what a process is started with. With the rooms to which those belong.
+/// How the name of a type ends that says how a part of a node behaves, and how it does not end, with the rooms to which
+/// those endings belong: a `Config` is what a process is started with, or what is in force for a topic or the cluster.
 const OPTIONS: &str = "Options";
 const NOT_OPTIONS: &[(&str, &[&str])] = &[
-    ("Settings", &["settings", "sim", "cli", "cost"]),
-    ("Config", &["config"]),
+    ("Settings", &["sim", "cli", "cost"]),
+    ("Config", &["config", "dynamic_config"]),
     ("Params", &[]),
 ];
 
@@ -1220,5 +1220,5 @@ fn what_is_impure_wide_misplaced_or_misnamed_is_found() {
     let named = "pub struct FooSettings {}\nstruct BarOptions;\nconst MOST_X: u8 = 1;\npub const MAX_Y: u8 = 1;\n";
     let found = misnomers(&at("node/a.rs", named));
     assert_eq!(places(found), ["src/node/a.rs:1", "src/node/a.rs:3"]);
-    assert!(misnomers(&at("settings/a.rs", "pub struct FooSettings {}")).is_empty());
+    assert!(misnomers(&at("dynamic_config/a.rs", "pub struct FooConfig {}")).is_empty());
 }

@@ -1,5 +1,5 @@
 //! The settings of topics, of the cluster and of nodes, described and changed. What they are is in
-//! [`crate::settings`].
+//! [`crate::dynamic_config`].
 //!
 //! A change is checked against the state and handed to the commit loop as values; the fold stores them
 //! unseen, unless the settings were changed since: then the change is checked again ([`Asking`](super::asked)). So two
@@ -17,8 +17,8 @@ use super::{
     Broker, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable,
     offsets_topic,
 };
-use crate::settings::{
-    self, ConfigEdit, ConfigEntry, ConfigError, Edited, Edits, Layers, NodeProperties,
+use crate::dynamic_config::{
+    self, ConfigEdit, ConfigEntry, DynamicConfigError, Edited, Edits, Layers, NodeProperties,
     describe_cluster, describe_cluster_in_full, describe_node, describe_topic, initial,
 };
 use crate::state::op::{Op, Rejected};
@@ -160,7 +160,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
-            settings::edits(edited, &edits)
+            dynamic_config::edits(edited, &edits)
         })
         .await
     }
@@ -174,7 +174,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.edit_configs(session, resource, validate_only, |edited| {
-            settings::replacement(edited, &configs)
+            dynamic_config::replacement(edited, &configs)
         })
         .await
     }
@@ -184,7 +184,7 @@ impl Broker {
         session: &Session,
         resource: &ConfigResource,
         validate_only: bool,
-        plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
+        plan: impl Fn(Edited<'_>) -> Result<Edits, DynamicConfigError>,
     ) -> Result<(), TopicError> {
         let permit = self.authorize(session, Action::AlterConfigs, resource.of_access())?;
         let mut asking = self.asks(session).await?;
@@ -214,7 +214,7 @@ fn planned(
     _: Permit,
     state: &State,
     resource: &ConfigResource,
-    plan: impl Fn(Edited<'_>) -> Result<Edits, ConfigError>,
+    plan: impl Fn(Edited<'_>) -> Result<Edits, DynamicConfigError>,
 ) -> Result<(Option<TopicId>, Option<NodeId>, Edits), TopicError> {
     let cluster = state.configs();
     match resource {

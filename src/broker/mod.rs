@@ -53,9 +53,9 @@ pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
 // The front ends' only door down is this room.
-pub use crate::settings::{
-    CleanupPolicy, ClusterSettings, Compression, ConfigEdit, ConfigEntry, ConfigError,
-    ConfigSource, ConfigType, GroupSettings, Listener, NodeProperties, TopicSettings,
+pub use crate::dynamic_config::{
+    CleanupPolicy, ClusterConfig, Compression, ConfigEdit, ConfigEntry, ConfigSource, ConfigType,
+    DynamicConfigError, GroupConfig, ListenerAddresses, NodeProperties, TopicConfig,
 };
 pub use error::{Origin, PartitionNotFound, TopicNotFound, Unavailable};
 pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
@@ -160,7 +160,7 @@ struct Inner {
     settings: BrokerOptions,
     presence: lease::Registration,
     producer_ids: producers::Block,
-    topic_settings: resolve::SettingsCache,
+    topic_configs: resolve::TopicConfigCache,
     /// Partitions that are being created by requests of this node.
     promised: Mutex<u64>,
     groups: groups::Groups,
@@ -198,7 +198,7 @@ impl Broker {
             settings,
             presence: lease::Registration::default(),
             producer_ids: producers::Block::default(),
-            topic_settings: resolve::SettingsCache::default(),
+            topic_configs: resolve::TopicConfigCache::default(),
             promised: Mutex::new(0),
             groups,
             properties: OnceLock::new(),

@@ -205,7 +205,7 @@ impl Broker {
             return Err(ProduceError::InternalTopic(name));
         }
         let (topic, id, _) = name.partition::<ProduceError>(permit, state, index)?;
-        let settings = self.topic_settings(state, topic);
+        let settings = self.topic_configs(state, topic);
         let rules = ProduceRules {
             max_batch_bytes: settings.max_message_bytes.as_usize(),
             limits: Limits {

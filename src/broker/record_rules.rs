@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::TopicSettings;
+use super::TopicConfig;
 use crate::segment::{BatchError, Limits, TimestampType, ValidBatch, refused_records};
 use crate::types::Timestamp;
 
@@ -82,7 +82,7 @@ impl fmt::Display for Named<'_> {
 pub(super) fn refused(
     batch: &Bytes,
     valid: &ValidBatch,
-    settings: &TopicSettings,
+    settings: &TopicConfig,
     now: Timestamp,
     limits: Limits,
 ) -> Result<Vec<RefusedRecord>, BatchError> {
@@ -118,7 +118,7 @@ pub(super) fn refused(
 fn of_time(
     own: Timestamp,
     valid: &ValidBatch,
-    settings: &TopicSettings,
+    settings: &TopicConfig,
     now: Timestamp,
 ) -> Option<RecordRefusal> {
     let header = &valid.header;
@@ -136,7 +136,7 @@ fn of_time(
 
 fn out_of_bounds(
     timestamp: Timestamp,
-    settings: &TopicSettings,
+    settings: &TopicConfig,
     now: Timestamp,
 ) -> Option<RecordRefusal> {
     if timestamp == Timestamp::NONE {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::access::Permit;
 use super::topics::TopicRef;
 use super::{Broker, PartitionNotFound, TopicNotFound, Unavailable};
-use crate::settings::{Layers, Overrides, TopicSettings};
+use crate::dynamic_config::{Layers, Overrides, TopicConfig};
 use crate::state::{Partition, State, Topic};
 use crate::types::{PartitionIndex, TopicId, TopicPartition};
 
@@ -70,9 +70,9 @@ impl Broker {
     }
 
     /// The settings of a topic in force.
-    pub(super) fn topic_settings(&self, state: &State, topic: &Topic) -> Arc<TopicSettings> {
+    pub(super) fn topic_configs(&self, state: &State, topic: &Topic) -> Arc<TopicConfig> {
         let configs = self.configs_in_force(state);
-        self.inner.topic_settings.get(topic, &configs)
+        self.inner.topic_configs.get(topic, &configs)
     }
 
     /// The cluster's settings as they hold for this node.
@@ -94,18 +94,18 @@ const MAX_CACHED: usize = 10_000;
 
 /// The topics' settings, read once for as long as they do not change.
 #[derive(Default)]
-pub(super) struct SettingsCache {
+pub(super) struct TopicConfigCache {
     topics: Mutex<HashMap<TopicId, Cached>>,
 }
 
 struct Cached {
     topic: BTreeMap<String, String>,
     cluster: BTreeMap<String, String>,
-    settings: Arc<TopicSettings>,
+    settings: Arc<TopicConfig>,
 }
 
-impl SettingsCache {
-    fn get(&self, topic: &Topic, cluster: &BTreeMap<String, String>) -> Arc<TopicSettings> {
+impl TopicConfigCache {
+    fn get(&self, topic: &Topic, cluster: &BTreeMap<String, String>) -> Arc<TopicConfig> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = topics.get(&topic.id())
             && cached.topic == *topic.configs()
@@ -116,7 +116,7 @@ impl SettingsCache {
         if topics.len() >= MAX_CACHED {
             topics.clear();
         }
-        let settings = Arc::new(TopicSettings::effective(topic.configs(), cluster));
+        let settings = Arc::new(TopicConfig::effective(topic.configs(), cluster));
         let cached = Cached {
             topic: topic.configs().clone(),
             cluster: cluster.clone(),

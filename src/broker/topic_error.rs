@@ -2,7 +2,7 @@
 
 use super::access::Denied;
 use super::topics::{CLUSTER_METADATA, MAX_CREATED, MAX_REPLICAS};
-use super::{ConfigError, TopicNotFound, Unavailable};
+use super::{DynamicConfigError, TopicNotFound, Unavailable};
 use crate::state::op::Rejected;
 use crate::state::{Level, MAX_PARTITIONS, OFFSETS_TOPIC};
 use crate::types::{InvalidName, NodeId, TopicName};
@@ -88,7 +88,7 @@ pub enum TopicError {
     InvalidRequest(#[from] InvalidRequest),
     /// A setting is unknown or has a bad value.
     #[error(transparent)]
-    InvalidConfig(#[from] ConfigError),
+    InvalidConfig(#[from] DynamicConfigError),
     /// The client may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),

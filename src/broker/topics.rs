@@ -9,7 +9,7 @@ use super::asked::Asking;
 use super::{
     Broker, Inner, InvalidRequest, Session, TopicError, TopicNotFound, Unavailable, offsets_topic,
 };
-use crate::settings::{ClusterSettings, initial};
+use crate::dynamic_config::{ClusterConfig, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
 use crate::state::{Feature, MAX_PARTITIONS, State, Topic};
 use crate::types::{InvalidName, PartitionIndex, TopicId, TopicName};
@@ -121,7 +121,7 @@ impl Broker {
         let may_know = |topic: &TopicRef, state: &State| {
             self.authorize_topic::<TopicError>(session, Action::Describe, topic, state)
         };
-        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
+        let settings = ClusterConfig::effective(&self.configs_in_force(&state));
         // Why a topic of that name could not be created.
         let mut refused = BTreeMap::new();
         if create && settings.auto_create_topics {
@@ -195,7 +195,7 @@ impl Broker {
         let new = NewTopic::named(name);
         let permit = self.may_create(session, &new)?;
         self.check_new(permit, &state, &new)?;
-        let settings = ClusterSettings::effective(&self.configs_in_force(&state));
+        let settings = ClusterConfig::effective(&self.configs_in_force(&state));
         if settings.auto_create_topics {
             Ok(())
         } else {
@@ -309,7 +309,7 @@ impl Broker {
                 existing: existing.clone(),
             });
         }
-        let defaults = ClusterSettings::effective(&self.configs_in_force(state));
+        let defaults = ClusterConfig::effective(&self.configs_in_force(state));
         let partitions = match &new.assignment {
             Some(assignment) => {
                 if new.partitions.is_some() || new.replication_factor.is_some() {

@@ -367,7 +367,7 @@ async fn what_makes_no_sense_is_refused() {
 
 #[tokio::test]
 async fn settings_are_stored_shown_with_their_source_and_returned_to_the_default() {
-    use crate::broker::{ConfigEdit::*, ConfigError, ConfigSource};
+    use crate::broker::{ConfigEdit::*, ConfigSource, DynamicConfigError};
     let weir = cluster("t", 1).await;
     let (broker, session) = (weir.broker(), weir.session());
     let topic = ConfigResource::Topic("t".to_owned());
@@ -420,7 +420,9 @@ async fn settings_are_stored_shown_with_their_source_and_returned_to_the_default
         .await;
     assert!(matches!(
         bad,
-        Err(TopicError::InvalidConfig(ConfigError::Invalid { .. }))
+        Err(TopicError::InvalidConfig(
+            DynamicConfigError::Invalid { .. }
+        ))
     ));
     let absent = ConfigResource::Topic("absent".to_owned());
     let bad = broker.alter_configs(session, &absent, five(), false).await;

@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{
-    ConfigError, DeleteRecordsError, Denied, FetchError, GroupOpError, ListOffsetsError,
+    DeleteRecordsError, Denied, DynamicConfigError, FetchError, GroupOpError, ListOffsetsError,
     NewProducerError, ProduceError, Resource, SizesError, TopicError, TopicNotFound, TopicRef,
     Unavailable,
 };
@@ -154,11 +154,11 @@ pub(crate) fn topic(error: &TopicError) -> Fault {
             Code::PolicyViolation
         }
         TopicError::InvalidRequest(_) => Code::InvalidRequest,
-        TopicError::InvalidConfig(ConfigError::ReadOnly { .. }) => Code::InvalidRequest,
+        TopicError::InvalidConfig(DynamicConfigError::ReadOnly { .. }) => Code::InvalidRequest,
         TopicError::InvalidConfig(
-            ConfigError::Unknown { .. }
-            | ConfigError::Invalid { .. }
-            | ConfigError::OfCluster { .. },
+            DynamicConfigError::Unknown { .. }
+            | DynamicConfigError::Invalid { .. }
+            | DynamicConfigError::OfCluster { .. },
         ) => Code::InvalidConfig,
         TopicError::Denied(why) => return denied(why),
         TopicError::Unavailable(why) => return admin(why),

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use super::desk::Maintenance;
 use super::error::JobError;
+use crate::dynamic_config::TopicConfig;
 use crate::mutants::{self, Mutant};
-use crate::settings::TopicSettings;
 use crate::state::op::{Applied, Op};
 use crate::state::{Partition, Slice, State};
 use crate::types::{Offset, Timestamp, TopicPartition};
@@ -83,7 +83,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 
 fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
     let topics = state.topics().flat_map(move |topic| {
-        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        let settings = TopicConfig::effective(topic.configs(), state.configs());
         let kept = settings.cleanup.delete || mutants::on(Mutant::CompactedExpire);
         topic
             .partitions()
@@ -103,7 +103,7 @@ fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
 }
 
 /// The slices that go, oldest first.
-fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -> Vec<&'a Slice> {
+fn cut<'a>(partition: &'a Partition, settings: &TopicConfig, now: Timestamp) -> Vec<&'a Slice> {
     let mut left = partition.bytes().0;
     let mut late = false;
     let mut gone = Vec::new();
@@ -133,7 +133,7 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
 }
 
 /// Until when a slice stays whatever the times of its records, if so many bytes are left from it on to the end.
-fn closed_at(slice: &Slice, left: u64, settings: &TopicSettings, keep: Duration) -> Timestamp {
+fn closed_at(slice: &Slice, left: u64, settings: &TopicConfig, keep: Duration) -> Timestamp {
     let open = match left <= settings.segment_bytes.0 {
         true => settings.segment_time.max(LATENESS),
         false => LATENESS,

@@ -89,11 +89,11 @@ pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> 
 }
 
 /// What Kafka's settings say of the listeners: they have no words for those of other protocols.
-pub(super) fn of_kafka(listeners: &[Bound]) -> Vec<broker::Listener> {
+pub(super) fn of_kafka(listeners: &[Bound]) -> Vec<broker::ListenerAddresses> {
     let kafka = listeners
         .iter()
         .filter(|one| one.protocol == Protocol::Kafka);
-    let said = kafka.map(|one| broker::Listener {
+    let said = kafka.map(|one| broker::ListenerAddresses {
         name: "PLAINTEXT",
         bound: one.address().into(),
         advertised: one.advertised.clone(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::cluster::Settings;
-use crate::settings::{GroupSettings, TopicSettings};
+use crate::dynamic_config::{GroupConfig, TopicConfig};
 use crate::state::State;
 use crate::state::group::GroupAction;
 use crate::state::op::{Commit, Op};
@@ -112,7 +112,7 @@ impl Times {
                 group,
                 action: GroupAction::ExpireOffsets { before: limit },
             } => {
-                let kept = GroupSettings::effective(before.configs()).offsets_retention;
+                let kept = GroupConfig::effective(before.configs()).offsets_retention;
                 let young = limit.after(kept) > self.now.after(RIGHT);
                 young.then(|| {
                     format!(
@@ -132,7 +132,7 @@ impl Times {
         (this, end): (TopicPartition, Offset),
     ) -> Option<String> {
         let topic = before.topic(this.topic)?;
-        let settings = TopicSettings::effective(topic.configs(), before.configs());
+        let settings = TopicConfig::effective(topic.configs(), before.configs());
         let keep = settings
             .retention
             .filter(|_| settings.retention_bytes.is_none())?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::dynamic_config::{GroupConfig, Layers};
 use crate::env::Env;
 use crate::manifest::{Committed, Manifest, Stopped};
-use crate::settings::{GroupSettings, Layers};
 use crate::state::State;
 use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
 use crate::state::op::{Applied, Op, Outcome, Rejected};
@@ -60,13 +60,13 @@ impl Groups {
     }
 
     /// The settings in force on this node, as far as it has followed.
-    pub(super) fn settings(&self) -> GroupSettings {
+    pub(super) fn settings(&self) -> GroupConfig {
         let state = self.manifest.state();
         let set = Layers {
             node: state.configs_of(self.incarnation),
             cluster: state.configs(),
         };
-        GroupSettings::effective(&set.in_force())
+        GroupConfig::effective(&set.in_force())
     }
 
     /// A state that is up to date.

@@ -13,9 +13,9 @@ use super::offset_map::OffsetMap;
 use super::output::Output;
 use super::policy::{Due, due};
 use super::rules::{Rules, note_keys};
+use crate::dynamic_config::{ClusterConfig, Layers, TopicConfig};
 use crate::manifest::Stopped;
 use crate::segment::{BatchError, Retained};
-use crate::settings::{ClusterSettings, Layers, TopicSettings};
 use crate::state::op::{Cleaned, Op, ReplaceSlices};
 use crate::state::{Slice, State};
 use crate::types::{ByteCount, Offset, Seq, TopicName, TopicPartition};
@@ -59,7 +59,7 @@ pub async fn clean(
         node: state.configs_of(m.incarnation()),
         cluster: state.configs(),
     };
-    let cluster = ClusterSettings::effective(&set.in_force());
+    let cluster = ClusterConfig::effective(&set.in_force());
     let options = CleaningOptions {
         dedupe_buffer: cluster.dedupe_buffer,
         target: m.options().compaction.target,
@@ -111,7 +111,7 @@ pub(super) struct Plan<'a> {
     options: CleaningOptions,
     topic: TopicName,
     partition: TopicPartition,
-    settings: TopicSettings,
+    settings: TopicConfig,
     /// The state by which it goes.
     as_of: Seq,
     layout: u64,
@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
     ) -> Option<Plan<'a>> {
         let topic = state.topic(id.topic)?;
         let partition = topic.partition(id.partition)?;
-        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        let settings = TopicConfig::effective(topic.configs(), state.configs());
         let due = due(partition, &settings, m.passed())?;
         let slices = partition
             .slices_from(partition.log_start())
@@ -293,7 +293,7 @@ struct Bounds {
 const RETENTION_PARTS: u32 = 16;
 
 impl Bounds {
-    fn new(target: ByteCount, settings: &TopicSettings) -> Bounds {
+    fn new(target: ByteCount, settings: &TopicConfig) -> Bounds {
         let mut len = target.min(settings.segment_bytes).0;
         let mut time = None;
         if settings.cleanup.delete {

@@ -10,7 +10,7 @@ use super::super::metrics::Task;
 use super::super::runner::Backoff;
 use super::job::clean;
 use super::policy::{Due, dirty_bytes, due};
-use crate::settings::TopicSettings;
+use crate::dynamic_config::TopicConfig;
 use crate::state::{Job, State, Topic};
 use crate::types::{Timestamp, TopicPartition};
 
@@ -74,7 +74,7 @@ impl Maintenance {
 /// The bytes of compacted topics that were not cleaned yet.
 pub(in crate::maintain) fn dirty(state: &State) -> u64 {
     let compacted = state.topics().filter(|topic| {
-        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        let settings = TopicConfig::effective(topic.configs(), state.configs());
         settings.cleanup.compact
     });
     let partitions = compacted.flat_map(Topic::partitions);
@@ -87,7 +87,7 @@ pub(in crate::maintain) fn dirty(state: &State) -> u64 {
 fn due_partitions(state: &State, now: Timestamp) -> Vec<(TopicPartition, Due)> {
     let mut found = Vec::new();
     for topic in state.topics() {
-        let settings = TopicSettings::effective(topic.configs(), state.configs());
+        let settings = TopicConfig::effective(topic.configs(), state.configs());
         let partitions = topic.partitions();
         found.extend(
             partitions.filter_map(|(id, partition)| Some((id, due(partition, &settings, now)?))),
@@ -102,6 +102,6 @@ fn due_partitions(state: &State, now: Timestamp) -> Vec<(TopicPartition, Due)> {
 
 fn due_partition(state: &State, id: TopicPartition, now: Timestamp) -> Option<Due> {
     let topic = state.topic(id.topic)?;
-    let settings = TopicSettings::effective(topic.configs(), state.configs());
+    let settings = TopicConfig::effective(topic.configs(), state.configs());
     due(topic.partition(id.partition)?, &settings, now)
 }

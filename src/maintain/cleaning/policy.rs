@@ -12,8 +12,8 @@
 
 use std::time::Duration;
 
+use crate::dynamic_config::TopicConfig;
 use crate::mutants::{self, Mutant};
-use crate::settings::TopicSettings;
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp};
 
@@ -38,7 +38,7 @@ pub struct Due {
 }
 
 /// Whether a partition of a topic with these settings is to be cleaned.
-pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> Option<Due> {
+pub fn due(partition: &Partition, settings: &TopicConfig, now: Timestamp) -> Option<Due> {
     if !settings.cleanup.compact {
         return None;
     }

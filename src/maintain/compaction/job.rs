@@ -15,9 +15,9 @@ use super::super::runner::Backoff;
 use super::policy::{self, Plan, Terms};
 use super::read::{Input, read};
 use super::write::Writer;
+use crate::dynamic_config::TopicConfig;
 use crate::manifest::Stopped;
 use crate::mutants::{self, Mutant};
-use crate::settings::TopicSettings;
 use crate::state::op::{CompactedSlice, Op, Rejected, ReplaceSlices};
 use crate::state::{Job, State, Topic};
 use crate::store::ObjectPath;
@@ -83,7 +83,7 @@ fn is_crowded(m: &Maintenance, state: &State) -> bool {
 }
 
 fn terms(m: &Maintenance, state: &State, topic: &Topic, crowded: bool) -> Terms {
-    let settings = TopicSettings::effective(topic.configs(), state.configs());
+    let settings = TopicConfig::effective(topic.configs(), state.configs());
     Terms::new(&m.options().compaction, &settings, crowded)
 }
 

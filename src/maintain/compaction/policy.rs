@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::super::metrics::Backlog;
 use super::super::options::CompactionOptions;
 use super::super::retention::time_of;
-use crate::settings::TopicSettings;
+use crate::dynamic_config::TopicConfig;
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
@@ -111,7 +111,7 @@ pub struct Terms {
 
 impl Terms {
     /// What holds for a topic with these settings.
-    pub fn new(options: &CompactionOptions, settings: &TopicSettings, crowded: bool) -> Terms {
+    pub fn new(options: &CompactionOptions, settings: &TopicConfig, crowded: bool) -> Terms {
         let keep = settings.retention.filter(|_| settings.cleanup.delete);
         let size = settings.retention_bytes.filter(|_| settings.cleanup.delete);
         let mut target = options.target.0.min(settings.segment_bytes.0);

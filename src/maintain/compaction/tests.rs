@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::dynamic_config::TopicConfig;
 use crate::invariants::at_rest::offsets_are_dense;
 use crate::maintain::CompactionOptions;
-use crate::settings::TopicSettings;
 use crate::state::op::{
     Append, AppendEntry, AppendSource, Commit, CompactedSlice, CreateTopic, Op, ReplaceSlices,
 };
@@ -119,7 +119,7 @@ impl Log {
     }
 
     fn terms(&self) -> Terms {
-        let settings = TopicSettings::effective(&self.settings, &BTreeMap::new());
+        let settings = TopicConfig::effective(&self.settings, &BTreeMap::new());
         Terms::new(&self.options, &settings, self.crowded)
     }
 

@@ -18,10 +18,10 @@ use super::*;
 use crate::broker::{
     ConfigResource, FetchLimits, FetchPartition, NewTopic, ProducePartition, Session, TopicRef,
 };
+use crate::dynamic_config::ConfigEdit;
 use crate::env::Env;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Batches, Codec};
-use crate::settings::ConfigEdit;
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, ObjectRef, State};
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, Store, StoreUrl};

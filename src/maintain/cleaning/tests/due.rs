@@ -1,13 +1,13 @@
 //! When a partition is due.
 
 use super::*;
-use crate::settings::TopicSettings;
+use crate::dynamic_config::TopicConfig;
 
 /// What is due of the world's partition at this moment.
 fn due_now(world: &World) -> Option<Due> {
     let state = world.state();
     let topic = state.topic(world.id().topic).unwrap();
-    let settings = TopicSettings::effective(topic.configs(), state.configs());
+    let settings = TopicConfig::effective(topic.configs(), state.configs());
     due(&world.partition(), &settings, world.now())
 }
 

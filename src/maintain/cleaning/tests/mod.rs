@@ -18,13 +18,13 @@ use super::*;
 use crate::broker::{
     ConfigResource, FetchLimits, FetchPartition, NewTopic, ProducePartition, Session, TopicRef,
 };
+use crate::dynamic_config::ConfigEdit;
 use crate::env::{Env, Hold};
 use crate::maintain::{
     JobError, Maintenance, MaintenanceMetrics, MaintenanceOptions, MaintenanceParts,
 };
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, BatchHeader, Batches, Codec, Limits, decode_records};
-use crate::settings::ConfigEdit;
 use crate::state::{Partition, State};
 use crate::store::{Store, StoreUrl};
 use crate::types::{

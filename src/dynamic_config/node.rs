@@ -12,7 +12,7 @@ pub struct NodeProperties(BTreeMap<String, String>);
 
 /// One front end that listens.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct ListenerAddresses {
     /// Its protocol in Kafka's words: `PLAINTEXT`, `HTTP`.
     pub name: &'static str,
     /// Where it is bound.
@@ -30,8 +30,8 @@ impl From<BTreeMap<String, String>> for NodeProperties {
 impl NodeProperties {
     /// What a node with these settings and listeners says of itself. No secret is among it: it is kept in the log, so
     /// that every node can tell it of every other.
-    pub fn new(config: &ServeConfig, listeners: &[Listener]) -> NodeProperties {
-        let join = |address: fn(&Listener) -> &HostPort| {
+    pub fn new(config: &ServeConfig, listeners: &[ListenerAddresses]) -> NodeProperties {
+        let join = |address: fn(&ListenerAddresses) -> &HostPort| {
             let all: Vec<String> = listeners
                 .iter()
                 .map(|listener| format!("{}://{}", listener.name, address(listener)))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::definitions::Definition;
-use super::{ConfigError, ConfigType};
+use super::{ConfigType, DynamicConfigError};
 
 /// Which values of its type a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,8 @@ const MAX_LENGTH: usize = 32 << 10;
 
 /// Checks a value and answers with it as it is stored: without blanks around it, booleans in lower case,
 /// lists without blanks between.
-pub(super) fn check(definition: &Definition, value: &str) -> Result<String, ConfigError> {
-    checked(definition, value).map_err(|reason| ConfigError::Invalid {
+pub(super) fn check(definition: &Definition, value: &str) -> Result<String, DynamicConfigError> {
+    checked(definition, value).map_err(|reason| DynamicConfigError::Invalid {
         name: definition.name.to_owned(),
         value: one_line(value),
         reason,

@@ -184,7 +184,7 @@ fn a_hostile_value_makes_a_short_error_of_one_line() {
 #[test]
 fn a_topic_falls_back_to_the_cluster_and_hours_become_milliseconds() {
     let retention = |topic: &[(&str, &str)], cluster: &[(&str, &str)]| {
-        TopicSettings::effective(&set(topic), &set(cluster)).retention
+        TopicConfig::effective(&set(topic), &set(cluster)).retention
     };
     let hour = Duration::from_secs(3600);
     assert_eq!(retention(&[], &[]), Some(168 * hour));
@@ -208,9 +208,9 @@ fn a_topic_falls_back_to_the_cluster_and_hours_become_milliseconds() {
 
 #[test]
 fn the_typed_settings_have_kafkas_defaults() {
-    let settings = TopicSettings::effective(&set(&[]), &set(&[]));
+    let settings = TopicConfig::effective(&set(&[]), &set(&[]));
     let day = Duration::from_secs(86_400);
-    let expected = TopicSettings {
+    let expected = TopicConfig {
         max_message_bytes: ByteCount(1_048_588),
         log_append_time: false,
         timestamp_before_max: None,
@@ -230,8 +230,8 @@ fn the_typed_settings_have_kafkas_defaults() {
         compression: Compression::Producer,
     };
     assert_eq!(settings, expected);
-    let cluster = ClusterSettings::effective(&set(&[]));
-    let expected = ClusterSettings {
+    let cluster = ClusterConfig::effective(&set(&[]));
+    let expected = ClusterConfig {
         num_partitions: 1,
         default_replication_factor: 1,
         auto_create_topics: true,
@@ -256,7 +256,7 @@ fn the_typed_settings_follow_what_is_set() {
         ("log.cleaner.dedupe.buffer.size", "2097152"),
         ("log.roll.ms", "60000"),
     ]);
-    let settings = TopicSettings::effective(&topic, &cluster);
+    let settings = TopicConfig::effective(&topic, &cluster);
     assert_eq!(
         settings.cleanup,
         CleanupPolicy {
@@ -269,7 +269,7 @@ fn the_typed_settings_follow_what_is_set() {
     assert_eq!(settings.retention_bytes, Some(ByteCount(1000)));
     assert_eq!(settings.max_message_bytes, ByteCount(500));
     assert_eq!(settings.segment_time, Duration::from_secs(60));
-    let cluster = ClusterSettings::effective(&cluster);
+    let cluster = ClusterConfig::effective(&cluster);
     assert_eq!(
         (cluster.num_partitions, cluster.auto_create_topics),
         (12, false)
@@ -281,7 +281,7 @@ fn the_typed_settings_follow_what_is_set() {
 fn a_stored_value_that_cannot_be_read_counts_as_not_set() {
     let topic = set(&[("max.message.bytes", "many"), ("retention.ms", "")]);
     let cluster = set(&[("log.retention.hours", "1")]);
-    let settings = TopicSettings::effective(&topic, &cluster);
+    let settings = TopicConfig::effective(&topic, &cluster);
     assert_eq!(settings.max_message_bytes, ByteCount(1_048_588));
     assert_eq!(settings.retention, Some(Duration::from_secs(3600)));
 }
@@ -329,7 +329,7 @@ fn the_cluster_shows_what_was_set_and_a_node_shows_everything() {
         host: "queue".to_owned(),
         port,
     };
-    let listener = Listener {
+    let listener = ListenerAddresses {
         name: "PLAINTEXT",
         bound: address(9092),
         advertised: address(19092),
@@ -409,12 +409,12 @@ fn edits_are_checked_and_lists_are_written_out() {
     let number = edit("retention.ms", ConfigEdit::Append("1".into()));
     assert!(matches!(
         edits(edited, &number),
-        Err(ConfigError::Invalid { .. })
+        Err(DynamicConfigError::Invalid { .. })
     ));
     let unknown = edit("retention.msec", ConfigEdit::Set("1".into()));
     assert!(matches!(
         edits(edited, &unknown),
-        Err(ConfigError::Unknown {
+        Err(DynamicConfigError::Unknown {
             resource: "topic",
             ..
         })
@@ -422,7 +422,7 @@ fn edits_are_checked_and_lists_are_written_out() {
     let fixed = edit("node.id", ConfigEdit::Set("1".into()));
     assert!(matches!(
         edits(Edited::Cluster(&cluster), &fixed),
-        Err(ConfigError::ReadOnly { .. })
+        Err(DynamicConfigError::ReadOnly { .. })
     ));
 }
 
@@ -490,11 +490,11 @@ fn what_is_set_for_a_node_is_stronger_than_what_is_set_for_all() {
     let of_node = describe_node(None, layers, Some(&["num.partitions".to_owned()]));
     let shown = (of_node[0].value.as_deref(), of_node[0].source);
     assert_eq!(shown, (Some("7"), ConfigSource::Node));
-    let in_force = TopicSettings::effective(&set(&[]), &layers.in_force());
+    let in_force = TopicConfig::effective(&set(&[]), &layers.in_force());
     assert_eq!(in_force.max_message_bytes, ByteCount(2000));
     assert_eq!(in_force.retention, Some(Duration::from_secs(3600)));
     assert_eq!(
-        ClusterSettings::effective(&layers.in_force()).num_partitions,
+        ClusterConfig::effective(&layers.in_force()).num_partitions,
         7
     );
 }
@@ -506,14 +506,14 @@ fn what_decides_about_records_is_set_for_all_nodes_or_none() {
     for name in OF_RECORDS {
         let default = find(CLUSTER, name).unwrap().default.unwrap_or("1");
         let wanted = edit(name, ConfigEdit::Set(default.to_owned()));
-        let refused = ConfigError::OfCluster {
+        let refused = DynamicConfigError::OfCluster {
             name: name.to_owned(),
         };
         assert_eq!(edits(node, &wanted), Err(refused));
     }
     let wanted = edit("log.dirs", ConfigEdit::Set("/x".to_owned()));
     let refused = edits(node, &wanted);
-    assert!(matches!(refused, Err(ConfigError::ReadOnly { .. })));
+    assert!(matches!(refused, Err(DynamicConfigError::ReadOnly { .. })));
     let wanted = edit("num.partitions", ConfigEdit::Set("3".to_owned()));
     let edits = edits(node, &wanted).unwrap();
     assert_eq!(edits["num.partitions"].as_deref(), Some("3"));

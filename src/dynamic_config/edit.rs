@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find, is_of_records};
 use super::resolve::{Layers, Overrides, cluster_value, node_value, topic_value};
 use super::values::{check, items};
-use super::{ConfigEdit, ConfigError, ConfigType};
+use super::{ConfigEdit, ConfigType, DynamicConfigError};
 
 /// What an op sets (`Some`) and returns to its default (`None`).
 pub type Edits = BTreeMap<String, Option<String>>;
@@ -22,7 +22,7 @@ pub enum Edited<'a> {
 }
 
 impl Edited<'_> {
-    fn definition(&self, name: &str) -> Result<&'static Definition, ConfigError> {
+    fn definition(&self, name: &str) -> Result<&'static Definition, DynamicConfigError> {
         let (table, resource) = match self {
             Edited::Topic(..) => (TOPIC, "topic"),
             Edited::Cluster(_) => (CLUSTER, "cluster"),
@@ -33,14 +33,14 @@ impl Edited<'_> {
             let name = name.chars().take(128).collect();
             match self {
                 Edited::Cluster(_) | Edited::Node(_) if is_read_only => {
-                    ConfigError::ReadOnly { name }
+                    DynamicConfigError::ReadOnly { name }
                 }
-                _ => ConfigError::Unknown { name, resource },
+                _ => DynamicConfigError::Unknown { name, resource },
             }
         })?;
         if matches!(self, Edited::Node(_)) && is_of_records(name) {
             let name = name.to_owned();
-            return Err(ConfigError::OfCluster { name });
+            return Err(DynamicConfigError::OfCluster { name });
         }
         Ok(definition)
     }
@@ -71,7 +71,7 @@ impl Edited<'_> {
 pub fn edits(
     edited: Edited<'_>,
     wanted: &BTreeMap<String, ConfigEdit>,
-) -> Result<Edits, ConfigError> {
+) -> Result<Edits, DynamicConfigError> {
     let mut edits = Edits::new();
     for (name, edit) in wanted {
         let value = match edit {
@@ -82,7 +82,7 @@ pub fn edits(
             ConfigEdit::Append(value) | ConfigEdit::Subtract(value) => {
                 let definition = edited.definition(name)?;
                 if definition.kind != ConfigType::List {
-                    return Err(ConfigError::Invalid {
+                    return Err(DynamicConfigError::Invalid {
                         name: name.clone(),
                         value: value.chars().take(64).collect(),
                         reason: "only a list can be appended to and subtracted from".to_owned(),
@@ -106,7 +106,7 @@ pub fn edits(
 pub fn replacement(
     edited: Edited<'_>,
     wanted: &BTreeMap<String, String>,
-) -> Result<Edits, ConfigError> {
+) -> Result<Edits, DynamicConfigError> {
     let mut edits: Edits = edited
         .set()
         .keys()
@@ -124,14 +124,14 @@ pub fn replacement(
 pub fn initial(
     wanted: &BTreeMap<String, Option<String>>,
     cluster: &Overrides,
-) -> Result<Overrides, ConfigError> {
+) -> Result<Overrides, DynamicConfigError> {
     let empty = Overrides::new();
     let edited = Edited::Topic(&empty, cluster);
     let mut values = BTreeMap::new();
     for (name, value) in wanted {
         let Some(value) = value else {
             edited.definition(name)?;
-            return Err(ConfigError::Invalid {
+            return Err(DynamicConfigError::Invalid {
                 name: name.clone(),
                 value: "null".to_owned(),
                 reason: "a topic is created with values; leave the setting out for its default"
@@ -165,7 +165,7 @@ fn subtracted(current: &str, less: &str) -> String {
 }
 
 /// Checks the rules between settings, as they will be in force after the edits.
-fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
+fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), DynamicConfigError> {
     let mut after = edited.set().clone();
     for (name, value) in edits {
         match value {
@@ -206,7 +206,7 @@ fn consistent(edited: Edited<'_>, edits: &Edits) -> Result<(), ConfigError> {
             && let (Some(low), Some(high)) = (number(least), number(most))
             && low > high
         {
-            return Err(ConfigError::Invalid {
+            return Err(DynamicConfigError::Invalid {
                 name: (*least).to_owned(),
                 value: low.to_string(),
                 reason: format!("it is more than {most}, which is {high}"),

@@ -9,7 +9,7 @@ use crate::types::ByteCount;
 /// The settings of a topic in force. Cheap to clone; keep it as long as neither the topic's nor the
 /// cluster's settings change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TopicSettings {
+pub struct TopicConfig {
     /// The largest record batch (`max.message.bytes`).
     pub max_message_bytes: ByteCount,
     /// Records carry the time of their append (`message.timestamp.type=LogAppendTime`).
@@ -66,14 +66,14 @@ pub enum Compression {
     Zstd(i32),
 }
 
-impl TopicSettings {
+impl TopicConfig {
     /// The settings in force of a topic with these settings in a cluster with those. Values were checked
     /// when they were set; one that cannot be read (of another version) counts as not set.
-    pub fn effective(topic: &Overrides, cluster: &Overrides) -> TopicSettings {
+    pub fn effective(topic: &Overrides, cluster: &Overrides) -> TopicConfig {
         let read = Reader { topic, cluster };
         let policies = read.text("cleanup.policy");
         let policies = items(&policies);
-        TopicSettings {
+        TopicConfig {
             max_message_bytes: ByteCount(
                 u64::try_from(read.number("max.message.bytes")).unwrap_or(0),
             ),
@@ -158,7 +158,7 @@ fn bounded(number: i64) -> Option<Duration> {
 
 /// The bounds of consumer groups. Defaults are Kafka's but for the two that say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupSettings {
+pub struct GroupConfig {
     /// `group.min.session.timeout.ms`.
     pub min_session_timeout: Duration,
     /// `group.max.session.timeout.ms`.
@@ -176,9 +176,9 @@ pub struct GroupSettings {
     pub offsets_retention: Duration,
 }
 
-impl GroupSettings {
+impl GroupConfig {
     /// The settings in force in a cluster with these settings.
-    pub fn effective(cluster: &Overrides) -> GroupSettings {
+    pub fn effective(cluster: &Overrides) -> GroupConfig {
         let empty = Overrides::new();
         let number = |name| {
             let values = [cluster, &empty].into_iter();
@@ -187,7 +187,7 @@ impl GroupSettings {
         };
         let duration = |name| Duration::from_millis(number(name).into());
         let minutes = u64::from(number("offsets.retention.minutes"));
-        GroupSettings {
+        GroupConfig {
             min_session_timeout: duration("group.min.session.timeout.ms"),
             max_session_timeout: duration("group.max.session.timeout.ms"),
             max_size: number("group.max.size"),
@@ -200,7 +200,7 @@ impl GroupSettings {
 
 /// The settings of the cluster that are not defaults of topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterSettings {
+pub struct ClusterConfig {
     /// How many partitions a topic has that asks for no number (`num.partitions`).
     pub num_partitions: i32,
     /// The replication factor shown for topics that ask for none (`default.replication.factor`).
@@ -211,11 +211,11 @@ pub struct ClusterSettings {
     pub dedupe_buffer: ByteCount,
 }
 
-impl ClusterSettings {
+impl ClusterConfig {
     /// The settings in force of a cluster with these settings.
-    pub fn effective(cluster: &Overrides) -> ClusterSettings {
+    pub fn effective(cluster: &Overrides) -> ClusterConfig {
         let number = |name| cluster_value(name, cluster).and_then(|text| text.parse().ok());
-        ClusterSettings {
+        ClusterConfig {
             num_partitions: number("num.partitions").unwrap_or(1),
             default_replication_factor: number("default.replication.factor")
                 .and_then(|n| i16::try_from(n).ok())

@@ -1,13 +1,14 @@
-//! Settings of topics and of the cluster: their definitions, validation, description and change.
+//! Dynamic configuration, as Kafka calls it: the settings of topics, groups and the cluster that clients change while
+//! nodes run. What a node is started with is in [`crate::config`].
 //!
-//! Three tables (`definitions.rs`) hold every setting: those of topics, those of the cluster (which are
-//! also the defaults of the topics'), and what a node says of itself and nobody changes. What was set
-//! is in the state of the cluster, so all nodes agree. [`TopicSettings`] and [`ClusterSettings`] are what is in force,
-//! typed: what the write path and the background jobs go by.
+//! Three tables (`definitions.rs`) hold every setting: those of topics, those of the cluster (which are also the
+//! defaults for topics), and those that a node only reports. The values that were set are in the state of the cluster,
+//! so all nodes agree. [`TopicConfig`], [`GroupConfig`] and [`ClusterConfig`] are the values in force, typed; the write
+//! path and the background jobs obey them.
 //!
-//! Everything here is a pure function of what was set: no I/O, no clock, and nothing to do after a crash. Values are
-//! checked before they are stored, and whoever reads one that it does not understand (of another version) goes by
-//! the default.
+//! Everything here is a pure function of the values that were set: no I/O, no clock, and nothing to do after a crash.
+//! Values are checked before they are stored. A stored value that this version does not understand counts as not set:
+//! the default applies.
 
 mod definitions;
 mod edit;
@@ -19,8 +20,8 @@ mod tests;
 mod values;
 
 pub use edit::{Edited, Edits, edits, initial, replacement};
-pub use effective::{CleanupPolicy, ClusterSettings, Compression, GroupSettings, TopicSettings};
-pub use node::{Listener, NodeProperties};
+pub use effective::{CleanupPolicy, ClusterConfig, Compression, GroupConfig, TopicConfig};
+pub use node::{ListenerAddresses, NodeProperties};
 pub use resolve::{
     Layers, Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,
 };
@@ -93,7 +94,7 @@ pub enum ConfigEdit {
 
 /// Why a setting was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum DynamicConfigError {
     /// There is none of that name.
     #[error("there is no setting '{name}' of a {resource}")]
     Unknown {
