@@ -31,8 +31,8 @@ mod fetch;
 mod groups;
 mod lease;
 mod level;
-mod offsets;
 mod offsets_topic;
+mod partition_offsets;
 mod produce;
 mod producers;
 mod reach;
@@ -65,7 +65,7 @@ pub use groups::{
 };
 pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
-pub use offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
+pub use partition_offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use producers::NewProducerError;
 pub use reach::{Look, Neighbour};

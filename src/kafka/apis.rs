@@ -44,10 +44,10 @@ macro_rules! every_api {
             Metadata(MetadataRequest) => metadata::metadata, Look,
                 "[16@10+ s?]? 1@4+ 1@8-10 1@8+",
                 "topic ids from 10";
-            OffsetCommit(OffsetCommitRequest) => offsets::commit, Alone,
+            OffsetCommit(OffsetCommitRequest) => committed_offsets::commit, Alone,
                 "s 4 s s?@7+ 8@2-4 [s [4 8 4@6+ s?]]",
                 "10 (topic ids) is not in the codec yet";
-            OffsetFetch(OffsetFetchRequest) => offsets::fetch, Alone,
+            OffsetFetch(OffsetFetchRequest) => committed_offsets::fetch, Alone,
                 "s@-7 [s *4]?@-7 [s s?@9+ 4@9+ [s *4]?]@8+ 1@7+",
                 "10 (topic ids) is not in the codec yet";
             FindCoordinator(FindCoordinatorRequest) => cluster::find_coordinator, Look,
@@ -107,7 +107,7 @@ macro_rules! every_api {
             IncrementalAlterConfigs(IncrementalAlterConfigsRequest) => configs::incremental_alter, Alone,
                 "[1 s [s 1 s?]] 1",
                 "";
-            OffsetDelete(OffsetDeleteRequest) => offsets::delete, Alone,
+            OffsetDelete(OffsetDeleteRequest) => committed_offsets::delete, Alone,
                 "s [s [4]]",
                 "";
             DescribeCluster(DescribeClusterRequest) => cluster::describe, Alone,

@@ -15,9 +15,9 @@
 //! may leave its op in the log, if it was sent already; the member it made falls silent and is expired.
 
 mod admin;
+mod committed_offsets;
 mod coordinator;
 mod membership;
-mod offsets;
 mod reaper;
 mod sessions;
 

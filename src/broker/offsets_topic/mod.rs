@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use super::access::Permit;
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
-use super::offsets::{FoundOffset, ListOffsetsError, OffsetSpec};
+use super::partition_offsets::{FoundOffset, ListOffsetsError, OffsetSpec};
 use super::topic_error::{InvalidRequest, TopicError};
 use super::topics::{TopicRef, TopicView};
 use crate::fetch::ReadLimits;

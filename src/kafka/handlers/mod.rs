@@ -7,6 +7,7 @@
 
 pub(crate) mod api_versions;
 mod cluster;
+mod committed_offsets;
 mod configs;
 pub(crate) mod dispatch;
 mod fetch;
@@ -15,7 +16,6 @@ mod groups;
 mod items;
 mod log_dirs;
 mod metadata;
-mod offsets;
 mod partition_offsets;
 mod produce;
 mod producers;

@@ -61,10 +61,10 @@
 
 mod action;
 mod changes;
+mod committed_offsets;
 mod groups;
 mod member;
 mod membership;
-mod offsets;
 mod rebalance;
 mod rules;
 mod subscription;
@@ -88,9 +88,9 @@ pub(in crate::state) use changes::Changes;
 pub use changes::{
     Changed, GroupChange, OFFSETS_PARTITIONS, OFFSETS_TOPIC, OFFSETS_TOPIC_ID, offsets_partition_of,
 };
+pub use committed_offsets::CommittedOffset;
 pub(in crate::state) use groups::{Groups, REFRESHED_PER_COMMIT};
 pub use member::{Member, Opaque, Protocol, Voucher};
-pub use offsets::CommittedOffset;
 pub(in crate::state) use touched::{Touched, Which};
 
 use super::codec::{Shared, map};
@@ -195,7 +195,7 @@ pub struct Group {
     #[cbor(n(6), with = "map")]
     reserved: OrdMap<MemberId, Timestamp>,
     #[cbor(n(7), with = "map")]
-    #[serde(serialize_with = "offsets::serialize")]
+    #[serde(serialize_with = "committed_offsets::serialize")]
     offsets: OrdMap<TopicPartition, CommittedOffset>,
     /// The last change of it that Kafka would write a record of, where changes are numbered.
     #[n(8)]

@@ -1,7 +1,7 @@
 //! Groups across nodes that share a memory store, in one process, on simulated time.
 
 mod chaos;
-mod offsets;
+mod committed_offsets;
 mod rebalance;
 mod refusals;
 mod settings;

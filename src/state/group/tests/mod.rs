@@ -1,8 +1,8 @@
 //! The rules of the classic protocol, one by one. `properties` has those that must hold whatever happens.
 
 mod changes;
+mod committed_offsets;
 mod groups;
-mod offsets;
 mod properties;
 mod static_members;
 

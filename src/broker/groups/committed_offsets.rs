@@ -1,4 +1,4 @@
-//! Committed offsets.
+//! The offsets that consumer groups commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Committed offsets.
+//! The offsets that consumer groups commit.
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
