@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::reach::Reach;
+use super::reachability::Reachability;
 use super::{Broker, Unavailable};
 use crate::state::op::{Applied, Op, RegisterNode};
 use crate::state::{Feature, Node, State};
@@ -52,8 +52,8 @@ pub type Endpoints = BTreeMap<String, String>;
 /// This node's registration.
 #[derive(Default)]
 pub(super) struct Registration {
-    pub(super) reach: Mutex<Reach>,
-    place: Mutex<Option<Place>>,
+    pub(super) reachability: Mutex<Reachability>,
+    location: Mutex<Option<Location>>,
     /// Held by who registers a node that was taken for dead.
     anew: tokio::sync::Mutex<()>,
     clients: AtomicUsize,
@@ -62,7 +62,7 @@ pub(super) struct Registration {
 
 /// Where this node is found. Which id it has, the state says.
 #[derive(Clone)]
-struct Place {
+struct Location {
     endpoints: Endpoints,
     rack: Option<String>,
 }
@@ -114,19 +114,19 @@ impl Broker {
         endpoints: Endpoints,
         rack: Option<String>,
     ) -> Result<NodeId, Unavailable> {
-        let place = Place { endpoints, rack };
-        let (id, state) = self.register_at(&place).await?;
+        let location = Location { endpoints, rack };
+        let (id, state) = self.register_at(&location).await?;
         // The first commit of a cluster may be this one, and what the cluster knows is in it.
         if self.has_more_to_say(&state, id) {
-            self.register_at(&place).await?;
+            self.register_at(&location).await?;
         }
-        *self.place() = Some(place);
+        *self.location() = Some(location);
         Ok(id)
     }
 
     /// Registers this run once; its id, and a state that has it.
-    async fn register_at(&self, place: &Place) -> Result<(NodeId, Arc<State>), Unavailable> {
-        let Place { endpoints, rack } = place.clone();
+    async fn register_at(&self, location: &Location) -> Result<(NodeId, Arc<State>), Unavailable> {
+        let Location { endpoints, rack } = location.clone();
         let properties = self.inner.properties.get();
         let state = self.inner.manifest.state();
         let properties = properties.filter(|_| state.has(Feature::NodeSettings));
@@ -162,8 +162,8 @@ impl Broker {
         if let Some(id) = state.node_of(incarnation) {
             return Ok((id, state));
         }
-        let place = self.place().clone().ok_or(Unavailable::NotRegistered)?;
-        self.register(place.endpoints, place.rack).await?;
+        let location = self.location().clone().ok_or(Unavailable::NotRegistered)?;
+        self.register(location.endpoints, location.rack).await?;
         state = self.inner.manifest.state();
         let id = state.node_of(incarnation);
         let id = id.ok_or(Unavailable::NotRegistered)?;
@@ -183,7 +183,7 @@ impl Broker {
 
     /// What this node's clients connect to through `listener`, once it is registered.
     pub(super) fn own_endpoint(&self, listener: &str) -> Option<String> {
-        self.place().as_ref()?.endpoints.get(listener).cloned()
+        self.location().as_ref()?.endpoints.get(listener).cloned()
     }
 
     /// Says that a client is connected, for as long as the guard lives.
@@ -203,7 +203,7 @@ impl Broker {
 
     /// Takes this node out of the cluster, for good: used once, when it stops.
     pub async fn retire(&self) -> Result<(), Unavailable> {
-        self.place().take();
+        self.location().take();
         let Some(node) = self.node_id() else {
             return Ok(());
         };
@@ -248,13 +248,13 @@ impl Broker {
 
     /// Renews the lease if it is time to; returns how long to wait.
     async fn tend_lease(&self) -> Result<Duration, Unavailable> {
-        if self.place().is_none() {
+        if self.location().is_none() {
             return Ok(IDLE_LEASE / 3);
         }
         let (node, state) = self.registered_in(self.inner.manifest.state()).await?;
-        let place = self.place().clone();
-        if let Some(place) = place.filter(|_| self.has_more_to_say(&state, node)) {
-            self.register(place.endpoints, place.rack).await?;
+        let location = self.location().clone();
+        if let Some(location) = location.filter(|_| self.has_more_to_say(&state, node)) {
+            self.register(location.endpoints, location.rack).await?;
         }
         let lease = self.wanted_lease();
         let held = state.node(node).map(Node::lease);
@@ -335,9 +335,9 @@ impl Broker {
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Place>> {
-        let place = &self.inner.presence.place;
-        place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn location(&self) -> MutexGuard<'_, Option<Location>> {
+        let location = &self.inner.presence.location;
+        location.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,23 +11,23 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 
 use super::error::LoadError;
-use super::places::{BLOCK, Key, Place};
+use super::extents::{BLOCK, Extent, Key};
 
-/// The places that were loaded ahead of their reader and not read yet. Bounded to three quarters of the cache, for all
+/// The extents that were loaded ahead of their reader and not read yet. Bounded to three quarters of the cache, for all
 /// readers together: more would push each other out before anybody reads them.
 #[derive(Clone)]
 pub(super) struct Ahead {
-    places: Arc<Mutex<Places>>,
+    extents: Arc<Mutex<Extents>>,
     most: u64,
 }
 
 #[derive(Default)]
-struct Places {
+struct Extents {
     unread: HashMap<Key, Noted>,
     unread_bytes: u64,
 }
 
-/// A place that is to be read.
+/// An extent that is to be read.
 struct Noted {
     len: u64,
     /// The load that brings it, and its number there, as long as that is under way.
@@ -48,7 +48,7 @@ impl Ahead {
     /// Nothing is ahead yet; bounded for a cache of that many bytes.
     pub(super) fn new(cache: u64) -> Ahead {
         Ahead {
-            places: Arc::default(),
+            extents: Arc::default(),
             most: (cache / 4 * 3).max(MIN_AHEAD),
         }
     }
@@ -58,83 +58,83 @@ impl Ahead {
         self.most
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn extents(&self) -> MutexGuard<'_, Extents> {
         // Nothing in a critical section panics half-way through a change.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the place is to be read, so that it is there or on its way.
-    pub(super) fn is_noted(&self, place: &Place) -> bool {
-        self.places().unread.contains_key(&place.key())
+    /// Whether the extent is to be read, so that it is there or on its way.
+    pub(super) fn is_noted(&self, extent: &Extent) -> bool {
+        self.extents().unread.contains_key(&extent.key())
     }
 
-    /// How many of these places, which come with one request, may be loaded ahead; they count until they are read or
+    /// How many of these extents, which come with one request, may be loaded ahead; they count until they are read or
     /// evicted. Of what is wanted later all or nothing: there will be room for one request when more was read.
-    pub(super) fn begin(&self, run: &[Place], soon: Soon) -> usize {
-        let mut places = self.places();
+    pub(super) fn begin(&self, run: &[Extent], soon: Soon) -> usize {
+        let mut extents = self.extents();
         let mut room = match soon {
             Soon::Next => self.most,
             Soon::Later => self.most / 2,
         };
-        room = room.saturating_sub(places.unread_bytes);
-        let fits = |place: &&Place| {
-            let fits = place.len <= room && !places.unread.contains_key(&place.key());
-            room = room.saturating_sub(place.len);
+        room = room.saturating_sub(extents.unread_bytes);
+        let fits = |extent: &&Extent| {
+            let fits = extent.len <= room && !extents.unread.contains_key(&extent.key());
+            room = room.saturating_sub(extent.len);
             fits
         };
         let count = run.iter().take_while(fits).count();
         if soon == Soon::Later && count < run.len() {
             return 0;
         }
-        for place in run.iter().take(count) {
-            places.add(place);
+        for extent in run.iter().take(count) {
+            extents.add(extent);
         }
         count
     }
 
-    /// Counts a place that somebody reads, or is about to, whatever the bound. Whether it was not counted before.
-    pub(super) fn note(&self, place: &Place) -> bool {
-        let mut places = self.places();
-        let new = !places.unread.contains_key(&place.key());
+    /// Counts an extent that somebody reads, or is about to, whatever the bound. Whether it was not counted before.
+    pub(super) fn note(&self, extent: &Extent) -> bool {
+        let mut extents = self.extents();
+        let new = !extents.unread.contains_key(&extent.key());
         if new {
-            places.add(place);
+            extents.add(extent);
         }
         new
     }
 
-    /// Says which load brings the places of a run.
-    pub(super) fn is_coming(&self, run: &[Place], load: &Arc<RunLoad>) {
-        let mut places = self.places();
-        for (number, place) in run.iter().enumerate() {
-            if let Some(noted) = places.unread.get_mut(&place.key()) {
+    /// Says which load brings the extents of a run.
+    pub(super) fn is_coming(&self, run: &[Extent], load: &Arc<RunLoad>) {
+        let mut extents = self.extents();
+        for (number, extent) in run.iter().enumerate() {
+            if let Some(noted) = extents.unread.get_mut(&extent.key()) {
                 noted.load = Some((Arc::downgrade(load), number));
             }
         }
     }
 
-    /// The load that brings the place, and its number there, if one is under way.
+    /// The load that brings the extent, and its number there, if one is under way.
     pub(super) fn load_of(&self, key: &Key) -> Option<(Arc<RunLoad>, usize)> {
-        let places = self.places();
-        let (load, number) = places.unread.get(key)?.load.as_ref()?;
+        let extents = self.extents();
+        let (load, number) = extents.unread.get(key)?.load.as_ref()?;
         Some((load.upgrade()?, *number))
     }
 
     pub(super) fn end(&self, key: &Key) {
-        let mut places = self.places();
-        let len = places.unread.remove(key).map_or(0, |noted| noted.len);
-        places.unread_bytes -= len;
+        let mut extents = self.extents();
+        let len = extents.unread.remove(key).map_or(0, |noted| noted.len);
+        extents.unread_bytes -= len;
     }
 }
 
-impl Places {
-    fn add(&mut self, place: &Place) {
-        let len = place.len;
-        self.unread.insert(place.key(), Noted { len, load: None });
+impl Extents {
+    fn add(&mut self, extent: &Extent) {
+        let len = extent.len;
+        self.unread.insert(extent.key(), Noted { len, load: None });
         self.unread_bytes += len;
     }
 }
 
-/// A place that is being read. It is unread no more when this is dropped, also if its reader gave up.
+/// An extent that is being read. It is unread no more when this is dropped, also if its reader gave up.
 pub(super) struct Reading<'a> {
     ahead: &'a Ahead,
     key: Key,
@@ -155,7 +155,7 @@ impl Drop for Reading<'_> {
 /// The least that may be loaded ahead.
 const MIN_AHEAD: u64 = 8 * BLOCK;
 
-/// A load of several places that follow one another by one request, which all who want one of them wait for. Each place
+/// A load of several extents that follow one another by one request, which all who want one of them wait for. Each extent
 /// is there as soon as its own bytes are.
 pub(super) struct RunLoad {
     come: Arc<Come>,
@@ -164,7 +164,7 @@ pub(super) struct RunLoad {
 }
 
 impl RunLoad {
-    /// A load by `request`, which says of each place what has come for it. Who makes the request again may say
+    /// A load by `request`, which says of each extent what has come for it. Who makes the request again may say
     /// so again. Whichever of those who wait happens to drive it when it panics, all are told: nobody else would wake
     /// them.
     pub(super) fn new<R>(request: impl FnOnce(Arc<Come>) -> R) -> RunLoad
@@ -181,20 +181,20 @@ impl RunLoad {
         }
     }
 
-    /// The bytes of the place with this number, as soon as they have come. Empty if the object ends before it.
-    pub(super) async fn place(&self, number: usize) -> Result<Bytes, LoadError> {
+    /// The bytes of the extent with this number, as soon as they have come. Empty if the object ends before it.
+    pub(super) async fn extent(&self, number: usize) -> Result<Bytes, LoadError> {
         loop {
             let mut more = pin!(self.come.more.notified());
             // What comes from here on is not missed.
             more.as_mut().enable();
-            if let Some(bytes) = self.come.places().get(number) {
+            if let Some(bytes) = self.come.extents().get(number) {
                 return Ok(bytes.clone());
             }
             tokio::select! {
                 biased;
                 ended = self.ended.clone() => {
                     ended?;
-                    return Ok(self.come.places().get(number).cloned().unwrap_or_default());
+                    return Ok(self.come.extents().get(number).cloned().unwrap_or_default());
                 }
                 () = more => {}
             }
@@ -206,24 +206,24 @@ impl RunLoad {
 #[derive(Default)]
 pub(super) struct Come {
     /// In order.
-    places: Mutex<Vec<Bytes>>,
+    extents: Mutex<Vec<Bytes>>,
     more: Notify,
 }
 
 impl Come {
-    fn places(&self) -> MutexGuard<'_, Vec<Bytes>> {
+    fn extents(&self) -> MutexGuard<'_, Vec<Bytes>> {
         // Nothing in a critical section panics half-way through a change.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the place with this number is there.
+    /// Says that the extent with this number is there.
     pub(super) fn note(&self, number: usize, bytes: &Bytes) {
         {
-            let mut places = self.places();
-            if places.len() != number {
+            let mut extents = self.extents();
+            if extents.len() != number {
                 return;
             }
-            places.push(bytes.clone());
+            extents.push(bytes.clone());
         }
         self.more.notify_waiters();
     }
@@ -246,8 +246,8 @@ mod tests {
             come.note(0, &Bytes::from_static(b"first"));
             std::future::pending().await
         });
-        assert_eq!(load.place(0).await.unwrap(), "first");
-        assert!(futures::poll!(Box::pin(load.place(1))).is_pending());
+        assert_eq!(load.extent(0).await.unwrap(), "first");
+        assert!(futures::poll!(Box::pin(load.extent(1))).is_pending());
     }
 
     #[tokio::test]
@@ -259,9 +259,9 @@ mod tests {
             Ok(())
         });
         for number in 0..3 {
-            assert_eq!(load.place(number).await.unwrap(), [number as u8][..]);
+            assert_eq!(load.extent(number).await.unwrap(), [number as u8][..]);
         }
-        assert!(load.place(3).await.unwrap().is_empty(), "the object ends");
+        assert!(load.extent(3).await.unwrap().is_empty(), "the object ends");
     }
 
     #[tokio::test]
@@ -272,9 +272,9 @@ mod tests {
             failed.await.ok();
             Err(gone())
         });
-        assert_eq!(load.place(0).await.unwrap(), "first");
+        assert_eq!(load.extent(0).await.unwrap(), "first");
         fail.send(()).unwrap();
-        let (one, other) = tokio::join!(load.place(1), load.place(1));
+        let (one, other) = tokio::join!(load.extent(1), load.extent(1));
         assert!(matches!((one, other), (Err(LoadError::Store(_)), Err(_))));
     }
     #[tokio::test(start_paused = true)]
@@ -285,7 +285,7 @@ mod tests {
         }));
         let waiting = [0, 1, 2].map(|number| {
             let load = load.clone();
-            tokio::spawn(async move { load.place(number).await })
+            tokio::spawn(async move { load.extent(number).await })
         });
         for one in waiting {
             let told = tokio::time::timeout(std::time::Duration::from_secs(5), one).await;

@@ -1,12 +1,12 @@
-//! What the caches hold for a place: its bytes, in pieces.
+//! What the caches hold for an extent: its bytes, in pieces.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::places::BLOCK;
+use super::extents::BLOCK;
 
-/// The bytes of a place, as pieces that follow one another. Cheap to clone.
+/// The bytes of an extent, as pieces that follow one another. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Block(Pieces);
 

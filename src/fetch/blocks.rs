@@ -1,4 +1,4 @@
-//! Places of objects, loaded and cached.
+//! Extents of objects, loaded and cached.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use super::ahead::{Ahead, Reading, RunLoad, Soon};
 use super::block::Block;
 use super::error::LoadError;
+use super::extents::{BLOCK, Extent, Key, STRETCH, Window};
 use super::metrics::FetchMetrics;
-use super::places::{BLOCK, Key, Place, Reach, STRETCH};
 use crate::segment::{ChunkIndex, check_slice};
 use crate::state::{ObjectRef, Slice, SliceIndex};
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
@@ -115,16 +115,16 @@ impl Blocks {
     /// Returns when readers find it.
     pub async fn put(&self, object: ObjectRef, blocks: Vec<Block>) {
         for (index, block) in (0..).zip(blocks) {
-            let key = Place::block(object, index, true).key();
+            let key = Extent::block(object, index, true).key();
             self.tail.cache.insert(key, block).await;
         }
         self.note_size();
     }
 
-    /// The bytes of `place`. Of `next`, which the same reader will read right after it, what lies behind it and is
+    /// The bytes of `extent`. Of `next`, which the same reader will read right after it, what lies behind it and is
     /// not there comes with the same request.
-    pub(super) async fn get(&self, place: Place, next: &[Place]) -> Result<Block, LoadError> {
-        let key = place.key();
+    pub(super) async fn get(&self, extent: Extent, next: &[Extent]) -> Result<Block, LoadError> {
+        let key = extent.key();
         for pool in [&self.tail, &self.catch_up] {
             if let Some(block) = pool.cache.get(&key).await {
                 pool.ahead.end(&key);
@@ -133,18 +133,18 @@ impl Blocks {
             }
         }
         self.metrics.misses.inc();
-        let pool = self.pool(place.recent);
-        let mut run = vec![place];
-        let is_new = pool.ahead.note(&place);
+        let pool = self.pool(extent.recent);
+        let mut run = vec![extent];
+        let is_new = pool.ahead.note(&extent);
         let _reading = Reading::new(&pool.ahead, key);
-        for place in next.iter().take_while(|_| is_new) {
+        for extent in next.iter().take_while(|_| is_new) {
             let follows = run
                 .last()
-                .is_some_and(|last| last.comes_with(place, STRETCH));
-            if !follows || self.is_cached(place) || !pool.ahead.note(place) {
+                .is_some_and(|last| last.comes_with(extent, STRETCH));
+            if !follows || self.is_cached(extent) || !pool.ahead.note(extent) {
                 break;
             }
-            run.push(*place);
+            run.push(*extent);
         }
         // What was loaded ahead may be on its way.
         let coming = match run.len() {
@@ -152,9 +152,9 @@ impl Blocks {
             _ => Some((self.start(run), 0)),
         };
         let block = match coming {
-            None => pool.cache.try_get_with(key, self.load_one(place)).await,
+            None => pool.cache.try_get_with(key, self.load_one(extent)).await,
             Some((load, number)) => {
-                let part = part_of(load, number, place);
+                let part = part_of(load, number, extent);
                 pool.cache.try_get_with(key, part).await
             }
         };
@@ -163,26 +163,26 @@ impl Blocks {
     }
 
     /// How what is old is to be loaded for fetches of `bytes` from so many partitions.
-    pub(super) fn reach(&self, partitions: usize, bytes: u64) -> Reach {
-        Reach::of(self.catch_up.ahead.room(), partitions, bytes)
+    pub(super) fn window(&self, partitions: usize, bytes: u64) -> Window {
+        Window::of(self.catch_up.ahead.room(), partitions, bytes)
     }
 
-    /// Loads places that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever
+    /// Loads extents that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever
     /// the order in which they are wanted, those that lie side by side in a stretch of that length come with one
     /// request.
     pub(super) fn prefetch(
         &self,
-        places: impl IntoIterator<Item = Place>,
+        extents: impl IntoIterator<Item = Extent>,
         soon: Soon,
         stretch: u64,
     ) {
-        let is_missing = |place: &Place| {
-            !self.pool(place.recent).ahead.is_noted(place) && !self.is_cached(place)
+        let is_missing = |extent: &Extent| {
+            !self.pool(extent.recent).ahead.is_noted(extent) && !self.is_cached(extent)
         };
-        let mut missing: Vec<Place> = places.into_iter().filter(is_missing).collect();
-        missing.sort_unstable_by_key(Place::key);
-        missing.dedup_by_key(|place| place.key());
-        for run in missing.chunk_by(|place, next| place.comes_with(next, stretch)) {
+        let mut missing: Vec<Extent> = extents.into_iter().filter(is_missing).collect();
+        missing.sort_unstable_by_key(Extent::key);
+        missing.dedup_by_key(|extent| extent.key());
+        for run in missing.chunk_by(|extent, next| extent.comes_with(next, stretch)) {
             let Some(first) = run.first() else {
                 continue;
             };
@@ -195,8 +195,8 @@ impl Blocks {
         }
     }
 
-    /// Begins the load of places that follow one another; in the background it goes on to its end.
-    fn start(&self, run: Vec<Place>) -> Arc<RunLoad> {
+    /// Begins the load of extents that follow one another; in the background it goes on to its end.
+    fn start(&self, run: Vec<Extent>) -> Arc<RunLoad> {
         let load = Arc::new(self.load_run(run.clone()));
         if let Some(first) = run.first() {
             self.pool(first.recent).ahead.is_coming(&run, &load);
@@ -211,10 +211,10 @@ impl Blocks {
     }
 
     /// Puts what a run brings in the cache, as it comes.
-    async fn fill(self, run: Vec<Place>, load: Arc<RunLoad>) {
-        for (number, place) in run.into_iter().enumerate() {
-            let (pool, key) = (self.pool(place.recent), place.key());
-            let part = part_of(load.clone(), number, place);
+    async fn fill(self, run: Vec<Extent>, load: Arc<RunLoad>) {
+        for (number, extent) in run.into_iter().enumerate() {
+            let (pool, key) = (self.pool(extent.recent), extent.key());
+            let part = part_of(load.clone(), number, extent);
             if pool.cache.try_get_with(key, part).await.is_err() {
                 // Who wants it meets the error, if it lasts.
                 pool.ahead.end(&key);
@@ -222,19 +222,19 @@ impl Blocks {
         }
     }
 
-    fn is_cached(&self, place: &Place) -> bool {
-        let key = place.key();
+    fn is_cached(&self, extent: &Extent) -> bool {
+        let key = extent.key();
         self.tail.cache.contains_key(&key) || self.catch_up.cache.contains_key(&key)
     }
 
-    /// The load of places that follow one another.
-    fn load_run(&self, run: Vec<Place>) -> RunLoad {
+    /// The load of extents that follow one another.
+    fn load_run(&self, run: Vec<Extent>) -> RunLoad {
         let blocks = self.clone();
         RunLoad::new(|come| async move {
             let Some(first) = run.first() else {
                 return Ok(());
             };
-            let lens: Vec<u64> = run.iter().map(|place| place.len).collect();
+            let lens: Vec<u64> = run.iter().map(|extent| extent.len).collect();
             let note = |number, bytes: &Bytes| come.note(number, bytes);
             blocks
                 .load(first.object, first.start, &lens, first.recent, &note)
@@ -243,10 +243,16 @@ impl Blocks {
         })
     }
 
-    async fn load_one(&self, place: Place) -> Result<Block, LoadError> {
-        let lens = [place.len];
-        let load = self.load(place.object, place.start, &lens, place.recent, &|_, _| ());
-        checked(&place, load.await?.pop().unwrap_or_default())
+    async fn load_one(&self, extent: Extent) -> Result<Block, LoadError> {
+        let lens = [extent.len];
+        let load = self.load(
+            extent.object,
+            extent.start,
+            &lens,
+            extent.recent,
+            &|_, _| (),
+        );
+        checked(&extent, load.await?.pop().unwrap_or_default())
     }
 
     /// The pieces of these lengths from `start` on, by one request; each in memory of its own, so that what the caches
@@ -314,15 +320,15 @@ impl Blocks {
     }
 }
 
-/// What a load brings for a place, checked.
-async fn part_of(load: Arc<RunLoad>, number: usize, place: Place) -> Result<Block, LoadError> {
-    checked(&place, load.place(number).await?)
+/// What a load brings for an extent, checked.
+async fn part_of(load: Arc<RunLoad>, number: usize, extent: Extent) -> Result<Block, LoadError> {
+    checked(&extent, load.extent(number).await?)
 }
 
-fn checked(place: &Place, bytes: Bytes) -> Result<Block, LoadError> {
-    if let Some(crc) = place.crc {
-        let range = place.start..place.start + place.len;
-        check_slice(&name_of(place.object), &range, crc, &bytes).map_err(LoadError::Damaged)?;
+fn checked(extent: &Extent, bytes: Bytes) -> Result<Block, LoadError> {
+    if let Some(crc) = extent.crc {
+        let range = extent.start..extent.start + extent.len;
+        check_slice(&name_of(extent.object), &range, crc, &bytes).map_err(LoadError::Damaged)?;
     }
     Ok(bytes.into())
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::ahead::Soon;
 use super::blocks::Blocks;
 use super::error::ReadError;
-use super::places::{Place, Reach, STRETCH, chunks_within, stretches_within};
+use super::extents::{Extent, STRETCH, Window, chunks_within, stretches_within};
 use super::reader::{Found, ReadLimits, newest_from, record_by_time};
 use crate::segment::{BatchError, BatchRef, Batches, ChunkIndex};
 use crate::state::{Slice, SliceIndex};
@@ -62,9 +62,9 @@ impl<'a> Compacted<'a> {
         // All of the first may be before the offset.
         let skipped = index.range_of(first);
         let wanted = found.room(limits) + (skipped.end - skipped.start);
-        let places = chunks_within(self.slice, &index, first, wanted, self.recent);
-        for (number, place) in (first..).zip(&places) {
-            let chunk = self.chunk(&places, place).await?;
+        let extents = chunks_within(self.slice, &index, first, wanted, self.recent);
+        for (number, extent) in (first..).zip(&extents) {
+            let chunk = self.chunk(&extents, extent).await?;
             let (mut piece, mut records, mut full): (Option<Range<usize>>, _, _) = (None, 0, false);
             for batch in self.batches(&index, number, &chunk) {
                 let batch = batch?;
@@ -102,10 +102,10 @@ impl<'a> Compacted<'a> {
         let first = index.chunk_at(log_start);
         let later = index.chunks().iter().enumerate().skip(first);
         for (number, _) in later.filter(|(_, chunk)| chunk.max_timestamp >= target) {
-            let Some(place) = Place::chunk(self.slice, &index, number, self.recent) else {
+            let Some(extent) = Extent::chunk(self.slice, &index, number, self.recent) else {
                 break;
             };
-            let chunk = self.chunk(&[], &place).await?;
+            let chunk = self.chunk(&[], &extent).await?;
             for batch in self.batches(&index, number, &chunk) {
                 let batch = batch?;
                 let (header, base) = (&batch.header, batch.header.base_offset);
@@ -134,10 +134,10 @@ impl<'a> Compacted<'a> {
         let first = index.chunk_at(log_start);
         let later = index.chunks().iter().skip(first + 1);
         let mut newest = later.map(|chunk| chunk.max_timestamp).max();
-        let Some(place) = Place::chunk(self.slice, &index, first, self.recent) else {
+        let Some(extent) = Extent::chunk(self.slice, &index, first, self.recent) else {
             return Ok(newest);
         };
-        let chunk = self.chunk(&[], &place).await?;
+        let chunk = self.chunk(&[], &extent).await?;
         for batch in self.batches(&index, first, &chunk) {
             let batch = batch?;
             let (header, base) = (&batch.header, batch.header.base_offset);
@@ -154,9 +154,14 @@ impl<'a> Compacted<'a> {
         Ok(newest)
     }
 
-    /// Asks for the chunks from `offset` on: for `bytes` soon, and with a reach for the rest of their stretches and
+    /// Asks for the chunks from `offset` on: for `bytes` soon, and with a window for the rest of their stretches and
     /// what is beyond. Returns how many bytes the slice has from there on.
-    pub(super) async fn read_ahead(&self, offset: Offset, bytes: u64, reach: Option<Reach>) -> u64 {
+    pub(super) async fn read_ahead(
+        &self,
+        offset: Offset,
+        bytes: u64,
+        window: Option<Window>,
+    ) -> u64 {
         if self.slice.len == 0 {
             return 0;
         }
@@ -166,7 +171,7 @@ impl<'a> Compacted<'a> {
         };
         let first = index.chunk_at(offset);
         let (slice, recent) = (self.slice, self.recent);
-        let Some(Reach { stretch, far }) = reach else {
+        let Some(Window { stretch, far }) = window else {
             if bytes > 0 {
                 // What is waited for alone: it is here sooner.
                 let now = chunks_within(slice, &index, first, bytes, recent);
@@ -174,11 +179,11 @@ impl<'a> Compacted<'a> {
             }
             return index.range.end - index.range_of(first).start;
         };
-        let places = |bytes| match bytes {
+        let extents = |bytes| match bytes {
             0 => Vec::new(),
             bytes => stretches_within(slice, &index, first, bytes, stretch, recent),
         };
-        let (soon, later) = (places(bytes), places(bytes.saturating_add(far)));
+        let (soon, later) = (extents(bytes), extents(bytes.saturating_add(far)));
         let later = later.into_iter().skip(soon.len());
         self.blocks.prefetch(soon, Soon::Next, stretch);
         self.blocks.prefetch(later, Soon::Later, stretch);
@@ -194,16 +199,16 @@ impl<'a> Compacted<'a> {
             .map_err(|error| error.reading(self.id, self.base))
     }
 
-    /// The bytes of a chunk; those of `places` that follow it will be wanted next.
-    async fn chunk(&self, places: &[Place], place: &Place) -> Result<Bytes, ReadError> {
-        let after = places.partition_point(|other| other.start <= place.start);
-        let next = places.get(after..).unwrap_or_default();
-        let chunk = self.blocks.get(*place, next).await;
+    /// The bytes of a chunk; those of `extents` that follow it will be wanted next.
+    async fn chunk(&self, extents: &[Extent], extent: &Extent) -> Result<Bytes, ReadError> {
+        let after = extents.partition_point(|other| other.start <= extent.start);
+        let next = extents.get(after..).unwrap_or_default();
+        let chunk = self.blocks.get(*extent, next).await;
         let chunk = chunk.map_err(|error| error.reading(self.id, self.base))?;
         Ok(chunk.into_bytes())
     }
 
-    /// The batches of a chunk, each in its place: within the slice's offsets and after the one before.
+    /// The batches of a chunk, each where it belongs: within the slice's offsets and after the one before.
     fn batches<'b>(
         &'b self,
         index: &ChunkIndex,

@@ -52,7 +52,7 @@ impl ReadError {
     }
 }
 
-/// Why a place could not be loaded.
+/// Why an extent could not be loaded.
 #[derive(Clone, Debug)]
 pub(super) enum LoadError {
     Store(Arc<StoreError>),

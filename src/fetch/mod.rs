@@ -23,8 +23,8 @@ mod block;
 mod blocks;
 mod compacted;
 mod error;
+mod extents;
 mod metrics;
-mod places;
 mod reader;
 mod walk;
 
@@ -34,6 +34,6 @@ mod tests;
 pub use block::{Block, split};
 pub use blocks::{Blocks, CacheOptions};
 pub use error::ReadError;
+pub use extents::BLOCK;
 pub use metrics::FetchMetrics;
-pub use places::BLOCK;
 pub use reader::{ReadLimits, Reader, Wanted};

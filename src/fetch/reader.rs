@@ -8,7 +8,7 @@ use super::ahead::Soon;
 use super::blocks::Blocks;
 use super::compacted::Compacted;
 use super::error::ReadError;
-use super::places::{BLOCK, Place, Reach, STRETCH};
+use super::extents::{BLOCK, Extent, STRETCH, Window};
 use super::walk::Walk;
 use crate::segment::{Limits, first_record_at_or_after, largest_timestamp};
 use crate::state::{Partition, Slice, State};
@@ -17,7 +17,7 @@ use crate::types::{Offset, Timestamp, TopicPartition};
 /// How long ago a slice of the tail was appended at most.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// How many places one read asks for ahead of their turn.
+/// How many extents one read asks for ahead of their turn.
 const MAX_PREFETCH: usize = 32;
 
 /// How many compacted slices are read ahead in, which may be small at the end of a partition.
@@ -243,7 +243,7 @@ impl Reader {
     /// the tail finds all of it cached.
     pub fn read_ahead(&self, state: &State, wanted: &[Wanted<'_>], further: bool) {
         let bytes = wanted.iter().map(|wanted| wanted.bytes as u64).sum();
-        let reach = further.then(|| self.blocks.reach(wanted.len(), bytes));
+        let window = further.then(|| self.blocks.window(wanted.len(), bytes));
         let blocks = |times: usize, more: u64, most| {
             wanted.iter().flat_map(move |wanted| {
                 let bytes = wanted
@@ -253,12 +253,12 @@ impl Reader {
                 wanted_blocks(state, wanted.partition, wanted.offset, bytes).take(most)
             })
         };
-        match reach {
+        match window {
             None => {
                 let now = blocks(1, 0, MAX_PREFETCH);
                 self.blocks.prefetch(now, Soon::Next, STRETCH);
             }
-            Some(Reach { stretch, far }) => {
+            Some(Window { stretch, far }) => {
                 let next = blocks(2, 0, MAX_PREFETCH);
                 self.blocks.prefetch(next, Soon::Next, stretch);
                 let later = blocks(2, far, 2 * MAX_PREFETCH);
@@ -266,12 +266,12 @@ impl Reader {
             }
         }
         for wanted in wanted {
-            self.read_ahead_compacted(state, wanted, reach);
+            self.read_ahead_compacted(state, wanted, window);
         }
     }
 
     /// Where the offset is in a compacted slice is in its index, which may have to be loaded.
-    fn read_ahead_compacted(&self, state: &State, wanted: &Wanted<'_>, reach: Option<Reach>) {
+    fn read_ahead_compacted(&self, state: &State, wanted: &Wanted<'_>, window: Option<Window>) {
         let Wanted {
             id,
             partition,
@@ -288,19 +288,19 @@ impl Reader {
         }
         let blocks = self.blocks.clone();
         self.blocks.spawn(async move {
-            let times = if reach.is_some() { 2 } else { 1 };
+            let times = if window.is_some() { 2 } else { 1 };
             let mut bytes = (bytes as u64).saturating_mul(times);
-            let mut reach = reach;
+            let mut window = window;
             for (base, slice, recent) in slices {
                 let Some(compacted) = Compacted::of(&blocks, id, base, &slice, recent) else {
                     continue;
                 };
-                let left = compacted.read_ahead(offset, bytes, reach).await;
-                if let Some(reach) = &mut reach {
-                    reach.far = reach.far.saturating_sub(left.saturating_sub(bytes));
+                let left = compacted.read_ahead(offset, bytes, window).await;
+                if let Some(window) = &mut window {
+                    window.far = window.far.saturating_sub(left.saturating_sub(bytes));
                 }
                 bytes = bytes.saturating_sub(left);
-                if bytes == 0 && reach.is_none_or(|reach| reach.far == 0) {
+                if bytes == 0 && window.is_none_or(|window| window.far == 0) {
                     break;
                 }
             }
@@ -346,7 +346,7 @@ fn wanted_blocks(
     partition: &Partition,
     offset: Offset,
     bytes: usize,
-) -> impl Iterator<Item = Place> {
+) -> impl Iterator<Item = Extent> {
     let mut before = 0;
     let mut last = None;
     partition
@@ -360,9 +360,9 @@ fn wanted_blocks(
         .flat_map(move |(_, slice)| {
             let recent = is_recent(state, slice);
             let end = (slice.start + slice.len).div_ceil(BLOCK);
-            (slice.start / BLOCK..end).map(move |index| Place::block(slice.object, index, recent))
+            (slice.start / BLOCK..end).map(move |index| Extent::block(slice.object, index, recent))
         })
-        .filter(move |place| last.replace(place.key()) != Some(place.key()))
+        .filter(move |extent| last.replace(extent.key()) != Some(extent.key()))
 }
 
 /// Whether a slice is of the tail: then its loads must not wait for those of readers who catch up.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::block::Block;
 use super::blocks::Blocks;
 use super::error::ReadError;
-use super::places::{BLOCK, Place};
+use super::extents::{BLOCK, Extent};
 use super::reader::Found;
 use crate::mutants::{self, Mutant};
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader, LEADER_EPOCH, patch};
@@ -117,7 +117,7 @@ impl<'a> Walk<'a> {
         batch
             .header
             .check_crc_of_pieces(&head, parts.iter().map(|part| &part[..]))
-            .and_then(|()| place(&mut head, batch.base))
+            .and_then(|()| set_base(&mut head, batch.base))
             .map_err(|error| self.corrupt(batch.base, error))?;
         found.copied().extend_from_slice(&head);
         for part in parts {
@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
         batch
             .header
             .check_crc(copied)
-            .and_then(|()| place(copied, batch.base))
+            .and_then(|()| set_base(copied, batch.base))
             .map_err(|error| self.corrupt(batch.base, error))
     }
 
@@ -167,8 +167,8 @@ impl<'a> Walk<'a> {
         let block = match &self.block {
             Some((known, block)) if *known == index => block,
             _ => {
-                let place = Place::block(self.slice.object, index, self.recent);
-                let block = self.blocks.get(place, &[]).await;
+                let extent = Extent::block(self.slice.object, index, self.recent);
+                let block = self.blocks.get(extent, &[]).await;
                 let block = block.map_err(|e| e.reading(self.id, self.next))?;
                 &self.block.insert((index, block)).1
             }
@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Writes its real offset in a batch.
-fn place(batch: &mut [u8], base: Offset) -> Result<(), BatchError> {
+fn set_base(batch: &mut [u8], base: Offset) -> Result<(), BatchError> {
     if mutants::on(Mutant::OffsetsNotPatched) {
         return Ok(());
     }

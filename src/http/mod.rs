@@ -11,7 +11,7 @@
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
 //! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME`. A node that shows that it is
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
-//! many, take no places from others, and nobody else takes theirs.
+//! many, take no slots from others, and nobody else takes theirs.
 
 mod groups;
 mod peers;
@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::net::{Closing, FrontEnd, Listener, Place, Stream};
+use crate::net::{Closing, FrontEnd, Listener, Slot, Stream};
 use crate::telemetry::Telemetry;
 
 /// How long the store may take to answer for the node to count as ready.
@@ -106,10 +106,10 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream: Stream, _, place: Arc<Place>| {
+    let handle = move |stream: Stream, _, slot: Arc<Slot>| {
         let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(place.clone());
+            request.extensions_mut().insert(slot.clone());
             router.call(request)
         });
         async move {

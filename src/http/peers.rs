@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::Seen;
 use crate::manifest::Declined;
-use crate::net::Place;
+use crate::net::Slot;
 use crate::peer::{NEWS_WITHIN, wire};
 use crate::types::{PeerKey, Seq};
 use wire::Seal;
@@ -54,8 +54,8 @@ fn sealed<'a>(seen: &'a Seen, head: &Parts, body: &[u8]) -> Option<(&'a PeerKey,
 /// Counts the connection of a sealed question among those of nodes. The answer that it is to have if there are too
 /// many.
 fn turned_away(head: &Parts, key: &PeerKey, question: &Seal) -> Option<Response> {
-    let place = head.extensions.get::<Arc<Place>>()?;
-    if place.become_known() {
+    let slot = head.extensions.get::<Arc<Slot>>()?;
+    if slot.become_known() {
         return None;
     }
     let mut answer = answer(key, question, Err(Declined::Full));

@@ -28,7 +28,7 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// The most at one time from one address (Kafka's `max.connections.per.ip`).
     pub max_connections_per_ip: usize,
-    /// The most at one time that have shown who they are ([`Place::become_known`]). They count towards neither of the
+    /// The most at one time that have shown who they are ([`Slot::become_known`]). They count towards neither of the
     /// above.
     pub max_known: usize,
 }
@@ -146,7 +146,7 @@ impl Listener {
         H: Fn(Stream, SocketAddr) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let handle = move |stream, peer, _: Arc<Place>| handle(stream, peer);
+        let handle = move |stream, peer, _: Arc<Slot>| handle(stream, peer);
         self.serve_in_places(shutdown, drain, observe, handle).await
     }
 
@@ -159,7 +159,7 @@ impl Listener {
         handle: H,
     ) -> Closing
     where
-        H: Fn(Stream, SocketAddr, Arc<Place>) -> F,
+        H: Fn(Stream, SocketAddr, Arc<Slot>) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let Listener {
@@ -204,12 +204,12 @@ impl Listener {
             };
             backoff = ACCEPT_BACKOFF.0;
             match Census::admit(&census, peer.ip()) {
-                Ok(place) => {
+                Ok(slot) => {
                     tune(&stream);
-                    let place = Arc::new(place);
-                    let connection = handle(stream.into(), peer, place.clone());
+                    let slot = Arc::new(slot);
+                    let connection = handle(stream.into(), peer, slot.clone());
                     connections.spawn(async move {
-                        let _place = place;
+                        let _slot = slot;
                         connection.await;
                     });
                 }
@@ -307,7 +307,7 @@ impl Census {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(census: &Arc<Census>, address: IpAddr) -> Result<Place, Rejection> {
+    fn admit(census: &Arc<Census>, address: IpAddr) -> Result<Slot, Rejection> {
         let options = &census.options;
         {
             let mut counts = census.counts();
@@ -322,7 +322,7 @@ impl Census {
             counts.others += 1;
         }
         (census.observe)(ListenerEvent::Opened);
-        Ok(Place {
+        Ok(Slot {
             census: Arc::clone(census),
             address,
             is_known: AtomicBool::new(false),
@@ -330,17 +330,17 @@ impl Census {
     }
 }
 
-/// A connection's place; given back when it ends, however it ends.
+/// The slot of a connection, given back when it ends, however it ends.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     census: Arc<Census>,
     address: IpAddr,
     /// Changed while the counts are held.
     is_known: AtomicBool,
 }
 
-impl Place {
-    /// Who is connected has shown who it is: from now on the connection counts as one of the known, and its place is
+impl Slot {
+    /// Who is connected has shown who it is: from now on the connection counts as one of the known, and its slot is
     /// free for somebody else. False if there are as many known as there may be; then it stays where it was.
     pub fn become_known(&self) -> bool {
         let mut counts = self.census.counts();
@@ -357,7 +357,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         {
             let mut counts = self.census.counts();
@@ -490,9 +490,9 @@ mod tests {
         let address = listener.local_addr();
         let stop = CancellationToken::new();
         // Who says 1 is known, if there is room for it: the answer says so.
-        let handle = |mut stream: Stream, _, place: Arc<Place>| async move {
+        let handle = |mut stream: Stream, _, slot: Arc<Slot>| async move {
             while let Ok(said) = stream.read_u8().await {
-                let known = said == 1 && place.become_known();
+                let known = said == 1 && slot.become_known();
                 let _ = stream.write_u8(known.into()).await;
             }
         };
@@ -509,7 +509,7 @@ mod tests {
             assert_eq!(say(&mut stream, 1).await, Some(1), "it is known once");
             known.push(stream);
         }
-        // The one place for strangers is free, and there is no room for a third who is known.
+        // The one slot for strangers is free, and there is no room for a third who is known.
         let mut stranger = TcpStream::connect(address).await.unwrap();
         assert_eq!(say(&mut stranger, 0).await, Some(0));
         assert_eq!(say(&mut stranger, 1).await, Some(0));

@@ -2,7 +2,7 @@
 //!
 //! [`Listener`] has a name; it binds, accepts and counts. What serves its connections is a [`FrontEnd`], of which each
 //! gets a [`Stream`]: what carries the bytes is this room's business. A connection over a limit is closed at once. One
-//! that shows who it is may be counted apart ([`Place::become_known`]), so that strangers take no places from it, nor
+//! that shows who it is may be counted apart ([`Slot::become_known`]), so that strangers take no slots from it, nor
 //! it from them. When the process runs out of file descriptors the listener waits and goes on; it never ends because
 //! `accept` failed; and so that the node keeps the descriptors it needs for its store, it takes no more connections
 //! than the limit of open files has room for ([`connections_within`]). Stopping is a
@@ -39,7 +39,7 @@ pub use budget::{BytePermit, MemoryBudget};
 pub use descriptors::{connections_within, open_files};
 pub use frames::{Frame, FrameError, FrameLimits, FrameReader, LOOK, transfer_time};
 pub use listener::{
-    BindError, Closing, FrontEnd, Listener, ListenerEvent, ListenerOptions, Place, Rejection,
+    BindError, Closing, FrontEnd, Listener, ListenerEvent, ListenerOptions, Rejection, Slot,
 };
 pub use seldom::Seldom;
 pub use stream::{Stream, StreamReader, StreamWriter};

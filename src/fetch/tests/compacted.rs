@@ -332,7 +332,7 @@ async fn a_reader_in_the_middle_loads_nothing_before_it() {
     assert_eq!(
         made.store.metrics().requests(RequestKind::SegmentGet),
         2,
-        "the index and the place"
+        "the index and the extent"
     );
     made.read(&reader, 540, 1 << 20).await;
     assert_eq!(
@@ -376,7 +376,7 @@ async fn large_pieces_are_handed_out_from_the_cache_and_small_ones_are_copied() 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_is_bounded_in_memory_however_much_is_asked_for() {
     let (store, faulty) = Faulty::store(|n| if n < 4 { Fault::None } else { Fault::Hangs });
-    // Requests: the object, then the index and twice a place.
+    // Requests: the object, then the index and twice an extent.
     let made = large(store, 600).await;
     let options = CacheOptions {
         size: ByteCount::mib(512),

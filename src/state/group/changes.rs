@@ -8,11 +8,11 @@
 //! given twice.
 //!
 //! Numbered are what Kafka writes: a committed offset; a group when a generation has got its assignment, when its last
-//! member has left, when a static member takes its place again; and what is deleted or expires. Of what went, the
+//! member has left, when a static member rejoins; and what is deleted or expires. Of what went, the
 //! last [`MAX_GONE`] are remembered as tombstones. What goes with its topic leaves none: a deleted topic may concern
 //! any number of groups, and the fold visits none of them for it (`group/groups.rs`).
 //!
-//! Which partition a group is in is Kafka's own rule, so that tools that compute it look in the right place.
+//! Which partition a group is in is Kafka's own rule, so that tools that compute it look in the right partition.
 //!
 //! From [`Feature::OffsetsTopic`](crate::state::Feature::OffsetsTopic) on: the first commit after it numbers what is
 //! there, once, in the order of the groups' ids.
@@ -46,7 +46,7 @@ const MAX_GONE: usize = 10_000;
 /// Where a change stands: a partition of the topic, and an offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize)]
 #[cbor(array)]
-struct Place {
+struct Position {
     #[n(0)]
     partition: i32,
     #[n(1)]
@@ -78,21 +78,21 @@ pub(in crate::state) struct Changes {
     next: Vec<u64>,
     #[cbor(n(1), with = "map")]
     #[serde(serialize_with = "as_list")]
-    gone: OrdMap<Place, Gone>,
+    gone: OrdMap<Position, Gone>,
     /// How many tombstones there were ever.
     #[n(2)]
     buried: u64,
-    /// What is found at each place. Derived.
+    /// What is found at each position. Derived.
     #[cbor(skip)]
     #[serde(skip)]
-    places: OrdMap<Place, What>,
+    positions: OrdMap<Position, What>,
     /// The tombstones in the order in which they came. Derived.
     #[cbor(skip)]
     #[serde(skip)]
-    ordinals: OrdMap<u64, Place>,
+    ordinals: OrdMap<u64, Position>,
 }
 
-/// What stands at a place.
+/// What stands at a position.
 #[derive(Clone, Debug, PartialEq)]
 enum What {
     Offset(GroupId, TopicPartition),
@@ -107,7 +107,7 @@ impl PartialEq for Changes {
     }
 }
 
-fn as_list<S: serde::Serializer>(gone: &OrdMap<Place, Gone>, s: S) -> Result<S::Ok, S::Error> {
+fn as_list<S: serde::Serializer>(gone: &OrdMap<Position, Gone>, s: S) -> Result<S::Ok, S::Error> {
     s.collect_seq(gone.iter())
 }
 
@@ -168,7 +168,7 @@ impl Changes {
         }
     }
 
-    fn take(&mut self, group: &GroupId) -> Place {
+    fn take(&mut self, group: &GroupId) -> Position {
         let partition = offsets_partition_of(group).0;
         let at = usize::try_from(partition).unwrap_or_default();
         if self.next.len() <= at {
@@ -182,7 +182,7 @@ impl Changes {
             }
             offset
         });
-        Place { partition, offset }
+        Position { partition, offset }
     }
 
     /// The offset after the last change of a partition.
@@ -193,7 +193,7 @@ impl Changes {
     fn forget(&mut self, group: &GroupId, number: Option<u64>) {
         if let Some(offset) = number {
             let partition = offsets_partition_of(group).0;
-            self.places.remove(&Place { partition, offset });
+            self.positions.remove(&Position { partition, offset });
         }
     }
 
@@ -203,23 +203,23 @@ impl Changes {
         offset: Option<(TopicName, PartitionIndex)>,
         at: Timestamp,
     ) {
-        let place = self.take(group);
+        let position = self.take(group);
         let gone = Gone {
             group: group.clone(),
             offset,
             at,
             ordinal: self.buried,
         };
-        self.places.insert(place, What::Gone);
-        self.ordinals.insert(self.buried, place);
-        self.gone.insert(place, gone);
+        self.positions.insert(position, What::Gone);
+        self.ordinals.insert(self.buried, position);
+        self.gone.insert(position, gone);
         self.buried = self.buried.saturating_add(1);
         while self.gone.len() > MAX_GONE
-            && let Some((ordinal, place)) = self.ordinals.get_min().cloned()
+            && let Some((ordinal, position)) = self.ordinals.get_min().cloned()
         {
             self.ordinals.remove(&ordinal);
-            self.gone.remove(&place);
-            self.places.remove(&place);
+            self.gone.remove(&position);
+            self.positions.remove(&position);
         }
     }
 
@@ -228,18 +228,18 @@ impl Changes {
         if group.offset(partition).is_none() {
             return;
         }
-        let place = self.take(id);
-        group.number_offset(partition, place.offset);
-        self.places
-            .insert(place, What::Offset(id.clone(), partition));
+        let position = self.take(id);
+        group.number_offset(partition, position.offset);
+        self.positions
+            .insert(position, What::Offset(id.clone(), partition));
     }
 
     fn number_group(&mut self, id: &GroupId, group: &mut Group, at: Timestamp) {
         self.forget(id, group.numbered().map(|known| known.offset));
-        let place = self.take(id);
-        let offset = place.offset;
+        let position = self.take(id);
+        let offset = position.offset;
         group.number(Numbered { offset, at });
-        self.places.insert(place, What::Group(id.clone()));
+        self.positions.insert(position, What::Group(id.clone()));
     }
 
     /// Numbers what `action` has made of a group: it was `before` and is `after`, or no more. `name` knows the topics.
@@ -319,10 +319,10 @@ impl Changes {
         self.forget(group, Some(number));
     }
 
-    /// How many places something is found at.
+    /// How many positions something is found at.
     #[cfg(test)]
-    pub(in crate::state) fn place_count(&self) -> usize {
-        self.places.len()
+    pub(in crate::state) fn position_count(&self) -> usize {
+        self.positions.len()
     }
 
     /// Makes what is derived.
@@ -334,18 +334,19 @@ impl Changes {
             let partition = offsets_partition_of(id).0;
             for (at, offset) in group.offsets() {
                 if let Some(offset) = offset.number {
-                    let place = Place { partition, offset };
-                    self.places.insert(place, What::Offset(id.clone(), at));
+                    let position = Position { partition, offset };
+                    self.positions
+                        .insert(position, What::Offset(id.clone(), at));
                 }
             }
             if let Some(Numbered { offset, .. }) = group.numbered() {
-                let place = Place { partition, offset };
-                self.places.insert(place, What::Group(id.clone()));
+                let position = Position { partition, offset };
+                self.positions.insert(position, What::Group(id.clone()));
             }
         }
-        for (place, gone) in &self.gone {
-            self.places.insert(*place, What::Gone);
-            self.ordinals.insert(gone.ordinal, *place);
+        for (position, gone) in &self.gone {
+            self.positions.insert(*position, What::Gone);
+            self.ordinals.insert(gone.ordinal, *position);
         }
     }
 }
@@ -398,7 +399,7 @@ impl State {
     ) -> impl Iterator<Item = GroupChange> {
         let partition = partition.0;
         let offset = u64::try_from(from.0).unwrap_or(0);
-        let range = Place { partition, offset }..Place {
+        let range = Position { partition, offset }..Position {
             partition: partition.saturating_add(1),
             offset: 0,
         };
@@ -406,20 +407,20 @@ impl State {
         changes
             .flat_map(move |changes| {
                 changes
-                    .places
+                    .positions
                     .range(range.clone())
                     .map(move |at| (changes, at))
             })
-            .filter_map(|(changes, (place, what))| self.shown(changes, *place, what))
+            .filter_map(|(changes, (position, what))| self.shown(changes, *position, what))
     }
 
-    fn shown(&self, changes: &Changes, place: Place, what: &What) -> Option<GroupChange> {
+    fn shown(&self, changes: &Changes, position: Position, what: &What) -> Option<GroupChange> {
         let (at, id, what) = match what {
             What::Offset(id, partition) => {
                 let group = self.group(id)?;
                 let committed = group.offset(*partition)?;
                 let at = committed.committed_at;
-                if committed.number != Some(place.offset) {
+                if committed.number != Some(position.offset) {
                     return None;
                 }
                 let topic = name_of(&self.topics, self.serves_offsets_topic(), partition.topic)?;
@@ -437,11 +438,11 @@ impl State {
                     .filter(|group| is_between_rebalances(group))?;
                 let numbered = group
                     .numbered()
-                    .filter(|known| known.offset == place.offset)?;
+                    .filter(|known| known.offset == position.offset)?;
                 (numbered.at, id.clone(), Changed::Group(group))
             }
             What::Gone => {
-                let gone = changes.gone.get(&place)?;
+                let gone = changes.gone.get(&position)?;
                 let what = match gone.offset.clone() {
                     Some((topic, partition)) => Changed::OffsetGone { topic, partition },
                     None => Changed::GroupGone,
@@ -450,7 +451,7 @@ impl State {
             }
         };
         Some(GroupChange {
-            offset: Offset(i64::try_from(place.offset).unwrap_or(i64::MAX)),
+            offset: Offset(i64::try_from(position.offset).unwrap_or(i64::MAX)),
             at,
             group: id,
             what,

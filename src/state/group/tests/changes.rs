@@ -171,11 +171,11 @@ fn what_goes_with_its_topic_leaves_a_gap() {
     groups.fold(vec![Op::DeleteTopic { topic: topic_id(1) }]);
     assert_eq!(texts(&groups.read(0, 0)), ["a/0 = 6"]);
     assert_eq!(groups.end(0), end);
-    let places = |state: &State| state.changes.as_ref().unwrap().place_count();
+    let positions = |state: &State| state.changes.as_ref().unwrap().position_count();
     for _ in 0..5 {
         groups.fold(Vec::new());
     }
-    assert_eq!(places(&groups.state), 1, "nothing is kept of what went");
+    assert_eq!(positions(&groups.state), 1, "nothing is kept of what went");
 }
 
 #[test]

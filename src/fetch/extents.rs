@@ -1,4 +1,4 @@
-//! What of an object is loaded and cached as one.
+//! Extents: the ranges of objects that are loaded and cached as one.
 
 use crate::segment::ChunkIndex;
 use crate::state::{ObjectRef, Slice};
@@ -6,30 +6,30 @@ use crate::state::{ObjectRef, Slice};
 /// The length of a block in bytes; the last of an object may be shorter.
 pub const BLOCK: u64 = 1 << 20;
 
-/// Places of one object next to each other are loaded by one request if they begin in the same stretch, which has at
+/// Extents of one object next to each other are loaded by one request if they begin in the same stretch, which has at
 /// most this length: a request to a distant store takes tens of milliseconds, however little it asks for, and one that
 /// is near spends as much on a request as on a mebibyte.
 pub(super) const STRETCH: u64 = 8 << 20;
 
-/// How what is old is loaded for one who reads in order.
+/// How far ahead of a sequential reader old data is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(super) struct Window {
     /// How much comes with one request: a power of two.
     pub(super) stretch: u64,
     /// How far beyond the next fetch.
     pub(super) far: u64,
 }
 
-impl Reach {
+impl Window {
     /// For fetches of `bytes` from so many partitions, where `room` bytes may be loaded and not read yet. A partition
     /// then has what the next fetch wants of it, on average half of a stretch that is begun, and what is left of its
     /// part of the room beyond that: a few requests' worth at most.
-    pub(super) fn of(room: u64, partitions: usize, bytes: u64) -> Reach {
+    pub(super) fn of(room: u64, partitions: usize, bytes: u64) -> Window {
         let next = bytes.saturating_mul(2).min(room / 2);
         let share = (room - next) / (partitions.max(1) as u64);
         let most = (2 * share).clamp(BLOCK, STRETCH);
         let stretch = 1 << most.ilog2();
-        Reach {
+        Window {
             stretch,
             far: share.saturating_sub(stretch / 2).min(2 * STRETCH),
         }
@@ -39,7 +39,7 @@ impl Reach {
 /// A range of an object that is loaded and cached as one: a block of an object of many partitions, or a chunk of a
 /// compacted slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Extent {
     pub(super) object: ObjectRef,
     pub(super) start: u64,
     pub(super) len: u64,
@@ -49,13 +49,13 @@ pub(super) struct Place {
     pub(super) recent: bool,
 }
 
-/// By what a place is known in the caches.
+/// The key of an extent in the caches.
 pub(super) type Key = (ObjectRef, u64);
 
-impl Place {
+impl Extent {
     /// The block with this index.
-    pub(super) fn block(object: ObjectRef, index: u64, recent: bool) -> Place {
-        Place {
+    pub(super) fn block(object: ObjectRef, index: u64, recent: bool) -> Extent {
+        Extent {
             object,
             start: index * BLOCK,
             len: BLOCK,
@@ -70,10 +70,10 @@ impl Place {
         index: &ChunkIndex,
         number: usize,
         recent: bool,
-    ) -> Option<Place> {
+    ) -> Option<Extent> {
         let chunk = index.chunks().get(number)?;
         let range = index.range_of(number);
-        Some(Place {
+        Some(Extent {
             object: slice.object,
             start: range.start,
             len: range.end - range.start,
@@ -86,13 +86,13 @@ impl Place {
         (self.object, self.start)
     }
 
-    /// Whether `next` lies right behind this place.
-    pub(super) fn precedes(&self, next: &Place) -> bool {
+    /// Whether `next` lies right behind this extent.
+    pub(super) fn precedes(&self, next: &Extent) -> bool {
         (self.object, self.start + self.len, self.recent) == (next.object, next.start, next.recent)
     }
 
-    /// Whether `next` lies right behind this place and comes with the same request, in stretches of that length.
-    pub(super) fn comes_with(&self, next: &Place, stretch: u64) -> bool {
+    /// Whether `next` lies right behind this extent and comes with the same request, in stretches of that length.
+    pub(super) fn comes_with(&self, next: &Extent, stretch: u64) -> bool {
         self.precedes(next) && self.start / stretch == next.start / stretch
     }
 }
@@ -105,11 +105,11 @@ pub(super) fn chunks_within(
     first: usize,
     bytes: u64,
     recent: bool,
-) -> Vec<Place> {
+) -> Vec<Extent> {
     let from = index.range_of(first).start;
-    let chunks = (first..).map_while(|number| Place::chunk(slice, index, number, recent));
+    let chunks = (first..).map_while(|number| Extent::chunk(slice, index, number, recent));
     chunks
-        .take_while(|place| place.start - from <= bytes)
+        .take_while(|extent| extent.start - from <= bytes)
         .collect()
 }
 
@@ -121,15 +121,15 @@ pub(super) fn stretches_within(
     bytes: u64,
     stretch: u64,
     recent: bool,
-) -> Vec<Place> {
-    let mut places = chunks_within(slice, index, first, bytes, recent);
-    while let Some(last) = places.last() {
-        match Place::chunk(slice, index, first + places.len(), recent) {
-            Some(next) if last.comes_with(&next, stretch) => places.push(next),
+) -> Vec<Extent> {
+    let mut extents = chunks_within(slice, index, first, bytes, recent);
+    while let Some(last) = extents.last() {
+        match Extent::chunk(slice, index, first + extents.len(), recent) {
+            Some(next) if last.comes_with(&next, stretch) => extents.push(next),
             _ => break,
         }
     }
-    places
+    extents
 }
 
 #[cfg(test)]
@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn the_fewer_partitions_share_the_room_the_longer_are_the_requests() {
-        let reach = |partitions: u64| {
-            let reach = Reach::of(81 * MIB, partitions as usize, partitions * MIB);
-            (reach.stretch / MIB, reach.far / MIB)
+        let window = |partitions: u64| {
+            let window = Window::of(81 * MIB, partitions as usize, partitions * MIB);
+            (window.stretch / MIB, window.far / MIB)
         };
-        assert_eq!(reach(1), (8, 16));
-        assert_eq!(reach(8), (8, 4));
-        assert_eq!(reach(16), (4, 1));
-        assert_eq!(reach(100), (1, 0));
+        assert_eq!(window(1), (8, 16));
+        assert_eq!(window(8), (8, 4));
+        assert_eq!(window(16), (4, 1));
+        assert_eq!(window(100), (1, 0));
     }
 
     #[test]
@@ -158,13 +158,13 @@ mod tests {
             (63 * MIB, 20, 55 * MIB),
             (63 * MIB, 63, 0),
         ] {
-            let Reach { stretch, far } = Reach::of(room, partitions, bytes);
+            let Window { stretch, far } = Window::of(room, partitions, bytes);
             assert!(stretch.is_power_of_two() && (BLOCK..=STRETCH).contains(&stretch));
             let next = (2 * bytes).min(room / 2);
             let ahead = next + partitions as u64 * (stretch / 2 + far);
             assert!(ahead <= room, "{ahead} of {room} for {partitions}");
         }
-        let none = Reach::of(0, 0, 0);
+        let none = Window::of(0, 0, 0);
         assert_eq!((none.stretch, none.far), (BLOCK, 0));
     }
 }

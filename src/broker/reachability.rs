@@ -45,14 +45,14 @@ pub enum Look {
 
 /// What is known of the addresses of others.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct Reachability {
     reached: BTreeSet<String>,
     gone: BTreeSet<Incarnation>,
     /// How often in a row there was no answer.
     silent: BTreeMap<Incarnation, u32>,
 }
 
-impl Reach {
+impl Reachability {
     /// Takes in what came of looking at the addresses of all the other nodes.
     fn note(&mut self, looks: &[(Neighbour, Look)]) {
         let there = |run: &Incarnation| looks.iter().any(|(node, _)| node.incarnation == *run);
@@ -108,17 +108,17 @@ impl Broker {
 
     /// Notes what came of looking at each of the [`neighbours`](Broker::neighbours).
     pub fn note_looks(&self, looks: &[(Neighbour, Look)]) {
-        self.reach().note(looks);
+        self.reachability().note(looks);
     }
 
     /// Whether a node was seen to be gone.
     pub(super) fn is_gone(&self, incarnation: Incarnation) -> bool {
-        self.reach().gone.contains(&incarnation)
+        self.reachability().gone.contains(&incarnation)
     }
 
-    fn reach(&self) -> MutexGuard<'_, Reach> {
-        let reach = &self.inner.presence.reach;
-        reach.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reachability(&self) -> MutexGuard<'_, Reachability> {
+        let reachability = &self.inner.presence.reachability;
+        reachability.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,11 +138,11 @@ mod tests {
 
     /// Whether a node is gone after these looks at it.
     fn gone_after(looks: &[Look]) -> bool {
-        let (mut reach, node) = (Reach::default(), node(1, "h:1"));
+        let (mut reachability, node) = (Reachability::default(), node(1, "h:1"));
         for look in looks {
-            reach.note(&[(node.clone(), *look)]);
+            reachability.note(&[(node.clone(), *look)]);
         }
-        reach.gone.contains(&node.incarnation)
+        reachability.gone.contains(&node.incarnation)
     }
 
     #[test]
@@ -171,22 +171,23 @@ mod tests {
 
     #[test]
     fn a_run_that_was_never_seen_is_gone_when_it_refuses_where_another_was_reached() {
-        let (mut reach, first, second) = (Reach::default(), node(1, "h:1"), node(2, "h:1"));
-        reach.note(&[(first.clone(), Reached)]);
-        reach.note(&[(first, Refused)]);
-        reach.note(&[]);
-        assert!(reach.gone.is_empty());
-        reach.note(&[(second.clone(), Refused)]);
-        assert!(reach.gone.contains(&second.incarnation));
+        let (mut reachability, first, second) =
+            (Reachability::default(), node(1, "h:1"), node(2, "h:1"));
+        reachability.note(&[(first.clone(), Reached)]);
+        reachability.note(&[(first, Refused)]);
+        reachability.note(&[]);
+        assert!(reachability.gone.is_empty());
+        reachability.note(&[(second.clone(), Refused)]);
+        assert!(reachability.gone.contains(&second.incarnation));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut reach = Reach::default();
+        let mut reachability = Reachability::default();
         for port in 0..3_000 {
-            reach.note(&[(node(port, &format!("h:{port}")), Reached)]);
-            assert!(reach.reached.len() <= REMEMBERED + 1);
-            assert!(reach.silent.is_empty() && reach.gone.is_empty());
+            reachability.note(&[(node(port, &format!("h:{port}")), Reached)]);
+            assert!(reachability.reached.len() <= REMEMBERED + 1);
+            assert!(reachability.silent.is_empty() && reachability.gone.is_empty());
         }
     }
 }
