@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`cli`] | the command line: one file per command; nothing else prints |
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
-//! | [`client`] | the library: produce and consume with no server at all |
+//! | [`embedded`] | the library: a program that produces and consumes with a node inside it and no server at all |
 //! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
@@ -83,10 +83,10 @@
 
 pub mod broker;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod cost;
 pub mod dynamic_config;
+pub mod embedded;
 pub mod env;
 pub mod fetch;
 pub mod format;

@@ -13,7 +13,7 @@ use super::output::OutputFormat;
 use super::progress::Progress;
 use super::text::{Moment, moment};
 use super::{CliError, Output};
-use crate::client::{Client, ConsumedRecord, Consumer, StartAt};
+use crate::embedded::{Client, ConsumedRecord, Consumer, StartAt};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
 /// Consume records and write them as lines.

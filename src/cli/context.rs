@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::{CliError, Output};
-use crate::client::Client;
 use crate::config::ClientConfig;
+use crate::embedded::Client;
 use crate::env::Env;
 use crate::node::NodeOptions;
 use crate::store::{Store, StoreMetrics, StoreOptions, StoreUrl};

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable};
-use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::embedded::ClientError;
 use crate::maintain::usage::UsageError;
 use crate::node::NodeError;
 use crate::store::{InvalidStoreUrl, StoreError};

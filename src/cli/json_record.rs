@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::client::{ConsumedRecord, Record};
+use crate::embedded::{ConsumedRecord, Record};
 use crate::types::{PartitionIndex, Timestamp};
 
 /// Bytes as JSON.

@@ -1,7 +1,7 @@
 //! The command line: one file per command, and nothing else in Weir prints.
 //!
 //! A command reads its arguments, its settings ([`crate::config`]) and perhaps stdin, does its work
-//! through the library ([`crate::client`]) or the server, and writes to stdout. All commands but `serve`
+//! through the library ([`crate::embedded`]) or the server, and writes to stdout. All commands but `serve`
 //! open the bucket themselves as a short-lived node, so they work whether or not a node is running.
 //!
 //! Errors are one line `error: ...` on stderr and often one `hint: ...` with what to do next. The exit

@@ -15,7 +15,7 @@ use super::output::{OutputArgs, OutputFormat};
 use super::progress::Progress;
 use super::text::{counted, pair};
 use super::{CliError, Output};
-use crate::client::{Client, ProducerOptions, Record, Sent};
+use crate::embedded::{Client, ProducerOptions, Record, Sent};
 use crate::segment::Codec;
 use crate::types::PartitionIndex;
 

@@ -12,5 +12,5 @@ pub(super) fn stream(input: &[u8]) -> bool {
 
 /// A subscription or an assignment.
 pub(super) fn group_metadata(input: &[u8]) -> bool {
-    crate::client::fuzz::read(input)
+    crate::embedded::fuzz::read(input)
 }

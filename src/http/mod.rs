@@ -13,12 +13,12 @@
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
-mod groups;
 mod peers;
+mod state_metrics;
 #[cfg(test)]
 mod tests;
 
-pub use groups::GroupMetrics;
+pub use state_metrics::StateMetrics;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use crate::state::op::Op;
 use crate::state::{Job, State};
 

@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use crate::mutants::{self, Mutant};
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State};

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use crate::mutants::{self, Mutant};
 use crate::state::op::Op;
 use crate::state::{State, Topic};

@@ -20,8 +20,8 @@
 
 use std::time::Duration;
 
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use crate::dynamic_config::TopicConfig;
 use crate::mutants::{self, Mutant};
 use crate::state::op::{Applied, Op};

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compaction::Compacting;
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use super::metrics::Task;
 use super::{cleaning, deletion, producers, retention, sweep, truncation};
 use crate::manifest::Stopped;

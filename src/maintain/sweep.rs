@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::BATCH;
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use super::producers::ago;
 use super::truncation::is_unneeded;
 use crate::mutants::{self, Mutant};

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::deletion::BATCH;
-use super::desk::Maintenance;
 use super::error::JobError;
+use super::maintenance::Maintenance;
 use crate::format::{ObjectBuilder, ObjectKind};
 use crate::manifest::{SnapshotError, read_snapshot};
 use crate::mutants::{self, Mutant};

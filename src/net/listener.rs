@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Seldom, Stream};
+use super::{RateLimitedLog, Stream};
 
 const BACKLOG: u32 = 1024;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -174,8 +174,8 @@ impl Listener {
             counts: Mutex::default(),
         });
         let mut connections = JoinSet::new();
-        let mut refused = Seldom::default();
-        let mut failed = Seldom::default();
+        let mut refused = RateLimitedLog::default();
+        let mut failed = RateLimitedLog::default();
         let mut backoff = ACCEPT_BACKOFF.0;
         loop {
             let accepted = tokio::select! {

@@ -32,7 +32,7 @@ mod budget;
 mod descriptors;
 mod frames;
 mod listener;
-mod seldom;
+mod rate_limited_log;
 mod stream;
 
 pub use budget::{BytePermit, MemoryBudget};
@@ -41,5 +41,5 @@ pub use frames::{Frame, FrameError, FrameLimits, FrameReader, LOOK, transfer_tim
 pub use listener::{
     BindError, Closing, FrontEnd, Listener, ListenerEvent, ListenerOptions, Rejection, Slot,
 };
-pub use seldom::Seldom;
+pub use rate_limited_log::RateLimitedLog;
 pub use stream::{Stream, StreamReader, StreamWriter};

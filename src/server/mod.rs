@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
 use crate::config::{Protocol, ServeConfig};
 use crate::env::Env;
-use crate::http::{GroupMetrics, HttpFrontEnd};
+use crate::http::{HttpFrontEnd, StateMetrics};
 use crate::kafka::{KafkaFrontEnd, KafkaMetrics, KafkaOptions};
 use crate::maintain::MaintenanceOptions;
 use crate::manifest::{PEER_ENDPOINT, Stopped};
@@ -115,7 +115,7 @@ impl Server {
         let rack = config.node.rack.as_deref();
         let patience = config.store.store_retry_deadline;
         let id = register(node.broker(), &endpoints, rack, patience).await?;
-        let collector = GroupMetrics::new(node.manifest().clone());
+        let collector = StateMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
 
         let stop_fronts = CancellationToken::new();

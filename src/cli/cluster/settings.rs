@@ -9,7 +9,7 @@ use super::output::{OutputArgs, OutputFormat};
 use super::text::pair;
 use super::{CliError, Context, Output};
 use crate::broker::{ConfigEdit, ConfigEntry, ConfigResource, ConfigSource};
-use crate::client::Client;
+use crate::embedded::Client;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

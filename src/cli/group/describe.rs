@@ -9,7 +9,7 @@ use super::output::{OutputArgs, OutputFormat};
 use super::text::shown;
 use super::{CliError, Context, Output, described, group_id, offsets, topic_names};
 use crate::broker::OffsetSpec;
-use crate::client::{Client, assigned_partitions};
+use crate::embedded::{Client, assigned_partitions};
 use crate::types::{GroupId, TopicPartition};
 
 /// Show groups in full: their members, offsets and lag.

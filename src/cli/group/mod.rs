@@ -12,7 +12,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::{CliError, Output, output, text};
 use crate::broker::{GroupDescription, ListOffsetsError, OffsetSpec, TopicRef};
-use crate::client::Client;
+use crate::embedded::Client;
 use crate::types::{GroupId, Offset, PartitionIndex, TopicId, TopicPartition};
 
 #[derive(Debug, Subcommand)]

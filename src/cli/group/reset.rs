@@ -7,7 +7,7 @@ use super::output::{OutputArgs, OutputFormat};
 use super::text::{Moment, moment};
 use super::{CliError, Context, group_id, offsets, topic_names};
 use crate::broker::{CommitOffset, Identity, OffsetSpec, TopicRef};
-use crate::client::Client;
+use crate::embedded::Client;
 use crate::types::{
     Generation, GroupId, MemberId, Offset, PartitionIndex, Timestamp, TopicPartition,
 };

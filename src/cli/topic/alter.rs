@@ -7,7 +7,7 @@ use clap::Args;
 use super::text::{counted, pair};
 use super::{CliError, Context};
 use crate::broker::{ConfigEdit, ConfigResource, MorePartitions};
-use crate::client::Client;
+use crate::embedded::Client;
 
 /// Change settings of a topic or raise its number of partitions.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use super::output::{OutputArgs, OutputFormat};
 use super::text::shown;
 use super::{CliError, Context, Output};
 use crate::broker::{ConfigResource, ConfigSource, TopicRef, Unavailable};
-use crate::client::Client;
+use crate::embedded::Client;
 use crate::state::{ObjectRef, Partition, Slice, State};
 use crate::types::ByteCount;
 

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use super::super::deletion::path_of;
-use super::super::desk::Maintenance;
 use super::super::error::JobError;
+use super::super::maintenance::Maintenance;
 use crate::mutants::{self, Mutant};
 use crate::segment::{
     BATCH_HEADER_LEN, BatchError, BatchHeader, Batches, ChunkIndex, SegmentError,

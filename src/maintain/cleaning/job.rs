@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::desk::Maintenance;
 use super::super::error::JobError;
+use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::input::{Batch, Input, unreadable};
 use super::offset_map::OffsetMap;

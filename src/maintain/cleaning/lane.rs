@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::super::desk::Maintenance;
 use super::super::error::JobError;
+use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::super::runner::Backoff;
 use super::job::clean;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::time::Instant;
 
-use super::super::desk::{Maintenance, Reserved};
 use super::super::error::JobError;
+use super::super::maintenance::{Maintenance, Reserved};
 use super::super::metrics::{Backlog, Task};
 use super::super::runner::Backoff;
 use super::policy::{self, Plan, Terms};

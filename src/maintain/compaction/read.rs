@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::super::deletion::path_of;
-use super::super::desk::Maintenance;
 use super::super::error::JobError;
+use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use crate::segment::{Batches, ChunkIndex};
 use crate::state::{ObjectRef, Slice};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::desk::Maintenance;
 use super::super::error::JobError;
+use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use crate::segment::{CompactedBuilder, Finished, Part};
 use crate::state::SliceIndex;

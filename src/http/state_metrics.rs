@@ -14,24 +14,24 @@ use crate::state::State;
 const MAX_GROUPS: usize = 1000;
 
 /// Members and lag of consumer groups, and the size of the state, as this node has folded it.
-pub struct GroupMetrics {
+pub struct StateMetrics {
     manifest: Manifest,
 }
 
-impl GroupMetrics {
+impl StateMetrics {
     /// Reads from the fold of `manifest`.
-    pub fn new(manifest: Manifest) -> GroupMetrics {
-        GroupMetrics { manifest }
+    pub fn new(manifest: Manifest) -> StateMetrics {
+        StateMetrics { manifest }
     }
 }
 
-impl std::fmt::Debug for GroupMetrics {
+impl std::fmt::Debug for StateMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("GroupMetrics")
+        f.write_str("StateMetrics")
     }
 }
 
-impl Collector for GroupMetrics {
+impl Collector for StateMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let state = self.manifest.state();
         let mut plain = |name, help, value: usize| {
@@ -52,7 +52,7 @@ impl Collector for GroupMetrics {
     }
 }
 
-impl GroupMetrics {
+impl StateMetrics {
     fn members(
         &self,
         state: &State,

@@ -1,4 +1,4 @@
-//! What every job works with.
+//! [`Maintenance`]: what every background job works with, and how they share the node with its clients.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,7 +5,7 @@
 //! programs, nodes and clients of nodes share topics and consumer groups.
 //!
 //! ```
-//! use weir::client::{Client, ClientError, Record};
+//! use weir::embedded::{Client, ClientError, Record};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), ClientError> {

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 /// Lets one event in ten seconds through and counts the others.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct RateLimitedLog {
     last: Option<Instant>,
     suppressed: u64,
 }
 
-impl Seldom {
+impl RateLimitedLog {
     const PERIOD: Duration = Duration::from_secs(10);
 
     /// `Some` if this event may be logged: how many were not since the last one that was.
@@ -35,11 +35,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_event_in_ten_seconds_passes() {
-        let mut seldom = Seldom::default();
-        assert_eq!(seldom.pass(), Some(0));
-        assert_eq!(seldom.pass(), None);
-        assert_eq!(seldom.pass(), None);
+        let mut log = RateLimitedLog::default();
+        assert_eq!(log.pass(), Some(0));
+        assert_eq!(log.pass(), None);
+        assert_eq!(log.pass(), None);
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(seldom.pass(), Some(2));
+        assert_eq!(log.pass(), Some(2));
     }
 }
