@@ -55,7 +55,7 @@ const SINGLE_TOPICS: [(&str, usize); 2] = [("single", MESSAGE), ("tenfold", 10 *
 const BULK: Duration = Duration::from_secs(6);
 
 /// How long compaction may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A cluster of one node under load, one of two that take turns.
 struct Side {
@@ -245,7 +245,7 @@ async fn compact(plan: &Plan, url: &str, figures: &mut Figures, id: &str) -> Res
     let (mut backlog, mut runs) = (f64::MAX, 0.0);
     while backlog > 0.0 || runs < 1.0 {
         ensure!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIMEOUT,
             "{backlog} slices are not compacted yet"
         );
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -35,7 +35,7 @@ const PEERS: [(Peer, &str); 3] = [
 ];
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Producers that flood a peer, and producers that each wait for their message.
 const PRODUCERS: usize = 8;
@@ -197,7 +197,7 @@ async fn listens(address: SocketAddr, process: &mut Process) -> Result<()> {
             !process.has_ended()?,
             "the server ended; see the log of the nodes"
         );
-        ensure!(begun.elapsed() < PATIENCE, "nothing listens on {address}");
+        ensure!(begun.elapsed() < TIMEOUT, "nothing listens on {address}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())

@@ -210,8 +210,8 @@ pub(crate) async fn restart(plan: &Plan, url: &str, figures: &mut Figures) -> Re
     let node = Node::start(&plan.node, url, &plan.log)?;
     let mut flood = Flood::start("restart", node.kafka, FEW).await?;
     // However slow the store is.
-    let patience = Duration::from_secs(60);
-    let (stored, _) = flood.run_to(patience, STORED / FEW as u64).await?;
+    let timeout = Duration::from_secs(60);
+    let (stored, _) = flood.run_to(timeout, STORED / FEW as u64).await?;
     figures.set("restart.stored", stored as f64 / 1e9);
     // Killed at work: its clients see the connection break.
     let kill = async {

@@ -243,7 +243,7 @@ fn repository() -> &'static Path {
 }
 
 fn create_bucket(at: SocketAddr) -> Result<()> {
-    let patience = Duration::from_secs(60);
+    let timeout = Duration::from_secs(60);
     let begun = Instant::now();
     loop {
         // A server may listen before it can do anything.
@@ -256,7 +256,7 @@ fn create_bucket(at: SocketAddr) -> Result<()> {
         }
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
-            begun.elapsed() < patience,
+            begun.elapsed() < timeout,
             "cannot create the bucket: {said}"
         );
         std::thread::sleep(Duration::from_millis(200));

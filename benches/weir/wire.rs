@@ -41,7 +41,7 @@ const CRC_AT: usize = 17;
 const COVERED_FROM: usize = 21;
 
 /// How long a server may take until what was just made is there.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How this client calls itself.
 const CLIENT: &str = "weir-bench";
@@ -159,7 +159,7 @@ impl Connection {
         }
         let begun = Instant::now();
         while !self.is_served(name, partitions).await? {
-            ensure!(begun.elapsed() < PATIENCE, "topic {name} has no leaders");
+            ensure!(begun.elapsed() < TIMEOUT, "topic {name} has no leaders");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Connection {
                 .receive::<InitProducerIdRequest>(INIT_PRODUCER_ID)
                 .await?;
             let code = answer.error_code;
-            if LATER.contains(&code) && begun.elapsed() < PATIENCE {
+            if LATER.contains(&code) && begun.elapsed() < TIMEOUT {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -185,7 +185,7 @@ impl Broker {
             manifest: manifest.clone(),
             env: env.clone(),
             incarnation,
-            patience: settings.request_timeout,
+            timeout: settings.request_timeout,
         });
         let inner = Inner {
             manifest,

@@ -75,4 +75,4 @@ impl Context {
 const LOOKING: Duration = Duration::from_secs(10);
 
 /// How long something may take before a person is shown that it goes on.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const SHOW_AFTER: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::context::PATIENCE;
+use super::context::SHOW_AFTER;
 use crate::maintain::fsck::{Step, Watch};
 
 /// How often work in steps says how far it is where there is no terminal.
@@ -40,7 +40,7 @@ impl Progress {
     /// Counts some more.
     pub(super) fn add(&mut self, more: u64) {
         self.bar.inc(more);
-        if !self.shown && self.since.elapsed() >= PATIENCE {
+        if !self.shown && self.since.elapsed() >= SHOW_AFTER {
             self.shown = true;
             // Draws nothing where stderr is no terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -55,7 +55,7 @@ impl Progress {
     /// Awaits a future, and says what is being done if that takes long.
     pub(super) async fn during<T>(what: &str, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
-        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut future).await {
+        if let Ok(done) = tokio::time::timeout(SHOW_AFTER, &mut future).await {
             return done;
         }
         let bar = ProgressBar::new_spinner();
@@ -149,7 +149,7 @@ impl Watch for Steps {
         current.done += objects;
         current.bar.inc(objects);
         if self.is_terminal {
-            if !current.shown && current.since.elapsed() >= PATIENCE {
+            if !current.shown && current.since.elapsed() >= SHOW_AFTER {
                 current.shown = true;
                 current.bar.set_draw_target(ProgressDrawTarget::stderr());
             }

@@ -76,9 +76,9 @@ impl Drop for Reserved {
     }
 }
 
-/// How long background work steps back at most before it goes on for a moment all the same: the backlog must not grow
-/// for ever.
-const MAX_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time for which background work steps back. Then it goes on even though clients are being held up, or
+/// the backlog would grow for ever.
+const GIVE_WAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(50);
@@ -189,7 +189,7 @@ impl Maintenance {
     /// Steps back while clients are being held up.
     pub(super) async fn give_way(&self) {
         let began = Instant::now();
-        while (self.inner.busy)() && began.elapsed() < MAX_PATIENCE {
+        while (self.inner.busy)() && began.elapsed() < GIVE_WAY_TIMEOUT {
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -11,7 +11,7 @@ pub struct MaintenanceOptions {
     /// How often a node looks whether there is work; jittered.
     pub interval: Duration,
     /// How many intervals a node waits before it takes work that another should have done.
-    pub patience: u32,
+    pub takeover_intervals: u32,
     /// How long a claim holds that is not renewed.
     pub claim: Duration,
     /// How long an object stays in the bucket after its last slice has gone. Longer than any read.
@@ -85,7 +85,7 @@ impl From<&MaintenanceConfig> for MaintenanceOptions {
     fn from(config: &MaintenanceConfig) -> MaintenanceOptions {
         MaintenanceOptions {
             interval: config.maintenance_interval,
-            patience: 3,
+            takeover_intervals: 3,
             claim: Duration::from_secs(60),
             deletion_grace: config.deletion_grace,
             sweep_interval: config.sweep_interval,

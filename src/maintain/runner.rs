@@ -172,8 +172,8 @@ impl Maintenance {
         };
         let since = *duty.since.get_or_insert_with(Instant::now);
         let preferred = self.is_preferred(duty.task as u64, &state);
-        let patience = self.patience(preferred);
-        if since.elapsed() < wait + patience || duty.backoff.holds() {
+        let delay = self.takeover_delay(preferred);
+        if since.elapsed() < wait + delay || duty.backoff.holds() {
             return Ok(());
         }
         if !preferred {
@@ -191,13 +191,13 @@ impl Maintenance {
         self.conclude(duty.task, &mut duty.backoff, done)
     }
 
-    /// How long a node waits for another whose work it is.
-    pub(super) fn patience(&self, preferred: bool) -> Duration {
+    /// How long a node leaves work to the node that should do it before it takes the work over.
+    pub(super) fn takeover_delay(&self, preferred: bool) -> Duration {
         let options = self.options();
         if preferred {
             Duration::ZERO
         } else {
-            options.interval * options.patience
+            options.interval * options.takeover_intervals
         }
     }
 

@@ -103,7 +103,7 @@ impl Tail {
     /// The store's, when nothing more of the log could be read for the time that requests are repeated: a node that is
     /// starting says so instead of waiting for ever. However many requests fail, what has been read counts.
     pub(super) async fn read_to_the_end(&mut self) -> Result<(), OpenError> {
-        let patience = self.store.options().retry.deadline;
+        let timeout = self.store.options().retry.deadline;
         let _places = self.store.more_places();
         let mut window = FIRST_START_WINDOW;
         let (mut failures, mut progress) = (0, Instant::now());
@@ -125,7 +125,7 @@ impl Tail {
                 Ok(None) => self.start_over().await?,
                 Err(LogError::Object(error)) => return Err(error.into()),
                 Err(LogError::Store(error)) => {
-                    if !error.is_retriable() || progress.elapsed() >= patience {
+                    if !error.is_retriable() || progress.elapsed() >= timeout {
                         return Err(error.into());
                     }
                     self.pause_after(&error, &mut failures, "read the log")

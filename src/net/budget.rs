@@ -3,8 +3,8 @@
 //! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small and finds no room
 //! there ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting; and a
 //! part for what is held only as long as this node works on it ([`MemoryBudget::acquire_brief`]), for which no peer can
-//! keep anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and be less patient
-//! with their peers.
+//! keep anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and shorten the
+//! timeouts of the clients they wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -31,7 +31,7 @@ pub const NEWS_WITHIN: Duration = Duration::from_secs(5);
 /// How long connecting to a node may take.
 const CONNECT: Duration = Duration::from_millis(400);
 
-/// How long an answer may take; whoever waits for it has a shorter patience of its own.
+/// How long an answer may take; callers have shorter timeouts of their own.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The largest answer that is read: more than the largest object.

@@ -113,8 +113,8 @@ impl Server {
         let properties = NodeProperties::new(&config, &listeners::of_kafka(&listeners));
         node.broker().describe_self(properties);
         let rack = config.node.rack.as_deref();
-        let patience = config.store.store_retry_deadline;
-        let id = register(node.broker(), &endpoints, rack, patience).await?;
+        let timeout = config.store.store_retry_deadline;
+        let id = register(node.broker(), &endpoints, rack, timeout).await?;
         let collector = StateMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
 
@@ -196,7 +196,7 @@ async fn register(
     broker: &Broker,
     endpoints: &Endpoints,
     rack: Option<&str>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<NodeId, Unavailable> {
     let began = tokio::time::Instant::now();
     loop {
@@ -204,7 +204,7 @@ async fn register(
             .register(endpoints.clone(), rack.map(str::to_owned))
             .await
         {
-            Err(Unavailable::TimedOut) if began.elapsed() < patience => {
+            Err(Unavailable::TimedOut) if began.elapsed() < timeout => {
                 tracing::warn!(
                     "this node is not registered yet: the store takes long for a commit"
                 );
@@ -218,7 +218,7 @@ async fn register(
 const PEER_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long connecting to another node may take.
-const PEER_PATIENCE: Duration = Duration::from_millis(400);
+const PEER_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Looks whether the other nodes still listen, so that clients are not sent to one that is gone.
 async fn watch_peers(broker: Broker) {
@@ -246,7 +246,7 @@ async fn look_at(node: &Neighbour) -> Look {
 
 async fn connect(address: &str) -> Look {
     let connect = tokio::net::TcpStream::connect(address);
-    match tokio::time::timeout(PEER_PATIENCE, connect).await {
+    match tokio::time::timeout(PEER_TIMEOUT, connect).await {
         Ok(Ok(_)) => Look::Reached,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Look::Refused,
         _ => Look::Silent,

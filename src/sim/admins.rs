@@ -18,7 +18,7 @@ use crate::invariants::history::{Access, Deleted, Deletion, Moment, TopicHistory
 use crate::state::{Feature, Level};
 use crate::types::{Offset, PartitionIndex};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn session() -> Session {
     Session::internal("admin")
@@ -75,9 +75,7 @@ pub(super) async fn topics(cluster: Cluster, name: String, until: Instant) {
         } else {
             let topic = topic_name(index);
             let begun = world.moment();
-            let seen = connection
-                .call(PATIENCE, |broker| look(broker, topic))
-                .await;
+            let seen = connection.call(TIMEOUT, |broker| look(broker, topic)).await;
             if let Ok(Some(there)) = seen {
                 let ended = world.moment();
                 world.note(format_args!(
@@ -129,9 +127,9 @@ async fn change(world: &World, connection: &mut Connection, index: usize, create
                     is_fenced = broker.manifest().state().has(Feature::AskedOps);
                     create(broker, called, 1, none)
                 };
-                connection.call(PATIENCE, work).await
+                connection.call(TIMEOUT, work).await
             }
-            false => connection.call(PATIENCE, |b| delete(b, called)).await,
+            false => connection.call(TIMEOUT, |b| delete(b, called)).await,
         };
         world.note(format_args!("the admin {verb} {name}: {done:?}"));
         match done {
@@ -175,10 +173,10 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
         let topic = TopicRef::Name(name.clone());
         let work = |broker: Broker| async move {
             let wanted = ProducePartition::new(topic, PartitionIndex(0), records);
-            broker.produce(&session(), vec![wanted], PATIENCE).await
+            broker.produce(&session(), vec![wanted], TIMEOUT).await
         };
         // Stored or not: nobody reads it.
-        let told = connection.call(PATIENCE, work).await;
+        let told = connection.call(TIMEOUT, work).await;
         world.note(format_args!("the admin writes to {name}: {told:?}"));
         if connection.dice.chance(0.3) {
             let topic = TopicRef::Name(name.clone());
@@ -186,7 +184,7 @@ async fn fill(world: &World, connection: &mut Connection, name: String) {
                 let to_the_end = [(topic, PartitionIndex(0), None)];
                 broker.delete_records(&session(), &to_the_end).await
             };
-            let told = connection.call(PATIENCE, work).await;
+            let told = connection.call(TIMEOUT, work).await;
             world.note(format_args!("the admin empties {name}: {told:?}"));
             world.count("partitions emptied", 1);
         }
@@ -208,7 +206,7 @@ pub(super) async fn churner(cluster: Cluster, name: String, until: Instant) {
             let called = topic.clone();
             let none = BTreeMap::new();
             let work = |broker: Broker| create(broker, called, 1, none);
-            let created = connections[0].call(PATIENCE, work).await;
+            let created = connections[0].call(TIMEOUT, work).await;
             if matches!(created, Ok(Ok(Ok(())))) {
                 let turmoils = connections
                     .iter_mut()
@@ -232,7 +230,7 @@ async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> boo
         async move {
             sleep(at).await;
             let wanted = ProducePartition::new(TopicRef::Name(topic), PartitionIndex(0), records);
-            let _ = broker.produce(&session(), vec![wanted], PATIENCE).await;
+            let _ = broker.produce(&session(), vec![wanted], TIMEOUT).await;
         }
     };
     let topic = topic.to_owned();
@@ -251,7 +249,7 @@ async fn turmoil(world: &World, connection: &mut Connection, topic: &str) -> boo
             matches!(deleted, Ok(Ok(())))
         }
     };
-    connection.call(PATIENCE, work).await.unwrap_or(false)
+    connection.call(TIMEOUT, work).await.unwrap_or(false)
 }
 
 /// Upgrades the nodes one by one, and the cluster when all are.
@@ -271,7 +269,7 @@ pub(super) async fn upgrader(cluster: Cluster, name: String, until: Instant) {
         }
         cluster.commit_to_upgrade();
         let work = |broker: Broker| async move { broker.raise_level(&session()).await };
-        let done = connection.call(PATIENCE, work).await;
+        let done = connection.call(TIMEOUT, work).await;
         cluster
             .world
             .note(format_args!("{name} raises the level: {done:?}"));
@@ -289,7 +287,7 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
         connection.rest(5_000, 60_000).await;
         let partition = connection.dice.number(0, PARTITIONS as u64) as i32;
         let end = connection
-            .call(PATIENCE, move |broker| {
+            .call(TIMEOUT, move |broker| {
                 latest(broker, partition, OffsetSpec::Latest)
             })
             .await;
@@ -304,7 +302,7 @@ pub(super) async fn deleter(cluster: Cluster, name: String, until: Instant) {
             .deletions
             .push(Deletion { begun, before });
         let done = connection
-            .call(PATIENCE, move |broker| async move {
+            .call(TIMEOUT, move |broker| async move {
                 let topic = TopicRef::Name(MAIN.to_owned());
                 let wanted = [(topic, PartitionIndex(partition), Some(before))];
                 broker.delete_records(&session(), &wanted).await

@@ -453,18 +453,18 @@ impl Connection {
         self.session.readings = Readings::default();
     }
 
-    /// Has a node do something, and waits for the answer for at most `patience`. After a call that came to nothing the
+    /// Has a node do something, and waits for the answer for at most `limit`. After a call that came to nothing the
     /// next goes to any node, after a pause.
     pub(super) async fn call<T, F>(
         &mut self,
-        patience: Duration,
+        limit: Duration,
         work: impl FnOnce(Broker) -> F,
     ) -> Result<T, Lost>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let answer = self.try_call(patience, work).await;
+        let answer = self.try_call(limit, work).await;
         if answer.is_err() {
             self.leave();
             sleep(self.dice.time(50, 1_000)).await;
@@ -474,7 +474,7 @@ impl Connection {
 
     async fn try_call<T, F>(
         &mut self,
-        patience: Duration,
+        limit: Duration,
         work: impl FnOnce(Broker) -> F,
     ) -> Result<T, Lost>
     where
@@ -498,7 +498,7 @@ impl Connection {
             // The client may be gone.
             let _ = reply.send(work.await);
         });
-        let answer = timeout(patience, answer).await;
+        let answer = timeout(limit, answer).await;
         let lost = self.cluster.sky.lock().faults > 0.0 && self.dice.chance(0.01);
         match answer {
             Ok(Ok(answer)) if !lost => {

@@ -31,7 +31,7 @@ pub(super) enum What {
 
 /// The shortest and the longest time for which it waits, in milliseconds. What a node does for a request although it
 /// was overtaken it does within two seconds of its arrival, and a node that was paused for more than two notices it.
-const PATIENCE: (u64, u64) = (5_500, 12_000);
+const TIMEOUT: (u64, u64) = (5_500, 12_000);
 
 struct Impatient {
     world: World,
@@ -86,8 +86,8 @@ impl Impatient {
             register.writes.len() - 1
         };
         let (name, what) = (self.name.clone(), self.what);
-        let patience = self.connection.dice.time(PATIENCE.0, PATIENCE.1);
-        let called = self.connection.call(patience, move |broker| async move {
+        let limit = self.connection.dice.time(TIMEOUT.0, TIMEOUT.1);
+        let called = self.connection.call(limit, move |broker| async move {
             overwrite(&broker, &name, what, value).await
         });
         let done = called.await;
@@ -109,8 +109,8 @@ impl Impatient {
     async fn look(&mut self) {
         let begun = self.world.moment();
         let (name, what) = (self.name.clone(), self.what);
-        let patience = self.connection.dice.time(PATIENCE.0, PATIENCE.1);
-        let called = self.connection.call(patience, move |broker| async move {
+        let limit = self.connection.dice.time(TIMEOUT.0, TIMEOUT.1);
+        let called = self.connection.call(limit, move |broker| async move {
             found(&broker, &name, what).await
         });
         let Ok(Some(value)) = called.await else {

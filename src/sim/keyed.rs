@@ -14,7 +14,7 @@ use crate::broker::{Broker, FetchError, OffsetSpec, ProduceError, ProducePartiti
 use crate::invariants::history::{KeyedRecord, KeyedWrite, Moment, Pass};
 use crate::types::Offset;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pass that takes longer proves nothing: a tombstone may have been removed in front of it.
@@ -66,7 +66,7 @@ pub(super) async fn writer(cluster: Cluster, name: String, until: Instant) {
                 let session = Session::internal("keys");
                 broker.produce(&session, vec![wanted], TIMEOUT).await.pop()
             };
-            match connection.call(PATIENCE, work).await {
+            match connection.call(CALL_TIMEOUT, work).await {
                 Ok(Some(Ok(produced))) => break produced.base_offset,
                 Ok(Some(Err(ProduceError::Unavailable(_)))) | Ok(None) | Err(_) => {}
                 Ok(Some(Err(error))) => {
@@ -97,7 +97,7 @@ pub(super) async fn reader(cluster: Cluster, name: String, until: Instant) {
         let mut found = Vec::new();
         loop {
             let step = connection
-                .call(PATIENCE, move |broker| read(broker, next))
+                .call(CALL_TIMEOUT, move |broker| read(broker, next))
                 .await;
             match step {
                 Ok(Ok(Some((records, on)))) => {
@@ -111,7 +111,7 @@ pub(super) async fn reader(cluster: Cluster, name: String, until: Instant) {
                 Ok(Err(error)) => return world.found(Finding::Wrong(format!("{name}: {error}"))),
                 Err(_) => {}
             }
-            if started.elapsed() > MAX_PASS || Instant::now() > until + PATIENCE {
+            if started.elapsed() > MAX_PASS || Instant::now() > until + CALL_TIMEOUT {
                 break;
             }
         }

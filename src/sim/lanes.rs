@@ -36,7 +36,7 @@ pub(super) fn place(lane: i32) -> (TopicRef, PartitionIndex) {
 }
 
 /// Makes the topics, before anything goes wrong.
-pub(super) async fn create(cluster: &Cluster, patience: Duration) {
+pub(super) async fn create(cluster: &Cluster, limit: Duration) {
     let retention = cluster.settings.retention.as_millis().to_string();
     let settings = |pairs: &[(&str, &str)]| -> BTreeMap<String, Option<String>> {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), Some(value.to_string()));
@@ -61,7 +61,7 @@ pub(super) async fn create(cluster: &Cluster, patience: Duration) {
     let mut connection = Connection::new(cluster, "creator");
     for (name, partitions, configs) in topics {
         let work = move |broker| admins::create(broker, name.to_owned(), partitions, configs);
-        let created = connection.call(patience, work).await;
+        let created = connection.call(limit, work).await;
         if !matches!(created, Ok(Ok(Ok(())))) {
             let what = format!("a topic cannot be created though all is well: {created:?}");
             cluster.world.found(Finding::Wrong(what));

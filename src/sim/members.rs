@@ -22,7 +22,7 @@ const SESSION: Duration = Duration::from_secs(6);
 const REBALANCE: Duration = Duration::from_secs(15);
 
 /// Longer than a rebalance takes, as clients wait.
-const PATIENCE: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(25);
 
 fn group() -> GroupId {
     GroupId::new(GROUP).unwrap()
@@ -64,7 +64,7 @@ impl Member {
     {
         let session = Session::internal(&self.name);
         let work = |broker| work(broker, session);
-        match self.connection.call(PATIENCE, work).await {
+        match self.connection.call(TIMEOUT, work).await {
             Ok(done) => done,
             Err(_) => Err(GroupOpError::Unavailable(Unavailable::TimedOut)),
         }

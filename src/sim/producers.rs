@@ -15,7 +15,7 @@ use crate::invariants::history::{Append, Outcome};
 use crate::types::{Offset, ProducerEpoch, ProducerId};
 
 /// The client's own time-out, and the time that it gives the node.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A batch on its way, and where it is in the history of its partition.
@@ -105,7 +105,7 @@ async fn send(
 ) -> Result<Vec<Told>, Lost> {
     let world = world.clone();
     let work = |broker| serve(broker, world, requests);
-    connection.call(PATIENCE, work).await
+    connection.call(CALL_TIMEOUT, work).await
 }
 
 /// A producer with idempotence: up to five batches in flight of each partition; what is not acknowledged it sends
@@ -226,7 +226,7 @@ pub(super) async fn new_producer(connection: &mut Connection) -> (ProducerId, Pr
             let session = Session::internal("producer");
             broker.new_producer(&session).await
         };
-        if let Ok(Ok(producer)) = connection.call(PATIENCE, work).await {
+        if let Ok(Ok(producer)) = connection.call(CALL_TIMEOUT, work).await {
             return producer;
         }
         sleep(Duration::from_millis(100)).await;

@@ -15,7 +15,7 @@ use crate::broker::{
 use crate::invariants::history::{Moment, Read, Sight};
 use crate::types::Offset;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 type Fetched = Vec<Result<FetchedPartition, FetchError>>;
 
@@ -70,7 +70,7 @@ pub(super) async fn follower(cluster: Cluster, name: String, until: Instant) {
         let asked = wanted.clone();
         let session = connection.session();
         let answer = connection
-            .call(PATIENCE, |broker| {
+            .call(TIMEOUT, |broker| {
                 fetch(broker, session, asked, max_bytes, max_wait)
             })
             .await;
@@ -172,7 +172,7 @@ pub(super) async fn archivist(cluster: Cluster, name: String, until: Instant) {
         connection.leave();
         let lane = connection.dice.number(0, LANES as u64) as i32;
         let end = connection
-            .call(PATIENCE, move |broker| {
+            .call(TIMEOUT, move |broker| {
                 latest(broker, lane, OffsetSpec::Latest)
             })
             .await;
@@ -225,7 +225,7 @@ pub(super) async fn asker(cluster: Cluster, name: String, until: Instant) {
         connection.leave();
         let begun = world.moment();
         let found = connection
-            .call(PATIENCE, move |broker| {
+            .call(TIMEOUT, move |broker| {
                 latest(broker, partition, OffsetSpec::Latest)
             })
             .await;

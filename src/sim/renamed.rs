@@ -16,7 +16,7 @@ use crate::broker::{
 use crate::invariants::history::{Deleted, Sight, Value};
 use crate::types::{Offset, PartitionIndex};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The name.
 pub(super) const NAME: &str = "again";
@@ -66,7 +66,7 @@ pub(super) async fn renamer(cluster: Cluster, name: String, until: Instant) {
 
 async fn make_anew(world: &World, admin: &mut Connection, topics: &mut Topics) {
     let gone = admin
-        .call(PATIENCE, |broker| delete(broker, NAME.to_owned()))
+        .call(TIMEOUT, |broker| delete(broker, NAME.to_owned()))
         .await;
     world.note(format_args!("{NAME} is deleted: {gone:?}"));
     let (told, at) = (world.moment(), world.origin().elapsed());
@@ -78,7 +78,7 @@ async fn make_anew(world: &World, admin: &mut Connection, topics: &mut Topics) {
     }
     let none = BTreeMap::new();
     let made = admin
-        .call(PATIENCE, |broker| create(broker, NAME.to_owned(), 1, none))
+        .call(TIMEOUT, |broker| create(broker, NAME.to_owned(), 1, none))
         .await;
     world.note(format_args!("{NAME} is made again: {made:?}"));
     if matches!(made, Ok(Ok(Ok(())))) {
@@ -91,9 +91,9 @@ async fn make_anew(world: &World, admin: &mut Connection, topics: &mut Topics) {
             let topic = TopicRef::Name(NAME.to_owned());
             let wanted = ProducePartition::new(topic, PartitionIndex(0), written);
             let session = Session::internal("renamer");
-            broker.produce(&session, vec![wanted], PATIENCE).await
+            broker.produce(&session, vec![wanted], TIMEOUT).await
         };
-        let told = admin.call(PATIENCE, work).await;
+        let told = admin.call(TIMEOUT, work).await;
         // Of what nobody acknowledged nobody can say which topic it is in.
         if matches!(&told, Ok(told) if told.iter().all(Result::is_ok)) {
             let topic = topics.deleted;
@@ -120,7 +120,7 @@ impl Reader {
         let session = self.connection.session();
         let answer = self
             .connection
-            .call(PATIENCE, move |broker| async move {
+            .call(TIMEOUT, move |broker| async move {
                 let wanted = FetchPartition {
                     topic: TopicRef::Name(NAME.to_owned()),
                     partition: PartitionIndex(0),

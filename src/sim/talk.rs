@@ -18,7 +18,7 @@ use crate::types::Seq;
 const NEWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// When whoever asked gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One node's way to the others.
 pub(super) struct Talk {
@@ -132,7 +132,7 @@ impl Talk {
             }
         });
         let nobody = || PeerError::Unreachable("nobody answers".into());
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer.map_err(PeerError::Declined),
             Ok(Err(_)) | Err(_) => Err(nobody()),
         }

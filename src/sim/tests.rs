@@ -223,12 +223,12 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
 }
 
 /// The most seeds that a deliberate bug may take to be found.
-const PATIENCE: u64 = 60;
+const MAX_SEEDS: u64 = 60;
 
 /// Runs seeds with these bugs until one finds them; says which, and what it found.
 fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
     let _active = Active::new(mutants);
-    let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(PATIENCE);
+    let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(MAX_SEEDS);
     (0..limit)
         .map(|seed| (seed, run(seed).findings))
         .find(|(_, findings)| !findings.is_empty())
@@ -270,7 +270,7 @@ mod the_simulator_finds {
     #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
     fn a_put_of_a_segment_that_is_waited_for_to_its_time_out() {
         let _active = Active::new(&[Mutant::NeverHedged]);
-        let (found, _) = run_calm(PATIENCE);
+        let (found, _) = run_calm(MAX_SEEDS);
         let found = found.expect("nobody waited for long");
         assert!(matches!(found.findings[0], Finding::Stuck(_)));
         println!("{}", found.findings[0]);

@@ -108,7 +108,7 @@ impl Requests {
     /// How long an attempt may take, of at most `limit`. Everybody waits for a request about the manifest, and
     /// making one again is always safe, so one that got lost is not waited for as long as an upload may take. A
     /// store that is slow, and not just silent, is given twice the time after that.
-    fn patience(&self, asked: Asked<'_>, limit: Duration) -> Duration {
+    fn timeout(&self, asked: Asked<'_>, limit: Duration) -> Duration {
         if !asked.kind.is_manifest() {
             return limit;
         }
@@ -118,8 +118,8 @@ impl Requests {
             1
         };
         let mib = u32::try_from(asked.sent.max(asked.expected) >> 20).unwrap_or(u32::MAX);
-        let patience = self.options.log_timeout.saturating_mul(times);
-        limit.min(patience.saturating_add(TIME_PER_MIB.saturating_mul(mib)))
+        let timeout = self.options.log_timeout.saturating_mul(times);
+        limit.min(timeout.saturating_add(TIME_PER_MIB.saturating_mul(mib)))
     }
 
     pub(super) fn env(&self) -> &Env {
@@ -150,7 +150,7 @@ impl Requests {
     }
 
     /// Makes one attempt, when there is a place for it, and gives it at most `limit`, or less: see
-    /// [`Requests::patience`].
+    /// [`Requests::timeout`].
     pub(super) async fn attempt<T>(
         &self,
         asked: Asked<'_>,
@@ -169,7 +169,7 @@ impl Requests {
         limit: Duration,
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Attempt<'a, T> {
-        let limit = self.patience(asked, limit);
+        let limit = self.timeout(asked, limit);
         let running = Running {
             metrics: &self.metrics,
             kind: asked.kind,

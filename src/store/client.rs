@@ -380,9 +380,9 @@ impl Store {
         };
         let location = self.location(path);
         let began = Instant::now();
-        let patience = self.options().request_timeout;
+        let timeout = self.options().request_timeout;
         let work = self.read_range(path, &location, range.clone(), Cut::Whole);
-        let attempt = self.requests.attempt(asked, patience, work).await;
+        let attempt = self.requests.attempt(asked, timeout, work).await;
         let failure = match attempt.result {
             Ok(read) => {
                 attempt.running.end(Outcome::Ok);

@@ -25,7 +25,7 @@ pub(in crate::broker) struct Groups {
     pub(super) incarnation: Incarnation,
     pub(super) sessions: Sessions,
     /// How long an operation waits for the store.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// What [`Groups`] is made of.
@@ -33,7 +33,7 @@ pub(in crate::broker) struct Parts {
     pub(in crate::broker) manifest: Manifest,
     pub(in crate::broker) env: Env,
     pub(in crate::broker) incarnation: Incarnation,
-    pub(in crate::broker) patience: Duration,
+    pub(in crate::broker) timeout: Duration,
 }
 
 impl Groups {
@@ -42,7 +42,7 @@ impl Groups {
             manifest,
             env,
             incarnation,
-            patience,
+            timeout,
         } = parts;
         let sessions = Sessions::new(env.boot());
         Groups {
@@ -50,7 +50,7 @@ impl Groups {
             env,
             incarnation,
             sessions,
-            patience,
+            timeout,
         }
     }
 
@@ -71,7 +71,7 @@ impl Groups {
 
     /// A state that is up to date.
     pub(super) async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
-        let fresh = timeout(self.patience, self.manifest.fresh()).await;
+        let fresh = timeout(self.timeout, self.manifest.fresh()).await;
         fresh
             .map_err(|_| Unavailable::TimedOut)?
             .map_err(Unavailable::from)
@@ -79,7 +79,7 @@ impl Groups {
 
     /// Commits ops of this node's own.
     pub(super) async fn propose(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
-        let committed = timeout(self.patience, self.manifest.commit(ops)).await;
+        let committed = timeout(self.timeout, self.manifest.commit(ops)).await;
         committed
             .map_err(|_| Unavailable::TimedOut)?
             .map_err(Unavailable::from)
@@ -104,7 +104,7 @@ impl Groups {
             .arrival
             .unwrap_or_else(|| Arrival::now(&self.manifest));
         self.check_not_resumed()?;
-        let limit = self.patience;
+        let limit = self.timeout;
         let mut asking = Asking::new(&self.manifest, arrival, limit, state);
         loop {
             let ops = ops(asking.state());
@@ -200,7 +200,7 @@ impl Groups {
     pub(super) async fn me(&self) -> Result<NodeId, Unavailable> {
         let mut states = self.manifest.subscribe();
         let registered = states.wait_for(|state| state.node_of(self.incarnation).is_some());
-        let state = timeout(self.patience, registered)
+        let state = timeout(self.timeout, registered)
             .await
             .map_err(|_| Unavailable::TimedOut)?;
         let state = state.map_err(|_| self.stopped())?;
@@ -211,7 +211,7 @@ impl Groups {
     pub(super) async fn wait_for<T>(
         &self,
         mut state: Arc<State>,
-        patience: Duration,
+        limit: Duration,
         answer: impl Fn(&State) -> Option<Result<T, GroupOpError>>,
     ) -> Result<T, GroupOpError> {
         let mut states = self.manifest.subscribe();
@@ -230,7 +230,7 @@ impl Groups {
             }
         };
         // The rebalance takes longer than the member wanted; it may try again.
-        timeout(patience, waiting)
+        timeout(limit, waiting)
             .await
             .unwrap_or(Err(GroupOpError::RebalanceInProgress))
     }

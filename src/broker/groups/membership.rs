@@ -43,7 +43,7 @@ impl Groups {
         let node = self.me().await?;
         let group = request.group.clone();
         let instance = request.instance.clone();
-        let patience = request.rebalance_timeout + MARGIN;
+        let limit = request.rebalance_timeout + MARGIN;
         let known = request.member.is_some();
         let member = match &request.member {
             Some(member) => member.clone(),
@@ -91,7 +91,7 @@ impl Groups {
                         Some(_) => found.and_then(|g| g.joined(&member)).map(Ok),
                     }
                 };
-                let joined = self.wait_for(state, patience, answer).await?;
+                let joined = self.wait_for(state, limit, answer).await?;
                 Ok(as_joined(member, joined))
             }
             other => Err(unexpected(&other)),
@@ -135,7 +135,7 @@ impl Groups {
             GroupReply::AwaitSync => {
                 let this = state.group(&group);
                 let this = this.as_ref().and_then(|g| g.member(&member));
-                let patience = this.map_or(Duration::ZERO, |m| m.rebalance_timeout()) + MARGIN;
+                let limit = this.map_or(Duration::ZERO, |m| m.rebalance_timeout()) + MARGIN;
                 let answer = |state: &State| {
                     let found = state.group(&group);
                     let found = found.as_deref();
@@ -151,7 +151,7 @@ impl Groups {
                         _ => Some(Err(Self::lost(found, &member, instance.as_deref()))),
                     }
                 };
-                Ok(as_synced(self.wait_for(state, patience, answer).await?))
+                Ok(as_synced(self.wait_for(state, limit, answer).await?))
             }
             other => Err(unexpected(&other)),
         }

@@ -34,7 +34,9 @@ impl Maintenance {
                     backoff: Backoff::default(),
                 });
                 let preferred = self.is_preferred(partition.key(), &self.state());
-                if waiting.since.elapsed() < self.patience(preferred) || waiting.backoff.holds() {
+                if waiting.since.elapsed() < self.takeover_delay(preferred)
+                    || waiting.backoff.holds()
+                {
                     continue;
                 }
                 let done = self.clean_claimed(partition, preferred).await;

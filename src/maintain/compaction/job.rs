@@ -394,12 +394,12 @@ impl Compacting {
             let id = candidate.plan.partition;
             let mut neighbours = id;
             neighbours.partition.0 /= NEIGHBOURS;
-            let patience = m.patience(m.is_preferred(neighbours.key(), state));
+            let delay = m.takeover_delay(m.is_preferred(neighbours.key(), state));
             let waited = self
                 .since
                 .get(&id)
                 .map_or(Duration::ZERO, |at| at.elapsed());
-            waited >= patience
+            waited >= delay
                 && !self.shunned.contains_key(&id)
                 && m.is_open(Job::Compaction(id), state)
         };

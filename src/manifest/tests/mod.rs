@@ -313,11 +313,11 @@ async fn who_has_time_for_a_fresh_state_costs_a_probe_only_if_no_commit_brings_i
     let store = Store::memory();
     let (a, b) = (start(&store, 1).await, start(&store, 2).await);
     let probes = || store.metrics().requests(RequestKind::CommitProbe);
-    let patience = Duration::from_millis(500);
+    let wait = Duration::from_millis(500);
 
-    let (before, due) = (probes(), Instant::now() + patience);
+    let (before, due) = (probes(), Instant::now() + wait);
     let commit = async {
-        tokio::time::sleep(patience / 2).await;
+        tokio::time::sleep(wait / 2).await;
         a.manifest.commit(vec![create_topic("t", 1)]).await.unwrap()
     };
     let (fresh, _) = tokio::join!(a.manifest.fresh_by(due), commit);
@@ -326,17 +326,17 @@ async fn who_has_time_for_a_fresh_state_costs_a_probe_only_if_no_commit_brings_i
     assert_eq!(probes(), before);
 
     b.manifest.commit(vec![create_topic("u", 2)]).await.unwrap();
-    let (before, due) = (probes(), Instant::now() + patience);
+    let (before, due) = (probes(), Instant::now() + wait);
     let fresh = a.manifest.fresh_by(due).await.unwrap();
     assert!(fresh.topic_by_name("u").is_some());
     assert!(Instant::now() >= due);
     assert!(probes() > before);
 
     // Who does not wait any more costs nothing.
-    let (before, due) = (probes(), Instant::now() + patience);
-    let gone = tokio::time::timeout(patience / 2, a.manifest.fresh_by(due)).await;
+    let (before, due) = (probes(), Instant::now() + wait);
+    let gone = tokio::time::timeout(wait / 2, a.manifest.fresh_by(due)).await;
     assert!(gone.is_err());
-    tokio::time::sleep(patience).await;
+    tokio::time::sleep(wait).await;
     assert_eq!(probes(), before);
 }
 

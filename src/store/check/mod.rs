@@ -57,7 +57,7 @@ pub struct CheckOptions {
     /// The largest difference of the clocks, beyond its uncertainty, that is accepted.
     pub clock_limit: Duration,
     /// How long each property may take to show.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl CheckOptions {
@@ -70,7 +70,7 @@ impl CheckOptions {
             race_bytes: 1024,
             thorough: false,
             clock_limit: MAX_CLOCK_DIFFERENCE,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         }
     }
 
@@ -83,7 +83,7 @@ impl CheckOptions {
             race_bytes: 64 * 1024,
             thorough: true,
             clock_limit: MAX_CLOCK_DIFFERENCE,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         }
     }
 }
@@ -137,20 +137,20 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         });
         usable
     };
-    let patience = options.patience;
+    let timeout = options.timeout;
     let readable = add(
         "read after write",
         "A node would miss commits that were acknowledged",
-        within(patience, checker.read_after_write()).await,
+        within(timeout, checker.read_after_write()).await,
     );
     // What cannot even be written and read has nothing more to tell.
     if readable {
         // Side by side: a store that takes seconds for a request is not to hold up a node's start for a minute.
         let (clock, refused, race, ranges) = futures::join!(
-            within(patience, checker.clock()),
-            within(patience, checker.refused_when_it_exists()),
-            within(patience, checker.one_winner()),
-            within(patience, checker.ranges()),
+            within(timeout, checker.clock()),
+            within(timeout, checker.refused_when_it_exists()),
+            within(timeout, checker.one_winner()),
+            within(timeout, checker.ranges()),
         );
         let twice = "Two nodes could write the same commit, and one of them would lose acknowledged messages";
         let promises = [
@@ -178,19 +178,19 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         add(
             "list after write",
             "A node would start from an old state, and fsck would miss objects",
-            within(patience, checker.listing()).await,
+            within(timeout, checker.listing()).await,
         );
         add(
             "delete",
             "Deleted data would come back, or storage would never be freed",
-            within(patience, checker.deleting()).await,
+            within(timeout, checker.deleting()).await,
         );
     }
     if readable && options.thorough {
         add(
             "upload in parts",
             "Old data could not be compacted, and the state would grow for ever",
-            within(patience, checker.upload_in_parts()).await,
+            within(timeout, checker.upload_in_parts()).await,
         );
     }
     // What is left over costs a few bytes.
@@ -206,9 +206,9 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
 }
 
 /// A property of a store that goes on giving answers that cannot be used is unclear, not waited for.
-async fn within(patience: Duration, property: impl Future<Output = Seen>) -> Seen {
-    let late = || Doubt::Unclear(format!("no answer that can be used within {patience:?}"));
-    tokio::time::timeout(patience, property)
+async fn within(timeout: Duration, property: impl Future<Output = Seen>) -> Seen {
+    let late = || Doubt::Unclear(format!("no answer that can be used within {timeout:?}"));
+    tokio::time::timeout(timeout, property)
         .await
         .unwrap_or_else(|_| Err(late()))
 }
@@ -411,11 +411,11 @@ impl Checker<'_> {
         let (mut won, mut open, mut refused) = (Vec::new(), Vec::new(), 0);
         let mut trouble = String::new();
         loop {
-            let patience = match won.is_empty() || refused == 0 {
-                true => self.options.patience,
+            let timeout = match won.is_empty() || refused == 0 {
+                true => self.options.timeout,
                 false => self.options.stragglers,
             };
-            let Ok(Some((body, answer))) = tokio::time::timeout(patience, answers.next()).await
+            let Ok(Some((body, answer))) = tokio::time::timeout(timeout, answers.next()).await
             else {
                 break;
             };

@@ -108,7 +108,7 @@ async fn a_racer_that_is_held_back_does_not_hold_up_the_start_of_a_node() {
         count
     };
     let quick = CheckOptions::quick();
-    let more = without_effect(quick.stragglers).await - without_effect(quick.patience).await;
+    let more = without_effect(quick.stragglers).await - without_effect(quick.timeout).await;
     assert_eq!(more, quick.racers);
 }
 
