@@ -81,9 +81,9 @@ lint: ## format, spelling, clippy, licences and advisories, documentation: warni
 	    else echo "NOT CHECKED: security advisories, their database cannot be fetched from here"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
 
-bench: ## the figures of docs/performance.md and docs/benchmarks.md; with PEERS=1 beside Tansu, S2 lite and Kafka
-	tests/setup --bench $(if $(PEERS),--peers)
-	cargo bench --locked --bench weir -- $(if $(PEERS),--peers)
+bench: ## the figures of docs/performance.md and docs/benchmarks.md; with COMPETITORS=1 beside Tansu, S2 lite and Kafka
+	tests/setup --bench $(if $(COMPETITORS),--competitors)
+	cargo bench --locked --bench weir -- $(if $(COMPETITORS),--competitors)
 
 clean: ## what cargo built; what tests/setup installed stays
 	cargo clean --release

@@ -41,7 +41,7 @@
 //! # One produce
 //!
 //! 1. [`kafka::KafkaFrontEnd`] takes the connection. [`net::FrameReader`] reads one frame, after the node's
-//!    [`net::MemoryBudget`] has room for it. The guard walks the bytes before the codec may believe any length
+//!    [`net::MemoryBudget`] has space for it. The guard walks the bytes before the codec may believe any length
 //!    in them; the handler turns the request into [`broker::ProducePartition`]s.
 //! 2. [`Broker::begin_produce`](broker::Broker::begin_produce) finds the topics in the state. It opens each batch
 //!    with [`segment::validate`], which checks checksum, counts and records, and changes nothing. Then it hands
@@ -63,7 +63,7 @@
 //!
 //! # One fetch
 //!
-//! 1. The Fetch arrives as above. [`Broker::fetch_within`](broker::Broker::fetch_within) reserves room in memory
+//! 1. The Fetch arrives as above. [`Broker::fetch_within`](broker::Broker::fetch_within) reserves memory
 //!    for what it will read.
 //! 2. It takes the node's present state, which is a few pointers and never changes under it, and asks
 //!    [`Reader::read`](fetch::Reader::read) for batches from the offset on. The partition's slices say which

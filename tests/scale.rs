@@ -26,10 +26,10 @@ use weir::types::{
 /// The partitions of a topic.
 const PER_TOPIC: i32 = 10_000;
 
-fn commit(author: u128, counter: u64, ops: Vec<Op>) -> Commit {
+fn commit(incarnation: u128, counter: u64, ops: Vec<Op>) -> Commit {
     Commit {
         id: CommitId {
-            incarnation: Incarnation(Uuid::from_u128(author)),
+            incarnation: Incarnation(Uuid::from_u128(incarnation)),
             counter,
         },
         time: Timestamp(1_700_000_000_000),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::competitors::{Competitor, Server, java};
 use crate::load::MESSAGE;
 use crate::measure::Plan;
-use crate::peers::{Peer, Server, java};
 use crate::report::Row;
 use crate::stats::Figures;
 use crate::stores::Programs;
@@ -22,7 +22,10 @@ const PARTITIONS: i32 = 8;
 const MESSAGES_PER_SECOND: f64 = 100_000.0;
 
 /// The servers: Weir, and the ceiling.
-const SERVERS: [(Peer, &str); 2] = [(Peer::Weir, "Weir"), (Peer::Kafka, "Kafka on local disk")];
+const SERVERS: [(Competitor, &str); 2] = [
+    (Competitor::Weir, "Weir"),
+    (Competitor::Kafka, "Kafka on local disk"),
+];
 
 const CLIENTS: [(&str, &str); 2] = [
     ("librdkafka", "librdkafka (Python)"),
@@ -43,8 +46,8 @@ pub(crate) async fn clients(
     figures: &mut Figures,
 ) -> Result<()> {
     let mut servers = Vec::new();
-    for (peer, name) in SERVERS {
-        match Server::start(peer, plan, url, "clients", folder).await {
+    for (competitor, name) in SERVERS {
+        match Server::start(competitor, plan, url, "clients", folder).await {
             Ok(server) => servers.push((name, server)),
             Err(error) => figures.note(format!("{name} was not measured with clients: {error:#}")),
         }

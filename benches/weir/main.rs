@@ -16,6 +16,7 @@
 mod aging;
 mod clients;
 mod codecs;
+mod competitors;
 mod delay;
 mod flood;
 mod load;
@@ -23,7 +24,6 @@ mod machine;
 mod many;
 mod measure;
 mod node;
-mod peers;
 mod process;
 mod raw;
 mod report;
@@ -63,9 +63,9 @@ struct Arguments {
     /// How many seconds a turn takes.
     #[arg(long, default_value_t = 4.0)]
     turn: f64,
-    /// Measure the peers as well: `tests/setup --bench --peers` installs them.
+    /// Measure the competitors as well: `tests/setup --bench --competitors` installs them.
     #[arg(long)]
-    peers: bool,
+    competitors: bool,
     /// After so many minutes no further part is begun.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
@@ -99,7 +99,7 @@ impl Arguments {
         let all = Part::value_variants();
         let wanted = |part: &&Part| {
             let named = self.parts.contains(part);
-            let usual = self.parts.is_empty() && (**part != Part::Peers || self.peers);
+            let usual = self.parts.is_empty() && (**part != Part::Competitors || self.competitors);
             // Who names both wants just that.
             (named && !self.settings.is_empty()) || (named || usual) && part.belongs(setting)
         };

@@ -15,7 +15,7 @@ use crate::process::own_processor_seconds;
 use crate::raw::Raw;
 use crate::stats::{Figures, Samples};
 use crate::stores::Setting;
-use crate::{aging, clients, codecs, many, peers, scale};
+use crate::{aging, clients, codecs, competitors, many, scale};
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -47,7 +47,7 @@ pub(crate) enum Part {
     /// librdkafka and Kafka's own tools, also against Kafka.
     Clients,
     /// Tansu and S2 lite on the same store, Kafka on local disk.
-    Peers,
+    Competitors,
 }
 
 impl Part {
@@ -63,7 +63,7 @@ impl Part {
             Part::Scale | Part::Restart => on(&["file", "seaweedfs"]),
             Part::Grown => on(&["file"]),
             Part::Codecs | Part::Clients => on(&["seaweedfs"]),
-            Part::Peers => on(&["seaweedfs", "seaweedfs+30"]),
+            Part::Competitors => on(&["seaweedfs", "seaweedfs+30"]),
         }
     }
 }
@@ -150,7 +150,7 @@ async fn one(
     figures: &mut Figures,
 ) -> Result<()> {
     let url = |part: &str| format!("{store}/{part}");
-    let folder = peers::folder(work_folder());
+    let folder = competitors::folder(work_folder());
     match part {
         Part::Store => store_alone(plan, raw, figures).await,
         Part::Latency => latency(plan, raw, &url("latency"), figures).await,
@@ -174,10 +174,10 @@ async fn one(
         Part::Restart => scale::restart(plan, &url("restart"), figures).await,
         Part::Grown => scale::grown(plan, &url("grown"), figures).await,
         Part::Codecs => codecs::codecs(plan, &url("codecs"), figures).await,
-        Part::Clients | Part::Peers => {
+        Part::Clients | Part::Competitors => {
             let _ = fs::remove_dir_all(&folder);
             let done = match part {
-                Part::Peers => peers::peers(plan, store, &folder, figures).await,
+                Part::Competitors => competitors::competitors(plan, store, &folder, figures).await,
                 _ => clients::clients(plan, store, &folder, figures).await,
             };
             let _ = fs::remove_dir_all(&folder);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::many::{CLUSTERS, Cluster, NODES};
 use crate::measure::{AT_ONCE, PRODUCERS, SIZES};
 use crate::stats::Figures;
-use crate::{clients, codecs, peers, scale};
+use crate::{clients, codecs, competitors, scale};
 
 /// The figures of each setting that was measured, by its name.
 pub(crate) type Columns<'a> = Vec<(&'static str, &'a Figures)>;
@@ -286,7 +286,7 @@ pub(crate) fn details(columns: &Columns<'_>) -> String {
         ("Limits", scale::rows()),
         ("Text", codecs::rows()),
         ("Clients", clients::rows()),
-        ("Peers", peers::rows()),
+        ("Competitors", competitors::rows()),
         ("The store alone", store()),
     ];
     tables(parts, columns)

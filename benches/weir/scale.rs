@@ -169,8 +169,8 @@ async fn memory(plan: &Plan, url: &str, figures: &mut Figures) -> Result<()> {
     let node = Node::start(&plan.node, url, &plan.log)?;
     let mut first = Connection::open(node.kafka).await?;
     first.create_topic("one", 1).await?;
-    let settle = || tokio::time::sleep(Duration::from_millis(500));
-    settle().await;
+    let quiesce = || tokio::time::sleep(Duration::from_millis(500));
+    quiesce().await;
     let before = node.resident_mib()?;
     let mut open = Vec::new();
     for _ in 0..MANY {
@@ -179,10 +179,10 @@ async fn memory(plan: &Plan, url: &str, figures: &mut Figures) -> Result<()> {
         connection.producer().await?;
         open.push(connection);
     }
-    settle().await;
+    quiesce().await;
     let connected = node.resident_mib()?;
     drop(open);
-    settle().await;
+    quiesce().await;
     let without = node.resident_mib()?;
     first.create_topic("many", i32::try_from(MANY)?).await?;
     let producer = first.producer().await?;
@@ -197,7 +197,7 @@ async fn memory(plan: &Plan, url: &str, figures: &mut Figures) -> Result<()> {
     while first.in_flight() > 0 {
         first.acknowledged().await?;
     }
-    settle().await;
+    quiesce().await;
     let partitioned = node.resident_mib()?;
     let kib_each = |mib: f64| mib.max(0.0) * 1024.0 / MANY as f64;
     figures.set("scale.connection", kib_each(connected - before));

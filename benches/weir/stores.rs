@@ -78,7 +78,7 @@ impl Programs {
         let found = candidates.find_map(|place| Some(place.join(name)).filter(|p| p.is_file()));
         found.with_context(|| {
             format!(
-                "{name} is not installed; `tests/setup --bench` installs it, peers with --peers"
+                "{name} is not installed; `tests/setup --bench` installs it, competitors with --competitors"
             )
         })
     }
@@ -221,7 +221,7 @@ fn command(kind: Kind, programs: &Programs, folder: &Path, at: SocketAddr) -> Re
                 .arg(format!("-volume.port={}", ports[1]))
                 .arg(format!("-filer.port={}", ports[2]))
                 .arg("-master.volumeSizeLimitMB=1024")
-                // As many as the disk has room for. Eight are full before the last parts.
+                // As many as fit on the disk. Eight are full before the last parts.
                 .arg("-volume.max=0")
                 // Without it a disk that is nearly full is not written to, which is no error but a hang.
                 .arg("-volume.minFreeSpace=256MiB");

@@ -99,20 +99,19 @@ pub enum FetchError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Room in memory for what a fetch reads. The caller gives it, and bounds with it what all its fetches
-/// together hold.
-pub trait ReadRoom: Send {
-    /// Waits until `bytes` may be read, or fewer, and says how many. Room reserved before is given back: what was
-    /// read into it is gone.
+/// Memory for what a fetch reads. The caller grants it, and so bounds what all its fetches together hold.
+pub trait ReadBudget: Send {
+    /// Waits until `bytes` may be read, or fewer, and says how many. What was reserved before is given back: the
+    /// bytes that were read into it are gone.
     fn reserve(&mut self, bytes: usize) -> impl Future<Output = usize> + Send;
     /// Says that only `bytes` were found and are held.
     fn keep(&mut self, bytes: usize);
 }
 
-/// All the room that is wanted, for callers that fetch one at a time.
+/// As much memory as is wanted, for callers that fetch one at a time.
 pub struct Unbounded;
 
-impl ReadRoom for Unbounded {
+impl ReadBudget for Unbounded {
     async fn reserve(&mut self, bytes: usize) -> usize {
         bytes
     }
@@ -185,14 +184,14 @@ impl Broker {
             .await
     }
 
-    /// The same, with `room` reserved before anything is read. While it waits for more it holds only what it has
-    /// found.
+    /// The same, with memory of `budget` reserved before anything is read. While it waits for more it holds only what
+    /// it has found.
     pub async fn fetch_within(
         &self,
         session: &Session,
         partitions: &[FetchPartition],
         limits: FetchLimits,
-        room: &mut impl ReadRoom,
+        budget: &mut impl ReadBudget,
     ) -> Vec<Result<FetchedPartition, FetchError>> {
         let deadline = Instant::now() + limits.max_wait;
         let needed = self.needed_for(session, partitions);
@@ -202,7 +201,7 @@ impl Broker {
         let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
         let mut following = None;
         loop {
-            let granted = room.reserve(limits.max_bytes).await;
+            let granted = budget.reserve(limits.max_bytes).await;
             let limits = FetchLimits {
                 max_bytes: limits.max_bytes.min(granted),
                 min_bytes: limits.min_bytes.min(granted),
@@ -212,7 +211,7 @@ impl Broker {
                 .read_all(session, &state, proof, partitions, limits)
                 .await;
             let bytes: usize = answer.iter().flatten().map(FetchedPartition::len).sum();
-            room.keep(bytes);
+            budget.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
             // An answer without records, or with an error, must be so in an up-to-date state.
             let certain =

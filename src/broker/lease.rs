@@ -108,7 +108,7 @@ impl Drop for Presence {
 }
 
 impl Broker {
-    /// Registers this run of the node with what its clients connect to, and returns its integer id.
+    /// Registers this incarnation of the node with what its clients connect to, and returns its integer id.
     pub async fn register(
         &self,
         endpoints: Endpoints,
@@ -124,7 +124,7 @@ impl Broker {
         Ok(id)
     }
 
-    /// Registers this run once; its id, and a state that has it.
+    /// Registers this incarnation once; its id, and a state that has it.
     async fn register_at(&self, location: &Location) -> Result<(NodeId, Arc<State>), Unavailable> {
         let Location { endpoints, rack } = location.clone();
         let properties = self.inner.properties.get();

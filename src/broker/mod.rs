@@ -58,7 +58,7 @@ pub use crate::dynamic_config::{
     DynamicConfigError, GroupConfig, ListenerAddresses, NodeProperties, TopicConfig,
 };
 pub use error::{Origin, PartitionNotFound, TopicNotFound, Unavailable};
-pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom, Unbounded};
+pub use fetch::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadBudget, Unbounded};
 pub use groups::{
     CommitOffset, CommittedOffset, GroupDescription, GroupListing, GroupOpError, Identity,
     JoinRequest, Joined, JoinedMember, LeavingMember, MemberDescription, SyncRequest, Synced,
@@ -139,7 +139,7 @@ pub struct BrokerParts {
     pub reader: Reader,
     /// Clocks and randomness.
     pub env: Env,
-    /// Which run of a node this is.
+    /// Which incarnation of a node this is.
     pub incarnation: Incarnation,
     /// The cluster's id.
     pub cluster_id: Uuid,

@@ -117,11 +117,11 @@ impl Broker {
     ) -> Vec<Result<Produced, ProduceError>> {
         self.begin_produce(session, partitions, timeout)
             .await
-            .settled()
+            .answered()
             .await
     }
 
-    /// Validates the batches and brings those that are sound into the bounded ingest buffer; waits for room
+    /// Validates the batches and brings those that are sound into the bounded ingest buffer; waits for space
     /// there, for at most `timeout`. What is returned resolves to the outcome of each.
     ///
     /// Batches are appended in the order in which they were admitted. So a front end that has several
@@ -311,11 +311,11 @@ pub struct Producing {
 impl Producing {
     /// Waits until every batch is durable and folded, or refused, or the time is over. Dropping the future
     /// abandons the answers only.
-    pub async fn settled(self) -> Vec<Result<Produced, ProduceError>> {
+    pub async fn answered(self) -> Vec<Result<Produced, ProduceError>> {
         let mut results = Vec::with_capacity(self.admitted.len());
         for batch in self.admitted {
             results.push(match batch {
-                Ok(batch) => batch.settled(self.deadline).await,
+                Ok(batch) => batch.answered(self.deadline).await,
                 Err(error) => Err(error),
             });
         }
@@ -332,7 +332,7 @@ struct Admitted {
 
 impl Admitted {
     /// Waits for its outcome.
-    async fn settled(self, deadline: Instant) -> Result<Produced, ProduceError> {
+    async fn answered(self, deadline: Instant) -> Result<Produced, ProduceError> {
         match tokio::time::timeout_at(deadline, self.append).await {
             Err(_) => Err(Unavailable::TimedOut.into()),
             Ok(Err(_)) => Err(Unavailable::Stopped(Stopped::Stopping).into()),

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 1_000;
 /// Another node, and where to look for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Which run of the node.
+    /// Its incarnation.
     pub incarnation: Incarnation,
     /// `host:port` that its clients connect to.
     pub address: String,
@@ -55,30 +55,34 @@ pub(super) struct Reachability {
 impl Reachability {
     /// Takes in what came of looking at the addresses of all the other nodes.
     fn note(&mut self, looks: &[(Neighbour, Look)]) {
-        let there = |run: &Incarnation| looks.iter().any(|(node, _)| node.incarnation == *run);
+        let there = |incarnation: &Incarnation| {
+            looks
+                .iter()
+                .any(|(node, _)| node.incarnation == *incarnation)
+        };
         self.gone.retain(there);
-        self.silent.retain(|run, _| there(run));
+        self.silent.retain(|incarnation, _| there(incarnation));
         for (node, look) in looks {
-            let run = node.incarnation;
+            let incarnation = node.incarnation;
             let known = self.reached.contains(&node.address);
-            let before = self.silent.remove(&run).unwrap_or(0);
+            let before = self.silent.remove(&incarnation).unwrap_or(0);
             match look {
                 Look::Reached => {
-                    self.gone.remove(&run);
+                    self.gone.remove(&incarnation);
                     self.reached.insert(node.address.clone());
                 }
                 Look::Refused if known => {
-                    self.gone.insert(run);
+                    self.gone.insert(incarnation);
                 }
                 Look::Refused => {}
                 Look::Deserted => {
-                    self.gone.insert(run);
+                    self.gone.insert(incarnation);
                 }
                 Look::Silent => {
                     let looks = before.saturating_add(1);
-                    self.silent.insert(run, looks);
+                    self.silent.insert(incarnation, looks);
                     if known && looks >= SILENT_LOOKS {
-                        self.gone.insert(run);
+                        self.gone.insert(incarnation);
                     }
                 }
             }
@@ -128,9 +132,9 @@ mod tests {
     use Look::{Deserted, Reached, Refused, Silent};
     use uuid::Uuid;
 
-    fn node(run: u128, address: &str) -> Neighbour {
+    fn node(incarnation: u128, address: &str) -> Neighbour {
         Neighbour {
-            incarnation: Incarnation(Uuid::from_u128(run)),
+            incarnation: Incarnation(Uuid::from_u128(incarnation)),
             address: address.to_owned(),
             peer_address: None,
         }

@@ -14,7 +14,7 @@ pub struct Session {
     /// The name it gives itself (Kafka's `client.id`).
     pub client_id: Option<String>,
     /// Where it connects from; `None` inside this process.
-    pub peer: Option<SocketAddr>,
+    pub remote: Option<SocketAddr>,
     /// How far it is in what it reads by name.
     pub readings: Readings,
     /// When the request arrived, of which this is the session; `None` if it begins when the broker is called.
@@ -47,7 +47,7 @@ impl Session {
         Session {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: Some(client_id.to_owned()),
-            peer: None,
+            remote: None,
             readings: Readings::default(),
             arrival: None,
             limit: None,

@@ -140,7 +140,8 @@ impl Broker {
                 let created = self.create_topics(session, missing, false).await?;
                 state = self.inner.manifest.state();
                 for (name, outcome) in names.into_iter().zip(created) {
-                    // Else another client was faster, the topic is gone again, or there is no room: clients ask again.
+                    // Else another client was faster, the topic is gone again, or there is no space for it: clients ask
+                    // again.
                     if let Err(
                         error @ (TopicError::InvalidName(_)
                         | TopicError::Collides { .. }
@@ -238,13 +239,13 @@ impl Broker {
         }
         let mut asking = self.asks(session).await?;
         let checked = loop {
-            let mut room = self.room();
+            let mut reservation = self.reservation();
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|new| {
                     let permit = self.may_create(session, new)?;
                     let checked = self.check_new(permit, asking.state(), new)?;
-                    room.take(checked.partitions.unsigned_abs().into())?;
+                    reservation.take(checked.partitions.unsigned_abs().into())?;
                     Ok(checked)
                 })
                 .collect();
@@ -385,14 +386,14 @@ impl Broker {
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
         let mut asking = self.asks(session).await?;
         let checked = loop {
-            let mut room = self.room();
+            let mut reservation = self.reservation();
             let mut checked: Vec<_> = topics
                 .iter()
                 .map(|more| {
                     let topic = Resource::topic(&more.topic);
                     let permit = self.authorize(session, Action::Alter, topic)?;
                     let (op, added) = check_growth(permit, asking.state(), more)?;
-                    room.take(added)?;
+                    reservation.take(added)?;
                     Ok(op)
                 })
                 .collect();
@@ -424,8 +425,8 @@ impl Broker {
             .collect())
     }
 
-    fn room(&self) -> Room<'_> {
-        Room {
+    fn reservation(&self) -> Reservation<'_> {
+        Reservation {
             broker: &self.inner,
             taken: 0,
         }
@@ -507,12 +508,12 @@ fn check_growth(_: Permit, state: &State, more: &MorePartitions) -> Result<(Op, 
 
 /// The partitions that a request has taken of those that may still be created: other requests of this node count
 /// these until the request is done. What other nodes create in that moment comes on top.
-struct Room<'a> {
+struct Reservation<'a> {
     broker: &'a Inner,
     taken: u64,
 }
 
-impl Room<'_> {
+impl Reservation<'_> {
     fn take(&mut self, partitions: u64) -> Result<(), TopicError> {
         let most = self.broker.settings.max_partitions;
         let mut promised = self.promised();
@@ -539,7 +540,7 @@ impl Room<'_> {
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         *self.promised() -= self.taken;
     }

@@ -104,7 +104,7 @@ settings! {
         /// front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
         /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
-        /// files of the process has no room for as many.
+        /// files of the process does not allow as many.
         max_connections: u32 = "8192",
         /// How many of them from one address.
         max_connections_per_ip: u32 = "8192",
@@ -112,7 +112,7 @@ settings! {
         /// once. Those of other nodes do not count.
         max_http_connections: u32 = "64",
         /// How many connections of other nodes may be open. Each node that is not winning races has up to five to the
-        /// one that is. Fewer where the limit of open files of the process has no room for as many.
+        /// one that is. Fewer where the limit of open files of the process does not allow as many.
         max_peer_connections: u32 = "2048",
         /// How long a connection may say nothing before it is closed.
         idle_timeout: Duration = "10min",

@@ -343,7 +343,7 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
         }
     }
     if node.max_partitions == 0 {
-        let reason = "0 would leave no room for a topic".to_owned();
+        let reason = "0 would not allow a single topic".to_owned();
         return Err(sources.conflict("max_partitions", reason));
     }
     if !(1..=64).contains(&node.upload_parallelism) {

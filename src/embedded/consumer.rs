@@ -198,7 +198,7 @@ impl Consumer {
     /// # Errors
     /// It may be called again: after an error the consumer is where it was.
     pub async fn next(&mut self) -> Result<Option<ConsumedRecord>, ClientError> {
-        self.settle_handed_out();
+        self.finish_handed_out();
         loop {
             self.keep_membership().await?;
             if let Some((partition, record)) = self.records.pop_front() {
@@ -218,7 +218,7 @@ impl Consumer {
 
     /// Commits for the group every record handed out so far, the last one included.
     pub async fn commit(&mut self) -> Result<(), ClientError> {
-        self.settle_handed_out();
+        self.finish_handed_out();
         self.commit_done().await
     }
 
@@ -247,7 +247,7 @@ impl Consumer {
         }
     }
 
-    fn settle_handed_out(&mut self) {
+    fn finish_handed_out(&mut self) {
         if let Some((partition, offset)) = self.handed_out.take()
             && self.positions.contains_key(&partition)
         {

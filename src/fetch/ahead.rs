@@ -39,7 +39,7 @@ struct Noted {
 pub(super) enum Soon {
     /// By this fetch or the next.
     Next,
-    /// By the fetches after that. It takes only half of the room, so that no reader's future is in the way of what
+    /// By the fetches after that. It takes only half of the capacity, so that no reader's future is in the way of what
     /// another wants next.
     Later,
 }
@@ -54,7 +54,7 @@ impl Ahead {
     }
 
     /// How many bytes may be ahead.
-    pub(super) fn room(&self) -> u64 {
+    pub(super) fn capacity(&self) -> u64 {
         self.most
     }
 
@@ -69,17 +69,17 @@ impl Ahead {
     }
 
     /// How many of these extents, which come with one request, may be loaded ahead; they count until they are read or
-    /// evicted. Of what is wanted later all or nothing: there will be room for one request when more was read.
+    /// evicted. Of what is wanted later all or nothing: there will be space for one request when more was read.
     pub(super) fn begin(&self, run: &[Extent], soon: Soon) -> usize {
         let mut extents = self.extents();
-        let mut room = match soon {
+        let mut free = match soon {
             Soon::Next => self.most,
             Soon::Later => self.most / 2,
         };
-        room = room.saturating_sub(extents.unread_bytes);
+        free = free.saturating_sub(extents.unread_bytes);
         let fits = |extent: &&Extent| {
-            let fits = extent.len <= room && !extents.unread.contains_key(&extent.key());
-            room = room.saturating_sub(extent.len);
+            let fits = extent.len <= free && !extents.unread.contains_key(&extent.key());
+            free = free.saturating_sub(extent.len);
             fits
         };
         let count = run.iter().take_while(fits).count();
@@ -155,8 +155,8 @@ impl Drop for Reading<'_> {
 /// The least that may be loaded ahead.
 const MIN_AHEAD: u64 = 8 * BLOCK;
 
-/// A load of several extents that follow one another by one request, which all who want one of them wait for. Each extent
-/// is there as soon as its own bytes are.
+/// A load of several extents that follow one another by one request, which all who want one of them wait for. Each
+/// extent is there as soon as its own bytes are.
 pub(super) struct RunLoad {
     come: Arc<Come>,
     /// The request. It goes on as long as anybody waits.

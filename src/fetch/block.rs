@@ -79,10 +79,10 @@ pub fn split(parts: &[Bytes], shared: usize) -> Vec<Block> {
     for part in parts {
         let mut rest = part.clone();
         while !rest.is_empty() {
-            let now = rest.split_to(rest.len().min(block.room));
+            let now = rest.split_to(rest.len().min(block.space));
             left -= now.len();
             block.push(now, part.len() >= shared);
-            if block.room == 0 {
+            if block.space == 0 {
                 blocks.push(std::mem::replace(&mut block, Cut::new(left)).finish());
             }
         }
@@ -98,7 +98,7 @@ struct Cut {
     pieces: Vec<Bytes>,
     copied: BytesMut,
     len: usize,
-    room: usize,
+    space: usize,
 }
 
 impl Cut {
@@ -108,7 +108,7 @@ impl Cut {
             pieces: Vec::new(),
             copied: BytesMut::new(),
             len: 0,
-            room: left.min(BLOCK as usize),
+            space: left.min(BLOCK as usize),
         }
     }
 
@@ -120,12 +120,12 @@ impl Cut {
         } else {
             if self.len == 0 {
                 // Mostly all of a block is short parts, or all of it is long ones.
-                self.copied.reserve(self.room);
+                self.copied.reserve(self.space);
             }
             self.copied.extend_from_slice(&part);
         }
         self.len += len;
-        self.room -= len;
+        self.space -= len;
     }
 
     fn seal(&mut self) {

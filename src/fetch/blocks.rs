@@ -164,7 +164,7 @@ impl Blocks {
 
     /// How what is old is to be loaded for fetches of `bytes` from so many partitions.
     pub(super) fn window(&self, partitions: usize, bytes: u64) -> Window {
-        Window::of(self.catch_up.ahead.room(), partitions, bytes)
+        Window::of(self.catch_up.ahead.capacity(), partitions, bytes)
     }
 
     /// Loads extents that will be wanted, in the background, unless they are there or enough is loaded ahead. Whatever

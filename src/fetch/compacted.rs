@@ -61,7 +61,7 @@ impl<'a> Compacted<'a> {
         let first = index.chunk_at(offset);
         // All of the first may be before the offset.
         let skipped = index.range_of(first);
-        let wanted = found.room(limits) + (skipped.end - skipped.start);
+        let wanted = found.space(limits) + (skipped.end - skipped.start);
         let extents = chunks_within(self.slice, &index, first, wanted, self.recent);
         for (number, extent) in (first..).zip(&extents) {
             let chunk = self.chunk(&extents, extent).await?;

@@ -21,12 +21,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// For fetches of `bytes` from so many partitions, where `room` bytes may be loaded and not read yet. A partition
-    /// then has what the next fetch wants of it, on average half of a stretch that is begun, and what is left of its
-    /// part of the room beyond that: a few requests' worth at most.
-    pub(super) fn of(room: u64, partitions: usize, bytes: u64) -> Window {
-        let next = bytes.saturating_mul(2).min(room / 2);
-        let share = (room - next) / (partitions.max(1) as u64);
+    /// For fetches of `bytes` from so many partitions, where `capacity` bytes may be loaded and not read yet. A
+    /// partition then has what the next fetch wants of it, on average half of a stretch that is begun, and what is left
+    /// of its part of the capacity beyond that: a few requests' worth at most.
+    pub(super) fn of(capacity: u64, partitions: usize, bytes: u64) -> Window {
+        let next = bytes.saturating_mul(2).min(capacity / 2);
+        let share = (capacity - next) / (partitions.max(1) as u64);
         let most = (2 * share).clamp(BLOCK, STRETCH);
         let stretch = 1 << most.ilog2();
         Window {
@@ -139,7 +139,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn the_fewer_partitions_share_the_room_the_longer_are_the_requests() {
+    fn the_fewer_partitions_share_the_capacity_the_longer_are_the_requests() {
         let window = |partitions: u64| {
             let window = Window::of(81 * MIB, partitions as usize, partitions * MIB);
             (window.stretch / MIB, window.far / MIB)
@@ -151,18 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn what_partitions_have_ahead_on_average_fits_in_the_room_if_anything_does() {
-        for (room, partitions, bytes) in [
+    fn what_partitions_have_ahead_on_average_fits_in_the_capacity_if_anything_does() {
+        for (capacity, partitions, bytes) in [
             (8 * MIB, 1, 64 * MIB),
             (63 * MIB, 3, 3 * MIB),
             (63 * MIB, 20, 55 * MIB),
             (63 * MIB, 63, 0),
         ] {
-            let Window { stretch, far } = Window::of(room, partitions, bytes);
+            let Window { stretch, far } = Window::of(capacity, partitions, bytes);
             assert!(stretch.is_power_of_two() && (BLOCK..=STRETCH).contains(&stretch));
-            let next = (2 * bytes).min(room / 2);
+            let next = (2 * bytes).min(capacity / 2);
             let ahead = next + partitions as u64 * (stretch / 2 + far);
-            assert!(ahead <= room, "{ahead} of {room} for {partitions}");
+            assert!(ahead <= capacity, "{ahead} of {capacity} for {partitions}");
         }
         let none = Window::of(0, 0, 0);
         assert_eq!((none.stretch, none.far), (BLOCK, 0));

@@ -66,7 +66,7 @@ impl Found {
     }
 
     /// How much may be added.
-    pub(super) fn room(&self, limits: ReadLimits) -> u64 {
+    pub(super) fn space(&self, limits: ReadLimits) -> u64 {
         limits.max_bytes.saturating_sub(self.bytes) as u64
     }
 

@@ -29,7 +29,7 @@ pub type SegmentSink =
 /// How the write path behaves.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
-    /// The most bytes admitted and not yet settled.
+    /// The most bytes admitted and not yet answered.
     pub buffer: ByteCount,
     /// Up to so many bytes travel in the commit.
     pub inline_limit: ByteCount,
@@ -121,7 +121,7 @@ pub struct Ingest {
     pub(super) metrics: IngestMetrics,
     pub(super) sink: SegmentSink,
     pub(super) manifest: Manifest,
-    room: Arc<Semaphore>,
+    space: Arc<Semaphore>,
     buffer: Mutex<Buffer>,
     pipelines: Mutex<Pipelines>,
     /// For the uploads, which outlive the call that begins them.
@@ -155,16 +155,16 @@ impl Buffer {
 pub(super) struct Entry {
     pub(super) batch: Batch,
     pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
-    pub(super) room: Arc<Room>,
+    pub(super) space: Arc<Space>,
 }
 
-/// Room in the buffer, given back when the last batch of an append is settled.
-pub(super) struct Room {
+/// Space in the buffer, given back when the last batch of an append is answered.
+pub(super) struct Space {
     permit: OwnedSemaphorePermit,
     metrics: IngestMetrics,
 }
 
-impl Drop for Room {
+impl Drop for Space {
     fn drop(&mut self) {
         self.metrics
             .buffered
@@ -194,7 +194,7 @@ impl Ingest {
             metrics,
             sink,
             manifest: manifest.clone(),
-            room: Arc::new(Semaphore::new(size)),
+            space: Arc::new(Semaphore::new(size)),
             buffer: Mutex::default(),
             pipelines,
             this: this.clone(),
@@ -203,22 +203,23 @@ impl Ingest {
         ingest
     }
 
-    /// Admits batches, in order, and returns a receiver of the outcome of each. Waits for room; waiters are
+    /// Admits batches, in order, and returns a receiver of the outcome of each. Waits for space; waiters are
     /// served in order.
     pub async fn append(&self, mut batches: Vec<Batch>) -> Result<Vec<Append>, AppendError> {
-        // Before there is room: a batch for which there never is any may have others behind it.
+        // Before there is space: a batch for which there never is any may have others behind it.
         self.note_pipelines(&mut batches);
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let permits = u32::try_from(bytes.min(self.options.buffer.as_usize())).unwrap_or(u32::MAX);
-        if self.room.available_permits() < permits as usize {
+        if self.space.available_permits() < permits as usize {
             self.metrics.waits.inc();
         }
         // Tokio's cooperative budget would let a later caller overtake one that it sends away.
-        let room = tokio::task::unconstrained(self.room.clone().acquire_many_owned(permits)).await;
+        let space =
+            tokio::task::unconstrained(self.space.clone().acquire_many_owned(permits)).await;
         // The semaphore is never closed.
-        let permit = room.map_err(|_| AppendError::Stopped(Stopped::Stopping))?;
+        let permit = space.map_err(|_| AppendError::Stopped(Stopped::Stopping))?;
         self.metrics.buffered.inc_by(i64::from(permits));
-        let room = Arc::new(Room {
+        let space = Arc::new(Space {
             permit,
             metrics: self.metrics.clone(),
         });
@@ -234,7 +235,7 @@ impl Ingest {
                 buffer.pending.push(Entry {
                     batch,
                     reply,
-                    room: room.clone(),
+                    space: space.clone(),
                 });
                 waiting.push(outcome);
             }
@@ -272,7 +273,7 @@ impl Ingest {
 
     /// Whether more than half of the buffer is taken: producers come faster than the store.
     pub fn is_filling(&self) -> bool {
-        self.room.available_permits() < self.options.buffer.as_usize() / 2
+        self.space.available_permits() < self.options.buffer.as_usize() / 2
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {

@@ -7,7 +7,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// The write path's metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct IngestMetrics {
-    /// Bytes admitted and not yet settled.
+    /// Bytes admitted and not yet answered.
     pub buffered: Gauge,
     /// The size of the buffer.
     pub buffer_size: Gauge,
@@ -15,7 +15,7 @@ pub struct IngestMetrics {
     pub records: Counter,
     /// Bytes of batches admitted.
     pub bytes: Counter,
-    /// Appends that had to wait for room.
+    /// Appends that had to wait for space.
     pub waits: Counter,
     /// Bytes that travelled in commits.
     pub inline: Counter,
@@ -35,7 +35,7 @@ impl IngestMetrics {
         let bytes = || Unit::Bytes;
         r.register_with_unit(
             "buffered",
-            "Admitted and not yet settled",
+            "Admitted and not yet answered",
             bytes(),
             m.buffered.clone(),
         );
@@ -49,7 +49,7 @@ impl IngestMetrics {
         r.register_with_unit("taken", "Taken in", bytes(), m.bytes.clone());
         r.register(
             "buffer_waits",
-            "Appends that had to wait for room",
+            "Appends that had to wait for space",
             m.waits.clone(),
         );
         r.register_with_unit("inline", "Travelled in commits", bytes(), m.inline.clone());

@@ -13,7 +13,7 @@
 //! partition: `uploads.rs`). An idempotent producer's pipeline is begun with its first
 //! batch or not at all (`pipelines.rs`). A waiter is told the outcome of its own batch,
 //! by the fold, and nothing else: not of the buffer, not of the upload. The bytes admitted and not yet
-//! settled never exceed the buffer's size (one larger request alone excepted); those who find it full wait,
+//! answered never exceed the buffer's size (one larger request alone excepted); those who find it full wait,
 //! and with them the sockets they read from.
 //!
 //! An upload of which nothing is heard is made once more beside itself

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::buffer::{AppendError, Entry, Room};
+use super::buffer::{AppendError, Entry, Space};
 use crate::manifest::{Caller, Committed, Stopped, Submission};
 use crate::mutants::{self, Mutant};
 use crate::state::op::{self, AppendEntry, AppendSource, Appended, Applied, Op};
@@ -27,8 +27,8 @@ pub(super) struct Ops {
 
 struct Waiter {
     reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// Held until the batch is settled.
-    _room: Arc<Room>,
+    /// Held until the batch is answered.
+    _space: Arc<Space>,
 }
 
 impl Ops {
@@ -50,7 +50,11 @@ impl Ops {
 
     /// Adds a batch that begins at `start` of the source. Batches of one partition must follow each other.
     pub(super) fn push(&mut self, entry: Entry, start: u64) {
-        let Entry { batch, reply, room } = entry;
+        let Entry {
+            batch,
+            reply,
+            space,
+        } = entry;
         let append_entry = AppendEntry {
             start,
             // A batch's own length field has 32 bits.
@@ -59,7 +63,10 @@ impl Ops {
             max_timestamp: batch.max_timestamp,
             producer: batch.producer,
         };
-        let waiter = Waiter { reply, _room: room };
+        let waiter = Waiter {
+            reply,
+            _space: space,
+        };
         match self.appends.last_mut() {
             Some((append, waiters)) if append.partition == batch.partition => {
                 append.entries.push(append_entry);

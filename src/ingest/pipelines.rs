@@ -2,7 +2,7 @@
 //!
 //! A producer that the fold does not know may begin at any sequence: that is how one goes on that was forgotten. But a
 //! producer sends several batches at once, and when the first of them fails for good (its upload was given up, its
-//! segment came too late, the buffer had no room for it in time), the ones behind it must not be taken for its first:
+//! segment came too late, the buffer had no space for it in time), the ones behind it must not be taken for its first:
 //! the retry of those that failed would be out of order for ever. So every batch that comes behind another one of its
 //! producer says so to the fold, which refuses it as long as it knows nothing of the producer; the client sends all of
 //! them again, in order.

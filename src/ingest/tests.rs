@@ -374,7 +374,7 @@ async fn a_batch_for_which_there_was_no_room_in_time_is_not_overtaken_by_those_b
     let first = w.ingest.append(vec![batch(0, 0, 400)]);
     assert!(
         tokio::time::timeout(second, first).await.is_err(),
-        "there is room"
+        "there is space"
     );
     away.set(false);
     let behind = w.ingest.append(vec![batch(0, 1, 10)]).await.unwrap();
@@ -525,7 +525,7 @@ fn who_has_nothing_in_an_upload_does_not_wait_for_it_however_long_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_request_for_several_partitions_is_answered_for_each_as_it_is_settled() {
+async fn one_request_for_several_partitions_is_answered_for_each_as_it_is_done() {
     let (store, swallow) = swallowing();
     let w = start(&store, small()).await;
     swallow.store(u64::MAX, Ordering::Relaxed);
@@ -578,7 +578,7 @@ async fn an_upload_that_panics_leaves_nobody_waiting() {
         let told = timeout(second, append).await;
         assert!(matches!(told, Ok(Ok(Ok(_)))), "{told:?}");
     }
-    // It is not appended, and its room is free again.
+    // It is not appended, and its space is free again.
     let stored = send_until_stored(&w, vec![batch(0, 0, 3_000)]).await;
     assert_eq!(stored, [Offset(1)]);
     assert_eq!(w.ingest.metrics.buffered.get(), 0);

@@ -12,7 +12,7 @@ use crate::broker::{Readings, Session};
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     listener: Arc<str>,
-    peer: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -25,11 +25,11 @@ struct Known {
 
 impl Client {
     /// One that has connected to the listener of this name.
-    pub(crate) fn new(listener: &Arc<str>, peer: Option<SocketAddr>) -> Client {
+    pub(crate) fn new(listener: &Arc<str>, remote: Option<SocketAddr>) -> Client {
         let session = Arc::new(Session {
             principal: "User:ANONYMOUS".to_owned(),
             client_id: None,
-            peer,
+            remote,
             readings: Readings::default(),
             arrival: None,
             limit: None,
@@ -40,7 +40,7 @@ impl Client {
         };
         Client {
             listener: Arc::clone(listener),
-            peer,
+            remote,
             known: Arc::new(Mutex::new(known)),
         }
     }
@@ -52,8 +52,8 @@ impl Client {
     }
 
     /// Its address.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.remote
     }
 
     /// The session, under the name the client gives itself now.

@@ -136,7 +136,7 @@ pub(crate) fn encode<R: Encodable + HeaderVersion>(
     Ok(frame.freeze())
 }
 
-/// Begins a frame: room for its length, and the response header.
+/// Begins a frame: space for its length, and the response header.
 pub(crate) fn begin(frame: &mut BytesMut, correlation: i32, header_version: i16) {
     frame.put_i32(0);
     frame.put_i32(correlation);

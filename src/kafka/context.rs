@@ -96,7 +96,7 @@ impl Context {
         tokio::task::unconstrained(Arc::clone(&self.turn).lock_owned()).await
     }
 
-    /// Waits for the turn and keeps it until the answer is made. Answers are sent in order, so none that has room for
+    /// Waits for the turn and keeps it until the answer is made. Answers are sent in order, so none that has memory for
     /// itself may be behind one that still waits for some.
     pub(crate) async fn keep_turn(&self) {
         let turn = self.turn().await;

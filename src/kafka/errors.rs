@@ -16,7 +16,7 @@ use crate::broker::{
 use crate::manifest::Stopped;
 use crate::segment::Fault as Kind;
 
-/// An error as it goes on the wire: a code and, where the API has room for it, a sentence.
+/// An error as it goes on the wire: a code and, where the API has a field for it, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) code: ResponseError,

@@ -98,11 +98,11 @@ impl FrontEnd for KafkaFrontEnd {
         let metrics = shared.metrics.clone();
         let drain = shared.options.drain;
         let name = Arc::clone(listener.name());
-        let handle = move |stream: Stream, peer| {
+        let handle = move |stream: Stream, remote| {
             let (shared, stop, name) = (Arc::clone(&shared), stop.clone(), Arc::clone(&name));
             async move {
                 let (reader, writer) = stream.into_split();
-                let client = Client::new(&name, Some(peer));
+                let client = Client::new(&name, Some(remote));
                 converse(reader, writer, client, shared, stop).await;
             }
         };
@@ -137,16 +137,16 @@ async fn converse<R, W>(
     let budget = shared.requests.clone();
     let ended = connection::run((reader, writer), service, limits, budget, stop).await;
     let reason = match &ended {
-        Ended::ByPeer => return,
+        Ended::ByClient => return,
         Ended::Idle => "idle",
         Ended::Stopped => "stopping",
         Ended::Violation(_) => "violation",
     };
     shared.metrics.ended(reason);
     if let Ended::Violation(why) = ended {
-        let peer = client.peer().map(|peer| peer.to_string());
+        let remote = client.remote().map(|remote| remote.to_string());
         let about = client.describe();
-        tracing::warn!(peer, client = about, %why, "closed a Kafka connection");
+        tracing::warn!(remote, client = about, %why, "closed a Kafka connection");
     }
 }
 

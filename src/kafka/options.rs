@@ -22,7 +22,7 @@ pub struct KafkaOptions {
     pub max_in_flight: usize,
     /// A connection without requests for so long is closed (`connections.max.idle.ms`).
     pub max_idle: Duration,
-    /// How long a peer may make no headway within a message; large messages have more time.
+    /// How long a client may make no headway within a message; large messages have more time.
     pub max_stall: Duration,
     /// How long connections have to finish what they have begun when the node stops.
     pub drain: Duration,

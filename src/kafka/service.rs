@@ -91,7 +91,7 @@ impl Service for KafkaService {
         };
         let verdict = codec::check(&header, &body)?;
         let held = body.len() + verdict.memory;
-        self.shared.requests.settle(&mut permit, held);
+        self.shared.requests.resize(&mut permit, held);
         let context = self.context(&header, frame);
         Ok(handlers::dispatch::call(context, &header, body, permit)?)
     }

@@ -28,7 +28,7 @@ pub struct MaintenanceParts {
     pub manifest: Manifest,
     /// Clocks and randomness.
     pub env: Env,
-    /// This run of the node.
+    /// This incarnation of the node.
     pub incarnation: Incarnation,
     /// How it behaves.
     pub options: MaintenanceOptions,
@@ -129,7 +129,7 @@ impl Maintenance {
         self.inner.manifest.passed()
     }
 
-    /// Which run of a node this works for.
+    /// Which incarnation of a node this works for.
     pub(super) fn incarnation(&self) -> Incarnation {
         self.inner.incarnation
     }

@@ -107,8 +107,8 @@ fn sweeping() -> Vec<Duty> {
 }
 
 impl Maintenance {
-    /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next run of this one,
-    /// begins it again.
+    /// Does what is to do, until `stop`. What is under way then is dropped: another node, or the next incarnation of
+    /// this one, begins it again.
     pub async fn run(&self, stop: CancellationToken) {
         // A sweep takes long, and so does compaction; they must not hold up what is quick.
         let lanes = async {

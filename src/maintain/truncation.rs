@@ -132,7 +132,7 @@ async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
             Err(error) => reason = Some(error.to_string()),
         }
     }
-    // None is known beyond the boundary: those that were are retired, and newer ones are known by the next run.
+    // None is known beyond the boundary: those that were are retired, and newer ones are known by the next incarnation.
     reason.map_or(Ok(boundary), |reason| Err(JobError::Uncovered { reason }))
 }
 

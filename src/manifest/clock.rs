@@ -1,6 +1,6 @@
 //! Time: which clock a node goes by, for what.
 //!
-//! Time in the fold is moved by commits. Every commit says what its author took the time to be, and the wall clock of a
+//! Time in the fold is moved by commits. Every commit says what its node took the time to be, and the wall clock of a
 //! machine may be wrong, or jump while it is asked. So nothing in the rooms of a node goes by the wall clock alone:
 //!
 //! * [`Manifest::time`](super::Manifest::time) is for what waits: names of segments, deadlines, claims. It is what the

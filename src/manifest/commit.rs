@@ -23,8 +23,8 @@ use crate::types::{CommitId, Seq};
 const MAX_HEAD: u64 = 16 << 20;
 
 impl Tail {
-    /// Whether there is room for another commit on its way.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether another commit may be sent before those on their way are answered.
+    pub(super) fn may_send(&self) -> bool {
         !self.forwarding.has_forwarded() && self.in_flight.len() < self.window()
     }
 
@@ -53,7 +53,7 @@ impl Tail {
         if let Route::Forward(receiver) = self.route() {
             return self.forward_next(&receiver, now);
         }
-        if !self.has_room() {
+        if !self.may_send() {
             return false;
         }
         if let Some(again) = self.next_again() {
@@ -264,7 +264,7 @@ impl Tail {
             .collect()
     }
 
-    /// The id of the next commit of this run.
+    /// The id of the next commit of this incarnation.
     pub(super) fn next_id(&mut self) -> CommitId {
         self.counter += 1;
         let made = self.env.boot();

@@ -102,9 +102,9 @@ impl Tail {
         self.kept.note(&self.state, &self.options);
     }
 
-    fn compare(&self, author: Incarnation, ops: &[Op], folded: &Folded) {
+    fn compare(&self, incarnation: Incarnation, ops: &[Op], folded: &Folded) {
         // Its own snapshots are of its own states.
-        let is_foreign = matches!(folded, Folded::Outcomes(_)) && author != self.incarnation;
+        let is_foreign = matches!(folded, Folded::Outcomes(_)) && incarnation != self.incarnation;
         if !is_foreign || mutants::on(Mutant::DivergenceUnnoticed) {
             return;
         }

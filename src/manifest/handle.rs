@@ -148,14 +148,14 @@ pub(super) struct Shared {
     pub(super) proven: AtomicU64,
     /// The clocks, and with them the ids that carry a time.
     pub(super) clock: Clock,
-    /// When this node last heard of each run of a node.
+    /// When this node last heard of each incarnation of a node.
     pub(super) heard: Mutex<Heard>,
     /// What this node has known for how long.
     pub(super) marks: Mutex<Marks>,
     /// The end of the log, for peers.
     pub(super) recent: Mutex<Recent>,
     /// A permit for each byte of the commits that this node admits.
-    pub(super) forwarded_room: Arc<Semaphore>,
+    pub(super) forwarded_capacity: Arc<Semaphore>,
     /// The highest level that this node takes part in.
     pub(super) level: Level,
 }
@@ -223,9 +223,9 @@ impl Manifest {
         SegmentId(self.shared.clock.uuid_at(time))
     }
 
-    /// For how long this node has not heard of that run of a node, by the boot-time clock: since it folded the last
-    /// commit of it, or has been looking at the log at all; of this run itself, since it made the last of its commits
-    /// that is in the log. Says something of another only by a state that is fresh.
+    /// For how long this node has not heard of that incarnation of a node, by the boot-time clock: since it folded the
+    /// last commit of it, or has been looking at the log at all; of this one itself, since it made the last of its
+    /// commits that is in the log. Says something of another only by a state that is fresh.
     pub fn silent_for(&self, run: Incarnation) -> Duration {
         let now = self.shared.clock.boot();
         self.shared.heard().silence(run, now)

@@ -1,10 +1,10 @@
-//! When this node last heard of each run of a node, by its own boot-time clock.
+//! When this node last heard of each incarnation of a node, by its own boot-time clock.
 //!
 //! A lease is held and judged without any wall clock. Its holder counts from the moment at which it *made* the last
 //! commit of its own that is in the log; everybody else from the moment at which they *folded* that commit, which is
-//! later. So, as far as boot-time clocks run alike, a holder stops relying on its lease before anybody else takes it
-//! for lapsed, however far apart their wall clocks are. A node that has just started has heard of nobody and counts
-//! from its start.
+//! later. So, as far as boot-time clocks incarnation alike, a holder stops relying on its lease before anybody else
+//! takes it for lapsed, however far apart their wall clocks are. A node that has just started has heard of nobody and
+//! counts from its start.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -55,14 +55,15 @@ impl Heard {
         }
         self.last.insert(id.incarnation, now);
         if self.last.len() > state.nodes().count() * 2 + 2 {
-            self.last
-                .retain(|run, _| *run == self.own || state.node_of(*run).is_some());
+            self.last.retain(|incarnation, _| {
+                *incarnation == self.own || state.node_of(*incarnation).is_some()
+            });
         }
     }
 
-    /// For how long nothing has been heard of that run.
-    pub(super) fn silence(&self, run: Incarnation, now: Duration) -> Duration {
-        let last = self.last.get(&run).copied().unwrap_or(self.began);
+    /// For how long nothing has been heard of that incarnation.
+    pub(super) fn silence(&self, incarnation: Incarnation, now: Duration) -> Duration {
+        let last = self.last.get(&incarnation).copied().unwrap_or(self.began);
         now.saturating_sub(last)
     }
 }

@@ -29,8 +29,8 @@
 //!
 //! # Several nodes that write
 //!
-//! A node that loses a race forwards its commits to the author of the newest object, which stores them with its own;
-//! and nodes tell each other of new commits. Nothing depends on it: `forwarding/mod.rs` says what keeps it so.
+//! A node that loses a race forwards its commits to the node that wrote the newest object, which stores them with its
+//! own; and nodes tell each other of new commits. Nothing depends on it: `forwarding/mod.rs` says what keeps it so.
 //!
 //! # Following
 //!

@@ -12,7 +12,7 @@ use super::cluster::{Cluster, Watch, open_cluster};
 use super::divergence::{Divergence, Kept};
 use super::due::Replay;
 use super::error::OpenError;
-use super::forwarding::{Forwarding, room};
+use super::forwarding::{Forwarding, capacity};
 use super::freshness::{Freshness, Moment};
 use super::handle::{Manifest, Shared};
 use super::heard::Heard;
@@ -84,7 +84,7 @@ pub async fn open_in(
         heard: Mutex::new(Heard::new(incarnation, began.boot)),
         marks: Mutex::default(),
         recent: Mutex::default(),
-        forwarded_room: room(),
+        forwarded_capacity: capacity(),
         level: options.level,
     };
     let manifest = Manifest {

@@ -11,7 +11,7 @@ use crate::types::{Incarnation, PeerKey, Seq};
 /// Another node, as it registered itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Which run of it.
+    /// Its incarnation.
     pub incarnation: Incarnation,
     /// `host:port` of its HTTP front end, where other nodes reach it.
     pub address: String,

@@ -217,7 +217,7 @@ impl Tail {
     /// has forgotten who made it. So it goes again as another commit that follows none, and all behind it go as others
     /// too, each following the new id of the one before it: what is sent behind one that loses its race must still be
     /// void. Of the old copies, wherever they stand or are yet to stand, none takes effect: each says that it follows
-    /// an old id, which is never again the last of this run.
+    /// an old id, which is never again the last of this incarnation.
     fn renew(&mut self, void: Prepared) {
         self.send_again(void);
         let mut again = std::mem::take(&mut self.resend);
@@ -277,7 +277,7 @@ impl Tail {
         let mut outcomes = match folded {
             Folded::Outcomes(outcomes) => outcomes.into_iter(),
             Folded::Duplicate | Folded::Void => {
-                tracing::error!(%seq, "a commit of this run had been folded before");
+                tracing::error!(%seq, "a commit of this incarnation had been folded before");
                 return refuse(batch, &Stopped::OutcomeUnknown);
             }
         };

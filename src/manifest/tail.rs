@@ -41,7 +41,7 @@ pub struct Tail {
     pub(super) metrics: ManifestMetrics,
     pub(super) write_through: WriteThrough,
     pub(super) incarnation: Incarnation,
-    /// How many commits this run has made.
+    /// How many commits this incarnation has made.
     pub(super) counter: u64,
     pub(super) state: State,
     pub(super) published: Publisher,
@@ -187,7 +187,7 @@ impl Tail {
         let now = Instant::now();
         let slot = match self.route() {
             Route::Forward(_) => self.forward_slot(),
-            Route::Store => self.slot().filter(|_| self.has_room()),
+            Route::Store => self.slot().filter(|_| self.may_send()),
         };
         let slot = slot.filter(|slot| *slot > now);
         let is_idle = self.is_idle();
@@ -256,7 +256,7 @@ impl Tail {
         if let Some(object) = &logged.whole {
             (self.write_through)(logged.seq, object);
         }
-        let author = logged.commit.id.incarnation;
+        let incarnation = logged.commit.id.incarnation;
         let mut forwarded = Vec::with_capacity(logged.commit.forwarded.len());
         let (seq, commit) = (logged.seq, &logged.commit);
         let folded = self
@@ -266,7 +266,7 @@ impl Tail {
             });
         self.replay.note(seq, commit, self.state.last_snapshot());
         self.note_states(commit, &folded, &forwarded);
-        self.undisturbed = if author == self.incarnation {
+        self.undisturbed = if incarnation == self.incarnation {
             self.undisturbed.saturating_add(1)
         } else {
             0
@@ -284,8 +284,8 @@ impl Tail {
         self.published.send(self.state.clone());
         self.manifest.shared.marks().note(now, &self.state);
         self.forwarding
-            .note_writers(Instant::now(), author, &folded, &forwarded);
-        self.note_repair(seq, author, &folded);
+            .note_writers(Instant::now(), incarnation, &folded, &forwarded);
+        self.note_repair(seq, incarnation, &folded);
         let object = std::iter::once((commit.id, false, &folded));
         let forwarded = forwarded.iter().map(|(id, folded)| (*id, true, folded));
         for (id, is_forwarded, folded) in object.chain(forwarded) {
@@ -298,8 +298,8 @@ impl Tail {
 
     /// A commit of a repair takes effect, or is void: because it follows one that this node has folded as it was before
     /// the repair replaced it. From there on the state is another one than that of the log.
-    fn note_repair(&mut self, seq: Seq, author: Incarnation, folded: &Folded) {
-        if !author.is_of_repair() || mutants::on(Mutant::SealIgnored) {
+    fn note_repair(&mut self, seq: Seq, incarnation: Incarnation, folded: &Folded) {
+        if !incarnation.is_of_repair() || mutants::on(Mutant::SealIgnored) {
             return;
         }
         if *folded == Folded::Void {

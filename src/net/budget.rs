@@ -1,10 +1,10 @@
 //! A bound on memory that many connections share.
 //!
-//! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small and finds no room
-//! there ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting; and a
-//! part for what is held only as long as this node works on it ([`MemoryBudget::acquire_brief`]), for which no peer can
-//! keep anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and shorten the
-//! timeouts of the clients they wait for.
+//! Most of it is for whoever comes, in the order in which they come. A part is kept for what is small and finds no
+//! space there ([`MemoryBudget::acquire_small`]), so that a few who hold or await much do not keep everybody waiting;
+//! and a part for what is held only as long as this node works on it ([`MemoryBudget::acquire_brief`]), for which no
+//! client can keep anybody waiting. Those who hold some can see that others wait ([`BytePermit::is_wanted`]), and
+//! shorten the timeouts of the clients they wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +103,7 @@ impl MemoryBudget {
         self.permit(self.whole.acquire(bytes).await)
     }
 
-    /// The same for what is small: of the whole, or of the part that is kept for such, where there is room first.
+    /// The same for what is small: of the whole, or of the part that is kept for such, where there is space first.
     pub async fn acquire_small(&self, bytes: usize) -> BytePermit {
         let _waiting = Waiting::new(&self.waiting);
         self.permit(tokio::select! {
@@ -113,7 +113,7 @@ impl MemoryBudget {
         })
     }
 
-    /// The same of the part that is kept for what no peer can make last.
+    /// The same of the part that is kept for what no client can prolong.
     pub async fn acquire_brief(&self, bytes: usize) -> BytePermit {
         let _waiting = Waiting::new(&self.waiting);
         self.permit(self.brief.acquire(bytes).await)
@@ -134,8 +134,8 @@ impl MemoryBudget {
     }
 
     /// Says that only `bytes` are held, now that this is known, and maybe for long: what was taken of the brief part
-    /// goes over to the whole, if there is room.
-    pub fn settle(&self, permit: &mut BytePermit, bytes: usize) {
+    /// goes over to the whole, if there is space.
+    pub fn resize(&self, permit: &mut BytePermit, bytes: usize) {
         permit.shrink_to(bytes);
         let Some(held) = &mut permit.held else {
             return;
@@ -291,11 +291,11 @@ mod tests {
         let budget = MemoryBudget::new(ByteCount::kib(128));
         let mut brief = budget.acquire_brief(8 * 1024).await;
         assert_eq!(budget.available(), ByteCount::kib(104));
-        budget.settle(&mut brief, 2 * 1024);
+        budget.resize(&mut brief, 2 * 1024);
         assert_eq!(budget.available(), ByteCount::kib(102));
         let mut other = budget.acquire_brief(8 * 1024).await;
         let rest = budget.acquire(102 * 1024).await;
-        budget.settle(&mut other, 1024);
+        budget.resize(&mut other, 1024);
         assert_eq!(other.bytes(), 1024);
         let third = budget.acquire_brief(7 * 1024).await;
         assert_eq!(third.bytes(), 7 * 1024);

@@ -24,7 +24,7 @@ const MIN_READ: usize = 4096;
 /// The buffer grows to so many times what has arrived.
 const GROWTH: usize = 16;
 
-/// The slowest rate at which a peer may send or take a message, beyond the stall time.
+/// The slowest rate at which a client may send or take a message, beyond the stall time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
 /// The stall time while others wait for memory that this message holds.
@@ -33,7 +33,7 @@ const WANTED_STALL: Duration = Duration::from_secs(5);
 /// How often is looked whether others wait.
 pub const LOOK: Duration = Duration::from_millis(500);
 
-/// Bodies up to this size are read before memory is reserved for them: a peer that never sends what it announced is
+/// Bodies up to this size are read before memory is reserved for them: a client that never sends what it announced is
 /// then in nobody's way. There are at most as many as connections.
 const TINY: usize = 16 * 1024;
 
@@ -96,14 +96,14 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// Whether the peer broke the rules (and not just the connection).
+    /// Whether the client broke the rules (and not just the connection).
     pub fn is_violation(&self) -> bool {
         !matches!(self, FrameError::Io(_))
     }
 }
 
 /// How long a message may have been on its way in or out when `moved` bytes of it have arrived: `stall`, and more
-/// for what a peer at 256 KiB/s needs. If others wait for the memory, it is 5 s instead of a longer `stall`.
+/// for what a client at 256 KiB/s needs. If others wait for the memory, it is 5 s instead of a longer `stall`.
 pub fn transfer_time(stall: Duration, is_wanted: bool, moved: usize) -> Duration {
     let stall = if is_wanted {
         stall.min(WANTED_STALL)
@@ -167,7 +167,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 true => self.budget.acquire_small(charge).await,
                 false => self.budget.acquire(charge).await,
             };
-            // The wait for the budget was not the peer's fault.
+            // The wait for the budget was not the client's fault.
             let begun = Instant::now();
             let waits = Some(&permit);
             self.fill(LENGTH + size, size, begun, waits).await?;
@@ -248,22 +248,22 @@ mod tests {
         tokio::io::DuplexStream,
         FrameReader<tokio::io::DuplexStream>,
     ) {
-        let (peer, stream) = tokio::io::duplex(1 << 16);
+        let (client, stream) = tokio::io::duplex(1 << 16);
         let budget = MemoryBudget::new(ByteCount::mib(2));
-        (peer, FrameReader::new(stream, LIMITS, budget))
+        (client, FrameReader::new(stream, LIMITS, budget))
     }
 
     /// Who keeps a part of a frame keeps the memory that it was read into, and counts the frame.
     #[tokio::test]
     async fn a_large_frame_has_memory_of_its_own_and_no_more_than_it_needs() {
         const SIZE: usize = 500_000;
-        let (mut peer, mut reader) = pair();
+        let (mut client, mut reader) = pair();
         let writer = tokio::spawn(async move {
             let mut frame = (SIZE as i32).to_be_bytes().to_vec();
             frame.resize(LENGTH + SIZE, 7);
             let stream = frame.repeat(20);
             for piece in stream.chunks(LENGTH + SIZE - 1000) {
-                peer.write_all(piece).await.unwrap();
+                client.write_all(piece).await.unwrap();
                 tokio::task::yield_now().await;
             }
         });
@@ -280,10 +280,10 @@ mod tests {
 
     #[tokio::test]
     async fn frames_are_cut_wherever_the_bytes_are_split() {
-        let (mut peer, mut reader) = pair();
+        let (mut client, mut reader) = pair();
         let writer = tokio::spawn(async move {
             for byte in [0, 0, 0, 3, b'a', b'b', b'c', 0, 0, 0, 0, 0, 0, 0, 1, b'd'] {
-                peer.write_all(&[byte]).await.unwrap();
+                client.write_all(&[byte]).await.unwrap();
                 tokio::task::yield_now().await;
             }
         });
@@ -298,8 +298,8 @@ mod tests {
     #[tokio::test]
     async fn a_length_beyond_the_limit_or_below_zero_is_refused_before_any_memory_is_taken() {
         for length in [i32::MAX, (1 << 20) + 1, -1, i32::MIN] {
-            let (mut peer, mut reader) = pair();
-            peer.write_all(&length.to_be_bytes()).await.unwrap();
+            let (mut client, mut reader) = pair();
+            client.write_all(&length.to_be_bytes()).await.unwrap();
             let error = reader.next(charge).await.unwrap_err();
             assert!(error.is_violation(), "{error}");
             assert!(reader.buffer.capacity() < 1 << 17);
@@ -309,9 +309,9 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_ends_within_a_frame_is_an_error() {
         for part in [&[0, 0][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 1, 2]] {
-            let (mut peer, mut reader) = pair();
-            peer.write_all(part).await.unwrap();
-            drop(peer);
+            let (mut client, mut reader) = pair();
+            client.write_all(part).await.unwrap();
+            drop(client);
             let error = reader.next(charge).await.unwrap_err();
             assert!(matches!(error, FrameError::Truncated { .. }), "{error}");
         }
@@ -319,10 +319,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_never_comes_takes_no_memory_and_times_out() {
-        let (mut peer, mut reader) = pair();
+        let (mut client, mut reader) = pair();
         let budget = reader.budget.clone();
-        peer.write_all(&(1_000_000i32).to_be_bytes()).await.unwrap();
-        peer.write_all(&[0; 16]).await.unwrap();
+        client
+            .write_all(&(1_000_000i32).to_be_bytes())
+            .await
+            .unwrap();
+        client.write_all(&[0; 16]).await.unwrap();
         let error = reader.next(charge).await.unwrap_err();
         assert!(matches!(error, FrameError::TooSlow { .. }), "{error}");
         assert!(
@@ -335,10 +338,10 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_taken_for_a_small_part_of_a_frame_more_than_has_come() {
-        let (mut peer, mut reader) = pair();
+        let (mut client, mut reader) = pair();
         let size = 1_000_000;
-        peer.write_all(&i32::to_be_bytes(size)).await.unwrap();
-        peer.write_all(&vec![0; 10_000]).await.unwrap();
+        client.write_all(&i32::to_be_bytes(size)).await.unwrap();
+        client.write_all(&vec![0; 10_000]).await.unwrap();
         let mut next = Box::pin(reader.next(charge));
         assert!(futures::poll!(next.as_mut()).is_pending());
         drop(next);
@@ -350,10 +353,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_sends_nothing_loses_the_memory_soon_when_others_want_it() {
         for (wanted, seconds) in [(false, 30), (true, 5)] {
-            let (mut peer, mut reader) = pair();
+            let (mut client, mut reader) = pair();
             let budget = reader.budget.clone();
-            peer.write_all(&(1_000_000i32).to_be_bytes()).await.unwrap();
-            peer.write_all(&[0; 16]).await.unwrap();
+            client
+                .write_all(&(1_000_000i32).to_be_bytes())
+                .await
+                .unwrap();
+            client.write_all(&[0; 16]).await.unwrap();
             let began = Instant::now();
             let mut waiter = Box::pin(budget.acquire(2 << 20));
             let (failed, ()) = tokio::join!(reader.next(charge), async {
@@ -369,19 +375,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_tiny_frame_waits_for_no_memory_that_peers_hold() {
-        let (mut peer, mut reader) = pair();
+        let (mut client, mut reader) = pair();
         let budget = reader.budget.clone();
         let _all = (
             budget.acquire(2 << 20).await,
             budget.acquire_small(2 << 20).await,
         );
-        peer.write_all(&[0, 0, 0, 2, b'o', b'k']).await.unwrap();
+        client.write_all(&[0, 0, 0, 2, b'o', b'k']).await.unwrap();
         assert_eq!(&reader.next(charge).await.unwrap().unwrap().body[..], b"ok");
     }
 
     #[tokio::test]
-    async fn the_body_is_not_read_before_there_is_room() {
-        let (mut peer, mut reader) = pair();
+    async fn the_body_is_not_read_before_there_is_memory() {
+        let (mut client, mut reader) = pair();
         let budget = reader.budget.clone();
         let held = (
             budget.acquire(2 << 20).await,
@@ -389,15 +395,15 @@ mod tests {
         );
         let large = vec![7; 300_000];
         let length = i32::try_from(large.len()).unwrap();
-        peer.write_all(&length.to_be_bytes()).await.unwrap();
+        client.write_all(&length.to_be_bytes()).await.unwrap();
         let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = sent.clone();
         let writer = tokio::spawn(async move {
             for piece in large.chunks(1000) {
-                peer.write_all(piece).await.unwrap();
+                client.write_all(piece).await.unwrap();
                 counted.fetch_add(piece.len(), std::sync::atomic::Ordering::SeqCst);
             }
-            peer
+            client
         });
         let mut next = Box::pin(reader.next(charge));
         for _ in 0..100 {

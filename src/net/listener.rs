@@ -57,7 +57,7 @@ pub struct BindError {
 pub enum Rejection {
     /// The node has `max_connections`.
     Node,
-    /// The peer's address has `max_connections_per_ip`.
+    /// The remote's address has `max_connections_per_ip`.
     Address,
 }
 
@@ -146,7 +146,7 @@ impl Listener {
         H: Fn(Stream, SocketAddr) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let handle = move |stream, peer, _: Arc<Slot>| handle(stream, peer);
+        let handle = move |stream, remote, _: Arc<Slot>| handle(stream, remote);
         self.serve_in_places(shutdown, drain, observe, handle).await
     }
 
@@ -187,7 +187,7 @@ impl Listener {
                 }
                 accepted = socket.accept() => accepted,
             };
-            let (stream, peer) = match accepted {
+            let (stream, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or a connection that was gone before it was taken. Neither ends the listener.
@@ -203,11 +203,11 @@ impl Listener {
                 }
             };
             backoff = ACCEPT_BACKOFF.0;
-            match Census::admit(&census, peer.ip()) {
+            match Census::admit(&census, remote.ip()) {
                 Ok(slot) => {
                     tune(&stream);
                     let slot = Arc::new(slot);
-                    let connection = handle(stream.into(), peer, slot.clone());
+                    let connection = handle(stream.into(), remote, slot.clone());
                     connections.spawn(async move {
                         let _slot = slot;
                         connection.await;
@@ -217,7 +217,7 @@ impl Listener {
                     drop(stream);
                     (census.observe)(ListenerEvent::Rejected(why));
                     if let Some(more) = refused.pass() {
-                        tracing::warn!(listener = &*name, %peer, ?why, more, "too many connections; closed one");
+                        tracing::warn!(listener = &*name, %remote, ?why, more, "too many connections; closed one");
                     }
                 }
             }
@@ -249,7 +249,7 @@ fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, bound))
 }
 
-/// Small answers go at once, and a peer that is gone is noticed. A socket that refuses an option still
+/// Small answers go at once, and a client that is gone is noticed. A socket that refuses an option still
 /// works.
 fn tune(stream: &TcpStream) {
     let tuned = stream.set_nodelay(true).and_then(|()| {
@@ -489,7 +489,7 @@ mod tests {
         let listener = listener(1, 1).await;
         let address = listener.local_addr();
         let stop = CancellationToken::new();
-        // Who says 1 is known, if there is room for it: the answer says so.
+        // Who says 1 is known, if there is space for it: the answer says so.
         let handle = |mut stream: Stream, _, slot: Arc<Slot>| async move {
             while let Ok(said) = stream.read_u8().await {
                 let known = said == 1 && slot.become_known();
@@ -509,7 +509,7 @@ mod tests {
             assert_eq!(say(&mut stream, 1).await, Some(1), "it is known once");
             known.push(stream);
         }
-        // The one slot for strangers is free, and there is no room for a third who is known.
+        // The one slot for strangers is free, and there is no space for a third who is known.
         let mut stranger = TcpStream::connect(address).await.unwrap();
         assert_eq!(say(&mut stranger, 0).await, Some(0));
         assert_eq!(say(&mut stranger, 1).await, Some(0));

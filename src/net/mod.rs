@@ -5,7 +5,7 @@
 //! that shows who it is may be counted apart ([`Slot::become_known`]), so that strangers take no slots from it, nor
 //! it from them. When the process runs out of file descriptors the listener waits and goes on; it never ends because
 //! `accept` failed; and so that the node keeps the descriptors it needs for its store, it takes no more connections
-//! than the limit of open files has room for ([`connections_within`]). Stopping is a
+//! than the limit of open files allows ([`connections_within`]). Stopping is a
 //! [`CancellationToken`](tokio_util::sync::CancellationToken): the listener closes, connections are told, and those
 //! that have not ended after the drain time are dropped.
 //!

@@ -7,9 +7,9 @@
 //! Nothing depends on any of it ([`Peers`]): a node that cannot be reached is left alone for a while. So whether nodes
 //! reach each other, through which network, and how fast, decides about latency and cost only.
 //!
-//! Who may ask: whoever reads the bucket, and so knows the key that the node registered for its run. Each question is
-//! [sealed](wire::Seal) with it, and so is each answer; the key itself is never sent. What is said is not encrypted, as
-//! it is not on the way to the clients. An answer is bounded in bytes and in time.
+//! Who may ask: whoever reads the bucket, and so knows the key that the node registered for its incarnation. Each
+//! question is [sealed](wire::Seal) with it, and so is each answer; the key itself is never sent. What is said is not
+//! encrypted, as it is not on the way to the clients. An answer is bounded in bytes and in time.
 //!
 //! A question that is dropped takes its connection with it; what it asked for may be done all the same.
 

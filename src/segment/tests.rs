@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records as peer;
+use kafka_protocol::records as reference;
 use proptest::prelude::*;
 
 use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -248,7 +248,7 @@ proptest! {
     #[test]
     fn the_peer_reads_our_batches(expected in batch_contents()) {
         let mut batch = batch(Codec::None, &expected);
-        let found = peer::RecordBatchDecoder::decode(&mut batch).unwrap();
+        let found = reference::RecordBatchDecoder::decode(&mut batch).unwrap();
         prop_assert_eq!(found.records.len(), expected.len());
         for (i, (found, expected)) in found.records.iter().zip(&expected).enumerate() {
             prop_assert_eq!(found.offset, i as i64);
@@ -256,7 +256,7 @@ proptest! {
             prop_assert_eq!(found.key.as_deref(), expected.key.as_deref());
             prop_assert_eq!(found.value.as_deref(), expected.value.as_deref());
             for (key, value) in &found.headers {
-                // The peer keeps the last of several headers with one key.
+                // The reference keeps the last of several headers with one key.
                 let last = expected.headers.iter().rev().find(|(k, _)| **k == **key).unwrap();
                 prop_assert_eq!(value.as_deref(), last.1.as_deref());
             }
@@ -270,11 +270,11 @@ proptest! {
             content.headers.sort();
             content.headers.dedup_by(|a, b| a.0 == b.0);
         }
-        let theirs: Vec<_> = expected.iter().enumerate().map(|(i, c)| peer_record(i, c)).collect();
+        let theirs: Vec<_> = expected.iter().enumerate().map(|(i, c)| reference_record(i, c)).collect();
         let mut encoded = BytesMut::new();
         let options =
-            peer::RecordEncodeOptions { version: 2, compression: peer::Compression::None };
-        peer::RecordBatchEncoder::encode(&mut encoded, &theirs, &options).unwrap();
+            reference::RecordEncodeOptions { version: 2, compression: reference::Compression::None };
+        reference::RecordBatchEncoder::encode(&mut encoded, &theirs, &options).unwrap();
         let encoded = encoded.freeze();
         prop_assert_eq!(&contents(&encoded).unwrap(), &expected);
         let valid = validate(&encoded, RULES).unwrap();
@@ -284,15 +284,15 @@ proptest! {
     }
 }
 
-fn peer_record(index: usize, content: &Content) -> peer::Record {
-    let mut record = peer::Record {
+fn reference_record(index: usize, content: &Content) -> reference::Record {
+    let mut record = reference::Record {
         transactional: false,
         control: false,
         delete_horizon: false,
         partition_leader_epoch: 0,
         producer_id: 9,
         producer_epoch: 2,
-        timestamp_type: peer::TimestampType::Creation,
+        timestamp_type: reference::TimestampType::Creation,
         offset: index as i64,
         sequence: 5 + index as i32,
         timestamp: content.timestamp,

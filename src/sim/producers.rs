@@ -69,7 +69,7 @@ fn with_append(world: &World, sent: &Sent, change: impl FnOnce(&mut Append)) {
     }
 }
 
-/// What a node does with the requests of one connection: takes them in their order, answers each when it is settled,
+/// What a node does with the requests of one connection: takes them in their order, answers each when it is known,
 /// and the world sees what it answers.
 async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     let session = Session::internal("producer");
@@ -86,7 +86,7 @@ async fn serve(broker: Broker, world: World, requests: Vec<Sent>) -> Vec<Told> {
     }
     let mut answers = Vec::new();
     for (sent, producing) in requests.iter().zip(taken) {
-        let answer = producing.settled().await.pop();
+        let answer = producing.answered().await.pop();
         world.waited(began, "a producer");
         let answer = answer.map_or(Told::Open, told);
         if let Told::At(offset) = answer {
@@ -153,7 +153,7 @@ pub(super) async fn idempotent(cluster: Cluster, name: String, until: Instant) {
                     continue;
                 }
             };
-            let missing = settle(&world, &name, &mut left, answers);
+            let missing = judge(&world, &name, &mut left, answers);
             if missing {
                 connection.leave();
                 sleep(connection.dice.time(20, 500)).await;
@@ -164,7 +164,7 @@ pub(super) async fn idempotent(cluster: Cluster, name: String, until: Instant) {
 }
 
 /// Takes the answers to all of `left` in; what stays in it is to be sent again. Whether anything does.
-fn settle(world: &World, name: &str, left: &mut VecDeque<Sent>, answers: Vec<Told>) -> bool {
+fn judge(world: &World, name: &str, left: &mut VecDeque<Sent>, answers: Vec<Told>) -> bool {
     let batches = std::mem::take(left);
     for (sent, answer) in batches.into_iter().zip(answers) {
         let partition = sent.partition;
@@ -246,7 +246,7 @@ pub(super) async fn plain(cluster: Cluster, name: String, until: Instant) {
             .collect();
         match send(&mut connection, &world, batches.clone()).await {
             Ok(answers) => {
-                let open = settle(&world, &name, &mut batches.into(), answers);
+                let open = judge(&world, &name, &mut batches.into(), answers);
                 if open {
                     connection.leave();
                 }

@@ -36,7 +36,7 @@ impl Ages {
 /// When a commit comes to stand in the log, by a clock that is right.
 pub(super) struct Times {
     /// The latest that any commit before may be carried on to: each commit's time and what has passed since. That may
-    /// be later than the last one's: it may have been stamped long before it came to stand, and its author has gone on
+    /// be later than the last one's: it may have been stamped long before it came to stand, and its node has gone on
     /// since.
     pub(super) carried_on: Timestamp,
     pub(super) now: Timestamp,

@@ -331,7 +331,7 @@ impl World {
         let folded = judge.state.apply_each(seq, commit, start, |id, folded| {
             forwarded.push((id, folded));
         });
-        // A forwarded copy may stand anywhere and often. Its author stores it once.
+        // A forwarded copy may stand anywhere and often. The forwarder stores it once.
         let before = match folded {
             Folded::Void => None,
             _ => judge.commits.insert(commit.id, seq),

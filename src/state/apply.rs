@@ -9,12 +9,12 @@ use super::{Feature, Folded, State};
 use crate::mutants::{self, Mutant};
 use crate::types::{CommitId, Incarnation, Seq, Timestamp};
 
-/// How many authors of commits are remembered. A commit that follows one of a forgotten author is void, so there are
+/// How many incarnations are remembered. A commit that follows one of a forgotten incarnation is void, so there are
 /// more than ever write by turns.
-const MAX_AUTHORS: usize = 16 << 10;
+const MAX_INCARNATIONS: usize = 16 << 10;
 
 /// How many were at the first level.
-const FIRST_MAX_AUTHORS: usize = 1024;
+const FIRST_MAX_INCARNATIONS: usize = 1024;
 
 /// One of the commits in an object, as the fold takes it.
 struct Part<'a> {
@@ -90,14 +90,14 @@ impl State {
         if !self.is_in_order(&part) {
             return Folded::Void;
         }
-        self.note_author(part.id);
-        let author = part.id.incarnation;
-        self.time = self.time_after(part.time, part.wall, author);
+        self.note_commit(part.id);
+        let incarnation = part.id.incarnation;
+        self.time = self.time_after(part.time, part.wall, incarnation);
         self.objects.at(self.now());
-        self.hear_from(author);
+        self.hear_from(incarnation);
         self.begin_changes();
         let outcomes = self.apply_ops(&part);
-        self.note_wall(author, part.wall);
+        self.note_wall(incarnation, part.wall);
         Folded::Outcomes(outcomes)
     }
 
@@ -124,41 +124,42 @@ impl State {
         outcomes
     }
 
-    /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
+    /// The duplicate guard: whether the commit, or a later one of its incarnation, was folded before.
     fn is_known(&self, id: CommitId) -> bool {
         let known = self.last_commit_of(id.incarnation);
         known.is_some_and(|known| known >= id.counter) && !mutants::on(Mutant::DuplicateGuardOff)
     }
 
-    /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come
-    /// since that the fold has forgotten it.
-    pub fn last_commit_of(&self, author: Incarnation) -> Option<u64> {
-        self.authors.last_of(author)
+    /// The count of the last commit of an incarnation that was folded; `None` if there is none, or if so many others
+    /// have come since that the fold has forgotten it.
+    pub fn last_commit_of(&self, incarnation: Incarnation) -> Option<u64> {
+        self.last_commits.last_of(incarnation)
     }
 
-    /// Whether the last commit of its author is the one that it says it follows.
+    /// Whether the last commit of its incarnation is the one that it says it follows.
     fn is_in_order(&self, part: &Part<'_>) -> bool {
         let Some(before) = part.follows else {
             return true;
         };
-        let author = part.id.incarnation;
-        match self.last_commit_of(author) {
+        let incarnation = part.id.incarnation;
+        match self.last_commit_of(incarnation) {
             None if before == Commit::NOTHING && self.has(Feature::ForwardedRegistrations) => {
-                Commit::only_registers(part.ops, author)
+                Commit::only_registers(part.ops, incarnation)
             }
             last => last == Some(before) || mutants::on(Mutant::BrokenChainFolded),
         }
     }
 
-    /// Notes the commit's author and counter, for the two above.
-    fn note_author(&mut self, id: CommitId) {
-        if self.has(Feature::ManyAuthors) && !mutants::on(Mutant::FewAuthors) {
-            let runs = &self.runs;
-            let is_node = |author| runs.contains_key(&author);
-            self.authors.note(id, self.seq, MAX_AUTHORS, is_node);
+    /// Notes the commit as the last of its incarnation, for the two above.
+    fn note_commit(&mut self, id: CommitId) {
+        if self.has(Feature::ManyIncarnations) && !mutants::on(Mutant::FewAuthors) {
+            let nodes = &self.by_incarnation;
+            let is_node = |incarnation| nodes.contains_key(&incarnation);
+            self.last_commits
+                .note(id, self.seq, MAX_INCARNATIONS, is_node);
         } else {
-            self.authors
-                .note(id, self.seq, FIRST_MAX_AUTHORS, |_| false);
+            self.last_commits
+                .note(id, self.seq, FIRST_MAX_INCARNATIONS, |_| false);
         }
     }
 

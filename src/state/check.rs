@@ -38,8 +38,8 @@ impl State {
             ));
         }
         let is_found = |(id, node): (NodeId, &Node)| self.node_of(node.incarnation()) == Some(id);
-        if self.runs.len() != self.nodes.len() || !self.nodes().all(is_found) {
-            return Err("nodes are not found by their runs: two have the same".to_owned());
+        if self.by_incarnation.len() != self.nodes.len() || !self.nodes().all(is_found) {
+            return Err("nodes are not found by their incarnations: two have the same".to_owned());
         }
         if self.names.len() != self.topics.len() {
             return Err("two topics have one name".to_owned());

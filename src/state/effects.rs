@@ -11,7 +11,7 @@
 //! | | its name is remembered | `asked` | |
 //! | a group, or offsets of it, are deleted | its id is remembered | `asked` | |
 //! | a node is gone | nobody vouches for its members | `group` | an index: the groups in which a node vouches |
-//! | | its jobs are open to others | `jobs` | an index: the claims of a run |
+//! | | its jobs are open to others | `jobs` | an index: the claims of an incarnation |
 //! | the level is raised | objects that are alive are not dead | `objects` | all of them, once |
 //! | | no slice lies below a log start | `partition` | all of them, once |
 //!
@@ -19,7 +19,7 @@
 //!
 //! Two things are not here. A partition counts its slices in `objects` as they come and go: the two can only lie in one
 //! log, as a segment belongs to the log of the partitions whose records it holds. And a commit itself is a sign of life
-//! of its author, whatever its ops are (`apply.rs`).
+//! of its incarnation, whatever its ops are (`apply.rs`).
 
 use super::{Feature, Shared, State, Topic};
 use crate::types::{GroupId, Incarnation, NodeId, TopicId, TopicPartition};
@@ -38,8 +38,8 @@ impl State {
     }
 
     /// A node is not registered any more: it stopped, or its lease was ended.
-    pub(super) fn after_node_removed(&mut self, id: NodeId, run: Incarnation) {
-        self.open_jobs_of(run);
+    pub(super) fn after_node_removed(&mut self, id: NodeId, incarnation: Incarnation) {
+        self.open_jobs_of(incarnation);
         self.orphan_members_of(id);
     }
 
@@ -68,8 +68,8 @@ impl State {
         self.groups.topic_deleted(topic, forgets);
     }
 
-    fn open_jobs_of(&mut self, run: Incarnation) {
-        self.claims.release_all(run);
+    fn open_jobs_of(&mut self, incarnation: Incarnation) {
+        self.claims.release_all(incarnation);
     }
 
     /// Its group members must be vouched for by another node before their session time-out.

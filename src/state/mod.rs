@@ -28,7 +28,7 @@
 //! | `group` | consumer groups: members, offsets, the numbers of their changes |
 //! | `node` | registered nodes and their leases |
 //! | `jobs` | who claimed which background work |
-//! | `log` | the log itself: authors, time, level, snapshots, truncation |
+//! | `log` | the log itself: last commits, time, level, snapshots, truncation |
 //! | `asked` | what clients ask for: requests that come too late |
 //!
 //! A rule reads what it needs and changes its own domain; what follows for others is in `effects.rs`, by name, and
@@ -81,7 +81,7 @@ use asked::Deletions;
 use codec::map;
 use group::{Changes, Groups};
 use jobs::Claims;
-use log::{Authors, Truncation};
+use log::{LastCommits, Truncation};
 use objects::Objects;
 use op::Outcome;
 
@@ -109,7 +109,7 @@ pub struct State {
     #[cbor(n(6), with = "map")]
     nodes: OrdMap<NodeId, Shared<Node>>,
     #[n(7)]
-    authors: Authors,
+    last_commits: LastCommits,
     /// The newest snapshots, oldest first.
     #[n(8)]
     snapshots: Vec<Snapshot>,
@@ -150,10 +150,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     dotless: OrdSet<(TopicName, TopicId)>,
-    /// Which node a run is registered as. Derived from `nodes`.
+    /// Which node an incarnation is registered as. Derived from `nodes`.
     #[cbor(skip)]
     #[serde(skip)]
-    runs: OrdMap<Incarnation, NodeId>,
+    by_incarnation: OrdMap<Incarnation, NodeId>,
     /// How many partitions all topics have. Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]

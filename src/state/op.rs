@@ -47,14 +47,14 @@ pub struct Commit {
     /// The ops, applied in this order.
     #[n(2)]
     pub ops: Vec<Op>,
-    /// The commit of the same run that must be the last of it in the log: the count in its id. Sent before anybody knew
-    /// whether that one is, it is void where it is not, so what a run commits is folded in the order in which it was
-    /// handed in. Since version 2.
+    /// The commit of the same incarnation that must be the last of it in the log: the count in its id. Sent before
+    /// anybody knew whether that one is, it is void where it is not, so what an incarnation commits is folded in the
+    /// order in which it was handed in. Since version 2.
     #[n(3)]
     pub follows: Option<u64>,
-    /// Commits of other runs, which forwarded them to be stored in this object. Folded after this one, in this order,
-    /// each as if it stood by itself: it has its own author, and may be a duplicate or void when this one is not. Their
-    /// bytes follow those of this one. Since version 3.
+    /// Commits of other incarnations, which forwarded them to be stored in this object. Folded after this one, in this
+    /// order, each as if it stood by itself: it has its own incarnation, and may be a duplicate or void when this one
+    /// is not. Their bytes follow those of this one. Since version 3.
     #[n(4)]
     #[cbor(default)]
     pub forwarded: Vec<ForwardedCommit>,
@@ -65,19 +65,19 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// What the first commit of a run follows, if it must say so: their counts begin at 1. The fold takes such a commit
-    /// only if it does [nothing but register](Commit::only_registers) its author.
+    /// What the first commit of an incarnation follows, if it must say so: their counts begin at 1. The fold takes such
+    /// a commit only if it does [nothing but register](Commit::only_registers) its incarnation.
     pub const NOTHING: u64 = 0;
 
     /// Whether these are the ops of a commit that may follow [`Commit::NOTHING`]. A copy of it that comes so late that
-    /// the fold has forgotten its author takes effect again; and that is harmless, for the node is then registered
+    /// the fold has forgotten its incarnation takes effect again; and that is harmless, for the node is then registered
     /// for as long as its lease says and vouches for nobody.
-    pub fn only_registers(ops: &[Op], author: Incarnation) -> bool {
-        matches!(ops, [Op::RegisterNode(register)] if register.incarnation == author)
+    pub fn only_registers(ops: &[Op], incarnation: Incarnation) -> bool {
+        matches!(ops, [Op::RegisterNode(register)] if register.incarnation == incarnation)
     }
 }
 
-/// A commit that its author forwarded, in the object of another node. It contains none itself.
+/// A commit that its node forwarded, in the object of another node. It contains none itself.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct ForwardedCommit {
@@ -91,8 +91,8 @@ pub struct ForwardedCommit {
     #[n(2)]
     pub ops: Vec<Op>,
     /// As [`Commit::follows`], and never absent: whatever copies of it are still on their way somewhere, and however
-    /// late they come, at most one of them takes effect, even when the fold has forgotten its author. The first commit
-    /// of a run follows [`Commit::NOTHING`].
+    /// late they come, at most one of them takes effect, even when the fold has forgotten its incarnation. The first
+    /// commit of an incarnation follows [`Commit::NOTHING`].
     #[n(3)]
     pub follows: u64,
     /// Where the bytes of its inline appends begin in the object's data.
@@ -171,13 +171,13 @@ pub enum Op {
     /// Register a node and begin its lease; also how a node returns whose lease had lapsed.
     #[n(8)]
     RegisterNode(#[n(0)] RegisterNode),
-    /// Prolong the lease of the commit's author to at least `lease_millis` from the commit's time.
+    /// Prolong the lease of the node that commits to at least `lease_millis` from the commit's time.
     #[n(9)]
     RenewLease {
         /// The node.
         #[n(0)]
         node: NodeId,
-        /// Its run.
+        /// Its incarnation.
         #[n(1)]
         incarnation: Incarnation,
         /// The length of the lease in milliseconds.
@@ -190,7 +190,7 @@ pub enum Op {
         /// The node.
         #[n(0)]
         node: NodeId,
-        /// Its run.
+        /// Its incarnation.
         #[n(1)]
         incarnation: Incarnation,
     },
@@ -200,7 +200,7 @@ pub enum Op {
         /// The node.
         #[n(0)]
         node: NodeId,
-        /// Its run.
+        /// Its incarnation.
         #[n(1)]
         incarnation: Incarnation,
         /// The last commit of the state by which that was found. Refused if the node has committed since. From the
@@ -281,7 +281,7 @@ pub enum Op {
         /// The job.
         #[n(0)]
         job: Job,
-        /// The run of the node that will do it.
+        /// The incarnation of the node that will do it.
         #[n(1)]
         incarnation: Incarnation,
         /// The length of the claim in milliseconds.
@@ -294,7 +294,7 @@ pub enum Op {
         /// The job.
         #[n(0)]
         job: Job,
-        /// The run of the node that held it.
+        /// The incarnation of the node that held it.
         #[n(1)]
         incarnation: Incarnation,
     },

@@ -50,12 +50,12 @@ pub enum Rejected {
         /// The offset after the last record.
         high_watermark: Offset,
     },
-    /// The run of the node is not registered (any more).
-    #[error("node {node} is not registered as run {incarnation}")]
+    /// That incarnation of the node is not registered (any more).
+    #[error("node {node} is not registered as incarnation {incarnation}")]
     UnknownNode {
         /// The node.
         node: NodeId,
-        /// Its run.
+        /// Its incarnation.
         incarnation: Incarnation,
     },
     /// There is no such node, so nothing is set for it.
@@ -74,8 +74,8 @@ pub enum Rejected {
     /// The group refused.
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// Another run has the job.
-    #[error("{job:?} is held by run {} until {}", held.incarnation, held.until)]
+    /// Another incarnation has the job.
+    #[error("{job:?} is held by incarnation {} until {}", held.incarnation, held.until)]
     JobHeld {
         /// The job.
         job: Job,

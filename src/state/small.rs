@@ -1,6 +1,6 @@
 //! A map that takes little memory while it is small.
 //!
-//! Most partitions have a slice or two and one producer. A leaf of an `imbl::OrdMap` has room for sixteen entries,
+//! Most partitions have a slice or two and one producer. A leaf of an `imbl::OrdMap` has space for sixteen entries,
 //! which is 1.5 KB for one slice. So up to [`FEW`] entries are kept in a vector of exactly their size, in key order,
 //! and more in an `OrdMap`. Which of the two it is follows from the history of the map and is no part of its value:
 //! equality, order and the encoded bytes are those of the entries alone (I3).

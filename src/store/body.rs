@@ -72,7 +72,7 @@ struct Pieces<'a> {
     lens: Vec<usize>,
     current: Vec<u8>,
     /// What the current one still takes.
-    room: usize,
+    space: usize,
     full: Vec<Bytes>,
     come: Come<'a>,
 }
@@ -91,7 +91,7 @@ impl<'a> Pieces<'a> {
         let mut pieces = Pieces {
             lens: wanted,
             current: Vec::new(),
-            room: 0,
+            space: 0,
             full,
             come,
         };
@@ -100,17 +100,17 @@ impl<'a> Pieces<'a> {
     }
 
     fn begin(&mut self) {
-        self.room = self.lens.pop().unwrap_or(0);
-        self.current = Vec::with_capacity(self.room);
+        self.space = self.lens.pop().unwrap_or(0);
+        self.current = Vec::with_capacity(self.space);
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.room > 0 {
-            let (now, later) = bytes.split_at(bytes.len().min(self.room));
+        while !bytes.is_empty() && self.space > 0 {
+            let (now, later) = bytes.split_at(bytes.len().min(self.space));
             self.current.extend_from_slice(now);
-            self.room -= now.len();
+            self.space -= now.len();
             bytes = later;
-            if self.room == 0 {
+            if self.space == 0 {
                 self.end();
                 self.begin();
             }
@@ -126,7 +126,7 @@ impl<'a> Pieces<'a> {
     /// The lengths, if nothing was pushed yet.
     fn wanted(&self) -> Vec<usize> {
         let later = self.lens.iter().rev().copied();
-        std::iter::once(self.room).chain(later).collect()
+        std::iter::once(self.space).chain(later).collect()
     }
 
     fn finish(mut self) -> Vec<Bytes> {

@@ -124,7 +124,7 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// Which run of a node: minted at each start, never reused.
+    /// One life of a node's process: minted at each start, never reused.
     Incarnation
 }
 
@@ -166,17 +166,17 @@ impl SegmentId {
     }
 }
 
-/// The identity of a commit: which run of which node made it, and how many it had made before.
+/// The identity of a commit: which incarnation made it, and how many it had made before.
 /// Two commits with one id are the same commit.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
 )]
 #[cbor(array)]
 pub struct CommitId {
-    /// The run of the node that made the commit.
+    /// The incarnation that made the commit.
     #[n(0)]
     pub incarnation: Incarnation,
-    /// 1 for the first commit of that run, and one more for each after it.
+    /// 1 for the first commit of that incarnation, and one more for each after it.
     #[n(1)]
     pub counter: u64,
 }

@@ -6,8 +6,8 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
-/// With what a node's peers show that they read the same bucket as it does: random, of one run, in the log and nowhere
-/// else. It is never shown.
+/// With what a node's peers show that they read the same bucket as it does: random, of one incarnation, in the log and
+/// nowhere else. It is never shown.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub struct PeerKey(#[n(0)] ByteArray<32>);

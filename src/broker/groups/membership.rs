@@ -56,8 +56,8 @@ impl Groups {
             node,
             client_id: session.client_id.clone().unwrap_or_default(),
             client_host: session
-                .peer
-                .map(|peer| format!("/{}", peer.ip()))
+                .remote
+                .map(|remote| format!("/{}", remote.ip()))
                 .unwrap_or_default(),
             session_timeout_millis: millis(request.session_timeout),
             rebalance_timeout_millis: millis(request.rebalance_timeout),

@@ -6,7 +6,7 @@
 //! judges. Every node runs this task and any node's proposal will do, so a node without members in a group leaves those
 //! that have some the first move, and all look at a fresh state right before they propose.
 //!
-//! The task keeps nothing that matters: killed at any point, another node, or the next run, does the same.
+//! The task keeps nothing that matters: killed at any point, another node, or the next incarnation, does the same.
 
 use std::time::Duration;
 

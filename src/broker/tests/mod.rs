@@ -90,7 +90,7 @@ async fn there_are_no_more_partitions_than_the_node_allows() {
         matches!(described[0], Err(TopicError::NotFound(_))),
         "{described:?}"
     );
-    // A topic less makes room, also after a restart from the log alone.
+    // A topic less makes space, also after a restart from the log alone.
     let gone = [TopicRef::Name("b".to_owned())];
     broker.delete_topics(&session(), &gone).await.unwrap()[0]
         .as_ref()
@@ -614,8 +614,8 @@ async fn an_outage_of_the_store_takes_no_living_node_for_dead() {
     assert_eq!(registered(&nodes[0]).await, before[..2]);
 }
 
-/// A node was killed and started again where it was, and its first lease has not lapsed yet. One that saw the first run
-/// end and one that did not tell clients of the same brokers.
+/// A node was killed and started again where it was, and its first lease has not lapsed yet. One that saw the first
+/// incarnation end and one that did not tell clients of the same brokers.
 #[tokio::test(start_paused = true)]
 async fn all_nodes_call_a_node_that_was_started_again_the_same() {
     let store = Store::memory();

@@ -95,7 +95,7 @@ async fn what_is_set_for_one_node_holds_for_that_one_and_stays_with_its_id() {
     );
     produce(&b, "one", long()).await.unwrap();
 
-    // Another run is given the id.
+    // Another incarnation is given the id.
     a.broker().retire().await.unwrap();
     let again = served(&store, 3, "c").await;
     assert_eq!(again.broker().node_id(), Some(NodeId(0)));

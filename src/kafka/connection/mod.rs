@@ -64,7 +64,7 @@ const MAX_LOOKS: usize = 32;
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// The client closed it, or it broke.
-    ByPeer,
+    ByClient,
     /// Nothing came for too long.
     Idle,
     /// The node stops.
@@ -171,7 +171,7 @@ struct Serving<W, S> {
     /// Finished, not yet being sent.
     ready: VecDeque<Reply>,
     writing: Option<Writing>,
-    /// The peer is gone.
+    /// The client is gone.
     gone: CancellationToken,
     stopping: CancellationToken,
     /// Nothing can be sent any more.
@@ -204,7 +204,7 @@ impl<W: Line, S: Service> Serving<W, S> {
             if let Some(ended) = end.take_if(|_| self.is_quiet()) {
                 return ended;
             }
-            let reading = end.is_none() && self.waiting.is_none() && self.has_room();
+            let reading = end.is_none() && self.waiting.is_none() && self.may_start_more();
             let idle_until = self.active + self.limits.idle;
             tokio::select! {
                 biased;
@@ -228,8 +228,8 @@ impl<W: Line, S: Service> Serving<W, S> {
                             return Ended::Violation(Violation::SlowReader(size));
                         }
                         Err(_) => {
-                            self.lose_peer();
-                            end.get_or_insert(Ended::ByPeer);
+                            self.lose_client();
+                            end.get_or_insert(Ended::ByClient);
                         }
                     }
                 }
@@ -245,7 +245,7 @@ impl<W: Line, S: Service> Serving<W, S> {
                         }
                         Some(Err(_)) | None => {
                             self.gone.cancel();
-                            end = Some(Ended::ByPeer);
+                            end = Some(Ended::ByClient);
                         }
                     }
                 }
@@ -271,7 +271,7 @@ impl<W: Line, S: Service> Serving<W, S> {
             && self.writing.is_none()
     }
 
-    fn has_room(&self) -> bool {
+    fn may_start_more(&self) -> bool {
         self.in_flight.len() + self.ready.len() < self.limits.max_in_flight
     }
 
@@ -281,7 +281,7 @@ impl<W: Line, S: Service> Serving<W, S> {
             return true;
         }
         match (self.last, overlap) {
-            (Overlap::Append | Overlap::LongRead, Overlap::Append) => self.has_room(),
+            (Overlap::Append | Overlap::LongRead, Overlap::Append) => self.may_start_more(),
             (Overlap::Look, Overlap::Look) => unsent < MAX_LOOKS,
             _ => false,
         }
@@ -350,7 +350,7 @@ impl<W: Line, S: Service> Serving<W, S> {
         }
     }
 
-    fn lose_peer(&mut self) {
+    fn lose_client(&mut self) {
         self.gone.cancel();
         self.broken = true;
         self.ready.clear();

@@ -89,13 +89,13 @@ impl Service for Stage {
 
 struct Rig {
     stage: Stage,
-    peer: DuplexStream,
+    client: DuplexStream,
     stop: CancellationToken,
     ended: JoinHandle<Ended>,
 }
 
 fn rig(max_in_flight: usize) -> Rig {
-    let (peer, ours) = duplex(1 << 16);
+    let (client, ours) = duplex(1 << 16);
     let stage = Stage::default();
     let limits = ConnectionLimits {
         frames: FrameLimits {
@@ -111,7 +111,7 @@ fn rig(max_in_flight: usize) -> Rig {
     let ended = tokio::spawn(run(halves, stage.clone(), limits, budget, stop.clone()));
     Rig {
         stage,
-        peer,
+        client,
         stop,
         ended,
     }
@@ -121,27 +121,27 @@ impl Rig {
     async fn send(&mut self, requests: &[&str]) {
         for request in requests {
             let length = i32::try_from(request.len()).unwrap();
-            self.peer.write_all(&length.to_be_bytes()).await.unwrap();
-            self.peer.write_all(request.as_bytes()).await.unwrap();
+            self.client.write_all(&length.to_be_bytes()).await.unwrap();
+            self.client.write_all(request.as_bytes()).await.unwrap();
         }
-        settle().await;
+        quiesce().await;
     }
 
     async fn expect(&mut self, answers: &str) {
         let mut got = vec![0; answers.len()];
-        self.peer.read_exact(&mut got).await.unwrap();
+        self.client.read_exact(&mut got).await.unwrap();
         assert_eq!(String::from_utf8(got).unwrap(), answers);
     }
 
     /// Nothing is there to be read.
     async fn expect_nothing(&mut self) {
-        let read = tokio::time::timeout(Duration::from_millis(10), self.peer.read_u8()).await;
+        let read = tokio::time::timeout(Duration::from_millis(10), self.client.read_u8()).await;
         assert!(read.is_err(), "{read:?}");
     }
 }
 
 /// Lets everything that can run, run.
-async fn settle() {
+async fn quiesce() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
@@ -165,12 +165,12 @@ async fn at_most_so_many_requests_are_started() {
     rig.send(&["pa", "pb", "pc", "pd"]).await;
     assert_eq!(rig.stage.log(), ["a", "b"]);
     rig.stage.reply("b");
-    settle().await;
+    quiesce().await;
     // The answer of `b` waits for that of `a`, and still counts.
     assert_eq!(rig.stage.log(), ["a", "b", "end b"]);
     rig.stage.reply("a");
     rig.expect("ab").await;
-    settle().await;
+    quiesce().await;
     assert_eq!(rig.stage.log()[4..], ["c", "d"]);
 }
 
@@ -183,7 +183,7 @@ async fn what_is_not_an_append_waits_for_all_answers_before_it() {
         assert_eq!(rig.stage.log(), ["a"], "{alone}");
         rig.stage.reply("a");
         rig.expect("a").await;
-        settle().await;
+        quiesce().await;
         let started = rig.stage.log().split_off(2);
         if alone == "f" {
             // An append behind a Fetch starts, and its answer waits for that of the Fetch.
@@ -195,7 +195,7 @@ async fn what_is_not_an_append_waits_for_all_answers_before_it() {
             assert_eq!(started, ["b"]);
             rig.stage.reply("b");
             rig.expect("b").await;
-            settle().await;
+            quiesce().await;
             rig.stage.reply("c");
             rig.expect("c").await;
             continue;
@@ -209,7 +209,7 @@ async fn two_requests_that_are_not_appends_never_overlap() {
     let mut rig = rig(16);
     rig.send(&["fa", "fb", "mc", "md"]).await;
     for (at, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        settle().await;
+        quiesce().await;
         assert_eq!(rig.stage.log().len(), 2 * at + 1);
         rig.stage.reply(name);
         rig.expect(name).await;
@@ -225,14 +225,14 @@ async fn looks_overlap_with_each_other_and_with_nothing_else() {
         assert_eq!(rig.stage.log(), ["a"], "{other}");
         rig.stage.reply("a");
         rig.expect("a").await;
-        settle().await;
+        quiesce().await;
         assert_eq!(rig.stage.log()[2..], ["b", "c", "d"], "{other}");
         rig.stage.reply("d");
         rig.stage.reply("c");
         rig.expect_nothing().await;
         rig.stage.reply("b");
         rig.expect("bcd").await;
-        settle().await;
+        quiesce().await;
         assert_eq!(rig.stage.log().last().unwrap(), "e", "{other}");
     }
 }
@@ -244,7 +244,7 @@ async fn looks_that_are_started_are_bounded() {
     let looks: Vec<&str> = looks.iter().map(String::as_str).collect();
     rig.send(&looks).await;
     for _ in 0..4 {
-        settle().await;
+        quiesce().await;
     }
     assert_eq!(rig.stage.log().len(), MAX_LOOKS);
 }
@@ -274,7 +274,7 @@ async fn a_failed_append_without_acknowledgement_closes_after_the_answers_before
         Ended::Violation(Violation::Unacknowledged(_))
     ));
     assert_eq!(rig.stage.log().last().unwrap(), "end c");
-    assert!(rig.peer.read_u8().await.is_err());
+    assert!(rig.client.read_u8().await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,8 +286,8 @@ async fn a_bad_frame_closes_after_the_answers_before_it() {
     ] {
         let mut rig = rig(16);
         rig.send(&["pa"]).await;
-        rig.peer.write_all(bad).await.unwrap();
-        settle().await;
+        rig.client.write_all(bad).await.unwrap();
+        quiesce().await;
         rig.expect_nothing().await;
         rig.stage.reply("a");
         rig.expect("a").await;
@@ -300,25 +300,25 @@ async fn appends_of_a_client_that_has_gone_are_finished_and_other_calls_dropped(
     let mut rig = rig(16);
     rig.send(&["fa", "pb"]).await;
     assert_eq!(rig.stage.log(), ["a", "b"]);
-    drop(rig.peer);
-    settle().await;
+    drop(rig.client);
+    quiesce().await;
     assert_eq!(rig.stage.log(), ["a", "b", "end a"]);
     assert!(!rig.ended.is_finished());
     rig.stage.reply("b");
-    assert!(matches!(rig.ended.await.unwrap(), Ended::ByPeer));
+    assert!(matches!(rig.ended.await.unwrap(), Ended::ByClient));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_append_sent_right_before_the_client_closes_is_started() {
     let mut rig = rig(2);
     rig.send(&["pa", "pb", "pc", "pd"]).await;
-    drop(rig.peer);
-    settle().await;
+    drop(rig.client);
+    quiesce().await;
     for name in ["a", "b", "c", "d"] {
-        settle().await;
+        quiesce().await;
         rig.stage.finish(name, Outcome::Silent);
     }
-    assert!(matches!(rig.ended.await.unwrap(), Ended::ByPeer));
+    assert!(matches!(rig.ended.await.unwrap(), Ended::ByClient));
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ async fn stopping_finishes_what_has_begun_and_drops_what_only_waits() {
     let mut working = rig(16);
     working.send(&["pa", "pb", "mc"]).await;
     working.stop.cancel();
-    settle().await;
+    quiesce().await;
     assert!(!working.ended.is_finished());
     working.stage.reply("a");
     working.stage.reply("b");
@@ -376,12 +376,12 @@ async fn calls_go_on_while_an_answer_is_not_taken() {
     let mut rig = rig(16);
     rig.send(&["pa", "pb"]).await;
     rig.stage.finish("a", reply(vec![1; 1 << 20]));
-    settle().await;
+    quiesce().await;
     rig.stage.reply("b");
-    settle().await;
+    quiesce().await;
     assert!(rig.stage.log().contains(&"end b".to_owned()));
     let mut taken = vec![0; 1 << 20];
-    rig.peer.read_exact(&mut taken).await.unwrap();
+    rig.client.read_exact(&mut taken).await.unwrap();
     rig.expect("b").await;
 }
 
@@ -390,7 +390,7 @@ async fn calls_go_on_while_an_answer_is_not_taken() {
 async fn what_a_client_asked_for_before_it_hung_up_is_not_begun() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     let (ours, _) = listener.accept().await.unwrap();
     let stage = Stage::default();
     let limits = ConnectionLimits {
@@ -407,14 +407,14 @@ async fn what_a_client_asked_for_before_it_hung_up_is_not_begun() {
     let ended = tokio::spawn(run(halves, stage.clone(), limits, budget, stop));
     for request in ["ma", "mb", "jc", "md", "me", "mf"] {
         let length = i32::try_from(request.len()).unwrap();
-        peer.write_all(&length.to_be_bytes()).await.unwrap();
-        peer.write_all(request.as_bytes()).await.unwrap();
+        client.write_all(&length.to_be_bytes()).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
     }
     while stage.log().is_empty() {
         sleep(Duration::from_millis(1)).await;
     }
-    drop(peer);
+    drop(client);
     let ended = tokio::time::timeout(HANG_UP_LOOK * 5, ended).await;
-    assert!(matches!(ended.unwrap().unwrap(), Ended::ByPeer));
+    assert!(matches!(ended.unwrap().unwrap(), Ended::ByClient));
     assert_eq!(stage.log(), ["a", "end a"]);
 }

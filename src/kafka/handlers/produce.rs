@@ -54,7 +54,7 @@ async fn append(
         .begin_produce(&context.session, wanted, timeout)
         .await;
     drop(turn);
-    producing.settled().await
+    producing.answered().await
 }
 
 /// Nothing is awaited before the turn is, so that the order of first polls is the order of appending.

@@ -154,7 +154,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The first pass: the last offset of each key in the part that was not cleaned yet, as far as there is room.
+    /// The first pass: the last offset of each key in the part that was not cleaned yet, as far as there is space.
     pub(super) async fn learn(&self) -> Result<Rules, JobError> {
         let from = self.due.dirty;
         let memory = self.options.dedupe_buffer;

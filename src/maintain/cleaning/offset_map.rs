@@ -24,7 +24,7 @@ pub(super) struct OffsetMap {
 }
 
 impl OffsetMap {
-    /// An empty map for at most `records` keys that takes at most `memory`, but has room for one key.
+    /// An empty map for at most `records` keys that takes at most `memory`, but has space for one key.
     pub(super) fn new(memory: ByteCount, records: u64) -> OffsetMap {
         let (used, of) = MAX_USED;
         let slot = size_of::<Slot>();
@@ -40,7 +40,7 @@ impl OffsetMap {
     }
 
     /// Notes that the last record of `key`, so far, is at `offset`. Offsets come in ascending order. False if there is
-    /// no room for another key.
+    /// no space for another key.
     #[must_use]
     pub(super) fn insert(&mut self, key: &[u8], offset: Offset) -> bool {
         let (hash, at) = self.find(key);

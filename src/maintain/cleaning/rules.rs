@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Notes the keys of a batch that begins at `base` in `map`, from the offset `from` on. Returns the offset of the first
-/// record for which there was no room, if there is one.
+/// record for which there was no space, if there is one.
 pub(super) fn note_keys(
     map: &mut OffsetMap,
     from: Offset,

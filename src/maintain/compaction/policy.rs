@@ -132,7 +132,7 @@ impl Terms {
 
     /// Whether a slice is about to go anyway.
     fn expires(&self, slice: &Slice, now: Timestamp) -> bool {
-        // While the state is too large, what stays for a while is worth less than the room it takes.
+        // While the state is too large, what stays for a while is worth less than the space it takes.
         let worth = self.max_wait / if self.crowded { 10 } else { 1 };
         self.keep
             .is_some_and(|keep| time_of(slice).after(keep) <= now.after(worth))

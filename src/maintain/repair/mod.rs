@@ -16,7 +16,7 @@
 //!
 //! A node that folded the original has another state than one that folds the void, and would acknowledge by it. So a
 //! repair refuses while a node's lease lasts, and while the log grows. Against a node that slept through all of that,
-//! and the repair too, stands the seal: it has the author of the voids and *follows* the last of them
+//! and the repair too, stands the seal: it has the incarnation of the voids and *follows* the last of them
 //! ([`Commit::follows`](crate::state::op::Commit::follows)), so it is void itself to whoever has not folded that one. A
 //! node to which a seal is void halts, and says that it must be restarted (`manifest/tail.rs`). This is a rule of the
 //! reader alone: no op, no field and no rule of the fold was added for it, so a bucket of any level can be repaired.
@@ -111,20 +111,20 @@ pub enum RepairError {
 }
 
 /// The void in the place of a commit, the `counter`th of a repair. `time` is the time in the fold before it.
-pub fn void(author: Incarnation, counter: u64, time: Timestamp) -> Commit {
+pub fn void(incarnation: Incarnation, counter: u64, time: Timestamp) -> Commit {
     let before = time.after(Duration::from_millis(1));
     Commit {
         ops: vec![Op::ExpireProducers { before }],
-        ..empty(author, counter)
+        ..empty(incarnation, counter)
     }
 }
 
-/// What stands at the end of a log in which voids of this author are, `after` being the last of them.
+/// What stands at the end of a log in which voids of this incarnation are, `after` being the last of them.
 pub fn seal(after: CommitId) -> Commit {
     empty(after.incarnation, after.counter.saturating_add(1))
 }
 
-/// A commit that follows the one of its author before it.
+/// A commit that follows the one of its incarnation before it.
 fn empty(incarnation: Incarnation, counter: u64) -> Commit {
     Commit {
         id: CommitId {

@@ -179,7 +179,7 @@ impl Plan {
         mut state: State,
         options: &PlanOptions,
     ) -> Result<State, RepairError> {
-        let author = Incarnation::of_repair(options.run);
+        let incarnation = Incarnation::of_repair(options.run);
         while state.seq() < self.log_end {
             let seq = state.seq().next();
             let (reason, exists) = match read_commit(walk, seq).await? {
@@ -211,7 +211,7 @@ impl Plan {
                 let all = self.commits.len() + usize::try_from(missing).unwrap_or(usize::MAX);
                 return Err(RepairError::TooMuch(all));
             }
-            let void = void(author, self.commits.len() as u64, state.time());
+            let void = void(incarnation, self.commits.len() as u64, state.time());
             state.apply(seq, &void, 0);
             self.voids.push((seq, void));
             walk.watch.advance(1);

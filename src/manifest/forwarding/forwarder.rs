@@ -111,26 +111,26 @@ impl Forwarding {
     pub(in crate::manifest) fn note_writers(
         &mut self,
         now: Instant,
-        author: Incarnation,
+        writer: Incarnation,
         folded: &Folded,
         forwarded: &[(CommitId, Folded)],
     ) {
         let has_effect = |folded: &Folded| matches!(folded, Folded::Outcomes(_));
-        let wrote = |author, folded: &Folded| {
-            author != self.own && matches!(folded, Folded::Outcomes(ops) if !ops.is_empty())
+        let wrote = |writer, folded: &Folded| {
+            writer != self.own && matches!(folded, Folded::Outcomes(ops) if !ops.is_empty())
         };
-        let is_disputed = wrote(author, folded)
+        let is_disputed = wrote(writer, folded)
             || forwarded
                 .iter()
                 .any(|(id, folded)| wrote(id.incarnation, folded));
         // A void commit was sent by somebody who did not know yet that the race was lost.
         if has_effect(folded) {
-            if self.newest != Some(author) {
-                self.newest = Some(author);
+            if self.newest != Some(writer) {
+                self.newest = Some(writer);
                 self.avoided.forgive();
             }
-            if author != self.own {
-                self.listener.note_writer(author);
+            if writer != self.own {
+                self.listener.note_writer(writer);
             }
         }
         if is_disputed && self.is_contested(now) {
@@ -151,7 +151,7 @@ impl Forwarding {
     }
 
     /// Whether another commit may be forwarded before the oldest is settled.
-    pub(in crate::manifest) fn has_room(&self) -> bool {
+    pub(in crate::manifest) fn may_forward(&self) -> bool {
         self.forwarded.len() < self.max_in_flight
     }
 
@@ -238,7 +238,7 @@ impl Forwarding {
         }
     }
 
-    /// The author of the newest object in the log.
+    /// The incarnation that wrote the newest object in the log.
     pub(in crate::manifest) fn newest(&self) -> Option<Incarnation> {
         self.newest
     }

@@ -1,4 +1,4 @@
-//! News of the log: asking the newest other author what comes next, before looking for it in the store.
+//! News of the log: asking the newest other writer what comes next, before looking for it in the store.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -15,8 +15,8 @@ pub(in crate::manifest) type Told = Result<Vec<(Seq, Bytes)>, PeerError>;
 /// Whom this node asks what comes next in the log, and whether it is asking.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
-    /// The author of the newest object that is not this node's.
-    author: Option<Incarnation>,
+    /// The incarnation that wrote the newest object that is not this node's.
+    writer: Option<Incarnation>,
     /// It is not asked for a while.
     avoided: Backoff,
     /// The question, while it is under way.
@@ -25,9 +25,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Notes who wrote the newest object that is not this node's: it is asked from now on.
-    pub(super) fn note_writer(&mut self, author: Incarnation) {
-        if self.author != Some(author) {
-            self.author = Some(author);
+    pub(super) fn note_writer(&mut self, writer: Incarnation) {
+        if self.writer != Some(writer) {
+            self.writer = Some(writer);
             self.avoided.forgive();
             self.question = None;
         }
@@ -36,7 +36,7 @@ impl Listener {
     /// Who is to be asked now, if anybody.
     pub(super) fn to_ask(&self, now: Instant) -> Option<Incarnation> {
         let may_ask = self.question.is_none() && !self.avoided.is_active(now);
-        self.author.filter(|_| may_ask)
+        self.writer.filter(|_| may_ask)
     }
 
     /// Asks for what comes after `after`.

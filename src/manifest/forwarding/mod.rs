@@ -6,39 +6,39 @@
 //! the **receiver** is whoever wrote the newest object in the log. It **admits** the commit, puts it into its next
 //! object, and **acknowledges** it with the seq of that object.
 //!
-//! * A forwarded commit stays its author's: it has its author's id and its place in its author's chain. So a receiver
-//!   may store a commit that its author has recalled, that another receiver stores as well, or that its author stores
-//!   itself. The fold takes one of them.
-//! * Nobody needs to believe the receiver. The author tells its clients what became of a commit when it sees the commit
-//!   in the log, as for one that it stored itself. The acknowledgement is a hint.
-//! * A forwarded commit says which commit it follows; the first commit of a run, if it registers the node, says that it
-//!   follows none. So when the receiver declines it or does not answer in time, the author **recalls** it with all
-//!   behind it and sends them in order, by whichever way, under the same ids. Whatever becomes of the other copies, one
-//!   takes effect.
+//! * A forwarded commit stays the forwarder's: it has the forwarder's id and its place in the forwarder's chain. So a
+//!   receiver may store a commit that the forwarder has recalled, that another receiver stores as well, or that the
+//!   forwarder stores itself. The fold takes one of them.
+//! * Nobody needs to believe the receiver. The forwarder tells its clients what became of a commit when it sees the
+//!   commit in the log, as for one that it stored itself. The acknowledgement is a hint.
+//! * A forwarded commit says which commit it follows; the first commit of an incarnation, if it registers the node,
+//!   says that it follows none. So when the receiver declines it or does not answer in time, the forwarder **recalls**
+//!   it with all behind it and sends them in order, by whichever way, under the same ids. Whatever becomes of the other
+//!   copies, one takes effect.
 //! * Nothing is forwarded while a commit is on its way to the store, nor the other way round: what a node commits is
 //!   settled in order.
 //!
 //! # Order at the receiver
 //!
 //! Requests overtake each other, and a commit that comes into the log before the one that it follows is void there. So
-//! the receiver takes the commits of one author in the order of their ids, and one that is early waits for the one
+//! the receiver takes the commits of one forwarder in the order of their ids, and one that is early waits for the one
 //! before it, as long as anything of the receiver is on its way to the store: the answer to that wakes it. When an
 //! object loses its race, the forwarded commits are **detached** from it. They wait for the next object, or are
 //! declined if this node now forwards its own.
 //!
 //! # News of the log
 //!
-//! The newest other author tells what it folds to whoever asks ([`Peers::log_after`]), so that a commit is known here
-//! one hop after it is in the log, without a probe. An object is folded whoever it comes from: what stands in the log
-//! never changes, and it has its checksums. It proves nothing about where the log ends, so a state that must be fresh
-//! is shown to be so as ever. Only a commit of this node in it does: it left this node after those were stored that
-//! were acknowledged before.
+//! The other node that wrote the newest object tells what it folds to whoever asks ([`Peers::log_after`]), so that a
+//! commit is known here one hop after it is in the log, without a probe. An object is folded whoever it comes from:
+//! what stands in the log never changes, and it has its checksums. It proves nothing about where the log ends, so a
+//! state that must be fresh is shown to be so as ever. Only a commit of this node in it does: it left this node after
+//! those were stored that were acknowledged before.
 //!
 //! # When an answer is lost, when a process dies
 //!
-//! No answer, or a peer that dies or sleeps: the commit is recalled when its time is over. When the author dies, what
-//! it forwarded may take effect, as what it sent to the store may. When the receiver dies, the authors hear nothing and
-//! recall.
+//! No answer, or a peer that dies or sleeps: the commit is recalled when its time is over. When the forwarder dies,
+//! what it forwarded may take effect, as what it sent to the store may. When the receiver dies, the forwarders hear
+//! nothing and recall.
 //!
 //! [`Forwarding`] decides, and does no more than ask peers; what is done about a decision is in `steps.rs`.
 
@@ -69,7 +69,7 @@ use forwarder::{Forwarded, answer_of};
 use listener::{Listener, Told};
 use received::Received;
 
-pub(super) use service::room;
+pub(super) use service::capacity;
 
 /// Among the endpoints of a node, where its peers reach it.
 pub const PEER_ENDPOINT: &str = "peer";
@@ -81,11 +81,11 @@ pub(super) struct Forwarding {
     max_in_flight: usize,
     /// The way to other nodes, if this one speaks to any.
     peers: Option<Arc<dyn Peers>>,
-    /// The author of the newest object in the log: the receiver, unless it is this node.
+    /// The incarnation that wrote the newest object in the log: the receiver, unless it is this node.
     newest: Option<Incarnation>,
     /// Until then it counts that this node lost a race.
     contested_until: Option<Instant>,
-    /// Nothing is forwarded to the newest author for a while.
+    /// Nothing is forwarded to it for a while.
     avoided: Backoff,
     /// This node's commits that were forwarded and are not settled, oldest first. Empty while any is in flight.
     forwarded: VecDeque<Forwarded>,
@@ -112,7 +112,7 @@ pub(super) enum News {
 }
 
 impl Forwarding {
-    /// Of a run that has forwarded nothing and speaks to nobody yet.
+    /// Of an incarnation that has forwarded nothing and speaks to nobody yet.
     pub(super) fn new(own: Incarnation, commits_in_flight: usize) -> Forwarding {
         Forwarding {
             own,
@@ -153,15 +153,15 @@ impl Forwarding {
         Some(Contact { peer, peers })
     }
 
-    /// Asks the newest other author for what comes next in the log, if anybody here wants to know and it is not asked
+    /// Asks the newest other writer for what comes next in the log, if anybody here wants to know and it is not asked
     /// yet.
     pub(super) fn listen(&mut self, env: &Env, now: Instant, is_followed: bool, log: LogView<'_>) {
         let is_wanted = is_followed || self.has_forwarded();
         if !is_wanted || log.is_storing() {
             return self.listener.stop();
         }
-        let author = self.listener.to_ask(now);
-        if let Some(peer) = author.and_then(|author| self.contact(log.state, author)) {
+        let writer = self.listener.to_ask(now);
+        if let Some(peer) = writer.and_then(|writer| self.contact(log.state, writer)) {
             self.listener.ask(env, peer, log.state.seq());
         }
     }

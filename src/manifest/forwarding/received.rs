@@ -17,15 +17,15 @@ pub(in crate::manifest) struct Received {
     pub(super) head_len: usize,
     reply: oneshot::Sender<Result<Seq, Declined>>,
     /// Its share of what this node takes in.
-    _room: OwnedSemaphorePermit,
+    _share: OwnedSemaphorePermit,
 }
 
 impl Received {
-    /// Reads the object that a peer forwards; `None` if it cannot be stored for its author.
+    /// Reads the object that a peer forwards; `None` if it cannot be stored for its forwarder.
     pub(super) fn read(
         object: &Bytes,
         reply: oneshot::Sender<Result<Seq, Declined>>,
-        room: OwnedSemaphorePermit,
+        share: OwnedSemaphorePermit,
     ) -> Option<Received> {
         let len = object.len() as u64;
         let logged = LoggedCommit::decode("a commit that a peer forwards", Seq(0), object, len)
@@ -41,22 +41,22 @@ impl Received {
             head_len: start,
             commit,
             reply,
-            _room: room,
+            _share: share,
         })
     }
 
-    /// Tells its author where it is stored.
+    /// Tells the forwarder where it is stored.
     pub(in crate::manifest) fn acknowledge(self, seq: Seq) {
-        // The author may be gone.
+        // The forwarder may be gone.
         let _ = self.reply.send(Ok(seq));
     }
 
-    /// Whether its author has recalled it, or is gone.
+    /// Whether the forwarder has recalled it, or is gone.
     pub(super) fn is_recalled(&self) -> bool {
         self.reply.is_closed()
     }
 
-    /// Tells its author that it will not be stored here.
+    /// Tells the forwarder that it will not be stored here.
     pub(super) fn decline(self, why: Declined) {
         let _ = self.reply.send(Err(why));
     }

@@ -40,7 +40,7 @@ impl Forwarding {
             .insert(later.unwrap_or(self.received.len()), received);
     }
 
-    /// Whether an admitted commit can go into the next object. Those whose authors have recalled them are dropped.
+    /// Whether an admitted commit can go into the next object. Those whose forwarders have recalled them are dropped.
     pub(in crate::manifest) fn has_received(&mut self, log: LogView<'_>) -> bool {
         self.received.retain(|received| !received.is_recalled());
         self.received
@@ -92,14 +92,14 @@ impl Forwarding {
 
 /// Whether the commit that this one follows is neither in the log nor on its way there nor taken, and may still come.
 fn is_early(received: &Received, taken: &[Received], log: LogView<'_>) -> bool {
-    let author = received.commit.id.incarnation;
+    let forwarder = received.commit.id.incarnation;
     let under_way = log.in_flight.iter();
     let forwarded = under_way.flat_map(|sent| &sent.prepared.commit.forwarded);
     let before = forwarded
         .map(|forwarded| forwarded.id)
         .chain(taken.iter().map(|taken| taken.commit.id))
-        .filter(|id| id.incarnation == author)
+        .filter(|id| id.incarnation == forwarder)
         .map(|id| id.counter)
-        .chain(log.state.last_commit_of(author));
+        .chain(log.state.last_commit_of(forwarder));
     log.is_storing() && before.max().unwrap_or(Commit::NOTHING) < received.follows
 }

@@ -42,13 +42,13 @@ impl Recent {
     pub(super) fn after(&self, after: Seq) -> Option<Vec<(Seq, Bytes)>> {
         let (first, _) = self.objects.front()?;
         let from = usize::try_from(after.next().0.checked_sub(first.0)?).ok()?;
-        let mut room = ANSWER;
+        let mut left = ANSWER;
         let mut found = Vec::new();
         for (seq, object) in self.objects.iter().skip(from) {
-            if !found.is_empty() && object.len() > room {
+            if !found.is_empty() && object.len() > left {
                 break;
             }
-            room = room.saturating_sub(object.len());
+            left = left.saturating_sub(object.len());
             found.push((*seq, object.clone()));
         }
         (!found.is_empty()).then_some(found)

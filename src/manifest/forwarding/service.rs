@@ -14,11 +14,11 @@ use crate::manifest::peers::Declined;
 use crate::types::Seq;
 
 /// How many bytes of commits a node admits at once.
-const ROOM: usize = 16 << 20;
+const CAPACITY: usize = 16 << 20;
 
 /// A permit for each byte of the commits that a node admits.
-pub(in crate::manifest) fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(ROOM))
+pub(in crate::manifest) fn capacity() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CAPACITY))
 }
 
 impl Manifest {
@@ -34,12 +34,12 @@ impl Manifest {
             return Err(Declined::Unfit);
         }
         let permits = u32::try_from(len).map_err(|_| Declined::Unfit)?;
-        let room = self.shared.forwarded_room.clone();
-        let room = room
+        let capacity = self.shared.forwarded_capacity.clone();
+        let share = capacity
             .try_acquire_many_owned(permits)
             .map_err(|_| Declined::Full)?;
         let (reply, stored) = oneshot::channel();
-        let received = Received::read(&object, reply, room).ok_or(Declined::Unfit)?;
+        let received = Received::read(&object, reply, share).ok_or(Declined::Unfit)?;
         let message = Message::Admit(Box::new(received));
         self.shared
             .mailbox

@@ -38,10 +38,10 @@ impl Tail {
             .route(Instant::now(), log, self.resend.front())
     }
 
-    /// Forwards the next commit, if there is anything to commit and there is room.
+    /// Forwards the next commit, if there is anything to commit and there is space.
     pub(in crate::manifest) fn forward_next(&mut self, to: &Contact, now: Instant) -> bool {
         self.forwarding.decline_received(Declined::NotWinning);
-        if !self.forwarding.has_room() {
+        if !self.forwarding.may_forward() {
             return false;
         }
         let prepared = match self.next_again() {
@@ -176,7 +176,7 @@ impl Tail {
         }
     }
 
-    /// Asks the newest other author for what comes next in the log, if anybody here wants to know.
+    /// Asks the newest other writer for what comes next in the log, if anybody here wants to know.
     pub(in crate::manifest) fn listen(&mut self) {
         let is_followed = self.is_followed();
         let log = LogView {

@@ -45,21 +45,21 @@ fn run(number: u128) -> Incarnation {
     Incarnation(Uuid::from_u128(number))
 }
 
-fn id(author: u128, counter: u64) -> CommitId {
+fn id(incarnation: u128, counter: u64) -> CommitId {
     CommitId {
-        incarnation: run(author),
+        incarnation: run(incarnation),
         counter,
     }
 }
 
-fn register(author: u128) -> Op {
+fn register(incarnation: u128) -> Op {
     Op::RegisterNode(RegisterNode {
-        incarnation: run(author),
-        endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), format!("n{author}"))]),
+        incarnation: run(incarnation),
+        endpoints: BTreeMap::from([(PEER_ENDPOINT.to_owned(), format!("n{incarnation}"))]),
         rack: None,
         version: Level::NEWEST.label("0"),
         lease_millis: 600_000,
-        peer_key: Some(PeerKey::new([author as u8; 32])),
+        peer_key: Some(PeerKey::new([incarnation as u8; 32])),
         properties: None,
     })
 }
@@ -155,8 +155,8 @@ fn received(counter: u64, follows: u64) -> (Received, oneshot::Receiver<Result<S
     let commit = commit(id(OTHER, counter), something(), Some(follows));
     let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
     let (reply, told) = oneshot::channel();
-    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    (Received::read(&object, reply, room).unwrap(), told)
+    let share = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    (Received::read(&object, reply, share).unwrap(), told)
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,16 +348,16 @@ async fn forwarded_commits_are_spread_over_the_time_of_a_put_and_bounded() {
     let put = Duration::from_millis(80);
     assert_eq!(forwarding.slot(Some(now), put), None, "none is under way");
     for counter in 2..=5 {
-        assert!(forwarding.has_room());
+        assert!(forwarding.may_forward());
         assert_eq!(forwarding.last_before(&state), counter - 1);
         forward(&mut forwarding, &state, counter);
     }
-    assert!(!forwarding.has_room());
+    assert!(!forwarding.may_forward());
     assert_eq!(forwarding.slot(Some(now), put), Some(now + put / 4));
-    // One that was seen in the log makes room, whichever it is.
+    // One that was seen in the log makes space, whichever it is.
     assert!(forwarding.take_forwarded(id(OWN, 3)).is_some());
     assert!(forwarding.take_forwarded(id(OWN, 3)).is_none());
-    assert!(forwarding.has_room() && forwarding.is_oldest(id(OWN, 2)));
+    assert!(forwarding.may_forward() && forwarding.is_oldest(id(OWN, 2)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,9 +413,9 @@ async fn a_recalled_commit_is_dropped_and_one_that_cannot_be_admitted_is_decline
     forwarding.admit(commit, Level::NEWEST, &route);
     assert_eq!(told.await.unwrap(), Err(Declined::NotWinning));
 
-    let mut author = Forwarding::new(run(OTHER), 4);
+    let mut forwarder = Forwarding::new(run(OTHER), 4);
     let (own, told) = received(2, 1);
-    author.admit(own, Level::NEWEST, &Route::Store);
+    forwarder.admit(own, Level::NEWEST, &Route::Store);
     assert_eq!(told.await.unwrap(), Err(Declined::Unfit));
 
     let (waiting, told) = received(2, 1);

@@ -21,7 +21,7 @@ const BEAT: Duration = Duration::from_millis(10);
 
 /// How the nodes of a test speak to each other.
 #[derive(Default)]
-struct Room {
+struct Network {
     nodes: Mutex<BTreeMap<String, Manifest>>,
     manners: Manners,
     /// What was forwarded, whether it arrived or not.
@@ -45,13 +45,13 @@ enum Manners {
     Jumbled,
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Room")
+        f.write_str("Network")
     }
 }
 
-impl Room {
+impl Network {
     fn at(&self, peer: &Peer) -> Result<Manifest, PeerError> {
         let nodes = self.nodes.lock().unwrap();
         let found = nodes.get(&peer.address).cloned();
@@ -60,7 +60,7 @@ impl Room {
 }
 
 #[async_trait]
-impl Peers for Room {
+impl Peers for Network {
     async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError> {
         let number = {
             let mut forwarded = self.forwarded.lock().unwrap();
@@ -111,16 +111,16 @@ struct Member {
 }
 
 /// Starts nodes that know each other.
-async fn company(store: &Store, count: u64, room: &Arc<Room>) -> Vec<Member> {
+async fn company(store: &Store, count: u64, network: &Arc<Network>) -> Vec<Member> {
     let mut members = Vec::new();
     for number in 0..count {
-        members.push(join(store, number, room).await);
+        members.push(join(store, number, network).await);
     }
     members
 }
 
 /// Starts a node that registers itself.
-async fn join(store: &Store, number: u64, room: &Arc<Room>) -> Member {
+async fn join(store: &Store, number: u64, network: &Arc<Network>) -> Member {
     let env = Env::simulated(number, Timestamp(1_000_000));
     let incarnation = Incarnation(env.random_uuid());
     let metrics = ManifestMetrics::default();
@@ -134,7 +134,7 @@ async fn join(store: &Store, number: u64, room: &Arc<Room>) -> Member {
     )
     .await
     .unwrap();
-    let peers: Arc<dyn Peers> = room.clone();
+    let peers: Arc<dyn Peers> = network.clone();
     let stop = CancellationToken::new();
     tokio::spawn(tail.with_peers(peers).run(stop.clone()));
     let address = format!("n{number}");
@@ -148,7 +148,11 @@ async fn join(store: &Store, number: u64, room: &Arc<Room>) -> Member {
         properties: None,
     });
     manifest.commit_one(register).await.unwrap().unwrap();
-    room.nodes.lock().unwrap().insert(address, manifest.clone());
+    network
+        .nodes
+        .lock()
+        .unwrap()
+        .insert(address, manifest.clone());
     Member {
         manifest,
         metrics,
@@ -211,8 +215,8 @@ async fn assert_agreed(members: &[Member]) {
 async fn nodes_that_write_at_once_wait_for_one_put_each_however_many_they_are() {
     for count in [2, 5, 10] {
         let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-        let room = Arc::new(Room::default());
-        let members = company(&store, count, &room).await;
+        let network = Arc::new(Network::default());
+        let members = company(&store, count, &network).await;
         // Until they have found who wins.
         let (first, _) = write(&members, 50).await;
         let before = store.metrics().requests(RequestKind::CommitPut);
@@ -242,14 +246,14 @@ async fn nodes_that_write_at_once_wait_for_one_put_each_however_many_they_are() 
 async fn what_a_receiver_stored_and_did_not_acknowledge_takes_effect_once() {
     for manners in [Manners::Silent, Manners::Deaf, Manners::Secretive] {
         let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-        let room = Arc::new(Room {
+        let network = Arc::new(Network {
             manners,
-            ..Room::default()
+            ..Network::default()
         });
-        let members = company(&store, 3, &room).await;
+        let members = company(&store, 3, &network).await;
         let (ids, _) = write(&members, 100).await;
         assert_once_and_in_order(&ids);
-        assert!(!room.forwarded.lock().unwrap().is_empty(), "{manners:?}");
+        assert!(!network.forwarded.lock().unwrap().is_empty(), "{manners:?}");
         let recalled: u64 = members
             .iter()
             .map(|member| member.metrics.recalled.get())
@@ -262,11 +266,11 @@ async fn what_a_receiver_stored_and_did_not_acknowledge_takes_effect_once() {
 #[tokio::test(start_paused = true)]
 async fn commits_that_overtake_each_other_on_their_way_to_the_receiver_take_effect_all_the_same() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let room = Arc::new(Room {
+    let network = Arc::new(Network {
         manners: Manners::Jumbled,
-        ..Room::default()
+        ..Network::default()
     });
-    let members = company(&store, 3, &room).await;
+    let members = company(&store, 3, &network).await;
     let (ids, _) = write(&members, 100).await;
     assert_once_and_in_order(&ids);
     let sum = |of: fn(&ManifestMetrics) -> u64| -> u64 {
@@ -300,11 +304,11 @@ async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothin
         let is_it = counter.fetch_add(1, Ordering::Relaxed) == which.load(Ordering::Relaxed);
         Fault::Slow(if is_it { Duration::from_secs(3) } else { PUT })
     });
-    let room = Arc::new(Room {
+    let network = Arc::new(Network {
         manners: Manners::Gone,
-        ..Room::default()
+        ..Network::default()
     });
-    let members = company(&store, 2, &room).await;
+    let members = company(&store, 2, &network).await;
     let (node, other) = (&members[0], &members[1].manifest);
     let commit = |manifest: &Manifest| {
         let manifest = manifest.clone();
@@ -312,10 +316,10 @@ async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothin
     };
     // The node loses a race, and forwards two commits to the other, where they do not arrive.
     let first = commit(&node.manifest);
-    until(|| room.forwarded.lock().unwrap().len() == 1).await;
+    until(|| network.forwarded.lock().unwrap().len() == 1).await;
     let second = commit(&node.manifest);
-    until(|| room.forwarded.lock().unwrap().len() == 2).await;
-    let forwarded = room.forwarded.lock().unwrap()[1].1.clone();
+    until(|| network.forwarded.lock().unwrap().len() == 2).await;
+    let forwarded = network.forwarded.lock().unwrap()[1].1.clone();
     // It recalls them and sends them itself, the second one slowly, and a third one behind it.
     until(|| node.metrics.recalled.get() == 2).await;
     slow.store(requests.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -342,16 +346,16 @@ async fn a_commit_that_stands_since_it_was_sent_before_does_not_show_that_nothin
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_a_receiver_stores_long_after_changes_nothing() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let room = Arc::new(Room::default());
-    let members = company(&store, 3, &room).await;
+    let network = Arc::new(Network::default());
+    let members = company(&store, 3, &network).await;
     let (ids, _) = write(&members, 50).await;
     assert_once_and_in_order(&ids);
-    let forwarded = std::mem::take(&mut *room.forwarded.lock().unwrap());
+    let forwarded = std::mem::take(&mut *network.forwarded.lock().unwrap());
     assert!(!forwarded.is_empty());
     tokio::time::sleep(Duration::from_secs(10)).await;
     for (at, commit) in forwarded.into_iter().take(40) {
         let late = if at == "n0" { 1 } else { 0 };
-        // Its author declines it; anybody else stores it, in vain.
+        // The forwarder declines it; anybody else stores it, in vain.
         let _ = members[late].manifest.admit(commit).await;
     }
     let next = next_id(&members[0].manifest).await;
@@ -362,13 +366,13 @@ async fn a_commit_that_a_receiver_stores_long_after_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_receiver_dies_goes_on_by_itself() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let room = Arc::new(Room::default());
-    let mut members = company(&store, 3, &room).await;
+    let network = Arc::new(Network::default());
+    let mut members = company(&store, 3, &network).await;
     let (ids, _) = write(&members, 50).await;
     assert_once_and_in_order(&ids);
     let received = |member: &Member| member.metrics.received.get();
     let winner = (0..3).max_by_key(|at| received(&members[*at])).unwrap();
-    room.nodes.lock().unwrap().remove(&format!("n{winner}"));
+    network.nodes.lock().unwrap().remove(&format!("n{winner}"));
     drop(members.remove(winner));
     let (ids, took) = write(&members, 100).await;
     for of_one in &ids {
@@ -385,8 +389,8 @@ async fn a_node_whose_receiver_dies_goes_on_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_hears_of_a_commit_one_hop_after_it_is_stored_and_asks_the_store_nothing() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let room = Arc::new(Room::default());
-    let members = company(&store, 2, &room).await;
+    let network = Arc::new(Network::default());
+    let members = company(&store, 2, &network).await;
     let _following = members[1].manifest.follow();
     // It has to have found a commit of the other by itself.
     next_id(&members[0].manifest).await;
@@ -413,12 +417,12 @@ async fn a_follower_hears_of_a_commit_one_hop_after_it_is_stored_and_asks_the_st
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_forwarded_is_declined() {
     let store = Store::memory();
-    let room = Arc::new(Room::default());
-    let members = company(&store, 2, &room).await;
+    let network = Arc::new(Network::default());
+    let members = company(&store, 2, &network).await;
     let manifest = &members[0].manifest;
-    let commit = |author: u128, follows| Commit {
+    let commit = |incarnation: u128, follows| Commit {
         id: CommitId {
-            incarnation: Incarnation(Uuid::from_u128(author)),
+            incarnation: Incarnation(Uuid::from_u128(incarnation)),
             counter: 2,
         },
         time: Timestamp(0),
@@ -465,8 +469,8 @@ async fn what_cannot_be_forwarded_is_declined() {
 #[tokio::test(start_paused = true)]
 async fn large_commits_of_nodes_that_write_at_once_wait_for_none_either() {
     let (store, _) = Faulty::store(|_| Fault::Slow(PUT));
-    let room = Arc::new(Room::default());
-    let members = company(&store, 3, &room).await;
+    let network = Arc::new(Network::default());
+    let members = company(&store, 3, &network).await;
     write(&members, 20).await;
     let large = Bytes::from(vec![7; 4 << 20]);
     let mut writers = Vec::new();
@@ -509,16 +513,16 @@ async fn a_node_far_from_the_store_registers_beside_two_that_write_without_pause
         // Thirty commits a second.
         let (near, bucket) = Faulty::store(|_| Fault::Slow(PUT * 4));
         let far = bucket.beside_with(|_| Fault::Slow(Duration::from_secs(2)));
-        let room = Arc::new(Room {
+        let network = Arc::new(Network {
             manners,
-            ..Room::default()
+            ..Network::default()
         });
-        let members = company(&near, 2, &room).await;
+        let members = company(&near, 2, &network).await;
         let writing = async { write(&members, 4_000).await };
         let joining = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let begun = Instant::now();
-            (join(&far, 2, &room).await, begun.elapsed())
+            (join(&far, 2, &network).await, begun.elapsed())
         };
         let ((ids, _), (newcomer, took)) = tokio::join!(writing, joining);
         assert_once_and_in_order(&ids);

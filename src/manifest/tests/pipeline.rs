@@ -176,8 +176,8 @@ async fn stranger_at(store: &Store, seq: Seq) {
 }
 
 /// A node with one commit on its way and `behind` more that are sent behind it, all of which lose their races to more
-/// authors than the fold remembers. Then, when the first of those has gone again, a stranger takes the next place, if
-/// `overtaken`. What they were told, in order.
+/// incarnations than the fold remembers. Then, when the first of those has gone again, a stranger takes the next place,
+/// if `overtaken`. What they were told, in order.
 async fn forgotten(behind: usize, overtaken: bool) -> Vec<Result<Applied, Stopped>> {
     let quick = Arc::new(AtomicUsize::new(0));
     let takes = Arc::clone(&quick);

@@ -347,9 +347,9 @@ impl CompactedBuilder {
         self.at += bytes.len() as u64;
         while !bytes.is_empty() {
             // A part is allocated whole: it will be filled, or is the last.
-            let room = self.part_len - self.current.len();
-            self.current.reserve(room);
-            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let space = self.part_len - self.current.len();
+            self.current.reserve(space);
+            let (now, later) = bytes.split_at(bytes.len().min(space));
             self.current.extend_from_slice(now);
             bytes = later;
             if self.current.len() == self.part_len {

@@ -250,7 +250,7 @@ fn adopt(node: i32) -> Op {
 #[test]
 fn what_a_member_asked_of_a_node_that_vouches_for_it_no_more_is_refused() {
     let mut f = begin();
-    // All commits here but those of the other node are of run 1.
+    // All commits here but those of the other node are of incarnation 1.
     for run in [1, 2] {
         let register = RegisterNode {
             version: Level::NEWEST.label("0.1.0"),

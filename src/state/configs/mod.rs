@@ -4,7 +4,7 @@
 //! the state that it took them from, and is refused if they were altered since ([`State::check_configs`]).
 //!
 //! Durable: the settings that differ from the defaults, with the topic, of the cluster, and by the id of a node,
-//! whichever run has it; and when those of each topic and of the cluster were altered last.
+//! whichever incarnation has it; and when those of each topic and of the cluster were altered last.
 
 #[cfg(test)]
 mod tests;
@@ -24,17 +24,17 @@ impl State {
         &self.configs
     }
 
-    /// What was set for the node of this id alone, whichever run has it.
+    /// What was set for the node of this id alone, whichever incarnation has it.
     pub fn node_configs(&self, id: NodeId) -> &BTreeMap<String, String> {
         self.node_configs.get(&id).unwrap_or(&NO_CONFIGS)
     }
 
-    /// What was set for this run of a node alone.
-    pub fn configs_of(&self, run: Incarnation) -> &BTreeMap<String, String> {
+    /// What was set for this incarnation of a node alone.
+    pub fn configs_of(&self, incarnation: Incarnation) -> &BTreeMap<String, String> {
         if self.node_configs.is_empty() {
             return &NO_CONFIGS;
         }
-        let id = self.node_of(run);
+        let id = self.node_of(incarnation);
         id.map_or(&NO_CONFIGS, |id| self.node_configs(id))
     }
 

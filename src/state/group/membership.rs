@@ -11,7 +11,7 @@ impl Group {
     /// Kafka's `handleJoinGroup`.
     pub(super) fn join(&mut self, join: &Join, now: Timestamp) -> Result<GroupReply, GroupError> {
         check_size(join)?;
-        self.check_room(join)?;
+        self.check_capacity(join)?;
         if !self.supports(join) {
             return Err(GroupError::InconsistentProtocol);
         }
@@ -33,7 +33,7 @@ impl Group {
 
     /// Kafka's `acceptJoiningMember`. The members who have rejoined are counted and not all, so that a limit that
     /// was lowered sheds those who come last.
-    fn check_room(&self, join: &Join) -> Result<(), GroupError> {
+    fn check_capacity(&self, join: &Join) -> Result<(), GroupError> {
         let limit = join.max_size.min(MAX_MEMBERS);
         let member = self.member(&join.member);
         let (is_in, count) = match self.phase {
@@ -49,10 +49,10 @@ impl Group {
             }
         };
         // Static members that never rejoin count too where the bound of the state is concerned.
-        let has_room =
+        let has_capacity =
             count < limit as usize && (member.is_some() || self.size() < MAX_MEMBERS as usize);
         let replaces = !join.known && self.instance_taken(join).is_some();
-        if is_in || has_room || replaces {
+        if is_in || has_capacity || replaces {
             Ok(())
         } else {
             Err(GroupError::MaxSizeReached(limit))
@@ -138,7 +138,7 @@ impl Group {
         if let Some(member) = self.member_mut(id) {
             member.rejoin(join);
         }
-        self.prepare_rebalance_if_settled(join.initial_delay_millis, now);
+        self.prepare_rebalance_if_none(join.initial_delay_millis, now);
         Ok(None)
     }
 
@@ -160,7 +160,7 @@ impl Group {
         if self.leader.is_none() {
             self.leader = Some(join.member.clone());
         }
-        self.prepare_rebalance_if_settled(join.initial_delay_millis, now);
+        self.prepare_rebalance_if_none(join.initial_delay_millis, now);
     }
 
     /// Kafka's `updateStaticMemberAndRebalance`: a static member restarted and takes its old place under a new id,

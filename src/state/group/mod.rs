@@ -343,7 +343,7 @@ impl Group {
         self.deadlines().min_by_key(|(at, _)| *at)
     }
 
-    /// All that is due at `now`, members first: with them gone the rest is often settled.
+    /// All that is due at `now`, members first: with them gone nothing else may be due.
     pub fn due(&self, now: Timestamp) -> impl Iterator<Item = GroupAction> {
         self.deadlines()
             .filter(move |(at, _)| *at <= now)

@@ -12,11 +12,7 @@ const MIN_PROLONGATION: Duration = Duration::from_secs(1);
 
 impl Group {
     /// Begins a rebalance unless one is being prepared.
-    pub(super) fn prepare_rebalance_if_settled(
-        &mut self,
-        initial_delay_millis: u64,
-        now: Timestamp,
-    ) {
+    pub(super) fn prepare_rebalance_if_none(&mut self, initial_delay_millis: u64, now: Timestamp) {
         if !matches!(self.phase, Phase::PreparingRebalance { .. }) {
             self.prepare_rebalance(initial_delay_millis, now);
         }

@@ -8,25 +8,22 @@ use crate::state::{Feature, State};
 use crate::types::{GroupId, Incarnation, NodeId, Seq, TopicId};
 
 impl State {
-    /// Does what an action asks of a group, in a commit of `author`.
+    /// Does what an action asks of a group, in a commit of `incarnation`.
     pub(in crate::state) fn change_group(
         &mut self,
         id: &GroupId,
         action: &GroupAction,
-        author: Incarnation,
+        incarnation: Incarnation,
     ) -> Outcome {
         let now = self.time;
-        // A run that slept until another run was given its node's id speaks for nobody.
+        // An incarnation that slept until another was given its node's id speaks for nobody.
         let of_another = |node: &NodeId| {
             let known = self.nodes.get(node);
-            known.is_some_and(|known| known.incarnation() != author)
+            known.is_some_and(|known| known.incarnation() != incarnation)
                 && !mutants::on(Mutant::SpokenForByAnyRun)
         };
         if let Some(node) = action.speaker().filter(of_another) {
-            return Err(Rejected::UnknownNode {
-                node,
-                incarnation: author,
-            });
+            return Err(Rejected::UnknownNode { node, incarnation });
         }
         self.refresh(id);
         let known = self.groups.get(id);

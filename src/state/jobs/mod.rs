@@ -4,7 +4,7 @@
 //! is an op that the fold judges by its inputs alone, so a claim that lapses under its holder, or is never asked for,
 //! costs work and harms nothing.
 //!
-//! Durable: the [`Claims`]. Derived from them: which a run holds, and which lapse first.
+//! Durable: the [`Claims`]. Derived from them: which an incarnation holds, and which lapse first.
 
 mod rules;
 
@@ -41,7 +41,7 @@ pub enum Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct Claim {
-    /// The run of the node.
+    /// The incarnation of the node.
     #[n(0)]
     pub incarnation: Incarnation,
     /// When it lapses, in the fold's time.
@@ -55,7 +55,7 @@ pub struct Claim {
 pub(super) struct Claims {
     #[cbor(n(0), with = "map")]
     claims: OrdMap<Job, Claim>,
-    /// What each run has claimed. Derived.
+    /// What each incarnation has claimed. Derived.
     #[cbor(skip)]
     #[serde(skip)]
     by_run: OrdMap<Incarnation, OrdSet<Job>>,
@@ -74,7 +74,8 @@ impl Claims {
         self.claims.iter().map(|(job, claim)| (*job, *claim))
     }
 
-    /// Gives `job` to a run, or prolongs what it has. Refused, with the claim that stands, while another run holds it.
+    /// Gives `job` to an incarnation, or prolongs what it has. Refused, with the claim that stands, while another holds
+    /// it.
     fn claim(&mut self, job: Job, claim: Claim, now: Timestamp) -> Result<(), Claim> {
         let held = self.get(job);
         if let Some(held) = held.filter(|held| !held.is_open_to(claim.incarnation, now)) {
@@ -100,7 +101,7 @@ impl Claims {
         }
     }
 
-    /// Forgets what a run held that is gone.
+    /// Forgets what an incarnation held that is gone.
     pub(super) fn release_all(&mut self, incarnation: Incarnation) {
         for job in self.by_run.get(&incarnation).cloned().unwrap_or_default() {
             self.remove(job);

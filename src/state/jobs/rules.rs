@@ -8,7 +8,7 @@ use crate::state::op::{Applied, Outcome, Rejected};
 use crate::types::Incarnation;
 
 impl State {
-    /// Gives a job to a run of a node, or prolongs its claim.
+    /// Gives a job to an incarnation of a node, or prolongs its claim.
     pub(in crate::state) fn claim_job(
         &mut self,
         job: Job,
@@ -23,7 +23,7 @@ impl State {
         Ok(Applied::Done)
     }
 
-    /// Takes a job back from the run that held it.
+    /// Takes a job back from the incarnation that held it.
     pub(in crate::state) fn release_job(&mut self, job: Job, incarnation: Incarnation) -> Outcome {
         self.claims.release(job, incarnation);
         Ok(Applied::Done)

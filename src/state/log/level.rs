@@ -79,8 +79,8 @@ pub enum Feature {
     /// The object of the commit that is being folded is not dead when a slice is put into it, whatever was deleted from
     /// it before, in the same object.
     LiveObjectsAreNotDead,
-    /// More authors of commits are remembered, and those of registered nodes in any case.
-    ManyAuthors,
+    /// The last commits of more incarnations are remembered, and those of registered nodes in any case.
+    ManyIncarnations,
     /// Time in the fold is moved by a wall clock only as far as another node vouches for (`log/time.rs`), a sweep
     /// boundary is behind the time before its commit, and who registers removes nobody. Commits say what the wall clock
     /// says.
@@ -140,7 +140,7 @@ impl Feature {
     pub const fn since(self) -> Level {
         match self {
             Feature::LiveObjectsAreNotDead
-            | Feature::ManyAuthors
+            | Feature::ManyIncarnations
             | Feature::BoundedTime
             | Feature::ReplacementsAreTrimmed
             | Feature::SnapshotDigests

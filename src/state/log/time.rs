@@ -1,7 +1,7 @@
 //! How commits move time in the fold.
 //!
-//! Time never goes back. Every commit says two things of it: the time as its author *carried it on* from the last
-//! commit that it had folded, by a clock that nobody sets; and what its author's wall clock says. The first is
+//! Time never goes back. Every commit says two things of it: the time as its node *carried it on* from the last
+//! commit that it had folded, by a clock that nobody sets; and what the wall clock of its node says. The first is
 //! believed: it cannot be ahead of real time by more than time in the fold was already. The second may be anything, so
 //! **a wall clock moves time as far as another registered node has vouched for, and [`MAX_LEAD`] beyond**, where a node
 //! vouches for what *its* wall clock said at its last commit. What was said is remembered with the node, so one node
@@ -25,13 +25,13 @@ use crate::types::{Incarnation, Timestamp};
 pub(in crate::state) const MAX_LEAD: Duration = Duration::from_secs(10);
 
 impl State {
-    /// What time in the fold becomes by a commit of `author` that carries it on to `carried` and whose wall clock says
-    /// `wall`. Without `wall` (a commit from before the level of [`Feature::BoundedTime`]) `carried` is both.
+    /// What time in the fold becomes by a commit of `incarnation` that carries it on to `carried` and whose wall clock
+    /// says `wall`. Without `wall` (a commit from before the level of [`Feature::BoundedTime`]) `carried` is both.
     pub fn time_after(
         &self,
         carried: Timestamp,
         wall: Option<Timestamp>,
-        author: Incarnation,
+        incarnation: Incarnation,
     ) -> Timestamp {
         if !self.has(Feature::BoundedTime) || mutants::on(Mutant::UnboundedTime) {
             return self.time.max(carried).max(wall.unwrap_or(carried));
@@ -39,7 +39,7 @@ impl State {
         let (carried, wall) = wall.map_or((self.time, carried), |wall| (carried, wall));
         let others = self
             .nodes()
-            .filter(|(_, node)| node.incarnation() != author)
+            .filter(|(_, node)| node.incarnation() != incarnation)
             .filter_map(|(_, node)| node.wall());
         let vouched = others.max().map(|wall| wall.after(MAX_LEAD));
         let believed = vouched.map_or(wall, |vouched| wall.min(vouched));

@@ -1,12 +1,12 @@
 //! Nodes: who is registered, under which integer id, and until when their lease lasts.
 //!
-//! * A registered run has one id, and an id one run. The id of a node that is gone is given to another.
+//! * A registered incarnation has one id, and an id one incarnation. The id of a node that is gone is given to another.
 //! * Every commit of a node prolongs its lease. A lease that has lapsed ends nothing by itself: somebody says so in an
 //!   op, and the fold judges.
 //! * What a node's wall clock said at its last commit is remembered: others' clocks are believed by it (`log/time.rs`).
 //!
-//! Durable: each [`Node`], by id. Derived: the ids by run ([`State::index_nodes`]). What follows for groups and jobs
-//! when a node is gone is in `effects.rs`.
+//! Durable: each [`Node`], by id. Derived: the ids by incarnation ([`State::index_nodes`]). What follows for groups and
+//! jobs when a node is gone is in `effects.rs`.
 
 mod op;
 mod rules;
@@ -26,7 +26,7 @@ use super::State;
 use super::log::Level;
 use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
 
-/// A registered run of a node.
+/// A registered incarnation of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct Node {
@@ -79,7 +79,7 @@ impl Node {
         self.properties.as_ref()
     }
 
-    /// Which run of the node.
+    /// Its incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
@@ -105,7 +105,7 @@ impl Node {
         Level::of_label(&self.version)
     }
 
-    /// When this run was registered.
+    /// When this incarnation was registered.
     pub fn registered_at(&self) -> Timestamp {
         self.registered_at
     }
@@ -149,9 +149,9 @@ impl State {
         self.nodes.iter().map(|(id, node)| (*id, &**node))
     }
 
-    /// The integer id under which a run of a node is registered.
+    /// The integer id under which an incarnation of a node is registered.
     pub fn node_of(&self, incarnation: Incarnation) -> Option<NodeId> {
-        self.runs.get(&incarnation).copied()
+        self.by_incarnation.get(&incarnation).copied()
     }
 
     /// A registered node.
@@ -161,7 +161,7 @@ impl State {
 
     /// Makes what is derived from the nodes of a snapshot.
     pub(super) fn index_nodes(&mut self) {
-        let runs = self.nodes().map(|(id, node)| (node.incarnation(), id));
-        self.runs = runs.collect();
+        let ids = self.nodes().map(|(id, node)| (node.incarnation(), id));
+        self.by_incarnation = ids.collect();
     }
 }

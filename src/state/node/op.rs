@@ -11,7 +11,7 @@ use crate::types::{Incarnation, PeerKey};
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct RegisterNode {
-    /// Its run.
+    /// Its incarnation.
     #[n(0)]
     pub incarnation: Incarnation,
     /// What clients connect to, by front end: `kafka` -> `host:port`.

@@ -7,7 +7,7 @@ use crate::state::{Feature, Level, Shared, State};
 use crate::types::{Incarnation, NodeId, Seq, Timestamp};
 
 impl State {
-    /// Registers a run of a node under the id that it has, or under the lowest that is free.
+    /// Registers an incarnation of a node under the id that it has, or under the lowest that is free.
     pub(in crate::state) fn register_node(&mut self, register: &RegisterNode) -> Outcome {
         let (level, known) = (self.level, Level::of_label(&register.version));
         if known < level {
@@ -29,7 +29,7 @@ impl State {
         let id = id.or_else(lowest_free).unwrap_or_default();
         let node = Shared::new(Node::new(register, self.time));
         self.nodes.insert(id, node);
-        self.runs.insert(register.incarnation, id);
+        self.by_incarnation.insert(register.incarnation, id);
         Ok(Applied::NodeRegistered(id))
     }
 
@@ -66,7 +66,7 @@ impl State {
     ) -> Outcome {
         let now = self.time;
         let until = self.registered_mut(id, incarnation)?.lease_until();
-        let last = self.authors.seq_of(incarnation);
+        let last = self.last_commits.seq_of(incarnation);
         // By its clock the node that proposes this has not heard of the other for long; the other may just have
         // committed.
         let heard_since =
@@ -87,7 +87,7 @@ impl State {
             return;
         };
         if !mutants::on(Mutant::GoneRunsFound) {
-            self.runs.remove(&node.incarnation());
+            self.by_incarnation.remove(&node.incarnation());
         }
         self.after_node_removed(id, node.incarnation());
     }
@@ -107,7 +107,7 @@ impl State {
             })
     }
 
-    /// Prolongs the lease of a commit's author, if it is a node: it lives.
+    /// Prolongs the lease of the incarnation that made a commit, if it is a node: it lives.
     pub(in crate::state) fn hear_from(&mut self, incarnation: Incarnation) {
         let now = self.time;
         if let Some(id) = self.node_of(incarnation)
@@ -117,10 +117,14 @@ impl State {
         }
     }
 
-    /// Notes what the author's wall clock says, if it is a node.
-    pub(in crate::state) fn note_wall(&mut self, author: Incarnation, wall: Option<Timestamp>) {
+    /// Notes what its wall clock says, if it is a node.
+    pub(in crate::state) fn note_wall(
+        &mut self,
+        incarnation: Incarnation,
+        wall: Option<Timestamp>,
+    ) {
         if let Some(wall) = wall
-            && let Some(id) = self.node_of(author)
+            && let Some(id) = self.node_of(incarnation)
             && let Some(node) = self.nodes.get_mut(&id)
         {
             node.make_mut().set_wall(wall);

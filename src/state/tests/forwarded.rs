@@ -13,7 +13,7 @@ fn forwarded(id: CommitId, follows: u64, ops: Vec<Op>) -> ForwardedCommit {
     }
 }
 
-/// Folds an object of author 1 with these forwarded commits in it; returns what became of it and of each.
+/// Folds an object of incarnation 1 with these forwarded commits in it; returns what became of it and of each.
 fn fold(f: &mut Folding, ops: Vec<Op>, forwarded: Vec<ForwardedCommit>) -> (Folded, Vec<Folded>) {
     let seq = f.state.seq().next();
     let object = Commit {
@@ -27,7 +27,7 @@ fn fold(f: &mut Folding, ops: Vec<Op>, forwarded: Vec<ForwardedCommit>) -> (Fold
     (folded, each)
 }
 
-/// Author 2 has stored one commit by itself.
+/// Incarnation 2 has stored one commit by itself.
 fn with_author_2() -> Folding {
     let mut f = Folding::new();
     let own = Commit {
@@ -54,7 +54,7 @@ fn of_all_copies_of_a_commit_the_fold_takes_one() {
     assert_eq!((own, each), (given(0), vec![given(1), Folded::Duplicate]));
     let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
     assert_eq!(each, [Folded::Duplicate]);
-    // Its author stores it as well.
+    // Its node stores it as well.
     let own = Commit {
         id: id(2, 2),
         follows: Some(1),
@@ -74,9 +74,9 @@ fn a_copy_that_comes_after_its_author_was_forgotten_is_void() {
     let copy = || forwarded(id(2, 2), 1, producer_id());
     let (_, each) = fold(&mut f, Vec::new(), vec![copy()]);
     assert_eq!(each, [given(0)]);
-    for author in 100..1_200 {
+    for incarnation in 100..1_200 {
         let other = Commit {
-            id: id(author, 1),
+            id: id(incarnation, 1),
             ..commit(0, Vec::new())
         };
         f.state.apply(f.state.seq().next(), &other, 64);
@@ -231,20 +231,16 @@ fn the_first_commit_of_a_node_is_taken_when_forwarded_if_it_registers_it_and_doe
     assert_eq!(each, [Folded::Void]);
 }
 
-/// Of a copy that comes after the author was forgotten no more is to be seen than of a node that registered and died.
+/// A copy that comes after its incarnation was forgotten leaves no more than a node that registered and died.
 #[test]
 fn a_registration_that_is_forwarded_twice_registers_nobody_beyond_its_lease() {
     let copy = || forwarded(id(2, 1), Commit::NOTHING, vec![register(2)]);
     let mut f = Folding::new();
     f.apply(Op::RaiseLevel { to: Level::NEWEST }).unwrap();
     fold(&mut f, Vec::new(), vec![copy()]);
-    let author = Incarnation(Uuid::from_u128(2));
-    let node = f.state.node_of(author).unwrap();
-    f.apply(Op::RetireNode {
-        node,
-        incarnation: author,
-    })
-    .unwrap();
+    let incarnation = Incarnation(Uuid::from_u128(2));
+    let node = f.state.node_of(incarnation).unwrap();
+    f.apply(Op::RetireNode { node, incarnation }).unwrap();
     for other in 10_000..30_000 {
         let other = Commit {
             id: id(other, 1),
@@ -252,9 +248,9 @@ fn a_registration_that_is_forwarded_twice_registers_nobody_beyond_its_lease() {
         };
         f.state.apply(f.state.seq().next(), &other, 64);
     }
-    assert_eq!(f.state.last_commit_of(author), None);
+    assert_eq!(f.state.last_commit_of(incarnation), None);
     fold(&mut f, Vec::new(), vec![copy()]);
-    let node = f.state.node_of(author).unwrap();
+    let node = f.state.node_of(incarnation).unwrap();
     let until = f.state.node(node).unwrap().lease_until();
     assert!(until.0 <= f.state.time().0 + 100, "{until:?}");
 }

@@ -17,9 +17,9 @@ pub(super) use crate::types::*;
 
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
 
-pub(super) fn id(author: u128, counter: u64) -> CommitId {
+pub(super) fn id(incarnation: u128, counter: u64) -> CommitId {
     CommitId {
-        incarnation: Incarnation(Uuid::from_u128(author)),
+        incarnation: Incarnation(Uuid::from_u128(incarnation)),
         counter,
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn append(entries: Vec<AppendEntry>) -> Op {
     })
 }
 
-/// What a run of a node says of itself.
+/// What an incarnation of a node says of itself.
 pub(super) fn registration(run: u128, lease_millis: u64) -> RegisterNode {
     RegisterNode {
         incarnation: Incarnation(Uuid::from_u128(run)),
@@ -146,7 +146,7 @@ fn a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again() {
     assert!(matches!(fold(second.clone()), Folded::Outcomes(_)));
     assert!(matches!(fold(counted(102, Some(101))), Folded::Outcomes(_)));
     assert_eq!(fold(second), Folded::Duplicate);
-    // An author of whom nothing was folded has nothing to be followed.
+    // An incarnation of which nothing was folded has nothing to be followed.
     let stranger = Commit {
         id: id(77, 2),
         ..counted(2, Some(1))

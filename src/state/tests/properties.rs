@@ -143,7 +143,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Any commit of one of three authors, with any commits in its object; mostly in order.
+/// Any commit of one of three incarnations, with any commits in its object; mostly in order.
 fn any_commit() -> impl Strategy<Value = Commit> {
     let one = || {
         let follows = prop_oneof![2 => Just(None), 1 => (0..20u64).prop_map(Some)];
@@ -151,20 +151,21 @@ fn any_commit() -> impl Strategy<Value = Commit> {
         (1..4u128, 1..60u64, time, vec(any_op(), 0..5), follows)
     };
     let parts = (one(), vec(one(), 0..3));
-    parts.prop_map(|((author, counter, time, ops, follows), others)| {
-        let forwarded = others
-            .into_iter()
-            .map(|(author, counter, time, ops, follows)| ForwardedCommit {
-                id: id(author, counter),
-                time: Timestamp(time.0),
-                wall: time.1.map(Timestamp),
-                ops,
-                follows: follows.unwrap_or(counter - 1),
-                start: 0,
-            });
+    parts.prop_map(|((incarnation, counter, time, ops, follows), others)| {
+        let forwarded =
+            others.into_iter().map(
+                |(incarnation, counter, time, ops, follows)| ForwardedCommit {
+                    id: id(incarnation, counter),
+                    time: Timestamp(time.0),
+                    wall: time.1.map(Timestamp),
+                    ops,
+                    follows: follows.unwrap_or(counter - 1),
+                    start: 0,
+                },
+            );
         Commit {
             forwarded: forwarded.collect(),
-            id: id(author, counter),
+            id: id(incarnation, counter),
             time: Timestamp(time.0),
             wall: time.1.map(Timestamp),
             ops,
@@ -173,16 +174,16 @@ fn any_commit() -> impl Strategy<Value = Commit> {
     })
 }
 
-/// What the first commit of a run does when it is forwarded.
-fn first_registration(author: Incarnation) -> Op {
+/// What the first commit of an incarnation does when it is forwarded.
+fn first_registration(incarnation: Incarnation) -> Op {
     Op::RegisterNode(RegisterNode {
-        incarnation: author,
+        incarnation,
         version: Level::NEWEST.label("0.1.0"),
         ..registration(0, 40)
     })
 }
 
-/// Any log, of either level. The ids of most commits follow those of their authors, so that most take effect.
+/// Any log, of either level. The ids of most commits follow those of their incarnations, so that most take effect.
 fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
     let log = vec((any_commit(), proptest::bool::weighted(0.9)), 1..commits);
     (proptest::bool::weighted(0.8), log).prop_map(|(raised, log)| {
@@ -206,9 +207,9 @@ fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
                 commit.follows = None;
                 for forwarded in &mut commit.forwarded {
                     forwarded.follows = next(&mut forwarded.id);
-                    let author = forwarded.id.incarnation;
+                    let incarnation = forwarded.id.incarnation;
                     if forwarded.follows == Commit::NOTHING && forwarded.time.0 % 2 == 0 {
-                        forwarded.ops = vec![first_registration(author)];
+                        forwarded.ops = vec![first_registration(incarnation)];
                     }
                 }
             }
@@ -327,7 +328,7 @@ proptest! {
         prop_assert!(whole.log_truncated() <= whole.log_boundary());
     }
 
-    /// An op that is refused leaves everything as it was but the seq, the time and the author's mark.
+    /// An op that is refused leaves everything as it was but the seq, the time and the incarnation's last commit.
     #[test]
     fn a_refused_op_changes_nothing(log in any_log(30), op in any_op()) {
         let mut state = State::new();
@@ -342,7 +343,7 @@ proptest! {
             (after.to_bytes(), folded)
         };
         let (with, folded) = apply(vec![op]);
-        let Folded::Outcomes(outcomes) = folded else { panic!("the author is new") };
+        let Folded::Outcomes(outcomes) = folded else { panic!("the incarnation is new") };
         if outcomes[0].is_err() {
             prop_assert_eq!(with, apply(vec![]).0);
         }

@@ -4,7 +4,7 @@ use super::steps::says;
 use super::{Forwarding, Rule};
 use crate::check::{Needed, Rules, assert_each_is_needed, assert_holds};
 
-/// Copies that are stored late and often, and an author that is forgotten.
+/// Copies that are stored late and often, and a forwarder that is forgotten.
 fn copies(rules: Rules) -> Forwarding {
     Forwarding {
         rules,
@@ -16,7 +16,7 @@ fn copies(rules: Rules) -> Forwarding {
     }
 }
 
-/// An author that sends both side by side, too.
+/// A forwarder that sends both side by side, too.
 fn pairs(rules: Rules) -> Forwarding {
     Forwarding {
         pairs: true,
@@ -24,7 +24,7 @@ fn pairs(rules: Rules) -> Forwarding {
     }
 }
 
-/// An author that starts over.
+/// A forwarder that starts over.
 fn sleeper(rules: Rules) -> Forwarding {
     Forwarding {
         most_log: 6,
@@ -65,7 +65,7 @@ fn what_is_sent_side_by_side_stays_in_order() {
 }
 
 #[test]
-fn an_author_that_starts_over_stores_nothing_twice() {
+fn a_forwarder_that_starts_over_stores_nothing_twice() {
     assert_holds(sleeper(Rules::ALL), 14_900);
 }
 

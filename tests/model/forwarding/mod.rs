@@ -1,9 +1,9 @@
-//! Forwarding: commits that others store for their author, once, often, late or never.
+//! Forwarding: commits that others store for their forwarder, once, often, late or never.
 //!
-//! One node, the author, has a commit in the log and two more to commit, in order. It forwards them to receivers,
+//! One node, the forwarder, has a commit in the log and two more to commit, in order. It forwards them to receivers,
 //! recalls them, stores them itself; a receiver may put any copy that it was given into any object of its own, for
-//! ever, and acknowledge what it likes. So many others may commit that the fold forgets the author. The author may
-//! sleep until the log is truncated under it, and starts over from a snapshot.
+//! ever, and acknowledge what it likes. So many others may commit that the fold forgets the forwarder. The forwarder
+//! may sleep until the log is truncated under it, and starts over from a snapshot.
 
 mod cases;
 mod steps;
@@ -17,20 +17,20 @@ rules! {
     DuplicateGuard,
     /// A commit that is forwarded says which one it follows.
     SaysWhatItFollows,
-    /// One that says so is void where that one is not the last of its author.
+    /// One that says so is void where that one is not the last of its forwarder.
     ChainedOrVoid,
-    /// What became of a commit is what the author sees in the log, not what a receiver says.
+    /// What became of a commit is what the forwarder sees in the log, not what a receiver says.
     BelievesTheLog,
-    /// Nothing is stored by the author itself while it has forwarded something.
+    /// Nothing is stored by the forwarder itself while it has forwarded something.
     OneWayAtATime,
-    /// Commits that go again as others, since the fold has forgotten their author, follow one another as they did
+    /// Commits that go again as others, since the fold has forgotten their forwarder, follow one another as they did
     /// before.
     ChainRenewed,
-    /// An author that starts over says "unknown" of what it had forwarded.
+    /// A forwarder that starts over says "unknown" of what it had forwarded.
     UnknownAfterStartingOver,
 }
 
-/// A commit of the author: which value it appends, under which id.
+/// A commit of the forwarder: which value it appends, under which id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Commit {
     counter: u8,
@@ -41,9 +41,9 @@ struct Commit {
 /// One object of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Object {
-    /// The author's own, or one with a forwarded copy of its commit: to the fold they are the same.
+    /// The forwarder's own, or one with a forwarded copy of its commit: to the fold they are the same.
     With(Commit),
-    /// Of so many others that the fold has forgotten the author.
+    /// Of so many others that the fold has forgotten the forwarder.
     Strangers,
     /// Of somebody else.
     Other,
@@ -67,7 +67,7 @@ enum Broken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     commit: Commit,
-    /// A receiver has it, as far as the author knows.
+    /// A receiver has it, as far as the forwarder knows.
     is_forwarded: bool,
     /// Some receiver has had it.
     was_forwarded: bool,
@@ -78,7 +78,7 @@ struct World {
     log: Vec<Object>,
     /// What receivers have.
     copies: Vec<Commit>,
-    /// How far the author has folded the log.
+    /// How far the forwarder has folded the log.
     applied: u8,
     counter: u8,
     pending: Vec<Pending>,
@@ -92,7 +92,7 @@ struct World {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// The author forwards the first commit that it has not.
+    /// The forwarder forwards the first commit that it has not.
     Forward,
     Recall,
     /// It stores the first commit that it has not forwarded.
@@ -117,7 +117,7 @@ struct Forwarding {
     forwards: u8,
     restarts: u8,
     strangers: u8,
-    /// Whether the author may send both side by side.
+    /// Whether the forwarder may send both side by side.
     pairs: bool,
 }
 
@@ -126,7 +126,7 @@ impl Forwarding {
         self.rules.holds(rule)
     }
 
-    /// The values in their order, and the last commit of the author that is remembered.
+    /// The values in their order, and the last commit of the forwarder that is remembered.
     fn fold(&self, log: &[Object]) -> (Vec<u8>, Option<u8>) {
         let (mut values, mut last) = (Vec::new(), None);
         for object in log {
@@ -154,7 +154,7 @@ impl Forwarding {
         before.len() < self.fold(log).0.len()
     }
 
-    /// The author folds the next object.
+    /// The forwarder folds the next object.
     fn follow(&self, world: &mut World) {
         world.applied += 1;
         let log = &world.log[..world.applied as usize];
@@ -184,8 +184,8 @@ impl Forwarding {
             return self.follow(world);
         }
         world.applied += 1;
-        // Nothing before it is under way, so the fold has forgotten the author: it goes again as another, and so do all
-        // behind it.
+        // Nothing before it is under way, so the fold has forgotten the forwarder: it goes again as another, and so do
+        // all behind it.
         let mut before = None;
         for pending in &mut world.pending[at..] {
             world.counter += 1;
@@ -220,7 +220,7 @@ impl Forwarding {
             _ => world.pending[at - 1].commit.counter,
         };
         let pending = &mut world.pending[at];
-        // The first may leave it out, as one that its author stores itself may.
+        // The first may leave it out, as one that its forwarder stores itself may.
         let says = at > 0 || self.on(Rule::SaysWhatItFollows);
         pending.commit.follows = says.then_some(before);
         (pending.is_forwarded, pending.was_forwarded) = (true, true);
@@ -245,7 +245,7 @@ impl Forwarding {
         }
     }
 
-    /// The author takes the newest state for its own, and does not see what became of what.
+    /// The forwarder takes the newest state for its own, and does not see what became of what.
     fn start_over(&self, world: &mut World) {
         world.restarts -= 1;
         world.applied = world.log.len() as u8;

@@ -131,6 +131,7 @@ impl Model for Forwarding {
 /// The properties, in words.
 pub(super) mod says {
     pub(in crate::forwarding) const ONCE: &str = "no commit takes effect twice";
-    pub(in crate::forwarding) const IN_ORDER: &str = "what an author commits takes effect in order";
+    pub(in crate::forwarding) const IN_ORDER: &str =
+        "what a forwarder commits takes effect in order";
     pub(in crate::forwarding) const DURABLE: &str = "what is acknowledged is in the log";
 }

@@ -9,7 +9,7 @@ use crate::types::TopicId;
 
 async fn in_a_group(node: &TestNode) -> Client {
     let mut client = Client::of(node, "first");
-    client.settle(4).await;
+    client.rejoin(4).await;
     client
 }
 
@@ -43,7 +43,7 @@ async fn a_commit_of_a_past_generation_is_fenced_on_every_node() {
     let partition = topic(&a).await;
     let mut client = in_a_group(&a).await;
     client.commit(partition, 1).await.unwrap();
-    client.settle(4).await;
+    client.rejoin(4).await;
     let (found, current) = (Generation(1), Generation(2));
     client.generation = found;
     for node in [&a, &b] {
@@ -66,7 +66,7 @@ async fn a_commit_of_an_expired_member_is_fenced() {
     sleeper.commit(partition, 1).await.unwrap();
     sleep(SESSION * 2).await;
     let mut other = Client::of(&b, "other");
-    assert_eq!(other.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(other.rejoin(4).await, [0, 1, 2, 3]);
     other.commit(partition, 5).await.unwrap();
     for node in [&a, &b] {
         sleeper.move_to(node);

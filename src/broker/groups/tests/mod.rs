@@ -207,7 +207,7 @@ impl Client {
     }
 
     /// Joins and syncs until both succeed.
-    async fn settle(&mut self, partitions: u8) -> Vec<u8> {
+    async fn rejoin(&mut self, partitions: u8) -> Vec<u8> {
         for _ in 0..20 {
             let joined = match self.join().await {
                 Ok(joined) => joined,

@@ -5,7 +5,7 @@ use super::*;
 /// Two clients on two nodes in one stable generation, with their assignments of four partitions.
 async fn two_in_a_group(a: &TestNode, b: &TestNode) -> (Client, Client) {
     let (mut first, mut second) = (Client::of(a, "first"), Client::of(b, "second"));
-    let (of_first, of_second) = tokio::join!(first.settle(4), second.settle(4));
+    let (of_first, of_second) = tokio::join!(first.rejoin(4), second.rejoin(4));
     assert_eq!(first.generation, second.generation);
     let mut all = [of_first, of_second].concat();
     all.sort_unstable();
@@ -42,15 +42,15 @@ async fn a_newcomer_on_another_node_gets_its_share() {
     let store = Store::memory();
     let (a, b) = (node(&store, 1).await, node(&store, 2).await);
     let mut first = Client::of(&a, "first");
-    assert_eq!(first.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(first.rejoin(4).await, [0, 1, 2, 3]);
     let mut second = Client::of(&b, "second");
     let (of_first, of_second) = tokio::join!(
         async {
             let told = first.live(REBALANCE).await;
             assert_eq!(told, Err(GroupOpError::RebalanceInProgress));
-            first.settle(4).await
+            first.rejoin(4).await
         },
-        second.settle(4),
+        second.rejoin(4),
     );
     assert_eq!((of_first.len(), of_second.len()), (2, 2));
     assert_eq!(second.generation, Generation(2));
@@ -97,7 +97,7 @@ async fn a_silent_member_is_expired_by_its_node() {
     let (mut first, second) = two_in_a_group(&a, &b).await;
     let told = first.live(SESSION * 2).await;
     assert_eq!(told, Err(GroupOpError::RebalanceInProgress));
-    assert_eq!(first.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(first.rejoin(4).await, [0, 1, 2, 3]);
     assert!(matches!(
         second.heartbeat().await,
         Err(GroupOpError::UnknownMember(_))
@@ -137,7 +137,7 @@ async fn members_who_die_with_their_node_are_expired() {
         "{:?}",
         start.elapsed()
     );
-    assert_eq!(second.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(second.rejoin(4).await, [0, 1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn a_node_cut_off_from_the_log_stops_saying_that_all_is_well() {
     let store = Store::memory();
     let a = node(&store, 1).await;
     let mut first = Client::of(&a, "first");
-    first.settle(4).await;
+    first.rejoin(4).await;
     assert_eq!(first.live(SESSION * 2).await, Ok(()));
     // Only the task that talks to the store dies.
     a.tasks[0].abort();
@@ -167,7 +167,7 @@ async fn a_join_whose_client_went_away_is_expired() {
     let store = Store::memory();
     let a = node(&store, 1).await;
     let mut first = Client::of(&a, "first");
-    first.settle(4).await;
+    first.rejoin(4).await;
     let mut gone = Client::of(&a, "gone");
     // It waits for the first member to rejoin, and its client hangs up.
     assert!(
@@ -181,7 +181,7 @@ async fn a_join_whose_client_went_away_is_expired() {
     first.sync(&joined, 4).await.unwrap();
     let told = first.live(SESSION * 2).await;
     assert_eq!(told, Err(GroupOpError::RebalanceInProgress));
-    assert_eq!(first.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(first.rejoin(4).await, [0, 1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +200,7 @@ async fn members_who_do_not_rejoin_do_not_hold_the_rebalance_up_for_ever() {
             }
         }
     };
-    let (of_third, told) = tokio::join!(third.settle(4), stubborn);
+    let (of_third, told) = tokio::join!(third.rejoin(4), stubborn);
     assert_eq!(of_third, [0, 1, 2, 3]);
     assert!(matches!(told, GroupOpError::UnknownMember(_)), "{told}");
 }
@@ -211,7 +211,7 @@ async fn a_static_member_restarts_on_another_node_without_a_rebalance() {
     let (a, b) = (node(&store, 1).await, node(&store, 2).await);
     let mut first = Client::of_instance(&a, "i1");
     let mut second = Client::of_instance(&b, "i2");
-    let (of_first, of_second) = tokio::join!(first.settle(4), second.settle(4));
+    let (of_first, of_second) = tokio::join!(first.rejoin(4), second.rejoin(4));
     let mut restarted = Client::of_instance(&b, "i1");
     let joined = restarted.join().await.unwrap();
     assert_eq!(
@@ -234,7 +234,7 @@ async fn a_static_member_that_waits_is_told_when_another_takes_its_place() {
     let store = Store::memory();
     let (a, b) = (node(&store, 1).await, node(&store, 2).await);
     let mut first = Client::of(&a, "first");
-    first.settle(4).await;
+    first.rejoin(4).await;
     let mut waiting = Client::of_instance(&a, "i1");
     let mut usurper = Client::of_instance(&b, "i1");
     let (waited, ()) = tokio::join!(waiting.join(), async {
@@ -258,7 +258,7 @@ async fn a_member_that_leaves_makes_room_at_once() {
         second.leave().await,
         Err(GroupOpError::UnknownMember(_))
     ));
-    assert_eq!(first.settle(4).await, [0, 1, 2, 3]);
+    assert_eq!(first.rejoin(4).await, [0, 1, 2, 3]);
     assert_eq!(first.leave().await, Ok(()));
     assert_eq!(
         describe(&b).await.state,

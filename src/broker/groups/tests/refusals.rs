@@ -133,7 +133,7 @@ async fn a_member_id_names_its_client_and_is_bounded() {
 async fn state_with_member(store: &Store) -> (Arc<State>, NodeId, TestNode, Client) {
     let a = node(store, 1).await;
     let mut client = Client::of(&a, "c");
-    client.settle(1).await;
+    client.rejoin(1).await;
     let state = a.broker.manifest().state();
     let me = a.broker.node_id().unwrap();
     (state, me, a, client)

@@ -30,7 +30,7 @@ async fn settings_of_groups_are_in_force_on_all_nodes_once_they_are_set() {
     b.broker.manifest().fresh().await.unwrap();
     let admitted = client.broker.join_group(&client.session, request).await;
     assert!(matches!(admitted, Err(GroupOpError::MemberIdRequired(_))));
-    client.settle(1).await;
+    client.rejoin(1).await;
     let mut second = Client::of(&a, "d");
     assert_eq!(
         second.join().await,
@@ -65,7 +65,7 @@ async fn a_node_that_has_settings_of_its_own_goes_by_them() {
         there.join().await,
         Err(GroupOpError::InvalidSessionTimeout { max: 6000, .. })
     ));
-    here.settle(1).await;
+    here.rejoin(1).await;
     // The bounds of one node fit together, wherever each was set.
     for (name, value) in [
         ("group.min.session.timeout.ms", "6001"),

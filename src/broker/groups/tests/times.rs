@@ -5,7 +5,7 @@ use super::*;
 /// A static member joins, and is never heard of again.
 async fn silent(node: &TestNode) -> Client {
     let mut client = Client::of_instance(node, "one");
-    client.settle(1).await;
+    client.rejoin(1).await;
     client
 }
 

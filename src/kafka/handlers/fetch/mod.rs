@@ -18,7 +18,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchTopic;
 
-use crate::broker::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadRoom};
+use crate::broker::{FetchError, FetchLimits, FetchPartition, FetchedPartition, ReadBudget};
 use crate::net::{BytePermit, MemoryBudget};
 use crate::types::{Offset, PartitionIndex};
 
@@ -33,20 +33,20 @@ use encoding::{FetchAnswer, PartitionAnswer, TopicAnswer};
 /// The longest wait that is believed.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
-/// Who asks for much gets less when little is free, but room for so much at least.
-const MIN_ROOM: usize = 512 << 10;
+/// Whoever asks for much gets less when little is free, but at least this.
+const MIN_RESERVED: usize = 512 << 10;
 
 /// A part of the response budget.
-struct Room<'a> {
+struct Reserved<'a> {
     budget: &'a MemoryBudget,
     permit: BytePermit,
 }
 
-impl ReadRoom for Room<'_> {
+impl ReadBudget for Reserved<'_> {
     async fn reserve(&mut self, bytes: usize) -> usize {
-        // First what is held goes back: nobody waits for room while holding some.
+        // First what is held goes back: nobody waits for memory while holding some.
         self.permit = BytePermit::none();
-        self.permit = self.budget.acquire_some(bytes, MIN_ROOM).await;
+        self.permit = self.budget.acquire_some(bytes, MIN_RESERVED).await;
         self.permit.bytes()
     }
 
@@ -67,13 +67,13 @@ pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<Fe
     }
     let partitions = partitions(context.version, &request.topics);
     let limits = limits(context, &request, &partitions);
-    let mut room = Room {
+    let mut reserved = Reserved {
         budget: &context.shared.responses,
         permit: BytePermit::none(),
     };
     let fetched = context
         .broker()
-        .fetch_within(&context.session, &partitions, limits, &mut room)
+        .fetch_within(&context.session, &partitions, limits, &mut reserved)
         .await;
     let mut fetched = fetched.into_iter();
     let topics = request.topics.into_iter().map(|topic| TopicAnswer {
@@ -89,7 +89,7 @@ pub(super) async fn fetch(context: &Context, request: FetchRequest) -> Answer<Fe
     Ok(FetchAnswer {
         error: 0,
         topics: topics.collect(),
-        permit: room.permit,
+        permit: reserved.permit,
     })
 }
 

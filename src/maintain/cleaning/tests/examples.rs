@@ -79,7 +79,7 @@ pub(super) async fn a_tombstone_stays_for_its_time_from_the_first_cleaning_and_t
 #[tokio::test(start_paused = true)]
 pub(super) async fn with_fewer_keys_in_memory_than_there_are_it_takes_several_goes() {
     let options = CleaningOptions {
-        // Room for three keys.
+        // Space for three keys.
         dedupe_buffer: ByteCount(4 * 24),
         ..DEFAULTS
     };
@@ -143,7 +143,7 @@ pub(super) async fn output_is_cut_at_the_target_and_each_segment_replaces_its_pa
         .slices_from(Offset(0))
         .map(|(base, slice)| (base.0, slice.end.0))
         .collect();
-    // The first segment had room for a third batch, since one of its own went.
+    // The first segment had space for a third batch, since one of its own went.
     assert_eq!(slices, [(0, 3), (3, 5), (5, 6)]);
     let offsets: Vec<i64> = world.read().await.iter().map(|r| r.offset).collect();
     assert_eq!(offsets, [1, 2, 3, 4, 5]);

@@ -338,7 +338,7 @@ async fn in_chunks() -> Bucket {
     let writer = writer_of_chunks(&objects).await;
     for n in 0..16 {
         writer.append_inline(n % 2, 3).await;
-        writer.settle().await;
+        writer.catch_up().await;
     }
     let now = writer.env.wall();
     drop(writer);
@@ -376,7 +376,7 @@ async fn the_head_of_a_snapshot_that_a_late_request_brings_back_is_spare() {
     let mut late = None;
     for n in 0..60 {
         writer.append_inline(n % 2, 3).await;
-        writer.settle().await;
+        writer.catch_up().await;
         let bucket = Bucket::of(objects.clone(), writer.env.wall());
         let names = bucket.names().await;
         let head = names.iter().find(|name| name.contains("/snapshot/"));
@@ -402,7 +402,7 @@ async fn a_snapshot_whose_offsets_are_not_dense_cannot_be_read() {
     let writer = Writer::open(&objects, 1000).await;
     writer.create_orders().await;
     writer.append_inline(0, 300).await;
-    let state = writer.settle().await;
+    let state = writer.catch_up().await;
     let mut bucket = Bucket::of(objects, writer.env.wall());
     drop(writer);
     // The high watermark comes before the slices.

@@ -74,7 +74,7 @@ async fn truncated() -> (Bucket, Seq, Vec<Seq>) {
     writer.create_orders().await;
     for n in 0..10 {
         writer.append_inline(n % 2, 2).await;
-        writer.settle().await;
+        writer.catch_up().await;
     }
     // Records at the start of one partition are deleted, so some commits hold none any more.
     writer
@@ -87,11 +87,11 @@ async fn truncated() -> (Bucket, Seq, Vec<Seq>) {
         tokio::time::sleep(Duration::from_secs(300)).await;
         writer.append_inline(1, 1).await;
     }
-    let state = writer.settle().await;
+    let state = writer.catch_up().await;
     let to = state.log_boundary_limit();
     assert!(to > Seq(4), "{to}");
     writer.commit(Op::RaiseLogBoundary { to }).await;
-    let state = writer.settle().await;
+    let state = writer.catch_up().await;
     assert_eq!(state.log_boundary(), to);
     let boundary = ObjectBuilder::new(ObjectKind::Boundary).finish(&[], &[]);
     let (path, body) = (ObjectPath::boundary(to), boundary.unwrap());
@@ -114,7 +114,7 @@ async fn truncated() -> (Bucket, Seq, Vec<Seq>) {
     assert!(!live.is_empty() && !deleted.is_empty());
     writer.commit(Op::ObjectsDeleted { objects: deleted }).await;
     writer.commit(Op::LogTruncated { to }).await;
-    writer.settle().await;
+    writer.catch_up().await;
     let now = writer.env.wall();
     drop(writer);
     (Bucket::of(objects, now), to, live)

@@ -172,7 +172,7 @@ impl Writer {
     }
 
     /// Lets background tasks, such as taking a snapshot, come to their end.
-    pub(super) async fn settle(&self) -> Arc<State> {
+    pub(super) async fn catch_up(&self) -> Arc<State> {
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.manifest.fresh().await.unwrap()
     }
@@ -236,7 +236,7 @@ impl Bucket {
             if n % 5 == 0 {
                 last_segment = Some(writer.append_segment(4).await);
             }
-            writer.settle().await;
+            writer.catch_up().await;
         }
         writer.append_inline(0, 2).await;
         writer.append_inline(1, 2).await;

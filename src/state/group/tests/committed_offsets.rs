@@ -81,7 +81,7 @@ fn a_client_outside_of_group_management_commits_while_the_group_is_empty() {
     assert_eq!(scene.group.offset(here).unwrap().committed_at, scene.now);
     assert_eq!(scene.phase(), "Empty");
     scene.joined(newcomer("a"));
-    scene.settle();
+    scene.stabilize();
     let refused = put(&mut scene, commit(None, -1, &[(here, 8)]));
     assert_eq!(refused, Err(GroupError::UnknownMember(id(""))));
 }
@@ -110,7 +110,7 @@ fn metadata_beyond_the_bound_refuses_the_whole_commit() {
 fn offsets_of_a_topic_to_which_a_member_subscribes_are_not_deleted() {
     let mut scene = scene();
     scene.joined(subscribed("a", "orders"));
-    scene.settle();
+    scene.stabilize();
     put(&mut scene, commit(Some("a"), 1, &[(partition(1, 0), 7)])).unwrap();
     let orders = TopicName::new("orders").unwrap();
     assert_eq!(
@@ -141,7 +141,7 @@ fn a_group_is_deleted_when_nobody_is_in_it() {
     let mut scene = scene();
     assert_eq!(scene.act(GroupAction::Delete), Err(GroupError::NotFound));
     scene.joined(newcomer("a"));
-    scene.settle();
+    scene.stabilize();
     put(&mut scene, commit(Some("a"), 1, &[(partition(1, 0), 7)])).unwrap();
     assert_eq!(scene.act(GroupAction::Delete), Err(GroupError::NonEmpty));
     scene.leave(Some("a"), None).unwrap();

@@ -190,12 +190,12 @@ impl Scene {
         for name in &names[..names.len() - 1] {
             let _ = scene.join(rejoiner(name)).unwrap();
         }
-        scene.settle();
+        scene.stabilize();
         scene
     }
 
     /// Lets the leader assign and everybody sync.
-    fn settle(&mut self) {
+    fn stabilize(&mut self) {
         assert_eq!(self.phase(), "CompletingRebalance");
         let generation = self.group.generation().0;
         let leader = self.group.leader().unwrap().clone();

@@ -22,7 +22,7 @@ fn stable() -> Scene {
     scene.joined(static_newcomer("i1-1", "i1"));
     scene.awaits(static_newcomer("i2-1", "i2"));
     scene.joined(static_rejoiner("i1-1", "i1"));
-    scene.settle();
+    scene.stabilize();
     scene
 }
 
@@ -119,7 +119,7 @@ fn a_static_member_that_changes_the_choice_of_protocol_starts_a_rebalance() {
         ..join
     };
     scene.joined(both(static_newcomer("i1-1", "i1")));
-    scene.settle();
+    scene.stabilize();
     let sticky = Join {
         protocols: protocols(&["sticky"]),
         ..static_newcomer("i1-2", "i1")

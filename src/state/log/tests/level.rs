@@ -27,7 +27,7 @@ fn the_level_is_raised_when_every_registered_node_knows_it() {
         };
         assert_eq!(raise(&mut f), Err(refused));
         assert_eq!(f.state.level(), Level(1));
-        // The old node is upgraded: another run takes its place.
+        // The old node is upgraded: another incarnation takes its place.
         f.apply(Op::RetireNode {
             node: NodeId(0),
             incarnation: Incarnation(Uuid::from_u128(1)),
@@ -134,16 +134,16 @@ fn what_the_first_level_made_alive_and_dead_can_be_read_and_raising_the_level_me
     assert_eq!(read.to_bytes(), f.state.to_bytes());
 }
 
-/// How many of the second commits of so many authors, which take turns, are void.
-fn void_of(authors: u128, level: Level) -> usize {
+/// How many of the second commits of so many incarnations, which take turns, are void.
+fn void_of(incarnations: u128, level: Level) -> usize {
     let mut f = Folding::new();
     f.apply(Op::RaiseLevel { to: level }).unwrap();
     let mut state = f.state;
     let mut void = 0;
     for counter in 1..=2 {
-        for author in 1..=authors {
+        for incarnation in 1..=incarnations {
             let commit = Commit {
-                id: id(author + 1000, counter),
+                id: id(incarnation + 1000, counter),
                 follows: (counter > 1).then(|| counter - 1),
                 ..commit(0, Vec::new())
             };

@@ -293,11 +293,11 @@ proptest! {
         let bad = offs.len();
         cluster.machines[bad].off = wrong;
         let best = offs.iter().copied().max().unwrap_or(0).max(0);
-        for (author, follower, rest, moves) in steps {
+        for (incarnation, follower, rest, moves) in steps {
             if moves {
                 cluster.pass(rest);
             }
-            cluster.says(author % all.len(), Vec::new()).unwrap();
+            cluster.says(incarnation % all.len(), Vec::new()).unwrap();
             cluster.follow(follower % all.len());
             prop_assert!(cluster.ahead() <= best + lead(), "{} ahead", cluster.ahead());
         }

@@ -18,26 +18,26 @@ use crate::report::Row;
 use crate::stats::{Figures, Samples};
 use crate::stores::{Programs, free_address};
 
-/// A peer that speaks Kafka's protocol.
+/// A competitor that speaks Kafka's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Peer {
+pub(crate) enum Competitor {
     Weir,
     Tansu,
     /// On local disk: the ceiling of the client.
     Kafka,
 }
 
-/// Peers that are driven by this bench's own client, in the order of the columns.
-const PEERS: [(Peer, &str); 3] = [
-    (Peer::Weir, "Weir"),
-    (Peer::Tansu, "Tansu"),
-    (Peer::Kafka, "Kafka on local disk"),
+/// Competitors that are driven by this bench's own client, in the order of the columns.
+const COMPETITORS: [(Competitor, &str); 3] = [
+    (Competitor::Weir, "Weir"),
+    (Competitor::Tansu, "Tansu"),
+    (Competitor::Kafka, "Kafka on local disk"),
 ];
 
 /// How long a server may take to start.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Producers that flood a peer, and producers that each wait for their message.
+/// Producers that flood a competitor, and producers that each wait for their message.
 const PRODUCERS: usize = 8;
 
 /// The topic of the flood.
@@ -78,22 +78,22 @@ impl Server {
     /// Starts a server on the store of this setting, as it comes, and waits until it listens. `name` tells clusters
     /// apart that share the store; `folder` is for those that need a disk.
     pub(crate) async fn start(
-        peer: Peer,
+        competitor: Competitor,
         plan: &Plan,
         url: &str,
         name: &str,
         folder: &Path,
     ) -> Result<Server> {
         let programs = Programs::find();
-        match peer {
-            Peer::Weir => {
+        match competitor {
+            Competitor::Weir => {
                 let node = Node::start(&plan.node, &format!("{url}/{name}"), &plan.log)?;
                 let kafka = node.kafka;
                 let process = ServerProcess::Node(node);
                 Ok(Server { process, kafka })
             }
-            Peer::Tansu => tansu(&programs, plan, url, name).await,
-            Peer::Kafka => kafka(&programs, plan, &folder.join(name)).await,
+            Competitor::Tansu => tansu(&programs, plan, url, name).await,
+            Competitor::Kafka => kafka(&programs, plan, &folder.join(name)).await,
         }
     }
 }
@@ -203,7 +203,7 @@ async fn listens(address: SocketAddr, process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// A peer with what it is to do and what it has done.
+/// A competitor with what it is to do and what it has done.
 struct Side {
     name: &'static str,
     server: Server,
@@ -222,9 +222,9 @@ impl Side {
         plan: &Plan,
         url: &str,
         folder: &Path,
-        (peer, name): (Peer, &'static str),
+        (competitor, name): (Competitor, &'static str),
     ) -> Result<Side> {
-        let server = Server::start(peer, plan, url, "peers", folder).await?;
+        let server = Server::start(competitor, plan, url, "competitors", folder).await?;
         let at = server.kafka;
         Ok(Side {
             name,
@@ -272,7 +272,7 @@ impl Side {
     }
 
     fn finish(mut self, figures: &mut Figures) -> Result<()> {
-        let id = |what: &str| format!("peer.{}.{what}", self.name);
+        let id = |what: &str| format!("competitor.{}.{what}", self.name);
         for (what, samples) in [
             ("ack", &mut self.ack),
             ("e2e", &mut self.end_to_end),
@@ -296,18 +296,18 @@ impl Side {
     }
 }
 
-/// The peers in turns. One that cannot be measured is named and left out.
-pub(crate) async fn peers(
+/// The competitors in turns. One that cannot be measured is named and left out.
+pub(crate) async fn competitors(
     plan: &Plan,
     url: &str,
     folder: &Path,
     figures: &mut Figures,
 ) -> Result<()> {
     let mut sides = Vec::new();
-    for peer in PEERS {
-        match Side::start(plan, url, folder, peer).await {
+    for competitor in COMPETITORS {
+        match Side::start(plan, url, folder, competitor).await {
             Ok(side) => sides.push(side),
-            Err(error) => figures.note(format!("{} was not measured: {error:#}", peer.1)),
+            Err(error) => figures.note(format!("{} was not measured: {error:#}", competitor.1)),
         }
     }
     for round in 0..=plan.rounds {
@@ -384,7 +384,7 @@ async fn s2(plan: &Plan, figures: &mut Figures) -> Result<()> {
         arguments.push(format!("{}s", time.as_secs().max(1)));
         let said = client(arguments).await?;
         let used = server.processor_seconds()? - before;
-        let id = |figure: &str| format!("peer.{S2}.{figure}");
+        let id = |figure: &str| format!("competitor.{S2}.{figure}");
         if what == "steady" {
             let (ack, e2e) = s2_latencies(&said).with_context(|| said.clone())?;
             for (name, of) in [("ack", ack), ("e2e", e2e)] {
@@ -401,7 +401,7 @@ async fn s2(plan: &Plan, figures: &mut Figures) -> Result<()> {
             ));
         }
     }
-    figures.set(format!("peer.{S2}.memory"), server.peak_mib()?);
+    figures.set(format!("competitor.{S2}.memory"), server.peak_mib()?);
     Ok(())
 }
 
@@ -449,13 +449,13 @@ fn in_ms(text: &str) -> Option<f64> {
     None
 }
 
-/// Where peers keep what they need a disk for.
+/// Where competitors keep what they need a disk for.
 pub(crate) fn folder(of: &Path) -> PathBuf {
-    of.join("peers")
+    of.join("competitors")
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    let names = PEERS.iter().map(|(_, name)| *name);
+    let names = COMPETITORS.iter().map(|(_, name)| *name);
     let names: Vec<&str> = names.chain([S2]).collect();
     let mut rows = Vec::new();
     let figures = [
@@ -475,7 +475,7 @@ pub(crate) fn rows() -> Vec<Row> {
     for (title, id) in figures {
         for name in &names {
             let title = format!("{title}: {name}");
-            rows.push(Row::new(title, format!("peer.{name}.{id}")));
+            rows.push(Row::new(title, format!("competitor.{name}.{id}")));
         }
     }
     rows
