@@ -277,11 +277,11 @@ ROWS = {
         wire.alter_configs(topic, {"retention.ms": "soon"}, api="alter_configs"),
     ),
     "joining a group without a name": (24, lambda wire, topic, absent: wire.join_group("")[0]),
-    "a session time-out of a millisecond": (
+    "a session timeout of a millisecond": (
         26, lambda wire, topic, absent:
         wire.join_group(absent, session_ms=1)[0],
     ),
-    "a session time-out of a month": (
+    "a session timeout of a month": (
         26, lambda wire, topic, absent:
         wire.join_group(absent, session_ms=HUGE)[0],
     ),

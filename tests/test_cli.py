@@ -77,7 +77,7 @@ def test_settings_of_the_cluster_are_set_described_and_unset(weir):
         ["SETTING", "VALUE", "FROM", "DEFAULT"], ["num.partitions", "6", "cluster", "1"],
     ]
     said = weir("cluster", "set", "num.partitions=7", "no.such.thing=1", fails=1)
-    assert "there is no setting 'no.such.thing' of the cluster" in said and "weir cluster describe" in said
+    assert "the cluster has no setting 'no.such.thing'" in said and "weir cluster describe" in said
     assert "num.partitions" in weir("cluster", "set", "log.retention.hours=5", "num.partitions=many", fails=1)
     assert "no.such.thing" in weir("cluster", "unset", "num.partitions", "no.such.thing", fails=1)
     assert told("describe", "--changed") == changed, "all or none"

@@ -143,7 +143,7 @@ def test_a_node_is_killed_and_nothing_acknowledged_is_lost_or_doubled(three, dri
     gather(SESSION * 3, went_on)
     took = time.monotonic() - begun
     assert went_on(), f"the group does not go on: {len(seen)} records seen"
-    assert took < SESSION, f"the group needed {took:.1f} s to go on, its session time-out is {SESSION} s"
+    assert took < SESSION, f"the group needed {took:.1f} s to go on, its session timeout is {SESSION} s"
     print(f"the group went on {took:.1f} s after the kill")
 
     gather(3)

@@ -1,5 +1,5 @@
 """What tools and administrators see of consumer groups: `__consumer_offsets`, groups of which nothing is left, the group
-without a name, time-outs to the moment, the settings of groups."""
+without a name, timeouts to the moment, the settings of groups."""
 import struct
 import time
 

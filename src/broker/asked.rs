@@ -98,7 +98,7 @@ impl<'a> Asking<'a> {
         match committed.outcomes.remove(0) {
             Err(refused @ (Rejected::Overtaken { .. } | Rejected::Late { .. })) => {
                 if !self.surely_waits() {
-                    tracing::debug!(%refused, "a request was overtaken; its client is to try again");
+                    tracing::debug!(%refused, "another request overtook this one; its client has to retry");
                     return Err(Unavailable::Overtaken);
                 }
                 self.state = committed.state;

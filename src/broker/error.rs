@@ -40,10 +40,10 @@ pub struct PartitionNotFound {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The store did not answer in time.
-    #[error("the store did not answer within the time of the request")]
+    #[error("the store did not answer within the request's timeout")]
     TimedOut,
     /// What the request was to change was changed after it had arrived, by another. Nothing was done.
-    #[error("what the request changes was changed by another meanwhile; try again")]
+    #[error("another request changed the same thing in the meantime; try again")]
     Overtaken,
     /// The store could not be reached, or did not do what it was asked.
     #[error("a request to the store failed: {0}")]
@@ -52,13 +52,13 @@ pub enum Unavailable {
     #[error(transparent)]
     Retry(AppendRejected),
     /// This node is not registered: it was taken for dead and is not back yet, or serves no clients.
-    #[error("this node is not registered in the cluster now; try again")]
+    #[error("this node is not registered in the cluster at the moment; try again")]
     NotRegistered,
     /// The fold does not let this node in: its software is too old for the cluster.
-    #[error("this node cannot be one of the cluster: {0}")]
+    #[error("this node cannot join the cluster: {0}")]
     RegistrationRefused(#[source] Rejected),
     /// This node does not say where clients of that listener find it.
-    #[error("this node does not say where it listens for '{listener}'")]
+    #[error("this node has no advertised address for listener '{listener}'")]
     NoEndpoint {
         /// The name of the listener.
         listener: String,
@@ -70,7 +70,7 @@ pub enum Unavailable {
     #[error(transparent)]
     Stopped(Stopped),
     /// Something came about that cannot.
-    #[error("{0}; this is a fault of Weir: please report it")]
+    #[error("{0}; this is a bug in Weir, please report it")]
     Internal(&'static str),
 }
 

@@ -89,7 +89,7 @@ pub enum FetchError {
     #[error(transparent)]
     Corrupt(Origin<ReadError>),
     /// The records of a topic that shows the state cannot be put in a batch.
-    #[error("{0}: this is a fault of Weir: please report it")]
+    #[error("{0}; this is a bug in Weir, please report it")]
     Unshown(#[source] Origin<BuildError>),
     /// The client may not do that.
     #[error(transparent)]

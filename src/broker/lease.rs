@@ -167,7 +167,7 @@ impl Broker {
         state = self.inner.manifest.state();
         let id = state.node_of(incarnation);
         let id = id.ok_or(Unavailable::NotRegistered)?;
-        tracing::info!(%id, "this node had been taken for dead; registered anew");
+        tracing::info!(%id, "this node had been taken for dead and has registered again");
         Ok((id, state))
     }
 

@@ -18,7 +18,7 @@
 //!
 //! # Time
 //!
-//! Every operation is bounded in time by the client's own time-out or by [`BrokerOptions::request_timeout`];
+//! Every operation is bounded in time by the client's own timeout or by [`BrokerOptions::request_timeout`];
 //! when it is over the client is told to try again, and nothing more is sent for it.
 
 mod access;
@@ -107,7 +107,7 @@ pub struct Broker {
 /// How a broker behaves.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
-    /// How long an operation may take whose request brings no time-out of its own. Less than the 30 s after which
+    /// How long an operation may take whose request brings no timeout of its own. Less than the 30 s after which
     /// most clients give a request up: an error that says "try again" tells them more than silence.
     pub request_timeout: Duration,
     /// How long a node that serves clients counts as alive after its last commit.

@@ -66,7 +66,7 @@ pub enum DeleteRecordsError {
     #[error(transparent)]
     PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, whose records clients cannot delete.
-    #[error("{0} is an internal topic, whose records clients cannot delete")]
+    #[error("{0} is an internal topic; clients cannot delete its records")]
     InternalTopic(TopicRef),
     /// The offset is beyond the high watermark, or negative.
     #[error("offset {offset} is not between {log_start} and {high_watermark}")]

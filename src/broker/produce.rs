@@ -67,7 +67,7 @@ pub enum ProduceError {
     #[error(transparent)]
     PartitionNotFound(#[from] PartitionNotFound),
     /// The topic is one of Kafka's own, which clients cannot write.
-    #[error("{0} is an internal topic, which clients cannot write")]
+    #[error("{0} is an internal topic; clients cannot write to it")]
     InternalTopic(TopicRef),
     /// The batch is none, or not one that the topic takes: too large, damaged, of another format, in an unknown codec,
     /// or against a rule (several batches, a control batch, counts that differ ...). [`BatchError::fault`] says which.
@@ -78,8 +78,8 @@ pub enum ProduceError {
         /// What is wrong.
         source: BatchError,
     },
-    /// The topic refuses records of the batch, and so the batch.
-    #[error("topic {topic} refuses records of the batch: {}", Named(refused))]
+    /// The topic rejects records of the batch, and so the batch.
+    #[error("topic {topic} rejects records of the batch: {}", Named(refused))]
     Records {
         /// The topic.
         topic: String,

@@ -26,11 +26,11 @@ pub struct RefusedRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordRefusal {
     /// The topic is compacted.
-    #[error("it has no key, and the topic is compacted")]
+    #[error("it has no key, and a compacted topic requires one")]
     WithoutKey,
     /// The time stamp is too far ahead of the broker's clock.
     #[error(
-        "its time stamp {timestamp} is further ahead of {now} than message.timestamp.after.max.ms allows"
+        "its timestamp {timestamp} is further ahead of {now} than message.timestamp.after.max.ms allows"
     )]
     TooFarAhead {
         /// The time stamp.
@@ -40,7 +40,7 @@ pub enum RecordRefusal {
     },
     /// The time stamp is too far behind the broker's clock.
     #[error(
-        "its time stamp {timestamp} is further behind {now} than message.timestamp.before.max.ms allows"
+        "its timestamp {timestamp} is further behind {now} than message.timestamp.before.max.ms allows"
     )]
     TooFarBehind {
         /// The time stamp.
@@ -49,7 +49,7 @@ pub enum RecordRefusal {
         now: Timestamp,
     },
     /// The batch says that a broker gave its records their time.
-    #[error("its batch says that its time is LogAppendTime, which is the broker's to give")]
+    #[error("its batch claims LogAppendTime, which only a broker may set")]
     LogAppendTime,
 }
 

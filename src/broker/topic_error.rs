@@ -31,14 +31,15 @@ pub enum TopicError {
         existing: TopicName,
     },
     /// A topic cannot have that many partitions.
-    #[error("a topic has from 1 to {most} partitions, not {asked}", most = MAX_PARTITIONS)]
+    #[error("a topic can have 1 to {most} partitions, not {asked}", most = MAX_PARTITIONS)]
     InvalidPartitions {
         /// How many were asked for.
         asked: i32,
     },
     /// A topic can be given more partitions only, up to a bound.
     #[error(
-        "topic '{topic}' has {current} partitions, and can be given more, up to {most}; {asked} were asked for",
+        "topic '{topic}' has {current} partitions; the new number must be larger, and at most {most}, but it is \
+         {asked}",
         most = MAX_PARTITIONS
     )]
     NotMorePartitions {
@@ -50,30 +51,32 @@ pub enum TopicError {
         asked: i32,
     },
     /// A topic cannot be said to have that many replicas.
-    #[error("the replication factor is from 1 to {most}, not {asked}", most = MAX_REPLICAS)]
+    #[error("the replication factor must be 1 to {most}, not {asked}", most = MAX_REPLICAS)]
     InvalidReplicationFactor {
         /// How many were asked for.
         asked: i16,
     },
     /// The manual assignment is not of the partitions `0..n`.
-    #[error("an assignment names the partitions from 0 on without gaps, each with as many nodes")]
+    #[error(
+        "a replica assignment must name the partitions from 0 on without gaps, each with the same number of nodes"
+    )]
     InvalidReplicaAssignment,
     /// The manual assignment is not of the partitions that are added.
-    #[error("an assignment names the nodes of each of the {added} new partitions")]
+    #[error("a replica assignment must name the nodes of each of the {added} new partitions")]
     IncompleteAssignment {
         /// How many they are.
         added: u64,
     },
     /// The request would create too many topics.
-    #[error("a request creates at most {most} topics; {asked} were asked for", most = MAX_CREATED)]
+    #[error("a request can create at most {most} topics; {asked} were requested", most = MAX_CREATED)]
     TooManyTopics {
         /// How many were asked for.
         asked: usize,
     },
     /// The cluster would have too many partitions.
     #[error(
-        "the cluster has {exist} partitions of at most {limit} (the node's setting 'max_partitions'); {asked} more \
-         were asked for"
+        "the cluster has {exist} of at most {limit} partitions (the node setting 'max_partitions'); {asked} more were \
+         requested"
     )]
     TooManyPartitions {
         /// How many there are.
@@ -101,27 +104,27 @@ pub enum TopicError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// The one name, besides the internal ones, under which Kafka creates no topic.
-    #[error("'{name}' is the log of Kafka's controllers, and nobody may create it", name = CLUSTER_METADATA)]
+    #[error("'{name}' is reserved for the log of Kafka's controllers and cannot be created", name = CLUSTER_METADATA)]
     ClusterMetadata,
     /// The partitions of a new topic are given twice.
-    #[error("a topic has either a replica assignment or numbers of partitions and replicas")]
+    #[error("give either a replica assignment or numbers of partitions and replicas, not both")]
     NumbersAndAssignment,
     /// A topic is named twice.
     #[error("the request names topic '{}' more than once", .0.escape_debug())]
     NamedTwice(String),
     /// Settings of a topic are to be changed, and it has no name.
-    #[error("no topic is named; settings of all topics are the cluster's")]
+    #[error("no topic is named; to change a setting for all topics, set it for the cluster")]
     NoTopicNamed,
     /// The topic shows what is kept elsewhere.
-    #[error("{topic} shows the state of consumer groups; it can be read and not be changed", topic = OFFSETS_TOPIC)]
+    #[error("{topic} shows the state of consumer groups; it can be read but not changed", topic = OFFSETS_TOPIC)]
     OffsetsTopic,
     /// There is no such node.
     #[error("there is no node {0}")]
     NoSuchNode(NodeId),
     /// Settings of a single node come with a level.
     #[error(
-        "settings of a single node can be set once the cluster is at level {since}, when all its nodes are upgraded; \
-         until then set them for the cluster (the broker resource without a name)"
+        "settings of a single node need a cluster at level {since}: upgrade all nodes and run 'weir cluster upgrade', \
+         or set them for the cluster (the broker resource without a name)"
     )]
     NodeSettings {
         /// The level.

@@ -40,7 +40,7 @@ pub(super) struct Consume {
     #[arg(long, group = "start", value_name = "TIME", value_parser = moment)]
     from_time: Option<Moment>,
 
-    /// Be a member of this group.
+    /// Read as a member of this group.
     #[arg(long, short)]
     group: Option<String>,
 
@@ -48,7 +48,7 @@ pub(super) struct Consume {
     #[arg(long, short, value_name = "NUMBER", conflicts_with = "group")]
     partition: Vec<i32>,
 
-    /// End after so many records.
+    /// End after this many records.
     #[arg(long, short = 'n', alias = "max", value_name = "NUMBER")]
     count: Option<u64>,
 
@@ -82,7 +82,7 @@ pub(super) struct Consume {
     #[arg(long)]
     print_headers: bool,
 
-    /// What is written between them instead of a tab.
+    /// The text to write between them instead of a tab.
     #[arg(
         long,
         value_name = "TEXT",

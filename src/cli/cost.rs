@@ -12,9 +12,10 @@ use crate::config::{ServeConfig, Value};
 use crate::cost::{Bill, Billed, Demand, NodeSettings, Prices, Workload};
 use crate::types::ByteCount;
 
-/// Estimate the requests that a workload makes, and what they, the storage and the traffic cost in a month.
+/// Estimate the requests that a workload makes, and the monthly cost of requests, storage and traffic.
 ///
-/// Asks nothing of any store. Settings of nodes that have no option here are those in force; see `weir settings`.
+/// Makes no request to any store. Settings of nodes that have no option here have the values in force; see `weir
+/// settings`.
 #[derive(Debug, Args)]
 pub(super) struct Cost {
     /// How much all producers write in a second, as it is stored.
@@ -35,8 +36,8 @@ pub(super) struct Cost {
     /// Leave out the compaction of old data.
     #[arg(long)]
     no_compaction: bool,
-    /// In how many zones clients and nodes are, without knowing of each other: 1 if clients talk to nodes in their own
-    /// zone (`rack`).
+    /// How many zones clients and nodes are spread over, if clients do not choose nodes in their own zone; 1 if they do
+    /// (`rack`).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     zones: u32,
     /// The least time between two commits of a node.
@@ -48,7 +49,7 @@ pub(super) struct Cost {
     /// How long the store takes to create a small object.
     #[arg(long, value_name = "DURATION", default_value = "30ms", value_parser = Duration::read)]
     put_time: Duration,
-    /// A JSON file of prices in US dollars; those that it does not have are S3's in us-east-1.
+    /// A JSON file of prices in US dollars; missing ones are S3's in us-east-1.
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
     #[command(flatten)]
@@ -59,7 +60,7 @@ fn rate(text: &str) -> Result<f64, String> {
     let size = text.trim().strip_suffix("/s").unwrap_or(text);
     let bytes: ByteCount = size
         .parse()
-        .map_err(|_| "it is not a rate; write for example 100MiB/s or 500KB/s".to_owned())?;
+        .map_err(|_| "it is not a rate; write, for example, 100MiB/s or 500KB/s".to_owned())?;
     Ok(bytes.0 as f64)
 }
 
@@ -151,6 +152,6 @@ fn read_prices(path: &PathBuf) -> Result<Prices, CliError> {
         CliError::usage(format!("the prices in {shown} cannot be read: {error}"))
     })?;
     serde_json::from_str(&text).map_err(|error| {
-        CliError::usage(format!("the prices in {shown} are not understood: {error}"))
+        CliError::usage(format!("the prices in {shown} cannot be parsed: {error}"))
     })
 }

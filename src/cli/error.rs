@@ -98,8 +98,8 @@ impl From<io::Error> for CliError {
     }
 }
 
-const NO_TOPIC: &str = "`weir topic list` shows the topics, `weir topic create NAME` makes one";
-const NO_STORE: &str = "`weir store check` tells whether the store can be reached and used";
+const NO_TOPIC: &str = "`weir topic list` shows the topics, `weir topic create NAME` creates one";
+const NO_STORE: &str = "run `weir store check` to see whether the store can be reached and used";
 
 impl From<Unavailable> for CliError {
     fn from(error: Unavailable) -> CliError {
@@ -117,7 +117,7 @@ impl From<TopicError> for CliError {
             TopicError::Unavailable(error) => error.into(),
             TopicError::NotFound(_) => CliError::failed(error.to_string()).hint(NO_TOPIC),
             TopicError::Exists(_) => CliError::failed(error.to_string())
-                .hint("`weir topic alter` changes a topic; --if-not-exists makes this no error"),
+                .hint("use `weir topic alter` to change the topic, or --if-not-exists to leave it as it is"),
             error => CliError::failed(error.to_string()),
         }
     }
@@ -170,7 +170,7 @@ impl From<UsageError> for CliError {
                 CliError::failed(error.to_string()).hint("check the URL and its prefix")
             }
             UsageError::Broken { .. } => {
-                CliError::failed(error.to_string()).hint("`weir fsck` says what is wrong")
+                CliError::failed(error.to_string()).hint("run `weir fsck` to see what is wrong")
             }
         }
     }

@@ -13,14 +13,14 @@ use super::{CliError, Output};
 use crate::maintain::fsck::{Finding, FsckOptions, Kind, Report, Severity, fsck};
 use crate::types::ByteCount;
 
-/// Check that everything in the bucket is there, whole and consistent.
+/// Check that everything in the bucket is present, undamaged and consistent.
 ///
 /// Walks the log, the snapshots and the objects that hold records, of a cluster that runs or of one that is stopped,
-/// and reports what is missing, damaged, written by newer software, or not referred to, each with what it means and
-/// what to do. Changes nothing.
+/// and reports what is missing, damaged, written by a newer version, or not referred to; for each finding, what it
+/// means and what to do. Changes nothing.
 ///
-/// Exit codes: 0 nothing is wrong (there may be warnings), 1 the bucket could not be read, 2 asked wrongly, 3 something
-/// is wrong with the bucket.
+/// Exit codes: 0 nothing is wrong (there may be warnings), 1 the bucket could not be read, 2 the command line is wrong,
+/// 3 something is wrong with the bucket.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -88,14 +88,14 @@ fn write(report: &Report, output: &mut Output) -> Result<(), CliError> {
             report.log_end
         ),
         None => format!(
-            "commits to {}, and no state can be made of them",
+            "commits to {}, from which no state can be built",
             report.log_end
         ),
     };
     let depth = if report.deep {
         "every byte read"
     } else {
-        "bytes of segments not read: --deep does"
+        "the bytes of segments were not read (use --deep)"
     };
     for (name, value) in [
         ("store", report.store.clone()),

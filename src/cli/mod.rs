@@ -60,9 +60,9 @@ Examples:
   weir cluster set num.partitions=6
       New topics have six partitions, unless they say otherwise.
   weir store check --store s3://bucket/weir
-      Does this bucket keep what Weir needs of it?
+      Does this bucket do what Weir needs?
   weir fsck --store s3://bucket/weir
-      Is everything in it there, whole and consistent?
+      Is everything in it present, undamaged and consistent?
 
 Settings are flags, environment variables (WEIR_STORE, ...) or keys of a TOML file
 (--config), in this order; `weir settings` lists them all.";
@@ -120,14 +120,14 @@ enum Command {
     /// Nodes: list those that are alive.
     #[command(subcommand)]
     Node(node::Node),
-    /// The store: check that it keeps what Weir needs, show what takes how much space.
+    /// The store: check that it does what Weir needs, show what takes how much space.
     #[command(subcommand)]
     Store(store::Store),
-    /// Check that everything in the bucket is there, whole and consistent. Changes nothing.
+    /// Check that everything in the bucket is present, undamaged and consistent. Changes nothing.
     Fsck(fsck::Fsck),
     /// Show an object of the bucket as JSON.
     Inspect(inspect::Inspect),
-    /// Estimate what a workload asks of the store, and what that costs in a month.
+    /// Estimate the requests that a workload makes to the store, and their cost per month.
     Cost(cost::Cost),
     /// Show all settings, the values in force and where they come from.
     Settings(settings::Settings),

@@ -21,7 +21,7 @@ pub(super) enum Node {
 /// List the nodes that are alive.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Nodes whose lease has lapsed too, and those that serve no clients.
+    /// Include nodes whose lease has lapsed, and nodes that serve no clients.
     #[arg(long)]
     all: bool,
 

@@ -21,8 +21,8 @@ use crate::types::PartitionIndex;
 
 /// Produce records from lines of stdin or of files.
 ///
-/// Each line is the value of a record, without its end ("\n"). What is told at the end is stored durably. A line
-/// of stdin is sent as soon as it is there.
+/// Each line is the value of a record, without its end ("\n"). The summary at the end counts only records that are
+/// stored durably. A line of stdin is sent as soon as it arrives.
 #[derive(Debug, Args)]
 pub(super) struct Produce {
     /// The topic. It is created if the cluster's auto.create.topics.enable allows it.
@@ -49,7 +49,7 @@ pub(super) struct Produce {
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     header: Vec<(String, String)>,
 
-    /// The partition of all records. Without it the key decides, and without a key chance.
+    /// The partition of all records. Without it the key decides, or chance where there is no key.
     #[arg(long, short, value_name = "NUMBER")]
     partition: Option<i32>,
 
@@ -57,7 +57,7 @@ pub(super) struct Produce {
     #[arg(long, value_enum, default_value_t, value_name = "CODEC")]
     compression: Compression,
 
-    /// Do not send anything again after an unclear answer, so that no producer id is needed.
+    /// Do not resend anything after an unclear answer, so that no producer id is needed.
     #[arg(long)]
     no_idempotence: bool,
 

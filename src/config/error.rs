@@ -25,7 +25,7 @@ pub enum ConfigError {
     },
     /// A key of the file has a value that no setting has.
     #[error(
-        "{path}: the value of '{key}' is {found}; a setting is a text, a whole number or true/false"
+        "{path}: the value of '{key}' is {found}; it must be a string, an integer or true/false"
     )]
     NotScalar {
         /// The file.

@@ -8,11 +8,11 @@ use crate::types::ByteCount;
 
 settings! {
     #[title = "Store"]
-    /// Where everything durable is, and how its requests are made.
+    /// Where everything durable is, and how requests to it are made.
     pub struct StoreConfig {
         /// Where everything durable is: `file://./path`, `file:///path`, `memory://`, `s3://bucket/prefix`,
-        /// `gs://bucket/prefix` or `az://container/prefix`. Credentials are taken from where the cloud's own
-        /// tools take them and are never part of it.
+        /// `gs://bucket/prefix` or `az://container/prefix`. Credentials come from where the cloud's own tools find
+        /// them; they are never part of the URL.
         store: String = "file://./weir-data",
         /// How long connecting to the store may take.
         store_connect_timeout: Duration = "5s",
@@ -23,7 +23,7 @@ settings! {
         /// wait for these, and they can be made again without harm. If one takes longer, the next has twice the
         /// time, but never more than `store_request_timeout`.
         store_log_timeout: Duration = "5s",
-        /// How long a request to the store is repeated before it counts as failed. Pauses between attempts
+        /// How long a request to the store is retried before it counts as failed. Pauses between attempts
         /// grow up to three seconds.
         store_retry_deadline: Duration = "3min",
         /// How many requests to the store may be under way at once. A quarter is kept for the manifest.
@@ -49,23 +49,23 @@ settings! {
     pub struct NodeConfig {
         /// Where the node is, so that clients may prefer what is near (Kafka's `broker.rack`).
         rack: Option<String> = "",
-        /// The least time between two commits of this node: the dial between latency and the number of PUT
-        /// requests. A message after a pause is committed at once whatever it says. If it is not set it depends
-        /// on the store: 0 for file and memory, more for a bucket.
+        /// The minimum time between two commits of this node: more means higher latency and fewer PUT requests. A
+        /// message after a pause is committed at once in any case. If it is not set it depends on the store: 0 for file
+        /// and memory, more for a bucket.
         commit_interval: Option<Duration> = "",
         /// How many commits of this node may be on their way to the store at once, while no other node commits: a
         /// message then waits for its own PUT only, and not for the one before it.
         commits_in_flight: u32 = "4",
         /// Whether nodes forward commits to the node that wins the race for the log, and tell each other of new ones,
         /// over their HTTP addresses (`--advertise http=HOST:PORT` if it is not the one listened on), so that several
-        /// nodes that write do not wait for each other. Nothing depends on it. What they say is sealed with keys from
-        /// the bucket, but not encrypted.
+        /// nodes that write do not wait for each other. Nothing depends on it. Their messages are authenticated with
+        /// keys from the bucket, but not encrypted.
         peer_traffic: bool = "on",
         /// How often the node looks for other nodes' commits while consumers wait. If it is not set it depends on
         /// the store. Requests that must be fresh look by themselves.
         follow_interval: Option<Duration> = "",
-        /// How long after its last sign of life a node counts as alive. Its members of consumer groups are
-        /// given up when it lapses.
+        /// How long after its last sign of life a node counts as alive. When it lapses, other nodes take over or expire
+        /// the members of consumer groups that it looked after.
         node_lease: Duration = "5s",
         /// How many partitions all topics together may have. Requests for more are refused by this node; those
         /// that exist stay. Every node holds all of them in memory.
@@ -73,7 +73,7 @@ settings! {
         /// How many bytes of messages may wait for their commit. When it is full the node stops reading from
         /// producers.
         ingest_buffer: ByteCount = "64MiB",
-        /// Up to how many bytes the messages of a commit are stored inside it; more go to segments.
+        /// Up to how many bytes of messages are stored inside a commit; more go to segments.
         inline_limit: ByteCount = "512KiB",
         /// How large a segment grows before the next is begun.
         segment_size: ByteCount = "8MiB",
@@ -91,7 +91,7 @@ settings! {
 
 settings! {
     #[title = "Listening"]
-    /// Where a node listens, what it tells clients to connect to, and what it takes from them.
+    /// Where a node listens, which addresses it gives to clients, and what it accepts from them.
     pub struct ListenConfig {
         /// Where Kafka clients connect.
         kafka: ListenAddress = "127.0.0.1:9092",
@@ -106,7 +106,7 @@ settings! {
         /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
         /// files of the process does not allow as many.
         max_connections: u32 = "8192",
-        /// How many of them from one address.
+        /// How many of them may come from one address.
         max_connections_per_ip: u32 = "8192",
         /// How many connections to the HTTP front end may be open, half of them from one address. More are closed at
         /// once. Those of other nodes do not count.
@@ -114,7 +114,7 @@ settings! {
         /// How many connections of other nodes may be open. Each node that is not winning races has up to five to the
         /// one that is. Fewer where the limit of open files of the process does not allow as many.
         max_peer_connections: u32 = "2048",
-        /// How long a connection may say nothing before it is closed.
+        /// How long a connection may be idle before it is closed.
         idle_timeout: Duration = "10min",
         /// The largest request. A larger one closes its connection.
         max_request_size: ByteCount = "100MiB",
@@ -131,28 +131,28 @@ settings! {
     /// What nodes do about old data: expire, compact, delete.
     pub struct MaintenanceConfig {
         /// Whether this node does background work: retention, compaction, deletion. `off` on a node leaves it to the
-        /// others; if it is off on all, nothing is ever deleted.
+        /// others; if it is off on all nodes, nothing is ever deleted.
         background_work: bool = "on",
-        /// How often the node looks whether there is any. Looking asks the store nothing.
+        /// How often the node checks for such work. The check makes no request to the store.
         maintenance_interval: Duration = "10s",
         /// How long an object stays in the store after the last record in it was deleted or compacted elsewhere. Longer
         /// than any read of it takes.
         deletion_grace: Duration = "15min",
         /// How often segments that nothing refers to are looked for: one listing of the bucket.
         sweep_interval: Duration = "1h",
-        /// How old a segment must be that is taken for an orphan. From then on it is refused, so an upload and its
-        /// commit must not take longer.
+        /// How old a segment that nothing refers to must be to count as an orphan. A commit with an older one is
+        /// refused, so an upload and its commit must not take longer.
         sweep_age: Duration = "3h",
-        /// How long a compacted slice becomes, if the partition has as much. A topic's `segment.bytes` makes it
-        /// shorter.
+        /// The target size of a compacted slice, if the partition has that much data. A topic's `segment.bytes` makes
+        /// it shorter.
         compaction_target: ByteCount = "256MiB",
-        /// Messages younger than that are not compacted: consumers have them in the cache.
+        /// Messages younger than this are not compacted: consumers read them from the cache.
         compaction_min_age: Duration = "1min",
-        /// Messages older than that are compacted even if there are few, unless they are about to expire.
+        /// Messages older than this are compacted even if there are few, unless they are about to expire.
         compaction_max_wait: Duration = "30min",
-        /// While the cluster has more slices than that, compaction waits for nothing.
+        /// While the cluster has more slices than this, compaction does not wait.
         compaction_state_slices: u32 = "65536",
-        /// How many bytes a second this node reads, and writes, for compaction. 0 is without bound.
+        /// How many bytes per second this node reads, and writes, for compaction. 0 means no limit.
         compaction_bandwidth: ByteCount = "64MiB",
     }
 }

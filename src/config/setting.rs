@@ -78,7 +78,7 @@ impl Value for ByteCount {
 
     fn read(text: &str) -> Result<ByteCount, String> {
         text.parse().map_err(|_| {
-            "it is not a size; write for example 8MiB, 512KiB or a number of bytes".to_owned()
+            "it is not a size; write, for example, 8MiB, 512KiB or a number of bytes".to_owned()
         })
     }
 }

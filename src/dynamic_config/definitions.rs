@@ -191,13 +191,13 @@ definitions! {
     "The replication factor of new topics that ask for none. It is shown for them; the store replicates, as often as it does."
     "group.initial.rebalance.delay.ms": Int = Some("500"), ZERO_UP;
     "How long the first rebalance of an empty group waits for more members; each that comes prolongs it, up to the \
-     rebalance time-out."
+     rebalance timeout."
     "group.max.session.timeout.ms": Int = Some("1800000"), ONE_UP;
-    "The longest session time-out that a member of a group may ask for."
+    "The longest session timeout that a member of a group may ask for."
     "group.max.size": Int = Some("10000"), ONE_UP;
     "How many members a group may have. More than 10000 are never admitted."
     "group.min.session.timeout.ms": Int = Some("6000"), ONE_UP;
-    "The shortest session time-out that a member of a group may ask for."
+    "The shortest session timeout that a member of a group may ask for."
     "log.cleaner.dedupe.buffer.size": Long = Some("134217728"), Check::AtLeast(1_048_576);
     "How much memory a node uses to compact a log: 32 bytes for each key that occurs in the part to be compacted. \
      If there are more keys than fit, that part is compacted in several goes."

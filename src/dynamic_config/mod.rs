@@ -96,7 +96,7 @@ pub enum ConfigEdit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DynamicConfigError {
     /// There is none of that name.
-    #[error("there is no setting '{name}' of a {resource}")]
+    #[error("a {resource} has no setting '{name}'")]
     Unknown {
         /// The setting.
         name: String,
@@ -104,7 +104,7 @@ pub enum DynamicConfigError {
         resource: &'static str,
     },
     /// It does not take that value.
-    #[error("'{value}' is not a value of {name}: {reason}")]
+    #[error("'{value}' is not a valid value for {name}: {reason}")]
     Invalid {
         /// The setting.
         name: String,
@@ -115,17 +115,15 @@ pub enum DynamicConfigError {
     },
     /// It is no matter of a single node.
     #[error(
-        "{name} decides what becomes of what is stored, which all nodes share; set it for the cluster (the broker resource \
-         without a name) or, where there is such a setting, for a topic"
+        "{name} cannot be set for a single node, because all nodes share what is stored; set it for the cluster (the \
+         broker resource without a name) or, if topics have this setting, for a topic"
     )]
     OfCluster {
         /// The setting.
         name: String,
     },
     /// Clients cannot change it.
-    #[error(
-        "{name} says how a node was started and cannot be changed by clients; see 'weir serve --help'"
-    )]
+    #[error("{name} is read-only: it is set when a node starts, see 'weir serve --help'")]
     ReadOnly {
         /// The setting.
         name: String,

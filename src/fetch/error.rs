@@ -14,7 +14,7 @@ pub enum ReadError {
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
     /// The task that loaded the bytes panicked.
-    #[error("a load from the store broke off; this is a fault of Weir: please report it")]
+    #[error("a read from the store was aborted; this is a bug in Weir, please report it")]
     Panicked,
     /// The bytes are not what the state says.
     #[error("{partition} at offset {offset}, in {object:?}: {source}")]

@@ -42,7 +42,7 @@ pub enum FormatError {
     },
     /// A kind this build does not know, in a header that is otherwise sound.
     #[error(
-        "{object}: objects of kind {found} are unknown: this node is older than the object, upgrade it"
+        "{object}: unknown object kind {found}: a newer version of Weir wrote it; upgrade this node"
     )]
     UnknownKind {
         /// The object.
@@ -51,7 +51,7 @@ pub enum FormatError {
         found: u8,
     },
     /// A known kind, but not the one that belongs here.
-    #[error("{object}: a {found} where a {expected} was expected")]
+    #[error("{object}: found a {found}, expected a {expected}")]
     WrongKind {
         /// The object.
         object: String,
@@ -62,8 +62,8 @@ pub enum FormatError {
     },
     /// A version this build cannot read.
     #[error(
-        "{object}: version {found} of the {kind} format, and this node reads 1 to {newest}: \
-         this node is older than the object, upgrade it"
+        "{object}: version {found} of the {kind} format, but this node reads 1 to {newest}: a newer version of Weir \
+         wrote it; upgrade this node"
     )]
     UnknownVersion {
         /// The object.
@@ -76,7 +76,9 @@ pub enum FormatError {
         newest: u16,
     },
     /// Flags that this build does not know.
-    #[error("{object}: unknown flags {found:#04x}: this node is older than the object, upgrade it")]
+    #[error(
+        "{object}: unknown flags {found:#04x}: a newer version of Weir wrote it; upgrade this node"
+    )]
     UnknownFlags {
         /// The object.
         object: String,
@@ -97,7 +99,7 @@ pub enum FormatError {
         found: u64,
     },
     /// More bytes than the object has.
-    #[error("{object}: {found} bytes, but the object ends after {expected}")]
+    #[error("{object}: {found} bytes, expected {expected}")]
     Overlong {
         /// The object.
         object: String,
@@ -119,7 +121,7 @@ pub enum FormatError {
         found: u32,
     },
     /// A section longer than any this build writes.
-    #[error("{object}: a {section} of {length} bytes, and at most {limit} are allowed")]
+    #[error("{object}: the {section} has {length} bytes; the limit is {limit}")]
     TooLong {
         /// The object.
         object: String,

@@ -126,7 +126,7 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
                 () = tokio::time::sleep(MAX_LIFETIME) => return,
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP connection broke off");
+                tracing::debug!(%error, "an HTTP connection ended with an error");
             }
         }
     };

@@ -455,7 +455,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("an upload of a segment panicked; what was in it is not appended");
+            tracing::error!("the upload of a segment panicked; its records are not appended");
             self.ingest.metrics.failures.inc();
         }
         self.ingest.finish(self.number, self.stored.take());

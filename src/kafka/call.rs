@@ -62,6 +62,6 @@ pub(crate) enum Violation {
     Unanswerable(String),
     #[error("{0}")]
     Defect(#[from] Unencodable),
-    #[error("it did not take an answer of {0} bytes in time")]
+    #[error("it did not read an answer of {0} bytes in time")]
     SlowReader(usize),
 }

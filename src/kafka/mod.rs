@@ -112,7 +112,7 @@ impl FrontEnd for KafkaFrontEnd {
             if closing.dropped > 0 {
                 tracing::warn!(
                     connections = closing.dropped,
-                    "dropped before they were done"
+                    "closed connections before they were done"
                 );
             }
             closing

@@ -72,7 +72,7 @@ impl Maintenance {
     /// Gives claims back. If that fails they lapse by themselves.
     pub(super) async fn release(&self, jobs: &[Job]) {
         if let Err(error) = self.commit(self.releasing(jobs)).await {
-            tracing::debug!(%error, "claims were not given back; they will lapse");
+            tracing::debug!(%error, "claims could not be released; they will expire");
         }
     }
 

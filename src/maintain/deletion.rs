@@ -73,7 +73,7 @@ async fn delete(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobError
         }
     }
     if deleted > 0 {
-        tracing::info!(objects = deleted, "deleted objects that were dead");
+        tracing::info!(objects = deleted, "deleted dead objects");
     }
     Ok(deleted > 0)
 }

@@ -20,7 +20,7 @@ pub enum JobError {
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// A create was not answered, nor what it made found.
-    #[error("it is not known whether {object} was created: {cause}")]
+    #[error("the outcome of creating {object} is unknown: {cause}")]
     Unsettled {
         /// The object.
         object: String,
@@ -29,8 +29,8 @@ pub enum JobError {
     },
     /// No snapshot can be read of those that would make commits superfluous.
     #[error(
-        "the log is not truncated, since no snapshot to start from instead can be read back: {reason}. Check the bucket \
-         with `weir fsck`"
+        "the log is not truncated, because no snapshot that would replace it can be read back: {reason}. Check the \
+         bucket with `weir fsck`"
     )]
     Uncovered {
         /// Why the oldest of them cannot be read.
@@ -40,7 +40,7 @@ pub enum JobError {
     #[error("another node has taken over")]
     ClaimLost,
     /// The slices are not those any more that were to be compacted.
-    #[error("what was to be compacted has changed meanwhile")]
+    #[error("what was to be compacted has changed in the meantime")]
     InputsChanged,
     /// An object was not there.
     #[error("{partition} at offset {offset}: {object:?} does not exist")]

@@ -38,7 +38,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
     }
     let before = ago(now, m.options().producer_expiration);
     m.must_commit(vec![Op::ExpireProducers { before }]).await?;
-    tracing::info!(%before, "forgot producers that have not written since");
+    tracing::info!(%before, "forgot idle producers");
     Ok(true)
 }
 

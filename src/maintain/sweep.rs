@@ -87,7 +87,13 @@ async fn sweep(m: &Maintenance) -> Result<(), JobError> {
         others,
     } = swept;
     if segments + commits + others > 0 {
-        tracing::info!(listed, segments, commits, others, "swept up orphans");
+        tracing::info!(
+            listed,
+            segments,
+            commits,
+            others,
+            "deleted orphaned objects"
+        );
     } else {
         tracing::debug!(listed, "found no orphans");
     }

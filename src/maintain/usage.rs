@@ -154,7 +154,7 @@ pub enum UsageError {
     #[error("there is no cluster at {0}")]
     NoCluster(String),
     /// The log cannot be folded to its end.
-    #[error("the log goes to {end}, and can be folded to {reached} only")]
+    #[error("the log ends at {end}, but can be read up to {reached} only")]
     Broken {
         /// The last commit listed.
         end: Seq,

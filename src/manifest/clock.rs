@@ -16,7 +16,7 @@
 //!   [`Manifest::silent_for`](super::Manifest::silent_for), is for what this node has itself seen for so long.
 //!
 //! The fold's time may be ahead of a right wall clock (a clock was ahead for a while). While it is, it is carried on by
-//! 15 seconds in 16, so that the two meet again: a minute within 16, and nobody whose time-out is 6 % longer notices.
+//! 15 seconds in 16, so that the two meet again: a minute within 16, and nobody whose timeout is 6 % longer notices.
 //! Never by more than the boot-time clock says, and never back.
 //!
 //! A wall clock that is off by more than [`MAX_CLOCK_DIFFERENCE`](crate::store::MAX_CLOCK_DIFFERENCE) from the store's,

@@ -200,7 +200,7 @@ impl Tail {
                 Look::Same => {
                     self.watch.lost = false;
                     self.manifest.shared.refuse_no_longer();
-                    tracing::warn!("the store of the cluster is there again: going on");
+                    tracing::warn!("the cluster's store is back; resuming");
                     return;
                 }
                 Look::Lost(why) => self.manifest.shared.refuse(why),
@@ -222,8 +222,8 @@ async fn look(store: &Store, cluster: Uuid) -> Look {
         Ok(Some((bytes, _))) => match read_cluster(&bytes) {
             Ok(found) if found.cluster_id == cluster => Look::Same,
             Ok(found) => Look::Lost(format!(
-                "{name} is now the store of cluster {}, and this node belongs to cluster {cluster}: nothing is committed \
-                 there. Bring the former store back, or restart this node to serve the other cluster",
+                "{name} is now the store of cluster {}, and this node belongs to cluster {cluster}: nothing is \
+                 committed there. Bring back the former store, or restart this node to serve the other cluster",
                 found.cluster_id
             )),
             Err(error) => Look::Lost(format!(
@@ -232,9 +232,9 @@ async fn look(store: &Store, cluster: Uuid) -> Look {
             )),
         },
         Ok(None) => Look::Lost(format!(
-            "{name} was emptied or exchanged under this node: cluster.json, which was there, is gone. Nothing is committed \
-             there any more. If it is a directory that is not mounted, mount it, and this node goes on; if everything was \
-             deleted, it is lost: restore it from a copy, or restart every node to begin a new cluster"
+            "{name} was emptied or replaced while this node was running: its cluster.json is gone. Nothing is \
+             committed there any more. If it is a directory that is not mounted, mount it, and this node goes on; if \
+             everything was deleted, it is lost: restore it from a copy, or restart every node to begin a new cluster"
         )),
         Err(_) => Look::Unanswered,
     }

@@ -133,10 +133,10 @@ impl Tail {
                 Ok(own) => {
                     metrics.divergences.inc();
                     divergence.note(format!(
-                        "this node's state at commit {seq} is not that of the node that took the snapshot there ({own}, and \
-                         {announced}): one of them is wrong, so this node commits and answers nothing any more. Run `weir \
-                         fsck`, which folds the log and says whether the snapshot is right, and report this as a fault of \
-                         Weir; restarted, this node begins with the snapshot"
+                        "this node's state at commit {seq} differs from the state of the node that took the snapshot \
+                         there ({own} here, {announced} there): one of them is wrong, so this node stops committing \
+                         and answering. Run `weir fsck`, which says whether the snapshot is right, and report this as \
+                         a bug in Weir. After a restart, this node starts from the snapshot"
                     ));
                     // The task may be at rest.
                     shared.nudged.notify_one();

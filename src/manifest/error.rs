@@ -16,7 +16,7 @@ pub enum OpenError {
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// `cluster.json` is not what it should be.
-    #[error("cluster.json cannot be understood: {0}")]
+    #[error("cluster.json cannot be parsed: {0}")]
     Cluster(String),
     /// There is a log, and no `cluster.json`.
     #[error(
@@ -32,7 +32,7 @@ pub enum OpenError {
     },
     /// The bucket was written by newer software.
     #[error(
-        "the bucket has layout version {found}, and this node knows versions up to {known}: upgrade it"
+        "the bucket has layout version {found}, but this node supports versions up to {known}: upgrade this node"
     )]
     NewerLayout {
         /// The bucket's version.
@@ -42,7 +42,7 @@ pub enum OpenError {
     },
     /// The cluster was upgraded.
     #[error(
-        "the cluster is at level {level}, and this node knows levels up to {known}: upgrade it"
+        "the cluster is at level {level}, but this node supports levels up to {known}: upgrade this node"
     )]
     NewerLevel {
         /// The cluster's level.
@@ -52,8 +52,8 @@ pub enum OpenError {
     },
     /// No state can be made: the beginning of the log is gone, and no snapshot beyond it can be read.
     #[error(
-        "the log is truncated up to {boundary}, and no snapshot at or after it can be read ({unreadable}). Nothing can be \
-         folded from there: run `weir fsck`, and bring a snapshot back from a copy or an old version of the object"
+        "the log is truncated up to {boundary}, and no snapshot at or after it can be read ({unreadable}). The state \
+         cannot be restored: run `weir fsck`, and restore a snapshot from a copy or an old version of the object"
     )]
     NoStart {
         /// Up to where the log may be gone.

@@ -44,13 +44,13 @@ pub enum Stopped {
     Halted(Arc<str>),
     /// The node was away for so long that the log was truncated where the commit was tried. It goes on with the newest
     /// state, but what became of these ops it cannot tell: they took effect before it was away, or not at all.
-    #[error("this node was away for too long to know what became of the request; try again")]
+    #[error("this node was away for too long to know whether the request took effect; try again")]
     OutcomeUnknown,
     /// The wall clock of this machine is off, so this node makes no changes. The ops are not in the log.
     #[error(transparent)]
     ClockOff(#[from] ClockOff),
     /// The ops do not fit in a commit.
-    #[error("the request needs {size} bytes of a commit; the most is {limit}")]
+    #[error("the request needs {size} bytes in a commit; the limit is {limit}")]
     TooLarge {
         /// Their size in bytes.
         size: u64,
@@ -232,7 +232,7 @@ impl Manifest {
     }
 
     /// A state that contains every commit acknowledged anywhere before the call. Takes as long as the store
-    /// takes to answer; the caller brings the time-out.
+    /// takes to answer; the caller brings the timeout.
     pub async fn fresh(&self) -> Result<Arc<State>, Stopped> {
         self.fresh_by(Instant::now()).await
     }

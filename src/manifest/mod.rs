@@ -9,7 +9,7 @@
 //!
 //! The next commit is created at `seq + 1`, if absent. [`Created`](crate::store::Created::Created): it is in
 //! the log; it is folded and every waiter is handed the outcome of its own op. In every other case (exists,
-//! time-out, reset, 5xx) the task reads what stands at that seq: our own commit id means that it is in the log
+//! timeout, reset, 5xx) the task reads what stands at that seq: our own commit id means that it is in the log
 //! after all (a response was lost, or something between us and the store repeated the request); another's
 //! means that the race is lost, and the same ops go to the new tail; nothing there means that the same
 //! bytes are created at the same seq again. The commit is tried at no other seq before this one is settled, so it
@@ -65,7 +65,7 @@
 //! settled with the same bytes whoever waits; what the ops in it were judged against
 //! ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is
 //! away the task goes on trying the same commit, with jittered backoff, for as long as the process lives; its mailbox
-//! is bounded, so those who hand in ops wait, each for as long as its client's time-out lets it. An object of the log
+//! is bounded, so those who hand in ops wait, each for as long as its client's timeout lets it. An object of the log
 //! that cannot be understood (corrupt, or written by a newer version) halts the fold: the node answers
 //! [`Stopped::Halted`] from then on and guesses nothing.
 

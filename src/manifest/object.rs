@@ -18,8 +18,7 @@ pub enum ObjectError {
     Format(#[from] FormatError),
     /// The frame is whole but its content is not understood.
     #[error(
-        "{object}: {cause}. Its checksum is right, so this node is most likely older than the one that \
-         wrote it: upgrade"
+        "{object}: {cause}. Its checksum is right, so a newer version of Weir most likely wrote it: upgrade this node"
     )]
     Content {
         /// The object.
@@ -36,7 +35,7 @@ pub enum ObjectError {
         found: Seq,
     },
     /// A chunk of a snapshot is not as long as its head says.
-    #[error("{object} has {found} bytes of a state, and the snapshot's head says {expected}")]
+    #[error("{object} has {found} bytes of the state, expected {expected} by the snapshot's head")]
     WrongChunk {
         /// The chunk.
         object: String,
@@ -46,7 +45,7 @@ pub enum ObjectError {
         expected: u64,
     },
     /// The bytes of a state are not those of which the snapshot says the digest.
-    #[error("the state in {object} has the digest {found}, and {expected} is due")]
+    #[error("the state in {object} has digest {found}, expected {expected}")]
     WrongDigest {
         /// The snapshot.
         object: String,
@@ -57,7 +56,7 @@ pub enum ObjectError {
     },
     /// The cluster was upgraded beyond what this node knows.
     #[error(
-        "{object} is of level {level} of the log, and this node knows levels up to {known}: upgrade it"
+        "{object} needs level {level}, but this node supports levels up to {known}: upgrade this node"
     )]
     Level {
         /// The object.

@@ -53,16 +53,16 @@ impl PeerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Declined {
     /// It lost the race, or forwards its own commits.
-    #[error("this node does not win races now")]
+    #[error("this node is not winning races at the moment")]
     NotWinning,
     /// It has admitted as much as it may.
-    #[error("this node has admitted as many commits of other nodes as it may")]
+    #[error("this node cannot admit more commits of other nodes at the moment")]
     Full,
     /// It is no commit that can be forwarded.
-    #[error("that is no commit that a node may store for another")]
+    #[error("a node may not store that commit for another one")]
     Unfit,
     /// It has folded what is asked for and forgotten it.
-    #[error("that part of the log is at hand no longer")]
+    #[error("that part of the log is no longer in memory")]
     Forgotten,
     /// It stops.
     #[error("this node is stopping")]

@@ -13,7 +13,7 @@ use crate::state::State;
 
 /// No further state will be published: the task that folds has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the log is not followed any more")]
+#[error("this node no longer follows the log")]
 pub struct Ended;
 
 /// The one who publishes. Dropped, it ends the waiting.
@@ -22,7 +22,8 @@ pub(super) struct Publisher {
     board: Arc<Board>,
 }
 
-/// The states that a node publishes, one after the other; who is slow misses some, never the newest. Cheap to clone.
+/// The states that a node publishes, one after the other. A slow reader may skip states, but always gets the newest.
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct States {
     board: Arc<Board>,

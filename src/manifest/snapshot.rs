@@ -104,8 +104,8 @@ impl Taking {
         self.metrics.snapshots_refused.inc();
         tracing::error!(
             %seq, reason = %refusal,
-            "this snapshot is not announced, since no node could start from it. The log stays as long as it is until one \
-             succeeds"
+            "this snapshot is not announced, because no node could start from it. The log is not truncated until a \
+             snapshot succeeds"
         );
     }
 
@@ -176,7 +176,7 @@ impl Taking {
         };
         tracing::debug!(%seq, bytes, "took a snapshot");
         if let Err(error) = self.delete(&retired).await {
-            tracing::warn!(%error, "could not delete superfluous snapshots");
+            tracing::warn!(%error, "could not delete old snapshots");
         }
     }
 

@@ -101,7 +101,8 @@ impl Tail {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Stopped> {
         let work = AssertUnwindSafe(self.work(&stop)).catch_unwind();
         let ended = work.await.unwrap_or_else(|_| {
-            let what = "the task that commits and follows panicked; restart it, and report this as a fault of Weir";
+            let what = "the task that writes and follows the log panicked; restart the node, and report this as a bug \
+                 in Weir";
             Err(Stopped::Halted(what.into()))
         });
         let reason = ended.clone().err().unwrap_or(Stopped::Stopping);
@@ -340,7 +341,7 @@ impl Tail {
     }
 
     pub(super) fn halt(&self, error: &ObjectError) -> Stopped {
-        tracing::error!(%error, seq = %self.state.seq().next(), "cannot fold the log any further: see `weir fsck`");
+        tracing::error!(%error, seq = %self.state.seq().next(), "cannot apply the log any further; run `weir fsck`");
         Stopped::Halted(error.to_string().into())
     }
 }

@@ -216,13 +216,15 @@ impl Node {
         let orderly = async {
             while self.background.join_next().await.is_some() {}
             if let Err(error) = self.broker.retire().await {
-                tracing::warn!(%error, "could not tell the others that this node stops");
+                tracing::warn!(%error, "could not remove this node from the cluster; its lease will lapse");
             }
             self.stop_manifest.cancel();
             let _ = self.tail.await;
         };
         if tokio::time::timeout(grace, orderly).await.is_err() {
-            tracing::warn!("stopped before everything was done; what was acknowledged is stored");
+            tracing::warn!(
+                "stopped before all work was done; everything that was acknowledged is stored"
+            );
         }
     }
 }

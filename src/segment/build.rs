@@ -16,10 +16,10 @@ pub enum BuildError {
     #[error("a batch needs at least one record")]
     Empty,
     /// More records, or longer ones, than the format has bits for.
-    #[error("the batch would be longer than the format allows (2^31 records or bytes)")]
+    #[error("the batch is larger than the format allows (2^31 records or bytes)")]
     TooLong,
     /// The time stamp is too far from that of the first record.
-    #[error("time stamp {timestamp} is too far from the batch's first, {base}")]
+    #[error("timestamp {timestamp} is too far from the first one of the batch, {base}")]
     Timestamp {
         /// The record's time stamp.
         timestamp: Timestamp,

@@ -57,7 +57,7 @@ pub enum BatchError {
         magic: i8,
     },
     /// The batch is longer than the topic allows.
-    #[error("a batch of {size} bytes, and at most {limit} are allowed")]
+    #[error("the batch has {size} bytes; the limit is {limit}")]
     TooLarge {
         /// The length of the batch, in bytes.
         size: usize,
@@ -85,7 +85,7 @@ pub enum BatchError {
         found: Offset,
     },
     /// A stored batch with a real offset that is not in its place.
-    #[error("a batch at offset {found} up to {end}, where {least} to {most} are expected")]
+    #[error("a batch with offsets {found} to {end}, expected offsets from {least} to {most}")]
     Misplaced {
         /// The base offset in the batch.
         found: Offset,
@@ -158,7 +158,7 @@ pub enum BatchError {
         fault: RecordFault,
     },
     /// There are bytes after the last record.
-    #[error("the batch goes on after its {record_count} records")]
+    #[error("the batch has data after its {record_count} records")]
     LeftOver {
         /// How many records the batch declares.
         record_count: i32,
@@ -197,7 +197,7 @@ pub enum RecordFault {
         found: i32,
     },
     /// The time stamp has more than 64 bits.
-    #[error("its time stamp overflows")]
+    #[error("its timestamp overflows")]
     TimestampOverflow,
 }
 

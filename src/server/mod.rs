@@ -49,8 +49,8 @@ pub enum ServeError {
     Bind(#[from] BindError),
     /// The process may not have enough files open.
     #[error(
-        "this process may have {limit} files open, and a node needs more than {needed}: raise the limit \
-         (ulimit -n, LimitNOFILE)"
+        "this process may open {limit} files, but a node needs more than {needed}: raise the limit (ulimit -n, \
+         LimitNOFILE)"
     )]
     OpenFiles {
         /// How many it may have.
@@ -59,7 +59,9 @@ pub enum ServeError {
         needed: u64,
     },
     /// There is no way to speak to other nodes.
-    #[error("cannot make an HTTP client for other nodes: {0}; peer_traffic=off does without")]
+    #[error(
+        "cannot create the HTTP client for other nodes: {0}; with peer_traffic=off none is needed"
+    )]
     Peers(String),
     /// The node could not be registered.
     #[error("cannot register this node: {0}")]
@@ -178,7 +180,10 @@ impl Server {
         self.stop_fronts.cancel();
         let fronts = async { while self.fronts.join_next().await.is_some() {} };
         if tokio::time::timeout(self.grace, fronts).await.is_err() {
-            tracing::warn!("clients did not let go within the grace period");
+            tracing::warn!(
+                "some clients were still connected when the grace period ended; their connections were \
+                 closed"
+            );
         }
         match failure {
             Some(why) => Err(why.into()),
@@ -206,7 +211,7 @@ async fn register(
         {
             Err(Unavailable::TimedOut) if began.elapsed() < timeout => {
                 tracing::warn!(
-                    "this node is not registered yet: the store takes long for a commit"
+                    "this node is not registered yet, because the store is slow; trying again"
                 );
             }
             registered => return registered,

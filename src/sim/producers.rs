@@ -14,7 +14,7 @@ use crate::broker::{Broker, ProduceError, ProducePartition, Produced, Session};
 use crate::invariants::history::{Append, Outcome};
 use crate::types::{Offset, ProducerEpoch, ProducerId};
 
-/// The client's own time-out, and the time that it gives the node.
+/// The client's own timeout, and the time that it gives the node.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(10);
 

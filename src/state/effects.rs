@@ -72,7 +72,7 @@ impl State {
         self.claims.release_all(incarnation);
     }
 
-    /// Its group members must be vouched for by another node before their session time-out.
+    /// Its group members must be vouched for by another node before their session timeout.
     fn orphan_members_of(&mut self, node: NodeId) {
         let forgets = !self.empty_groups_stay();
         self.groups.node_gone(node, self.time, forgets);

@@ -28,7 +28,9 @@ pub enum Rejected {
         existing: TopicName,
     },
     /// The topic has that many partitions or more.
-    #[error("the topic has {current} partitions; {requested} is not more")]
+    #[error(
+        "the topic has {current} partitions; the new number must be larger, but it is {requested}"
+    )]
     PartitionsNotMore {
         /// How many it has.
         current: i32,
@@ -116,7 +118,9 @@ pub enum Rejected {
         altered: Seq,
     },
     /// What a client asked to change was changed after the state against which that was judged.
-    #[error("what the request changes was changed at {changed}; it was judged as of {as_of}")]
+    #[error(
+        "another commit changed the same thing at {changed}; the request was checked against the state at {as_of}"
+    )]
     Overtaken {
         /// The seq of the state that the node went by.
         as_of: Seq,
@@ -124,7 +128,7 @@ pub enum Rejected {
         changed: Seq,
     },
     /// What a client asked for comes later than the client waits.
-    #[error("the request was to take effect until {until}, and it is {now}")]
+    #[error("the request had to take effect by {until}, and it is {now}")]
     Late {
         /// Until when.
         until: Timestamp,
@@ -143,7 +147,7 @@ pub enum Rejected {
     },
     /// A registered node could not fold the log any further.
     #[error(
-        "the level cannot be raised to {to}: node {node} knows levels up to {known} only; upgrade it, or stop it"
+        "the level cannot be raised to {to}: node {node} supports levels up to {known} only; upgrade or stop that node"
     )]
     LevelUnknown {
         /// The level that was asked for.
@@ -155,7 +159,7 @@ pub enum Rejected {
     },
     /// The node does not know the level of the cluster.
     #[error(
-        "the cluster is at level {level}, and the node knows levels up to {known} only; upgrade it"
+        "the cluster is at level {level}, but the node supports levels up to {known} only; upgrade the node"
     )]
     LevelTooLow {
         /// The cluster's level.

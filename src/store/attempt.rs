@@ -21,7 +21,7 @@ use super::options::StoreOptions;
 use super::watch::ClockWatch;
 use super::wire::Trace;
 
-/// A backend with bounds, time-outs, retries and metrics.
+/// A backend with bounds, timeouts, retries and metrics.
 #[derive(Debug)]
 pub(super) struct Requests {
     pub(super) backend: Backend,
@@ -287,7 +287,7 @@ impl Requests {
             }
             tracing::debug!(
                 kind = asked.kind.label(), subject = %asked.subject, cause = %failure.cause, attempts,
-                "a request to the store is repeated"
+                "retrying a request to the store"
             );
             tokio::time::sleep(pause).await;
         }

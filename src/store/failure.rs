@@ -53,12 +53,12 @@ impl Judged {
 const BUCKET: &str = "Create the bucket, or correct its name in the store's URL";
 const RIGHTS: &str = "Give these credentials the rights to get, put, list and delete objects \
     under the store's URL";
-const CLOCK: &str = "Set this machine's clock by NTP";
+const CLOCK: &str = "Synchronise this machine's clock with NTP";
 const REGION: &str = "Set AWS_REGION to the bucket's region, or correct the endpoint";
 const KEYS: &str = "Check the credentials: for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
     AWS_PROFILE";
 const EXPIRED: &str = "Get new credentials (for SSO: aws sso login) and start again";
-const UNSUPPORTED: &str = "This store lacks what Weir needs: weir store check tells more";
+const UNSUPPORTED: &str = "This store lacks what Weir needs; `weir store check` tells more";
 const FOLDER: &str = "Make the directory writable for the user that runs Weir";
 const REQUEST: &str = "Check the store's URL, its region and its endpoint";
 

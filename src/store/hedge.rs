@@ -1,7 +1,7 @@
 //! Hedging: a put for which others wait, and of which nothing is heard, is sent once more beside itself.
 //!
 //! Now and then a store, or something on the way to it, swallows a request: it is never answered, while the next one is
-//! answered in milliseconds. To wait for its time-out costs half a minute. So when a put takes much longer than puts of
+//! answered in milliseconds. To wait for its timeout costs half a minute. So when a put takes much longer than puts of
 //! its size took lately, the same bytes are sent again under the same name, and the first answer counts. That is
 //! harmless for the names that [`Store::put_hedged`](super::Store::put_hedged) takes: nobody else can mint them, and
 //! whichever put arrives last, a minute later too, leaves the same bytes there.
@@ -171,7 +171,7 @@ impl Requests {
                         && self.hedging.spend()
                     {
                         hedges += 1;
-                        tracing::debug!(subject = %asked.subject, "no answer yet; sent once more beside it");
+                        tracing::debug!(subject = %asked.subject, "no answer yet; sent the request a second time");
                         under_way.push(send(place));
                     }
                     continue;

@@ -231,7 +231,7 @@ impl Default for StoreMetrics {
     }
 }
 
-/// From half a millisecond (a file) to half a minute (a time-out).
+/// From half a millisecond (a file) to half a minute (a timeout).
 fn request_histogram() -> Histogram {
     Histogram::new([
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,

@@ -1,4 +1,4 @@
-//! What can be set about a store: time-outs, retries, bounds.
+//! What can be set about a store: timeouts, retries, bounds.
 
 use std::time::Duration;
 

@@ -157,8 +157,8 @@ impl Upload {
             }
         }
         if !whole {
-            let cause = Cause::new("the parts do not make an object");
-            let advice = "This is a fault of Weir: please report it";
+            let cause = Cause::new("the parts do not form an object");
+            let advice = "This is a bug in Weir; please report it";
             return Err(refused(reading(&target.path, target.kind), cause, advice));
         }
         target.complete(parts, len).await?;
@@ -209,7 +209,8 @@ impl Drop for Upload {
         env.spawn(async move {
             let path = target.path.clone();
             if let Err(error) = target.abort(sending).await {
-                tracing::warn!(%path, %error, "an upload could not be aborted: its parts stay until the store's rules remove them");
+                tracing::warn!(%path, %error, "an upload could not be aborted; its parts stay until the store's \
+                     lifecycle rules remove them");
             }
         });
     }

@@ -50,8 +50,8 @@ impl std::fmt::Display for ClockOff {
         let most = MAX_CLOCK_DIFFERENCE.as_secs();
         write!(
             f,
-            "this machine's clock is {by:.1} s {side} the store's, and {most} s are allowed: this node makes no changes until \
-             that is mended; set the clock by NTP"
+            "this machine's clock is {by:.1} s {side} the store's, but at most {most} s are allowed: this node makes \
+             no changes until the clock is right; synchronise it with NTP"
         )
     }
 }
@@ -181,7 +181,7 @@ impl ClockWatch {
             self.off.set(i64::from(inner.is_off));
             match judged {
                 Err(off) => tracing::error!("{off}"),
-                Ok(()) => tracing::info!("this machine's clock is right again; going on"),
+                Ok(()) => tracing::info!("this machine's clock is right again; resuming"),
             }
         }
         judged

@@ -18,7 +18,7 @@ pub enum LoggingError {
         reason: String,
     },
     /// The process has a log already.
-    #[error("the process has a log already: {0}")]
+    #[error("logging is already set up in this process: {0}")]
     Twice(#[from] TryInitError),
 }
 

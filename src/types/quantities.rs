@@ -204,7 +204,7 @@ impl fmt::Debug for ByteCount {
 
 /// A text that is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a size; write for example 8MiB, 512KiB or a number of bytes")]
+#[error("'{0}' is not a size; write, for example, 8MiB, 512KiB or a number of bytes")]
 pub struct ParseByteCountError(String);
 
 impl FromStr for ByteCount {

@@ -145,7 +145,7 @@ impl Groups {
     }
 
     /// As [`act`](Self::act), with what is due in the group carried out first: who administers a group sees it as it is
-    /// by its members' time-outs, and not as the last look of some node at its clock has left it.
+    /// by its members' timeouts, and not as the last look of some node at its clock has left it.
     pub(super) async fn act_in_time(
         &self,
         session: &Session,
@@ -189,7 +189,7 @@ impl Groups {
         silent.chain(group.due(self.manifest.time())).collect()
     }
 
-    /// The group as it is by its members' time-outs, whether or not a node has noticed.
+    /// The group as it is by its members' timeouts, whether or not a node has noticed.
     pub(super) fn in_time(&self, state: &State, id: &GroupId, group: &Group) -> Option<Group> {
         let overdue = self.overdue(state, id, group, false);
         (!overdue.is_empty()).then(|| group.after(&overdue, self.manifest.time()))
@@ -271,8 +271,11 @@ pub(super) fn reply(outcome: Option<Outcome>) -> Result<GroupReply, GroupOpError
 
 /// An answer that does not belong to the question: a bug, and not the client's.
 pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> GroupOpError {
-    tracing::error!(?answer, "a group answered what it was not asked");
-    Unavailable::Internal("a group answered what it was not asked").into()
+    tracing::error!(
+        ?answer,
+        "a group operation returned the wrong kind of reply"
+    );
+    Unavailable::Internal("a group operation returned the wrong kind of reply").into()
 }
 
 impl From<GroupError> for GroupOpError {

@@ -16,7 +16,7 @@ use super::{
     GroupOpError, Identity, JoinRequest, Joined, JoinedMember, LeavingMember, SyncRequest, Synced,
 };
 
-/// How much longer than its rebalance time-out a member's request waits. Clients wait 5 s longer than that.
+/// How much longer than its rebalance timeout a member's request waits. Clients wait 5 s longer than that.
 const MARGIN: Duration = Duration::from_secs(4);
 
 /// How much of a client's name goes into its member id.

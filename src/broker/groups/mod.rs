@@ -189,44 +189,44 @@ pub enum GroupOpError {
     MemberIdRequired(MemberId),
     #[error("{0} is not a member of the group")]
     UnknownMember(MemberId),
-    #[error("another member has taken instance id {0}")]
+    #[error("instance id {0} now belongs to another member")]
     FencedInstance(String),
-    #[error("generation {found} is not the group's {current}")]
+    #[error("the group is at generation {current}, not {found}")]
     IllegalGeneration {
         found: Generation,
         current: Generation,
     },
     #[error("the group is rebalancing")]
     RebalanceInProgress,
-    #[error("the member's protocols have none in common with the group's")]
+    #[error("the member supports none of the group's protocols")]
     InconsistentProtocol,
     #[error(
-        "a session time-out of {asked} ms is not between {min} and {max} ms, which are the cluster's settings \
-         group.min.session.timeout.ms and group.max.session.timeout.ms"
+        "the session timeout of {asked} ms is not between {min} and {max} ms (the cluster settings \
+         group.min.session.timeout.ms and group.max.session.timeout.ms)"
     )]
     InvalidSessionTimeout { asked: u64, min: u64, max: u64 },
-    #[error("the group has as many members as the cluster's setting group.max.size admits, {0}")]
+    #[error("the group is full: the cluster setting group.max.size allows {0} members")]
     GroupMaxSizeReached(u32),
-    #[error("there is no group of that id")]
+    #[error("there is no group with that id")]
     GroupIdNotFound,
     #[error("the group has members")]
     NonEmptyGroup,
     #[error("members of the group subscribe to that topic")]
     GroupSubscribedToTopic,
     #[error(
-        "the metadata of an offset has {found} characters; at most {limit} are kept (the cluster's setting \
-         offset.metadata.max.bytes, and 32767 bytes in any case)"
+        "the metadata of an offset has {found} characters; the limit is {limit} (the cluster setting \
+         offset.metadata.max.bytes), and 32767 bytes in any case"
     )]
     OffsetMetadataTooLarge { found: usize, limit: usize },
     #[error("there is no such topic or partition")]
     UnknownPartition,
-    #[error("{what} takes {size} bytes; at most {limit} are kept")]
+    #[error("{what} takes {size} bytes; the limit is {limit}")]
     TooLarge {
         what: &'static str,
         size: usize,
         limit: usize,
     },
-    #[error("the request needs {size} bytes of a commit; the most is {limit}")]
+    #[error("the request needs {size} bytes in a commit; the limit is {limit}")]
     RequestTooLarge { size: u64, limit: u64 },
     #[error(transparent)]
     Denied(#[from] Denied),

@@ -122,7 +122,7 @@ fn give_up_the_silent(
         tracing::info!(
             ?group,
             ?member,
-            "no sign of life within the session time-out"
+            "no sign of life within the session timeout"
         );
         op(
             &group,

@@ -1,6 +1,6 @@
 //! When each member that this node vouches for was last heard from. In memory only: heartbeats cost nothing.
 //!
-//! A node that dies takes this along; its members then have their session time-out to show up at another.
+//! A node that dies takes this along; its members then have their session timeout to show up at another.
 //! A process that was paused must not blame its members for it: [`Sessions::pulse`] notices the gap and takes
 //! it off everybody's silence.
 //!
@@ -141,7 +141,7 @@ impl Sessions {
             }
             tracing::warn!(
                 ?gap,
-                "this process was paused; sessions of members are prolonged by that"
+                "this process was paused; the sessions of group members are extended by the length of the pause"
             );
             table
                 .heard
@@ -159,7 +159,7 @@ impl Sessions {
     }
 
     /// Compares with the state: enters members of this node that are new to it, drops those that are its own no
-    /// more, and returns those that were silent for their session time-out; and when the next session ends if no
+    /// more, and returns those that were silent for their session timeout; and when the next session ends if no
     /// sign of life comes.
     pub(super) fn sweep(
         &self,

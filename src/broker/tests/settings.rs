@@ -114,9 +114,9 @@ async fn what_no_single_node_decides_is_refused_with_the_reason() {
     let a = served(&Store::memory(), 1, "a").await;
     for (name, value, reason) in [
         ("log.retention.ms", "1", "all nodes share"),
-        ("broker.rack", "x", "cannot be changed"),
-        ("no.such.setting", "x", "there is no setting"),
-        ("num.partitions", "0", "is not a value"),
+        ("broker.rack", "x", "is read-only"),
+        ("no.such.setting", "x", "has no setting"),
+        ("num.partitions", "0", "is not a valid value"),
     ] {
         let refused = set(&a, 0, &[(name, ConfigEdit::Set(value.to_owned()))]).await;
         let said = refused.unwrap_err().to_string();

@@ -17,7 +17,7 @@ pub(super) enum Cluster {
     Set(settings::Set),
     /// Return settings of the cluster to their defaults.
     Unset(settings::Unset),
-    /// Let the cluster use what its nodes were upgraded for.
+    /// Let the cluster use what its upgraded nodes support.
     Upgrade(upgrade::Upgrade),
 }
 

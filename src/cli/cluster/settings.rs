@@ -128,7 +128,7 @@ async fn settings(client: &Client, names: Option<&[String]>) -> Result<Vec<Confi
     });
     match unknown {
         Some(name) => Err(
-            CliError::failed(format!("there is no setting '{name}' of the cluster")).hint(
+            CliError::failed(format!("the cluster has no setting '{name}'")).hint(
                 "`weir cluster describe` lists them; settings of one topic are changed by `weir topic alter`, those of \
                  a node where it is started (`weir settings`)",
             ),

@@ -5,9 +5,9 @@ use clap::Args;
 use super::{CliError, Context};
 use crate::broker::RaiseLevelError;
 
-/// Let the cluster use what its nodes were upgraded for: raise its level to the newest that this software knows.
+/// Let the cluster use what its upgraded nodes support: raise its level to the newest that this software knows.
 ///
-/// Run it when every node has been upgraded; while one has not, it is refused and names the node. There is no way back:
+/// Run it when every node has been upgraded; otherwise it fails and names a node that has not. There is no way back:
 /// older nodes cannot read the log any further. Until then, any node can be put back to the older version.
 #[derive(Debug, Args)]
 pub(crate) struct Upgrade {}

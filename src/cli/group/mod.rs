@@ -39,7 +39,7 @@ pub(super) async fn run(command: &Group, context: &mut Context) -> Result<(), Cl
 /// The id of a group, as it was given.
 fn group_id(text: &str) -> Result<GroupId, CliError> {
     if text.is_empty() {
-        return Err(CliError::usage("the name of a group is not empty"));
+        return Err(CliError::usage("the name of a group must not be empty"));
     }
     GroupId::new(text).map_err(|error| CliError::usage(error.to_string()))
 }

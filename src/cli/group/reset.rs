@@ -105,7 +105,7 @@ pub(super) async fn run(command: &Reset, context: &mut Context) -> Result<(), Cl
                 .state;
             if !matches!(state, "Empty" | "Dead") {
                 return Err(CliError::failed(format!(
-                    "the group {group} is {state}: it has members, which would not notice"
+                    "the group {group} is {state}: its members would not notice the new offsets"
                 ))
                 .hint("stop its consumers first; `weir group describe` shows them"));
             }

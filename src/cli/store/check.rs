@@ -6,13 +6,13 @@ use super::output::{OutputArgs, OutputFormat};
 use super::{CliError, Context, Progress};
 use crate::store::check::{CheckOptions, check};
 
-/// Check that the store keeps what Weir needs of it, and report.
+/// Check that the store does what Weir needs, and report.
 ///
 /// Creates, reads, lists and deletes objects below `check/` in the store. A node makes the quick form of this
 /// check at every start and refuses a store that fails it.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Only what a node checks at its start.
+    /// Check only what a node checks at its start.
     #[arg(long)]
     quick: bool,
 

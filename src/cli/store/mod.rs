@@ -12,11 +12,11 @@ use super::{CliError, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Store {
-    /// Check that the store keeps what Weir needs of it, and report.
+    /// Check that the store does what Weir needs, and report.
     Check(check::Check),
     /// Show what takes how much space in the store, and why.
     Usage(usage::Usage),
-    /// Give up what is damaged or missing in the log, so that nodes start again.
+    /// Give up what is damaged or missing in the log, so that nodes can start again.
     Repair(repair::Repair),
 }
 

@@ -12,7 +12,7 @@ use crate::maintain::repair::{Lost, Plan, PlanOptions, Repaired, carry_out, plan
 use crate::store::{ObjectPath, ObjectPrefix};
 use crate::types::Seq;
 
-/// Give up what is damaged or missing in the log, so that nodes start again. All nodes must be stopped.
+/// Give up what is damaged or missing in the log, so that nodes can start again. All nodes must be stopped.
 ///
 /// For a bucket on which no node starts, when nobody has a copy of the damaged objects. Commits that nodes must fold
 /// and cannot are replaced by empty ones, snapshots that cannot be read are removed. What was in them is lost: the
@@ -25,15 +25,15 @@ Examples:
   weir store repair --store s3://bucket/weir    what would be lost? asks before it changes anything
   weir store repair --yes                       does not ask")]
 pub(crate) struct Repair {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 
-    /// Go on although the lease of a node lasts: it is known to be gone.
+    /// Continue although a node's lease has not ended, because the node is known to be gone.
     #[arg(long)]
     force: bool,
 
-    /// Replace this commit too, though it can be read: nodes cannot fold it. May be given several times.
+    /// Also replace this commit, which can be read but not applied by nodes. May be repeated.
     #[arg(long, value_name = "SEQ")]
     void: Vec<u64>,
 }
@@ -101,7 +101,7 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
         ))?;
     }
     if plan.is_empty() {
-        return output.line("nothing keeps nodes from starting: there is nothing to repair");
+        return output.line("nodes can start: there is nothing to repair");
     }
     for snapshot in &plan.snapshots {
         output.line("")?;
@@ -115,20 +115,20 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
         output.line(&format!("  why    {}", commit.reason))?;
         match &commit.lost {
             Some(lost) => show_lost("  lost   ", lost, output)?,
-            None => output.line("  lost   all that was in it; nobody can tell what that is")?,
+            None => output.line("  lost   everything in it; what that was is unknown")?,
         }
     }
     if !plan.refused.is_empty() {
         output.line("")?;
         output
-            .line("Behind that, these are refused. Some of them may have been refused before:")?;
+            .line("These later changes are refused as a result. Some of them may have been refused before:")?;
         show_lost("         ", &plan.refused, output)?;
     }
     if !plan.commits.is_empty() {
         output.line("")?;
         output.line(
-            "Records that were appended behind lost ones get lower offsets than their producers were told, and committed \
-             offsets of groups may be beyond the end of a partition.",
+            "Records that were appended after lost ones get lower offsets than their producers were told, and \
+             committed offsets of groups may be beyond the end of a partition.",
         )?;
     }
     Ok(())

@@ -81,10 +81,8 @@ async fn check_unset(
     let known = broker.describe_configs(session, topic, Some(names)).await?;
     let unknown = |name: &&String| known.iter().all(|entry| entry.name != name.as_str());
     match names.iter().find(unknown) {
-        Some(name) => Err(
-            CliError::failed(format!("there is no setting '{name}' of a topic"))
-                .hint("`weir topic describe TOPIC --all` lists them"),
-        ),
+        Some(name) => Err(CliError::failed(format!("a topic has no setting '{name}'"))
+            .hint("`weir topic describe TOPIC --all` lists them")),
         None => Ok(()),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Create {
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
 
-    /// It is no error if a topic exists; it is left as it is.
+    /// Leave a topic that exists as it is, instead of failing.
     #[arg(long)]
     if_not_exists: bool,
 }

@@ -5,14 +5,14 @@ use clap::Args;
 use super::{CliError, Context};
 use crate::broker::{TopicError, TopicRef};
 
-/// Delete topics with all their records and committed offsets. There is no way back.
+/// Delete topics with all their records and committed offsets. This cannot be undone.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Their names.
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
 
-    /// It is no error if a topic does not exist.
+    /// Do not fail if a topic does not exist.
     #[arg(long)]
     if_exists: bool,
 }

@@ -11,7 +11,7 @@ use crate::types::ByteCount;
 /// List the topics.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Topics of the system too.
+    /// Include internal topics.
     #[arg(long)]
     internal: bool,
 

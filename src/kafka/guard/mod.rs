@@ -42,7 +42,7 @@ pub(crate) enum Refused {
     Negative(usize),
     #[error("at byte {0}, a variable-length integer is too long")]
     Varint(usize),
-    #[error("at byte {0}, something is null that must not be")]
+    #[error("at byte {0}, a field is null that must not be")]
     Null(usize),
     #[error("the tagged field {tag} at byte {at} does not fill its declared size")]
     Tag { at: usize, tag: u32 },

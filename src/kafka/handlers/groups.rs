@@ -88,9 +88,9 @@ pub(super) async fn join(
 
 fn join_request(version: i16, request: JoinGroupRequest) -> Result<JoinRequest, GroupOpError> {
     let instance = request.group_instance_id.map(|id| id.to_string());
-    // Negative time-outs become zero, which no group allows.
+    // Negative timeouts become zero, which no group allows.
     let session_timeout = millis(request.session_timeout_ms);
-    // Before version 1 there was one time-out for both.
+    // Before version 1 there was one timeout for both.
     let rebalance_timeout = if version == 0 {
         session_timeout
     } else {

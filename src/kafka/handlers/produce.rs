@@ -19,13 +19,13 @@ use super::super::errors::{self, Fault};
 use super::items::{occurs_twice, repeated};
 use super::topic_of_records;
 
-/// How long records may take that need no acknowledgement, or that of one node. Kafka has no time-out for them.
+/// How long records may take that need no acknowledgement, or that of one node. Kafka has no timeout for them.
 const WITHOUT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest time-out that is believed.
+/// The longest timeout that is believed.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The shortest. In Kafka the time-out is that of the wait for other replicas, and begins when the records are stored.
+/// The shortest. In Kafka the timeout is that of the wait for other replicas, and begins when the records are stored.
 /// Here nothing is waited for but the store, whose answer takes as long as it takes: a client that gives no time for
 /// replicas is not to be told that its records failed which are stored a moment later.
 const MIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -141,17 +141,17 @@ async fn each_kind_of_bad_join_has_its_code() {
                 25,
             ),
             (
-                "too short a time-out",
+                "too short a timeout",
                 good("g").with_session_timeout_ms(1),
                 26,
             ),
             (
-                "a negative time-out",
+                "a negative timeout",
                 good("g").with_session_timeout_ms(-1),
                 26,
             ),
             (
-                "too long a time-out",
+                "too long a timeout",
                 good("g").with_session_timeout_ms(i32::MAX),
                 26,
             ),

@@ -206,7 +206,7 @@ async fn rewrite(m: &Maintenance, plans: &[Plan], granted: &[Job]) -> Result<boo
                 bytes += plan.bytes();
             }
             Err(error @ Rejected::InvalidReplacement { .. }) => {
-                tracing::error!(%error, "the fold refused a compaction: this is a fault of Weir");
+                tracing::error!(%error, "the fold refused a compaction; this is a bug in Weir, please report it");
             }
             Err(error) => tracing::debug!(%error, "a compaction came too late"),
         }

@@ -164,57 +164,61 @@ impl Kind {
     pub fn meaning(self) -> &'static str {
         match self {
             Kind::NoCluster => {
-                "there is no cluster under this URL: a node that opens it makes a new one"
+                "there is no cluster under this URL: a node that opens it creates a new one"
             }
             Kind::BadCluster => "no node can start on this bucket",
             Kind::MissingCommit => {
-                "nodes take the log to end before the gap and would write into it, so what stands behind it may be \
-                 folded in another way by each of them"
+                "nodes take the log to end before the gap and would write into it, so they may come to different \
+                 states from what stands behind it"
             }
             Kind::LogCutOff => {
-                "commits at the end of the log are gone; nodes that start believe the snapshot, and write on after it"
+                "commits at the end of the log are gone; nodes that start use the snapshot and continue after it"
             }
-            Kind::MissingObject => "the records in it cannot be read, by nobody",
+            Kind::MissingObject => "the records in it cannot be read by anybody",
             Kind::MissingSnapshot => {
                 "nodes start from an older one, or not at all if the log before it is truncated"
             }
             Kind::MissingBoundary => {
-                "a node that slept takes the truncated log to end where it last saw it, and would write there"
+                "a node that was suspended takes the truncated log to end where it last saw it, and would write there"
             }
             Kind::WrongLength => {
                 "it was cut off, or something was added to it, after it was stored"
             }
             Kind::Corrupt => {
-                "it was changed after it was stored: a commit stops nodes that must fold it, a snapshot is passed over by \
-                 nodes that start, as long as they have an older one or the whole log, a segment may lose records"
+                "it was changed after it was stored: a commit stops nodes that must fold it, a snapshot is skipped by \
+                 nodes that start, as long as there is an older one or the whole log, a segment may lose records"
             }
-            Kind::BadSlice => {
-                "reads of these offsets fail, and are never answered with other bytes"
-            }
+            Kind::BadSlice => "reads of these offsets fail; they never return wrong bytes",
             Kind::BadOffsets => {
-                "a consumer may miss records or read some twice: this is a bug of Weir"
+                "a consumer may miss records or read some twice: this is a bug in Weir"
             }
             Kind::SnapshotDiffers => {
-                "nodes that start from it have another state than those that folded the log: a bug of Weir, or the \
+                "nodes that start from it have another state than those that folded the log: a bug in Weir, or the \
                  snapshot was replaced"
             }
-            Kind::Newer => "it was written by newer software than this, which cannot judge it",
-            Kind::Unreadable => "the store has it and refuses to hand it out",
+            Kind::Newer => {
+                "it was written by a newer version of Weir, so this version cannot check it"
+            }
+            Kind::Unreadable => "the store has it but refuses to return it",
             Kind::DamagedUnused => {
-                "it is damaged where no record that can be read lies; nothing is lost"
+                "it is damaged in a part that holds no readable records; nothing is lost"
             }
             Kind::Orphan => {
                 "it was uploaded and never committed, or its records are gone: it costs its storage"
             }
             Kind::CheckLeftover => "a check of the store was killed before it had cleaned up",
-            Kind::Foreign => "Weir gives no such names; it never reads, changes or deletes it",
-            Kind::NotJudged => "with the log broken nobody can say which segments are still needed",
+            Kind::Foreign => {
+                "Weir does not use such names; it never reads, changes or deletes the object"
+            }
+            Kind::NotJudged => {
+                "while the log is broken, it is not known which segments are still needed"
+            }
             Kind::Uploading => "younger than an hour: its commit may be on its way",
             Kind::Ahead => {
-                "a node sent them before it knew whether the one before them was stored; nobody was told that they are. \
-                 If another commit takes that place, they are void"
+                "a node sent them before it knew whether the one before them was stored; none of them was \
+                 acknowledged. If another commit is stored there, they are void"
             }
-            Kind::Copies => "weir store repair kept them of what it replaced or removed",
+            Kind::Copies => "copies that weir store repair kept of what it replaced or removed",
             Kind::SpareCommit => "left by a node that died while it truncated the log; harmless",
             Kind::SpareSnapshot => {
                 "left by a node that died while it took or replaced it; harmless"
@@ -226,46 +230,48 @@ impl Kind {
     pub fn action(self) -> &'static str {
         match self {
             Kind::NoCluster => {
-                "check the URL and its prefix; if it is right, bring cluster.json back from a copy"
+                "check the URL and its prefix; if it is right, restore cluster.json from a copy"
             }
-            Kind::BadCluster => "bring cluster.json back from a copy of the bucket",
+            Kind::BadCluster => "restore cluster.json from a copy of the bucket",
             Kind::MissingCommit => {
-                "stop all nodes at once, bring the commits back from a copy or an old version of the object, check again. \
-                 If there is none: weir store repair gives them up, after it has said what is lost"
+                "stop all nodes now, restore the commits from a copy or an old version of the object, and check \
+                 again. If there is none, weir store repair gives them up, after it has said what is lost"
             }
             Kind::LogCutOff => {
-                "stop all nodes, bring the commits back from a copy of the bucket, check again"
+                "stop all nodes, restore the commits from a copy of the bucket, and check again"
             }
             Kind::MissingObject => {
-                "bring it back from a copy; look for a lifecycle rule or a person that deletes under the prefix"
+                "restore it from a copy; find the lifecycle rule or person that deletes objects under the prefix"
             }
             Kind::MissingSnapshot => {
-                "nothing while older ones are there; look for who deletes under the prefix"
+                "nothing while there are older ones; find out who deletes objects under the prefix"
             }
             Kind::MissingBoundary => {
-                "bring it back from a copy; look for who deletes under the prefix"
+                "restore it from a copy; find out who deletes objects under the prefix"
             }
             Kind::WrongLength | Kind::Corrupt => {
-                "bring it back from a copy or an old version of the object; check the disk or the store. If a commit or \
-                 snapshot cannot be brought back and no node starts: weir store repair gives it up, after it has said what \
-                 is lost"
+                "restore it from a copy or an old version of the object; check the disk or the store. If a commit or \
+                 snapshot cannot be restored and no node starts, weir store repair gives it up, after it has said \
+                 what is lost"
             }
             Kind::BadSlice => {
-                "bring it back from a copy or an old version of the object; check the disk or the store"
+                "restore it from a copy or an old version of the object; check the disk or the store"
             }
             Kind::BadOffsets => "report it, with the output of weir inspect",
             Kind::SnapshotDiffers => "keep a copy of the bucket, report it with both sides",
-            Kind::Newer => "check with the newest weir that runs on this bucket",
-            Kind::Unreadable => "check the rights, encryption keys and storage class of the object",
-            Kind::DamagedUnused => "check the disk or the store: this time it hit nothing",
+            Kind::Newer => "check with the newest version of Weir that runs on this bucket",
+            Kind::Unreadable => {
+                "check the permissions, encryption keys and storage class of the object"
+            }
+            Kind::DamagedUnused => "check the disk or the store; this time nothing was lost",
             Kind::Orphan => "nothing: nodes remove orphans",
             Kind::CheckLeftover => "delete what is below check/ while no check runs",
-            Kind::Foreign => "move it elsewhere: the prefix belongs to Weir alone",
+            Kind::Foreign => "move it elsewhere; only Weir may use the prefix",
             Kind::NotJudged => "repair the log first; delete nothing until then",
             Kind::Ahead => {
-                "nothing, if a node has died or is about to commit; if the commit before them was deleted, bring it back"
+                "nothing, if a node has died or is about to commit; if the commit before them was deleted, restore it"
             }
-            Kind::Copies => "delete what is below repair/ when nobody can make use of it any more",
+            Kind::Copies => "delete what is below repair/ when it is no longer needed",
             Kind::Uploading | Kind::SpareSnapshot | Kind::SpareCommit => "nothing",
         }
     }

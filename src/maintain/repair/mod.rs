@@ -66,33 +66,33 @@ pub enum RepairError {
     NoCluster(String),
     /// An object was written by newer software.
     #[error(
-        "{0}. It is not damaged, but of newer software: use the newest weir that runs on this bucket"
+        "{0}. It is not damaged: a newer version of Weir wrote it. Use the newest version that runs on this bucket"
     )]
     Newer(String),
     /// The store has an object and does not hand it out.
     #[error(
-        "{0}. Its bytes may be whole: check the rights, encryption keys and storage class of the object"
+        "{0}. The object may be undamaged: check its permissions, encryption keys and storage class"
     )]
     Withheld(String),
     /// Nothing can be folded.
     #[error(
-        "the log is truncated up to {0}, and no snapshot at or after it can be read: there is nothing to fold the rest onto. \
-         Bring a snapshot back from a copy or an old version of the object"
+        "the log is truncated up to {0}, and no snapshot at or after it can be read: without one, the rest of the log \
+         cannot be used. Restore a snapshot from a copy or an old version of the object"
     )]
     NoStart(Seq),
     /// Too much is missing.
     #[error(
-        "{0} commits are damaged or missing, more than the {MAX_VOIDS} that are replaced at most: bring the log back from a \
-         copy of the bucket"
+        "{0} commits are damaged or missing, and at most {MAX_VOIDS} can be replaced: restore the log from a copy of \
+         the bucket"
     )]
     TooMuch(usize),
     /// A commit is to be replaced that nodes do not fold.
-    #[error("commit {0} is not one that nodes must fold: those are after {1} and up to {2}")]
+    #[error("commit {0} cannot be replaced: nodes need only the commits after {1} and up to {2}")]
     NotFolded(Seq, Seq, Seq),
     /// Nodes are running.
     #[error(
         "{0} may be running: its lease lasts until {1}. Stop all nodes and run this again, or wait for the lease to end; \
-         --force goes on if the node is known to be gone"
+         if you know that the node is gone, use --force"
     )]
     Live(String, String),
     /// The log grew meanwhile.
@@ -101,9 +101,7 @@ pub enum RepairError {
     )]
     InUse(String),
     /// The store does not give back what it was given.
-    #[error(
-        "{0} was written, and is not what was written when it is read back: check the disk or the store"
-    )]
+    #[error("{0} was written, but reading it back gave other bytes: check the disk or the store")]
     NotStored(String),
     /// A void could not be encoded.
     #[error(transparent)]

@@ -29,7 +29,9 @@ impl Received {
     ) -> Option<Received> {
         let len = object.len() as u64;
         let logged = LoggedCommit::decode("a commit that a peer forwards", Seq(0), object, len)
-            .inspect_err(|error| tracing::warn!(%error, "a peer forwards what is no commit"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "a peer forwarded something that is not a commit"),
+            )
             .ok()?;
         logged.whole?;
         let start = usize::try_from(logged.data_start).ok()?;

@@ -192,7 +192,7 @@ impl Tail {
         self.forwarding.stop_listening();
         let told = told.and_then(|objects| self.fold_told(&objects));
         if let Err(why) = &told {
-            tracing::debug!(%why, "a peer does not tell of the log");
+            tracing::debug!(%why, "a peer did not send the newest part of the log");
         }
         if self.forwarding.note_told(Instant::now(), &told) {
             self.catch_up().await?;

@@ -373,7 +373,7 @@ pub enum GroupError {
         current: MemberId,
     },
     /// The generation is over, or never was.
-    #[error("generation {found} is not the group's {current}")]
+    #[error("the group is at generation {current}, not {found}")]
     IllegalGeneration {
         /// The generation of the action.
         found: Generation,
@@ -384,13 +384,13 @@ pub enum GroupError {
     #[error("the group is rebalancing")]
     RebalanceInProgress,
     /// The protocols, or their type, are not those of the group.
-    #[error("the member's protocols have none in common with the group's")]
+    #[error("the member supports none of the group's protocols")]
     InconsistentProtocol,
     /// The group is full.
-    #[error("the group has {0} members and takes no more")]
+    #[error("the group is full: it has {0} members")]
     MaxSizeReached(u32),
     /// What the group would have to remember passes a bound.
-    #[error("{what} takes {size} bytes; at most {limit} are kept")]
+    #[error("{what} takes {size} bytes; the limit is {limit}")]
     TooLarge {
         /// What: `a member`, `an assignment`, `the metadata of an offset`.
         what: &'static str,
@@ -409,9 +409,9 @@ pub enum GroupError {
     #[error("members of the group subscribe to topic '{0}'")]
     SubscribedToTopic(TopicName),
     /// The time has not come, or somebody did it already.
-    #[error("nothing of the kind is due in the group")]
+    #[error("nothing of that kind is due in the group")]
     NotDue,
     /// The member is vouched for by another node than the one that gave it up, or its time is not over.
-    #[error("{0} is vouched for")]
+    #[error("a live node vouches for {0}")]
     Vouched(MemberId),
 }

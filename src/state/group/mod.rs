@@ -3,7 +3,7 @@
 //! A [`Group`] is what Kafka's group coordinator keeps in memory and in `__consumer_offsets`: members,
 //! generation, assignment, committed offsets. Here it is folded from actions in the manifest, so there is no
 //! coordinator to find, to elect or to fail over: every node holds every group, and any node serves any
-//! member. The rules are those of Kafka's `GroupCoordinator`: KIP-62 (rebalance time-outs), 134 (initial
+//! member. The rules are those of Kafka's `GroupCoordinator`: KIP-62 (rebalance timeouts), 134 (initial
 //! delay), 345 (static members), 394 (member ids), 429 (cooperative rebalancing, which asks nothing of the
 //! broker), 496 (deletion of offsets), 559 (checks of protocol names), 814 (static leaders that skip the
 //! assignment).
@@ -26,7 +26,7 @@
 //!
 //! Heartbeats never come here. The node that a member talks to *vouches* for it ([`Voucher`]) with its own
 //! lease, and says so when the member falls silent ([`GroupAction::ExpireMember`]). When that node is gone
-//! the member has its session time-out, from then on, to show up at another node, which
+//! the member has its session timeout, from then on, to show up at another node, which
 //! [adopts](GroupAction::Adopt) it.
 //!
 //! # Invariant I6: in one generation a partition has one owner
@@ -159,7 +159,7 @@ impl Phase {
 }
 
 /// How a first rebalance waits for more members (KIP-134): each arrival prolongs it by the delay, up to the
-/// rebalance time-out.
+/// rebalance timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
 pub struct InitialDelay {
@@ -283,7 +283,7 @@ impl Group {
         group
     }
 
-    /// A node is gone: its members have their session time-out, from `now` on, to find another.
+    /// A node is gone: its members have their session timeout, from `now` on, to find another.
     pub fn node_gone(&mut self, node: NodeId, now: Timestamp) {
         let orphans: Vec<MemberId> = self
             .members

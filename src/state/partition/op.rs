@@ -83,10 +83,12 @@ pub enum AppendRejected {
     #[error("{0} has no offsets left")]
     OffsetsExhausted(TopicPartition),
     /// The batch has no records, no bytes, or lies where nothing can.
-    #[error("a batch for {0} has no records, no bytes, or lies where nothing can")]
+    #[error("a batch for {0} has no records, no bytes, or an impossible position")]
     Impossible(TopicPartition),
     /// The producer's epoch is older than one seen before.
-    #[error("producer {id} wrote to {partition} with epoch {epoch}, which {current} has fenced")]
+    #[error(
+        "producer {id} wrote to {partition} with epoch {epoch}, which is fenced: the current one is {current}"
+    )]
     FencedProducer {
         /// The partition.
         partition: TopicPartition,
@@ -100,7 +102,7 @@ pub enum AppendRejected {
     /// Batches that the producer wrote before this one are not stored: they are to be sent again, and this one after
     /// them.
     #[error(
-        "producer {id} wrote sequence {found} to {partition} before what comes first; send that again"
+        "producer {id} wrote sequence {found} to {partition} before the batches that precede it; send those again"
     )]
     NotBegun {
         /// The partition.
@@ -111,7 +113,7 @@ pub enum AppendRejected {
         found: i32,
     },
     /// The batch does not follow the producer's last one.
-    #[error("producer {id} wrote sequence {found} to {partition} where {expected} was due")]
+    #[error("producer {id} wrote sequence {found} to {partition}, expected {expected}")]
     OutOfOrderSequence {
         /// The partition.
         partition: TopicPartition,

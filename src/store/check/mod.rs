@@ -156,7 +156,7 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
         let promises = [
             (
                 "clock",
-                "Expiry, retention and signatures rest on the time; set this machine's clock by NTP",
+                "Expiry, retention and signatures depend on the time; synchronise this machine's clock with NTP",
                 clock,
             ),
             ("create refused when the object exists", twice, refused),
@@ -207,7 +207,7 @@ pub async fn check(store: &Store, options: &CheckOptions) -> CheckReport {
 
 /// A property of a store that goes on giving answers that cannot be used is unclear, not waited for.
 async fn within(timeout: Duration, property: impl Future<Output = Seen>) -> Seen {
-    let late = || Doubt::Unclear(format!("no answer that can be used within {timeout:?}"));
+    let late = || Doubt::Unclear(format!("no usable answer within {timeout:?}"));
     tokio::time::timeout(timeout, property)
         .await
         .unwrap_or_else(|_| Err(late()))
@@ -250,7 +250,9 @@ impl Checker<'_> {
             let doubt = match self.store.create(path, body_bytes, KIND).await {
                 Ok(Created::Created) => return Ok(()),
                 Ok(Created::Exists) if failures == 0 => {
-                    return Err(Doubt::Broken(format!("{path} is new and yet exists")));
+                    return Err(Doubt::Broken(format!(
+                        "{path} should not exist yet, but does"
+                    )));
                 }
                 // From here on an attempt before may have been applied.
                 Ok(Created::Exists) => "the outcome is not known".to_owned(),
@@ -260,7 +262,11 @@ impl Checker<'_> {
             };
             match self.store.get(path, KIND).await {
                 Ok(stands) if stands == body => return Ok(()),
-                Ok(_) => return Err(Doubt::Broken(format!("{path} has a body nobody wrote"))),
+                Ok(_) => {
+                    return Err(Doubt::Broken(format!(
+                        "{path} has a body that nobody wrote"
+                    )));
+                }
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -381,7 +387,7 @@ impl Checker<'_> {
         match unclear {
             Some(cause) if rounds < self.options.rounds => Err(Doubt::Unclear(cause)),
             _ => Ok(format!(
-                "in each of {rounds} races of {} creates exactly one won, and its bytes stand",
+                "in each of {rounds} races of {} creates exactly one won, and its bytes were kept",
                 self.racers()
             )),
         }
@@ -445,7 +451,7 @@ impl Checker<'_> {
         match (won.first(), stands) {
             (Some(winner), Some(stands)) if **winner == stands => Ok(()),
             (Some(_), _) => {
-                let seen = "a create was told that it won, and its bytes do not stand".to_owned();
+                let seen = "a create was told that it won, but its bytes were not kept".to_owned();
                 Err(Doubt::Broken(seen))
             }
             (None, Some(stands)) if open.contains(&&stands) => Err(Doubt::Unclear(trouble)),

@@ -108,7 +108,7 @@ struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Told {
     Nothing,
-    /// By the time-out of the client, or because its node died.
+    /// By the timeout of the client, or because its node died.
     Unknown,
     Failed,
     Offset(u8),

@@ -149,7 +149,7 @@ async fn a_process_that_was_paused_does_not_blame_its_members() {
     // Ten minutes pass, and nobody looked at the clock.
     let mut now = Duration::from_secs(600);
     assert!(sessions.sweep(&state, me, now).0.is_empty());
-    // From here on the member has its session time-out, and no more.
+    // From here on the member has its session timeout, and no more.
     let deadline = now + SESSION;
     while now < deadline {
         assert!(sessions.sweep(&state, me, now).0.is_empty());

@@ -1,4 +1,4 @@
-//! What is asked of a group is answered by its members' time-outs, and not by when a node last looked.
+//! What is asked of a group is answered by its members' timeouts, and not by when a node last looked.
 
 use super::*;
 
