@@ -35,8 +35,8 @@
 //! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | settings; clocks and randomness; logs and metrics; what a workload costs |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
-//! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
-//! the very bottom, has the deliberate bugs that show that it finds bugs.
+//! And two that are seen from inside only: `sim`, at the very top, is the whole of this as a simulation, for tests;
+//! `rules`, at the very bottom, names the rules that protect data, each one condition in the code that tests can break.
 //!
 //! # One produce
 //!
@@ -97,10 +97,10 @@ pub mod invariants;
 pub mod kafka;
 pub mod maintain;
 pub mod manifest;
-mod mutants;
 pub mod net;
 pub mod node;
 pub mod peer;
+mod rules;
 pub mod segment;
 pub mod server;
 pub mod settings;

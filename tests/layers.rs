@@ -30,7 +30,7 @@ const ROWS: &[&[&str]] = &[
     &["state", "segment", "settings"],
     &["format"],
     &["telemetry", "config", "env", "cost"],
-    &["types", "mutants"],
+    &["types", "rules"],
 ];
 
 /// The rooms in which no two files need each other, so that each has a bottom to start reading from.
@@ -90,7 +90,7 @@ const PURE: &[&str] = &[
     "invariants",
     "types",
     "cost",
-    "mutants",
+    "rules",
 ];
 const IMPURE: &[&str] = &[
     "tokio",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::desk::Maintenance;
 use super::error::JobError;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State};
 use crate::store::ObjectPath;
@@ -90,16 +90,16 @@ fn deletable<'a>(
         let behind = match object {
             // Not the boundary: that may be raised and not stored yet.
             ObjectRef::Commit(seq) => {
-                seq <= state.log_truncated() || mutants::on(Mutant::DeadCommitsOfTheLog)
+                seq <= state.log_truncated() || !holds(Rule::DeadCommitsWaitForTruncation)
             }
             ObjectRef::Segment(_) => true,
         };
-        let over = dead.since.after(grace) <= now || mutants::on(Mutant::GraceIgnored);
+        let over = dead.since.after(grace) <= now || !holds(Rule::DeadObjectsWaitForGrace);
         let known = dead.seq <= known.seq
-            || mutants::on(Mutant::GraceByFoldAlone)
-            || mutants::on(Mutant::GraceIgnored);
+            || !holds(Rule::GraceGoesByOwnClock)
+            || !holds(Rule::DeadObjectsWaitForGrace);
         // A log of the first level may have commits that are both.
-        let dead_only = !state.is_live(object) || mutants::on(Mutant::LivenessUnchecked);
+        let dead_only = !state.is_live(object) || !holds(Rule::LiveObjectsAreNotDeleted);
         let due = !dead.deleted && dead_only && behind && over && known;
         due.then_some((object, dead.since))
     })

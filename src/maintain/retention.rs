@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::desk::Maintenance;
 use super::error::JobError;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::settings::TopicSettings;
 use crate::state::op::{Applied, Op};
 use crate::state::{Partition, Slice, State};
@@ -84,7 +84,7 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
     let topics = state.topics().flat_map(move |topic| {
         let settings = TopicSettings::effective(topic.configs(), state.configs());
-        let kept = settings.cleanup.delete || mutants::on(Mutant::CompactedExpire);
+        let kept = settings.cleanup.delete || !holds(Rule::RetentionSparesCompactedTopics);
         topic
             .partitions()
             .filter(move |_| kept)
@@ -109,7 +109,7 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
     let mut gone = Vec::new();
     for (_, slice) in partition.slices_from(partition.log_start()) {
         let over = settings.retention_bytes;
-        let slack = match mutants::on(Mutant::CutBelowSize) {
+        let slack = match !holds(Rule::RetentionKeepsItsBytes) {
             true => 0,
             false => slice.len,
         };
@@ -120,8 +120,8 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicSettings, now: Timestamp) -
             let due = time_of(slice).after(keep);
             late |= gone.is_empty() && due.after(lateness) < now;
             let is_closed = closed_at(slice, left, settings, keep) < now
-                || mutants::on(Mutant::JustAppendedExpire);
-            late && due < now && is_closed || mutants::on(Mutant::YoungExpire)
+                || !holds(Rule::RetentionSparesFreshAppends);
+            late && due < now && is_closed || !holds(Rule::RetentionSparesYoungRecords)
         });
         if !too_large && !too_old {
             break;

@@ -19,7 +19,7 @@ use super::desk::Maintenance;
 use super::error::JobError;
 use super::producers::ago;
 use super::truncation::is_unneeded;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Op, Rejected};
 use crate::state::{Job, ObjectRef, State};
 use crate::store::{ObjectKind, ObjectMeta, ObjectPath, ObjectPrefix};
@@ -70,7 +70,7 @@ async fn sweep(m: &Maintenance) -> Result<(), JobError> {
         Err(JobError::Rejected(Rejected::SweepBoundary { .. })) => return Ok(()),
         raised => raised?,
     };
-    if mutants::on(Mutant::SweepByOldState) {
+    if !holds(Rule::SweepSeesItsBoundary) {
         state = old;
     }
     let mut swept = Swept::default();
@@ -102,9 +102,9 @@ async fn segments(
     let is_orphan = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Segment(id) => {
             let object = ObjectRef::Segment(id);
-            (id.minted() < state.sweep_boundary() || mutants::on(Mutant::SweepTakesYoung))
-                && (!state.is_live(object) || mutants::on(Mutant::SweepTakesLive))
-                && (state.death_of(object).is_none() || mutants::on(Mutant::SweepTakesDead))
+            (id.minted() < state.sweep_boundary() || !holds(Rule::SweepSparesYoungSegments))
+                && (!state.is_live(object) || !holds(Rule::SweepSparesLiveSegments))
+                && (state.death_of(object).is_none() || !holds(Rule::SweepSparesDeadSegments))
         }
         _ => false,
     };
@@ -120,7 +120,7 @@ async fn commits(
     let last = state.log_truncated();
     let is_garbage = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Commit(seq) => {
-            seq <= last && (is_unneeded(state, seq) || mutants::on(Mutant::SweepTakesCommits))
+            seq <= last && (is_unneeded(state, seq) || !holds(Rule::SweepSparesNeededCommits))
         }
         _ => false,
     };
@@ -139,7 +139,7 @@ async fn snapshots(
     };
     let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Snapshot(seq) => {
-            seq < oldest && !known.contains(&seq) || mutants::on(Mutant::SweepTakesSnapshots)
+            seq < oldest && !known.contains(&seq) || !holds(Rule::SweepSparesKnownSnapshots)
         }
         _ => false,
     };
@@ -159,7 +159,7 @@ async fn chunks(
         return Ok(0);
     };
     let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
-        ObjectKind::Chunk(seq, _) => seq < oldest || mutants::on(Mutant::SweepTakesChunks),
+        ObjectKind::Chunk(seq, _) => seq < oldest || !holds(Rule::SweepSparesNeededChunks),
         _ => false,
     };
     let kept = Kept::After(ObjectPath::chunk(oldest, 0));
@@ -182,7 +182,7 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
             break;
         }
     }
-    if !mutants::on(Mutant::SweepTakesBoundaries) {
+    if holds(Rule::SweepSparesNewestBoundary) {
         all.pop();
     }
     let count = all.len();
@@ -195,7 +195,7 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
 async fn checks(m: &Maintenance, listed: &mut usize) -> Result<usize, JobError> {
     let before = ago(m.passed(), CHECK_AGE);
     let is_old =
-        |meta: &ObjectMeta| meta.last_modified < before || mutants::on(Mutant::SweepTakesChecks);
+        |meta: &ObjectMeta| meta.last_modified < before || !holds(Rule::SweepSparesRunningChecks);
     let prefix = ObjectPrefix::Checks;
     delete_listed(m, "check", prefix, Kept::All, is_old, listed).await
 }

@@ -21,7 +21,7 @@ use super::desk::Maintenance;
 use super::error::JobError;
 use crate::format::{ObjectBuilder, ObjectKind};
 use crate::manifest::{SnapshotError, read_snapshot};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::SegmentError;
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State, TRUNCATION_AGE};
@@ -72,10 +72,10 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
         state = m.must_commit(vec![Op::RaiseLogBoundary { to }]).await?;
     }
     let (from, to) = (state.log_truncated(), state.log_boundary());
-    if !mutants::on(Mutant::BoundaryNotStored) {
+    if holds(Rule::BoundaryPrecedesDeletion) {
         store_boundary(m, to).await?;
     }
-    if mutants::on(Mutant::TruncatedSaidFirst) {
+    if !holds(Rule::TruncationIsRecordedLast) {
         m.must_commit(vec![Op::LogTruncated { to }]).await?;
     }
     let mut deleted = 0;
@@ -105,7 +105,7 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
 /// How far the boundary may be raised: by the fold, and by what this node has known for long enough.
 fn limit(m: &Maintenance, state: &State) -> Seq {
     let known = m.inner.manifest.known_for(TRUNCATION_AGE, &m.inner.env);
-    let own = match mutants::on(Mutant::TruncationByFoldAlone) {
+    let own = match !holds(Rule::TruncationGoesByOwnClock) {
         true => state.seq(),
         false => known.snapshot,
     };
@@ -119,7 +119,7 @@ fn limit(m: &Maintenance, state: &State) -> Seq {
 async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
     let limit = limit(m, state);
     let boundary = state.log_boundary();
-    if limit <= boundary || mutants::on(Mutant::BoundaryUnread) {
+    if limit <= boundary || !holds(Rule::TruncationNeedsReadableSnapshot) {
         return Ok(limit);
     }
     let beyond = state.snapshots().map(|snapshot| snapshot.seq);
@@ -140,8 +140,8 @@ async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
 /// it: so a state that is not the newest tells it as well.
 pub(super) fn is_unneeded(state: &State, seq: Seq) -> bool {
     let commit = ObjectRef::Commit(seq);
-    (!state.is_live(commit) || mutants::on(Mutant::LiveCommitsTruncated))
-        && (state.death_of(commit).is_none() || mutants::on(Mutant::DeadCommitsTruncated))
+    (!state.is_live(commit) || !holds(Rule::TruncationSparesLiveCommits))
+        && (state.death_of(commit).is_none() || !holds(Rule::TruncationSparesDeadCommits))
 }
 
 /// Sees to it that the boundary object of `to` is there.

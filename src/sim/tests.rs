@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::env::Env;
-use crate::mutants::{Active, Mutant};
+use crate::rules::{Broken, Rule};
 
 /// How many seeds every change is tried with.
 const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 200 };
@@ -226,8 +226,8 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
 const PATIENCE: u64 = 60;
 
 /// Runs seeds with these bugs until one finds them; says which, and what it found.
-fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
-    let _active = Active::new(mutants);
+fn find(rules: &[Rule]) -> Option<(u64, Vec<Finding>)> {
+    let _broken = Broken::new(rules);
     let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(PATIENCE);
     (0..limit)
         .map(|seed| (seed, run(seed).findings))
@@ -235,10 +235,10 @@ fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
 }
 
 #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
-fn finds(mutants: &[Mutant]) {
-    let (seed, findings) = find(mutants).unwrap_or_else(|| panic!("{mutants:?} was not found"));
+fn finds(rules: &[Rule]) {
+    let (seed, findings) = find(rules).unwrap_or_else(|| panic!("{rules:?} was not found"));
     let kinds: BTreeSet<String> = findings.iter().map(kind).collect();
-    println!("{mutants:?}: seed {seed}: {kinds:?}; {}", findings[0]);
+    println!("{rules:?}: seed {seed}: {kinds:?}; {}", findings[0]);
 }
 
 fn kind(finding: &Finding) -> String {
@@ -253,11 +253,11 @@ fn kind(finding: &Finding) -> String {
 
 /// One test per deliberate bug.
 macro_rules! found {
-    ($($name:ident: $($mutant:ident)+;)+) => {
+    ($($name:ident: $($rule:ident)+;)+) => {
         $(
             #[test]
             fn $name() {
-                finds(&[$(Mutant::$mutant),+]);
+                finds(&[$(Rule::$rule),+]);
             }
         )+
     };
@@ -269,7 +269,7 @@ mod the_simulator_finds {
     #[test]
     #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
     fn a_put_of_a_segment_that_is_waited_for_to_its_time_out() {
-        let _active = Active::new(&[Mutant::NeverHedged]);
+        let _broken = Broken::new(&[Rule::SlowPutsAreHedged]);
         let (found, _) = run_calm(PATIENCE);
         let found = found.expect("nobody waited for long");
         assert!(matches!(found.findings[0], Finding::Stuck(_)));
@@ -277,34 +277,34 @@ mod the_simulator_finds {
     }
 
     found! {
-        a_lost_answer_that_is_taken_for_a_conflict: LostAnswerIsConflict;
+        a_lost_answer_that_is_taken_for_a_conflict: OwnCommitsAreFound;
         a_lost_answer_that_is_taken_for_a_conflict_without_the_second_guard:
-            LostAnswerIsConflict DuplicateGuardOff;
-        another_commit_at_a_seq_that_is_not_settled: UnsettledSeqReused;
-        a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
-        an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
-        a_commit_folded_behind_one_that_is_not_there: BrokenChainFolded;
-        a_commit_that_is_recalled_and_sent_as_another: RecalledAsNew;
-        an_offset_that_is_used_again: OffsetReused;
-        a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
-        a_retry_that_is_appended_again: RetriesAppended;
-        a_stale_generation_that_is_accepted: StaleGenerationAccepted;
-        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAccepted;
-        waiters_that_are_told_each_others_outcomes: WaitersCrossed;
-        batches_without_their_real_offsets: OffsetsNotPatched;
-        a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;
-        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: UploadsOvertake;
-        a_failed_upload_that_is_committed: FailedUploadCommitted;
-        a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
-        a_not_found_that_is_believed_whoever_says_it: ForeignNotFoundBelieved;
-        a_fetch_that_does_not_ask: EmptyWithoutAsking;
-        a_snapshot_that_forgets: SnapshotForgets;
-        a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;
-        a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
-        a_sweep_without_a_boundary: SweepWithoutBoundary;
-        a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
-        a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
-        a_wall_clock_that_destroys: WallClockDestroys;
-        a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
+            OwnCommitsAreFound CommitsFoldOnce;
+        another_commit_at_a_seq_that_is_not_settled: UnsettledSeqsAreNotReused;
+        a_lost_race_that_is_taken_for_a_lost_answer: ExistingCommitsAreIdentified;
+        an_acknowledgement_before_the_fold: AcknowledgementsFollowFold;
+        a_commit_folded_behind_one_that_is_not_there: CommitsFoldInChain;
+        a_commit_that_is_recalled_and_sent_as_another: RecalledCommitsKeepTheirId;
+        an_offset_that_is_used_again: OffsetsAreUnique;
+        a_producer_check_that_is_dropped_after_a_conflict: RetriedCommitsKeepSequences;
+        a_retry_that_is_appended_again: RetriesAreDeduplicated;
+        a_stale_generation_that_is_accepted: StaleGenerationsAreRefused;
+        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAreRefused;
+        waiters_that_are_told_each_others_outcomes: WaitersGetTheirOwnOutcomes;
+        batches_without_their_real_offsets: RealOffsetsAreServed;
+        a_fresh_state_that_is_the_one_at_hand: FreshStatesAreProbed;
+        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: UploadsCommitInOrder;
+        a_failed_upload_that_is_committed: FailedUploadsAreNotCommitted;
+        a_failed_probe_that_is_taken_for_the_end: FailedProbesAreNoEnd;
+        a_not_found_that_is_believed_whoever_says_it: OnlyStoreSaysNotFound;
+        a_fetch_that_does_not_ask: EmptyFetchesProbe;
+        a_snapshot_that_forgets: SnapshotsAreReadWhole;
+        a_pipeline_that_is_begun_in_the_middle: PipelinesBeginWithFirstBatch;
+        a_sleeper_that_does_not_look_for_a_boundary: SleepersLookForBoundary;
+        a_sweep_without_a_boundary: SweptSegmentsAreRefused;
+        a_commit_that_stays_dead_though_records_are_put_into_it: AppendsReviveCommits;
+        a_wall_clock_that_moves_time_as_far_as_it_likes: TimeIsBounded;
+        a_wall_clock_that_destroys: DestructionDistrustsWallClock;
+        a_fetch_by_a_state_of_whatever_age: FetchesConfirmTheirState;
     }
 }

@@ -6,7 +6,7 @@ use super::group::REFRESHED_PER_COMMIT;
 use super::objects::Now;
 use super::op::{Applied, Commit, Op, Outcome};
 use super::{Feature, Folded, State};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{CommitId, Incarnation, Seq, Timestamp};
 
 /// How many authors of commits are remembered. A commit that follows one of a forgotten author is void, so there are
@@ -127,7 +127,7 @@ impl State {
     /// The duplicate guard: whether the commit, or a later one of its author, was folded before.
     fn is_known(&self, id: CommitId) -> bool {
         let known = self.last_commit_of(id.incarnation);
-        known.is_some_and(|known| known >= id.counter) && !mutants::on(Mutant::DuplicateGuardOff)
+        known.is_some_and(|known| known >= id.counter) && holds(Rule::CommitsFoldOnce)
     }
 
     /// The count of the last commit of a run that was folded; `None` if there is none, or if so many others have come
@@ -146,13 +146,13 @@ impl State {
             None if before == Commit::NOTHING && self.has(Feature::ForwardedRegistrations) => {
                 Commit::only_registers(part.ops, author)
             }
-            last => last == Some(before) || mutants::on(Mutant::BrokenChainFolded),
+            last => last == Some(before) || !holds(Rule::CommitsFoldInChain),
         }
     }
 
     /// Notes the commit's author and counter, for the two above.
     fn note_author(&mut self, id: CommitId) {
-        if self.has(Feature::ManyAuthors) && !mutants::on(Mutant::FewAuthors) {
+        if self.has(Feature::ManyAuthors) && holds(Rule::NodesAreRememberedAsAuthors) {
             let runs = &self.runs;
             let is_node = |author| runs.contains_key(&author);
             self.authors.note(id, self.seq, MAX_AUTHORS, is_node);

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::settings::TopicSettings;
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp};
@@ -46,7 +46,7 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     let dirty = partition.cleaned_to().max(log_start);
     let wait = settings.segment_time.min(MAX_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
-    let least = match mutants::on(Mutant::LagIgnored) {
+    let least = match !holds(Rule::CompactionLagIsKept) {
         true => Duration::ZERO,
         false => settings.min_compaction_lag,
     };

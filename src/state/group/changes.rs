@@ -23,7 +23,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Group, GroupAction, Numbered, Phase};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::codec::{Shared, map};
 use crate::state::{State, Topic};
 use crate::types::{
@@ -177,7 +177,7 @@ impl Changes {
         let next = self.next.get_mut(at);
         let offset = next.map_or(0, |next| {
             let offset = *next;
-            if !mutants::on(Mutant::NumberReused) {
+            if holds(Rule::ChangeNumbersAreUnique) {
                 *next = next.saturating_add(1);
             }
             offset

@@ -94,7 +94,7 @@ pub use offsets::CommittedOffset;
 pub(in crate::state) use touched::{Touched, Which};
 
 use super::codec::{Shared, map};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Generation, MemberId, NodeId, Seq, Timestamp, TopicId, TopicPartition};
 
 /// The most members of a group, whatever `group.max.size` says.
@@ -490,7 +490,7 @@ impl Group {
         generation: Generation,
     ) -> Result<&Member, GroupError> {
         let found = self.check_member(member, instance)?;
-        if generation != self.generation && !mutants::on(Mutant::StaleGenerationAccepted) {
+        if generation != self.generation && holds(Rule::StaleGenerationsAreRefused) {
             return Err(GroupError::IllegalGeneration {
                 found: generation,
                 current: self.generation,

@@ -29,7 +29,7 @@ use super::op::Rejected;
 use super::producer::Producer;
 use super::small::SmallMap;
 use super::{State, Topic};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{ByteCount, Offset, ProducerId, Timestamp, TopicPartition};
 
 /// One partition.
@@ -150,7 +150,7 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = match mutants::on(Mutant::OffsetReused) {
+        self.high_watermark = match !holds(Rule::OffsetsAreUnique) {
             true => Offset(end.0 - 1).max(base_offset.advance(1)),
             false => end,
         };
@@ -245,14 +245,14 @@ impl Partition {
         let covers = self.layout == replace.layout
             && inputs.first().is_some_and(|(first, _)| *first == base)
             && inputs.last().is_some_and(|(_, last)| last.end == end);
-        if !covers && !mutants::on(Mutant::BoundsUnchecked) {
+        if !covers && holds(Rule::ReplacementsMatchLayout) {
             return Err(Rejected::SlicesChanged {
                 partition,
                 base,
                 end,
             });
         }
-        if !replace.outputs_fit() && !mutants::on(Mutant::OutputsUnchecked) {
+        if !replace.outputs_fit() && holds(Rule::OutputsCoverInputs) {
             return Err(Rejected::InvalidReplacement {
                 partition,
                 base,

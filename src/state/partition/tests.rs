@@ -219,17 +219,17 @@ fn outputs_that_do_not_cover_what_they_replace_are_refused() {
 
 #[test]
 fn each_rule_of_replacing_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::BoundsUnchecked,
+            Rule::ReplacementsMatchLayout,
             a_compaction_of_slices_that_changed_meanwhile_is_refused,
         ),
         (
-            Mutant::OutputsUnchecked,
+            Rule::OutputsCoverInputs,
             outputs_that_do_not_cover_what_they_replace_are_refused,
         ),
         (
-            Mutant::Untrimmed,
+            Rule::ReplacementsAreTrimmed,
             a_replacement_leaves_no_slice_below_the_log_start,
         ),
     ]);

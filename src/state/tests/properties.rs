@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 
 use super::super::group::{aim, any_action};
 use super::*;
-use crate::mutants::assert_found;
+use crate::rules::assert_needed;
 
 fn topic() -> impl Strategy<Value = TopicId> {
     prop_oneof![3 => Just(1u128), 1 => 2..4u128].prop_map(|n| TopicId(Uuid::from_u128(n)))
@@ -278,11 +278,11 @@ fn some_log_comes_to_what_no_state_is() {
 fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
     for bug in [
-        Mutant::DeadAndAlive,
-        Mutant::Untrimmed,
-        Mutant::GoneRunsFound,
+        Rule::AppendsReviveCommits,
+        Rule::ReplacementsAreTrimmed,
+        Rule::GoneNodesAreNotFound,
     ] {
-        assert_found(&[(bug, some_log_comes_to_what_no_state_is)]);
+        assert_needed(&[(bug, some_log_comes_to_what_no_state_is)]);
     }
 }
 
