@@ -72,13 +72,13 @@ pub(crate) enum Rule {
     SlowPutsAreHedged,
 
     // Topics and groups
-    /// A topic is refused whose name collides with that of another in metrics, as in Kafka (`a.b` and `a_b`).
+    /// A topic is refused whose name differs from that of another only in dots and underscores, as in Kafka.
     TopicNamesDoNotCollide,
     /// What was decided by settings that were altered since is refused.
     DecisionsMatchSettings,
     /// A group is changed only after what has happened to many groups at once is applied to it.
     GroupsCatchUpBeforeChange,
-    /// A group of which nothing is left is remembered for a while.
+    /// A group of which nothing is left stays until its time is over, as in Kafka (level 2).
     EmptyGroupsStay,
     /// No two changes of groups have the same number.
     ChangeNumbersAreUnique,

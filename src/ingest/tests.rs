@@ -513,7 +513,7 @@ fn a_swallowed_put_of_a_segment_holds_up_others_for_less_than_a_second_and_its_o
     reason = "for who wants to see how long they waited"
 )]
 fn who_has_nothing_in_an_upload_does_not_wait_for_it_however_long_it_takes() {
-    let _never = Broken::new(&[Rule::SlowPutsAreHedged]);
+    let _broken = Broken::new(&[Rule::SlowPutsAreHedged]);
     run(async {
         let waits = waits([900 << 10, 1 << 10, 300 << 10, 900 << 10]).await;
         let (own, others) = waits.split_first().unwrap();

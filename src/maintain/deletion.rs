@@ -87,21 +87,20 @@ fn deletable<'a>(
     let grace = m.options().deletion_grace;
     let known = m.inner.manifest.known_for(grace, &m.inner.env);
     state.dead_objects().filter_map(move |(object, dead)| {
-        let behind = match object {
+        let in_log = match object {
             // Not the boundary: that may be raised and not stored yet.
-            ObjectRef::Commit(seq) => {
-                seq <= state.log_truncated() || !holds(Rule::DeadCommitsWaitForTruncation)
-            }
-            ObjectRef::Segment(_) => true,
+            ObjectRef::Commit(seq) => seq > state.log_truncated(),
+            ObjectRef::Segment(_) => false,
         };
-        let over = dead.since.after(grace) <= now || !holds(Rule::DeadObjectsWaitForGrace);
-        let known = dead.seq <= known.seq
-            || !holds(Rule::GraceGoesByOwnClock)
-            || !holds(Rule::DeadObjectsWaitForGrace);
+        let by_fold = dead.since.after(grace) > now;
+        let by_own_clock = dead.seq > known.seq && holds(Rule::GraceGoesByOwnClock);
         // A log of the first level may have commits that are both.
-        let dead_only = !state.is_live(object) || !holds(Rule::LiveObjectsAreNotDeleted);
-        let due = !dead.deleted && dead_only && behind && over && known;
-        due.then_some((object, dead.since))
+        let is_live = state.is_live(object);
+        let stays = dead.deleted
+            || in_log && holds(Rule::DeadCommitsWaitForTruncation)
+            || (by_fold || by_own_clock) && holds(Rule::DeadObjectsWaitForGrace)
+            || is_live && holds(Rule::LiveObjectsAreNotDeleted);
+        (!stays).then_some((object, dead.since))
     })
 }
 

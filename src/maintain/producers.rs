@@ -15,9 +15,9 @@ const LATENESS: u32 = 10;
 
 /// Whether there is one to forget.
 pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
-    let keep = match !holds(Rule::ProducersAreRemembered) {
-        true => Duration::ZERO,
-        false => m.options().producer_expiration,
+    let keep = match holds(Rule::ProducersAreRemembered) {
+        true => m.options().producer_expiration,
+        false => Duration::ZERO,
     };
     let before = ago(now, keep + keep / LATENESS);
     state

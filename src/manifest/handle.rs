@@ -216,9 +216,9 @@ impl Manifest {
 
     /// A name for a segment, minted now.
     pub fn mint_segment(&self) -> SegmentId {
-        let time = match !holds(Rule::SegmentsAreNamedByClusterTime) {
-            true => self.shared.clock.stamp().wall,
-            false => self.time(),
+        let time = match holds(Rule::SegmentsAreNamedByClusterTime) {
+            true => self.time(),
+            false => self.shared.clock.stamp().wall,
         };
         SegmentId(self.shared.clock.uuid_at(time))
     }

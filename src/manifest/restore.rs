@@ -203,9 +203,9 @@ async fn with_the_log(
     state: State,
     unreadable: Vec<String>,
 ) -> Result<Start, OpenError> {
-    let boundary = match !holds(Rule::OlderSnapshotsNeedTheirLog) {
-        true => None,
-        false => newest_boundary(store, state.seq()).await?,
+    let boundary = match holds(Rule::OlderSnapshotsNeedTheirLog) {
+        true => newest_boundary(store, state.seq()).await?,
+        false => None,
     };
     if let Some(boundary) = boundary {
         return Err(no_start(unreadable, boundary));

@@ -330,7 +330,7 @@ async fn look(
     })
 }
 
-/// What [`Rule::RetriedCommitsKeepSequences`] forgets.
+/// What a commit loses where [`Rule::RetriedCommitsKeepSequences`] is broken.
 fn forget_producers(commit: &mut Commit) {
     for op in &mut commit.ops {
         if let Op::Append(append) = op {

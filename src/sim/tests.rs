@@ -1,4 +1,4 @@
-//! Seeds that must find nothing, one seed twice, and deliberate bugs that must be found.
+//! Seeds that must find nothing, one seed twice, and broken rules that must be found.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -222,10 +222,10 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
     assert!(swallowed > 0);
 }
 
-/// The most seeds that a deliberate bug may take to be found.
+/// The most seeds that a broken rule may take to be found.
 const PATIENCE: u64 = 60;
 
-/// Runs seeds with these bugs until one finds them; says which, and what it found.
+/// Runs seeds with these rules broken until one finds that they are; says which seed, and what it found.
 fn find(rules: &[Rule]) -> Option<(u64, Vec<Finding>)> {
     let _broken = Broken::new(rules);
     let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(PATIENCE);
@@ -251,9 +251,9 @@ fn kind(finding: &Finding) -> String {
     }
 }
 
-/// One test per deliberate bug.
+/// One test for each rule, or for several that are broken together.
 macro_rules! found {
-    ($($name:ident: $($rule:ident)+;)+) => {
+    ($($name:ident: $(Rule::$rule:ident)+;)+) => {
         $(
             #[test]
             fn $name() {
@@ -277,34 +277,34 @@ mod the_simulator_finds {
     }
 
     found! {
-        a_lost_answer_that_is_taken_for_a_conflict: OwnCommitsAreFound;
+        a_lost_answer_that_is_taken_for_a_conflict: Rule::OwnCommitsAreFound;
         a_lost_answer_that_is_taken_for_a_conflict_without_the_second_guard:
-            OwnCommitsAreFound CommitsFoldOnce;
-        another_commit_at_a_seq_that_is_not_settled: UnsettledSeqsAreNotReused;
-        a_lost_race_that_is_taken_for_a_lost_answer: ExistingCommitsAreIdentified;
-        an_acknowledgement_before_the_fold: AcknowledgementsFollowFold;
-        a_commit_folded_behind_one_that_is_not_there: CommitsFoldInChain;
-        a_commit_that_is_recalled_and_sent_as_another: RecalledCommitsKeepTheirId;
-        an_offset_that_is_used_again: OffsetsAreUnique;
-        a_producer_check_that_is_dropped_after_a_conflict: RetriedCommitsKeepSequences;
-        a_retry_that_is_appended_again: RetriesAreDeduplicated;
-        a_stale_generation_that_is_accepted: StaleGenerationsAreRefused;
-        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAreRefused;
-        waiters_that_are_told_each_others_outcomes: WaitersGetTheirOwnOutcomes;
-        batches_without_their_real_offsets: RealOffsetsAreServed;
-        a_fresh_state_that_is_the_one_at_hand: FreshStatesAreProbed;
-        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: UploadsCommitInOrder;
-        a_failed_upload_that_is_committed: FailedUploadsAreNotCommitted;
-        a_failed_probe_that_is_taken_for_the_end: FailedProbesAreNoEnd;
-        a_not_found_that_is_believed_whoever_says_it: OnlyStoreSaysNotFound;
-        a_fetch_that_does_not_ask: EmptyFetchesProbe;
-        a_snapshot_that_forgets: SnapshotsAreReadWhole;
-        a_pipeline_that_is_begun_in_the_middle: PipelinesBeginWithFirstBatch;
-        a_sleeper_that_does_not_look_for_a_boundary: SleepersLookForBoundary;
-        a_sweep_without_a_boundary: SweptSegmentsAreRefused;
-        a_commit_that_stays_dead_though_records_are_put_into_it: AppendsReviveCommits;
-        a_wall_clock_that_moves_time_as_far_as_it_likes: TimeIsBounded;
-        a_wall_clock_that_destroys: DestructionDistrustsWallClock;
-        a_fetch_by_a_state_of_whatever_age: FetchesConfirmTheirState;
+            Rule::OwnCommitsAreFound Rule::CommitsFoldOnce;
+        another_commit_at_a_seq_that_is_not_settled: Rule::UnsettledSeqsAreNotReused;
+        a_lost_race_that_is_taken_for_a_lost_answer: Rule::ExistingCommitsAreIdentified;
+        an_acknowledgement_before_the_fold: Rule::AcknowledgementsFollowFold;
+        a_commit_folded_behind_one_that_is_not_there: Rule::CommitsFoldInChain;
+        a_commit_that_is_recalled_and_sent_as_another: Rule::RecalledCommitsKeepTheirId;
+        an_offset_that_is_used_again: Rule::OffsetsAreUnique;
+        a_producer_check_that_is_dropped_after_a_conflict: Rule::RetriedCommitsKeepSequences;
+        a_retry_that_is_appended_again: Rule::RetriesAreDeduplicated;
+        a_stale_generation_that_is_accepted: Rule::StaleGenerationsAreRefused;
+        a_request_that_was_given_up_and_undoes_what_is_newer: Rule::LateOpsAreRefused;
+        waiters_that_are_told_each_others_outcomes: Rule::WaitersGetTheirOwnOutcomes;
+        batches_without_their_real_offsets: Rule::RealOffsetsAreServed;
+        a_fresh_state_that_is_the_one_at_hand: Rule::FreshStatesAreProbed;
+        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: Rule::UploadsCommitInOrder;
+        a_failed_upload_that_is_committed: Rule::FailedUploadsAreNotCommitted;
+        a_failed_probe_that_is_taken_for_the_end: Rule::FailedProbesAreNoEnd;
+        a_not_found_that_is_believed_whoever_says_it: Rule::OnlyStoreSaysNotFound;
+        a_fetch_that_does_not_ask: Rule::EmptyFetchesProbe;
+        a_snapshot_that_forgets: Rule::SnapshotsAreReadWhole;
+        a_pipeline_that_is_begun_in_the_middle: Rule::PipelinesBeginWithFirstBatch;
+        a_sleeper_that_does_not_look_for_a_boundary: Rule::SleepersLookForBoundary;
+        a_sweep_without_a_boundary: Rule::SweptSegmentsAreRefused;
+        a_commit_that_stays_dead_though_records_are_put_into_it: Rule::AppendsReviveCommits;
+        a_wall_clock_that_moves_time_as_far_as_it_likes: Rule::TimeIsBounded;
+        a_wall_clock_that_destroys: Rule::DestructionDistrustsWallClock;
+        a_fetch_by_a_state_of_whatever_age: Rule::FetchesConfirmTheirState;
     }
 }

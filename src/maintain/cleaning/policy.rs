@@ -46,9 +46,9 @@ pub fn due(partition: &Partition, settings: &TopicSettings, now: Timestamp) -> O
     let dirty = partition.cleaned_to().max(log_start);
     let wait = settings.segment_time.min(MAX_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
-    let least = match !holds(Rule::CompactionLagIsKept) {
-        true => Duration::ZERO,
-        false => settings.min_compaction_lag,
+    let least = match holds(Rule::CompactionLagIsKept) {
+        true => settings.min_compaction_lag,
+        false => Duration::ZERO,
     };
     let lag = wait.min(ACTIVE).min(most).max(least);
     let (mut clean_bytes, mut dirty_bytes) = (0.0, 0.0);

@@ -49,10 +49,9 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
         .map(|snapshot| ObjectPath::snapshot(snapshot.seq))
         .collect();
     for path in commits.chain(snapshots.iter().cloned()) {
-        if !holds(Rule::RepairCopiesFirst) {
-            break;
-        }
-        if let Some(copy) = keep_copy(store, plan, &path).await? {
+        if holds(Rule::RepairCopiesFirst)
+            && let Some(copy) = keep_copy(store, plan, &path).await?
+        {
             done.copies.push(copy.to_string());
         }
     }

@@ -109,8 +109,8 @@ fn the_grace_in_the_folds_time_is_a_second_line() {
         Rule::GraceGoesByOwnClock,
     ];
     let test = deleting::a_clock_that_runs_ahead_of_the_log_deletes_nothing_early;
-    for bug in both {
-        let _on = Broken::new(&[bug]);
+    for one in both {
+        let _broken = Broken::new(&[one]);
         test();
     }
     assert_needed_together(&both, test);

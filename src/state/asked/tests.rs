@@ -324,14 +324,11 @@ fn before_the_level_nothing_is_remembered() {
 
 #[test]
 fn late_ops_that_are_accepted_are_found() {
-    crate::rules::assert_needed(&[
+    assert_needed(&[
         (
-            crate::rules::Rule::LateOpsAreRefused,
+            Rule::LateOpsAreRefused,
             what_overwrites_is_refused_if_that_was_changed_since,
         ),
-        (
-            crate::rules::Rule::LateOpsAreRefused,
-            what_is_late_is_refused,
-        ),
+        (Rule::LateOpsAreRefused, what_is_late_is_refused),
     ]);
 }

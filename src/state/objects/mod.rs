@@ -105,8 +105,9 @@ impl Objects {
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
         let is_dead = self.dead.contains_key(&ObjectRef::Segment(segment));
         let is_swept = segment.minted() < self.sweep_boundary;
-        (!is_dead || !holds(Rule::DeadSegmentsStayDead))
-            && (!is_swept || !holds(Rule::SweptSegmentsAreRefused))
+        let is_refused = is_dead && holds(Rule::DeadSegmentsStayDead)
+            || is_swept && holds(Rule::SweptSegmentsAreRefused);
+        !is_refused
     }
 
     /// Counts a slice in `object`. Of what is put into an object, only the one that is being folded can be dead: all
@@ -163,10 +164,10 @@ impl Objects {
 
     /// Raises the sweep boundary; forgets the deleted segments that it has passed.
     pub(super) fn raise_sweep_boundary(&mut self, before: Timestamp) {
-        self.sweep_boundary = self.sweep_boundary.max(before);
-        if !holds(Rule::SweepBoundaryOnlyRises) {
-            self.sweep_boundary = before;
-        }
+        self.sweep_boundary = match holds(Rule::SweepBoundaryOnlyRises) {
+            true => self.sweep_boundary.max(before),
+            false => before,
+        };
         let deleted = self.dead.iter().filter(|(_, dead)| dead.deleted);
         let past: Vec<ObjectRef> = deleted
             .map(|(object, _)| *object)

@@ -150,9 +150,9 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = match !holds(Rule::OffsetsAreUnique) {
-            true => Offset(end.0 - 1).max(base_offset.advance(1)),
-            false => end,
+        self.high_watermark = match holds(Rule::OffsetsAreUnique) {
+            true => end,
+            false => Offset(end.0 - 1).max(base_offset.advance(1)),
         };
         self.bytes += ByteCount(entry.len.into());
         let last = self

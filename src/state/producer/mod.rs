@@ -103,7 +103,7 @@ impl Producer {
             old.first_sequence == batch.base_sequence && old.last_sequence == last_sequence
         });
         if let Some(retry) = retry {
-            return Ok((holds(Rule::RetriesAreDeduplicated)).then_some(retry.base_offset));
+            return Ok(holds(Rule::RetriesAreDeduplicated).then_some(retry.base_offset));
         }
         match known.recent.as_slice().last() {
             Some(last) if sequence_after(last.last_sequence, 1) != batch.base_sequence => {

@@ -259,7 +259,7 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
     commit
 }
 
-/// A bug that shows in a state that is none: it is found if any of many logs comes to such.
+/// A broken rule that shows in a state that is none: it is found if any of many logs comes to such.
 fn some_log_comes_to_what_no_state_is() {
     let mut runner = TestRunner::deterministic();
     let logs = any_log(40);
@@ -275,14 +275,14 @@ fn some_log_comes_to_what_no_state_is() {
 }
 
 #[test]
-fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
+fn every_state_of_any_log_is_one_and_broken_rules_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
-    for bug in [
+    for rule in [
         Rule::AppendsReviveCommits,
         Rule::ReplacementsAreTrimmed,
         Rule::GoneNodesAreNotFound,
     ] {
-        assert_needed(&[(bug, some_log_comes_to_what_no_state_is)]);
+        assert_needed(&[(rule, some_log_comes_to_what_no_state_is)]);
     }
 }
 
