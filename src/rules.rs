@@ -96,7 +96,7 @@ pub(crate) enum Rule {
     EmptyFetchesProbe,
     /// A fetch hands out records only if the state by which it read them is confirmed to be recent.
     FetchesConfirmTheirState,
-    /// What was read by a state that is too old is discarded, because its objects may be deleted and their names reused.
+    /// What was read by a state that is too old is discarded: its objects may be deleted and their names reused.
     OutdatedReadsAreDiscarded,
     /// A reader that misses an object looks where its records are now, before it says that they are lost.
     MissingObjectsAreLookedUpAgain,
