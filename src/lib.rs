@@ -35,8 +35,9 @@
 //! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | settings; clocks and randomness; logs and metrics; what a workload costs |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
-//! And two that are seen from inside only: `sim`, at the very top, is the whole of this as a simulation, for tests;
-//! `rules`, at the very bottom, names the rules that protect data, each one condition in the code that tests can break.
+//! And three that are seen from inside only: `sim`, at the very top, is the whole of this as a simulation, for tests;
+//! `testing` has the test doubles that several rooms share; `rules`, at the very bottom, names the rules that protect
+//! data, each one condition in the code that tests can break.
 //!
 //! # One produce
 //!
@@ -109,4 +110,6 @@ mod sim;
 pub mod state;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod types;

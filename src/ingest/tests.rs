@@ -15,7 +15,8 @@ use crate::rules::{Broken, Rule, assert_needed};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::ObjectRef;
 use crate::state::op::{AppendRejected, CreateTopic, Op, ProducerBatch};
-use crate::store::{Fault, Faulty, RequestKind, Store};
+use crate::store::{RequestKind, Store};
+use crate::testing::{Fault, Faulty};
 use crate::types::{
     ByteCount, Incarnation, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicId,
     TopicName, TopicPartition,

@@ -190,15 +190,6 @@ impl State {
         State::default()
     }
 
-    /// The state before any commit, at a level.
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level) -> State {
-        State {
-            level,
-            ..State::default()
-        }
-    }
-
     /// The last commit folded.
     pub fn seq(&self) -> Seq {
         self.seq

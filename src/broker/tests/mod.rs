@@ -11,7 +11,8 @@ use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::rules::{Rule, assert_needed, assert_needed_together};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
-use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
+use crate::store::{Created, ObjectPath, RequestKind, Store, StoreUrl};
+use crate::testing::{Fault, Faulty};
 use crate::types::{
     ByteCount, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp,
 };

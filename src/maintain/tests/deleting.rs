@@ -6,7 +6,8 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::*;
 use crate::state::TRUNCATION_AGE;
 use crate::state::op::{Append, AppendEntry, AppendRejected, AppendSource, Applied};
-use crate::store::{Fault, Faulty, RequestKind, StoreMetrics, StoreOptions};
+use crate::store::{RequestKind, StoreMetrics, StoreOptions};
+use crate::testing::{Fault, Faulty};
 use crate::types::SegmentId;
 
 const GRACE: Duration = Duration::from_secs(15 * 60);

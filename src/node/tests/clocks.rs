@@ -16,7 +16,7 @@ use crate::rules::{Rule, assert_needed};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::op::Op;
 use crate::state::{Level, State};
-use crate::store::simulated::{Bucket, Fate, Network, Reply, Verb};
+use crate::testing::simulated::{Bucket, Fate, Network, Reply, Verb};
 use crate::types::{GroupId, Offset, PartitionIndex, TopicPartition};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::manifest::OpenError;
 use crate::rules::{Rule, assert_needed};
-use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind};
+use crate::store::{Created, ObjectPath, RequestKind};
+use crate::testing::{Fault, Faulty};
 
 fn options(url: StoreUrl) -> NodeOptions {
     let mut options = NodeOptions::new(url, Env::system());

@@ -319,12 +319,6 @@ impl Changes {
         self.forget(group, Some(number));
     }
 
-    /// How many places something is found at.
-    #[cfg(test)]
-    pub(in crate::state) fn place_count(&self) -> usize {
-        self.places.len()
-    }
-
     /// Makes what is derived.
     pub(in crate::state) fn derive<'a>(
         &mut self,
@@ -480,5 +474,17 @@ impl State {
         let of_view = partition.topic == OFFSETS_TOPIC_ID
             && (0..OFFSETS_PARTITIONS).contains(&partition.partition.0);
         self.partition(partition).is_some() || of_view && self.serves_offsets_topic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Changes {
+        /// How many places something is found at.
+        pub(in crate::state) fn place_count(&self) -> usize {
+            self.places.len()
+        }
     }
 }

@@ -71,10 +71,7 @@ mod subscription;
 mod touched;
 
 #[cfg(test)]
-mod tests;
-
-#[cfg(test)]
-pub(in crate::state) use tests::{aim, any_action};
+pub(in crate::state) mod tests;
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};

@@ -10,7 +10,7 @@
 //! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each
 //! object.
 
-mod rules;
+pub(super) mod rules;
 
 #[cfg(test)]
 mod tests;
@@ -18,9 +18,6 @@ mod tests;
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
-
-#[cfg(test)]
-pub(super) use rules::SWEEP_MARGIN;
 
 use super::State;
 use super::codec::map;

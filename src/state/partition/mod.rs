@@ -360,20 +360,6 @@ impl Partition {
     }
 }
 
-#[cfg(test)]
-impl Partition {
-    /// A partition with these slices, for tests of who reads them.
-    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
-        Partition {
-            log_start,
-            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
-            bytes: ByteCount(slices.iter().map(|(_, slice)| slice.len).sum()),
-            slices: slices.into_iter().collect(),
-            ..Partition::default()
-        }
-    }
-}
-
 impl State {
     /// A partition, if there is such.
     pub fn partition(&self, partition: TopicPartition) -> Option<&Partition> {

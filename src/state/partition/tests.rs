@@ -234,3 +234,16 @@ fn each_rule_of_replacing_has_a_test_that_fails_without_it() {
         ),
     ]);
 }
+
+impl Partition {
+    /// A partition with these slices, for tests of who reads them.
+    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
+        Partition {
+            log_start,
+            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
+            bytes: ByteCount(slices.iter().map(|(_, slice)| slice.len).sum()),
+            slices: slices.into_iter().collect(),
+            ..Partition::default()
+        }
+    }
+}

@@ -287,3 +287,18 @@ fn who_folds_a_broken_chain_is_found() {
     let test = a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again;
     assert_needed(&[(Rule::CommitsFoldInChain, test)]);
 }
+
+impl State {
+    /// The state before any commit, at a level.
+    pub(crate) fn at_level(level: Level) -> State {
+        State {
+            level,
+            ..State::default()
+        }
+    }
+
+    /// Makes it one that the fold cannot come to, and that no node starts from.
+    pub(crate) fn spoil(&mut self) {
+        self.truncation.truncated = self.truncation.boundary.next();
+    }
+}

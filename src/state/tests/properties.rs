@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::super::group::{aim, any_action};
+use super::super::group::tests::{aim, any_action};
 use super::*;
 use crate::rules::assert_needed;
 
@@ -444,4 +444,83 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+impl Op {
+    /// The name of every op.
+    const NAMES: &'static [&'static str] = &[
+        "Append",
+        "CreateTopic",
+        "DeleteTopic",
+        "CreatePartitions",
+        "AlterConfigs",
+        "DeleteRecords",
+        "AllocateProducerIds",
+        "ExpireProducers",
+        "RegisterNode",
+        "RenewLease",
+        "RetireNode",
+        "ExpireNode",
+        "Group",
+        "SnapshotTaken",
+        "ReplaceSlices",
+        "ExpireRecords",
+        "RaiseLogBoundary",
+        "LogTruncated",
+        "RaiseSweepBoundary",
+        "ObjectsDeleted",
+        "ClaimJob",
+        "ReleaseJob",
+        "RaiseLevel",
+        "Asked",
+    ];
+
+    /// What kind of op it is.
+    fn name(&self) -> &'static str {
+        match self {
+            Op::Append(_) => "Append",
+            Op::CreateTopic(_) => "CreateTopic",
+            Op::DeleteTopic { .. } => "DeleteTopic",
+            Op::CreatePartitions { .. } => "CreatePartitions",
+            Op::AlterConfigs { .. } => "AlterConfigs",
+            Op::DeleteRecords { .. } => "DeleteRecords",
+            Op::AllocateProducerIds { .. } => "AllocateProducerIds",
+            Op::ExpireProducers { .. } => "ExpireProducers",
+            Op::RegisterNode(_) => "RegisterNode",
+            Op::RenewLease { .. } => "RenewLease",
+            Op::RetireNode { .. } => "RetireNode",
+            Op::ExpireNode { .. } => "ExpireNode",
+            Op::Group { .. } => "Group",
+            Op::SnapshotTaken { .. } => "SnapshotTaken",
+            Op::ReplaceSlices(_) => "ReplaceSlices",
+            Op::ExpireRecords { .. } => "ExpireRecords",
+            Op::RaiseLogBoundary { .. } => "RaiseLogBoundary",
+            Op::LogTruncated { .. } => "LogTruncated",
+            Op::RaiseSweepBoundary { .. } => "RaiseSweepBoundary",
+            Op::ObjectsDeleted { .. } => "ObjectsDeleted",
+            Op::ClaimJob { .. } => "ClaimJob",
+            Op::ReleaseJob { .. } => "ReleaseJob",
+            Op::RaiseLevel { .. } => "RaiseLevel",
+            Op::Asked(_) => "Asked",
+        }
+    }
+}
+
+impl GroupAction {
+    /// What kind of action it is.
+    fn name(&self) -> &'static str {
+        match self {
+            GroupAction::Join(_) => "Join",
+            GroupAction::Sync(_) => "Sync",
+            GroupAction::Leave { .. } => "Leave",
+            GroupAction::CommitOffsets(_) => "CommitOffsets",
+            GroupAction::DeleteOffsets { .. } => "DeleteOffsets",
+            GroupAction::Delete => "Delete",
+            GroupAction::Adopt { .. } => "Adopt",
+            GroupAction::ExpireMember { .. } => "ExpireMember",
+            GroupAction::CompleteJoin { .. } => "CompleteJoin",
+            GroupAction::CompleteSync { .. } => "CompleteSync",
+            GroupAction::ExpireOffsets { .. } => "ExpireOffsets",
+        }
+    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::state::log::MAX_LEAD;
-use crate::state::objects::SWEEP_MARGIN;
+use crate::state::log::time::MAX_LEAD;
+use crate::state::objects::rules::SWEEP_MARGIN;
 use crate::state::tests::*;
 
 const SECOND: i64 = 1_000;
