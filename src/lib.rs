@@ -35,8 +35,9 @@
 //! | [`config`], [`env`](mod@env), [`telemetry`], [`cost`] | the settings of a node; clocks and randomness; logs and metrics; what a workload costs |
 //! | [`types`] | offsets, seqs, ids: newtypes for what must not be mixed up |
 //!
-//! And two that are there for tests only: `sim`, at the very top, is the whole of this as a simulation; `mutants`, at
-//! the very bottom, has the deliberate bugs that show that it finds bugs.
+//! And three that are seen from inside only: `sim`, at the very top, is the whole of this as a simulation, for tests;
+//! `testing` has the test doubles that several rooms share; `rules`, at the very bottom, names the rules that protect
+//! data, each one condition in the code that tests can break.
 //!
 //! # One produce
 //!
@@ -98,10 +99,10 @@ pub mod invariants;
 pub mod kafka;
 pub mod maintain;
 pub mod manifest;
-mod mutants;
 pub mod net;
 pub mod node;
 pub mod peer;
+mod rules;
 pub mod segment;
 pub mod server;
 #[cfg(test)]
@@ -109,4 +110,6 @@ mod sim;
 pub mod state;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod types;

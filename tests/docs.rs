@@ -214,6 +214,188 @@ fn the_apis_that_the_compatibility_page_lists_are_those_that_are_served() {
     );
 }
 
+/// A rule of `src/rules.rs`: its name, and the sentence that is its comment.
+struct Rule {
+    name: String,
+    sentence: String,
+}
+
+/// The rules in the order of the code, by group.
+fn rules() -> Vec<(String, Vec<Rule>)> {
+    let source = read("src/rules.rs");
+    let (_, body) = source.split_once("enum Rule {\n").unwrap();
+    let (body, _) = body.split_once("\n}\n").unwrap();
+    let mut groups: Vec<(String, Vec<Rule>)> = Vec::new();
+    let mut sentence: Vec<&str> = Vec::new();
+    for line in body.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("/// ") {
+            sentence.push(words);
+        } else if let Some(title) = line.strip_prefix("// ") {
+            groups.push((title.to_owned(), Vec::new()));
+        } else if let Some(name) = line.strip_suffix(',') {
+            let rule = Rule {
+                name: name.to_owned(),
+                sentence: std::mem::take(&mut sentence).join(" "),
+            };
+            groups.last_mut().unwrap().1.push(rule);
+        }
+    }
+    groups
+}
+
+/// The row of a table that begins with this name in code: its cells.
+fn row<'a>(page: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let begin = format!("| `{name}` |");
+    let line = page.lines().find(|line| line.starts_with(&begin))?;
+    Some(line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// The page of rules with the tables that the code calls for. What is beside a rule on it by hand stays: the tests that
+/// need it, and what it is called in a model.
+fn page_of_rules(page: &str) -> String {
+    const HEAD: &str =
+        "| rule | what holds | the test that fails without it | in a model |\n|---|---|---|---|\n";
+    let mut sections = page.split("\n## ");
+    let mut made = sections.next().unwrap().to_owned();
+    let old: Vec<&str> = sections.collect();
+    for (title, rules) in rules() {
+        made.push_str(&format!("\n## {title}\n\n{HEAD}"));
+        for Rule { name, sentence } in rules {
+            let cells = row(page, &name).unwrap_or_default();
+            let by_hand = |at: usize| match cells.get(at) {
+                Some(cell) if !cell.is_empty() => format!(" {cell} |"),
+                _ => " |".to_owned(),
+            };
+            let (tests, model) = (by_hand(2), by_hand(3));
+            made.push_str(&format!("| `{name}` | {sentence} |{tests}{model}\n"));
+        }
+        let section = old
+            .iter()
+            .find_map(|text| text.strip_prefix(&format!("{title}\n")));
+        let lines = section.unwrap_or_default().lines();
+        let prose: Vec<&str> = lines
+            .skip_while(|line| line.is_empty() || line.starts_with('|'))
+            .collect();
+        if !prose.is_empty() {
+            made.push_str(&format!("\n{}\n", prose.join("\n")));
+        }
+    }
+    made
+}
+
+#[test]
+fn the_page_of_rules_has_each_rule_of_the_code_once_with_its_sentence() {
+    const PAGE: &str = "docs/rules.md";
+    let page = read(PAGE);
+    let made = page_of_rules(&page);
+    if page != made && std::env::var_os("WEIR_WRITE_DOCS").is_some() {
+        return fs::write(root().join(PAGE), made).unwrap();
+    }
+    assert!(
+        page == made,
+        "{PAGE} is out of step with src/rules.rs; run: WEIR_WRITE_DOCS=1 cargo test --test docs"
+    );
+    assert!(rules().iter().flat_map(|(_, rules)| rules).count() > 100);
+}
+
+/// The texts of all files below a folder that are Rust.
+fn rust_files(folder: &str) -> Vec<String> {
+    let mut folders = vec![root().join(folder)];
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                texts.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// The words of a cell between such marks.
+fn marked(cell: &str, mark: char) -> Vec<&str> {
+    cell.split(mark).skip(1).step_by(2).collect()
+}
+
+/// What a file of Rust says of rules and tests.
+struct Named<'a> {
+    /// The rules of which it asks whether they hold.
+    asked: BTreeSet<&'a str>,
+    /// The rules that it names otherwise: to break them.
+    broken: BTreeSet<&'a str>,
+    /// Its functions, and what stands before a colon: so a macro names the tests that it makes.
+    tests: BTreeSet<&'a str>,
+    /// All of its words, if it names rules so.
+    words: BTreeSet<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    fn new(text: &'a str) -> Named<'a> {
+        let no_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        let word = |from: usize| text[from..].split(no_word).next().unwrap_or_default();
+        let (asked, broken) = text
+            .match_indices("Rule::")
+            .partition::<Vec<_>, _>(|(at, _)| text[..*at].ends_with("holds("));
+        let rules = |places: Vec<(usize, &str)>| {
+            let names = places.into_iter().map(|(at, mark)| word(at + mark.len()));
+            names.collect()
+        };
+        let functions = text
+            .match_indices("fn ")
+            .map(|(at, mark)| word(at + mark.len()));
+        let made = text
+            .lines()
+            .filter_map(|line| line.trim().split_once(':'))
+            .map(|(name, _)| name);
+        let broken: BTreeSet<&str> = rules(broken);
+        let words = text.split(no_word).filter(|_| !broken.is_empty());
+        Named {
+            words: words.collect(),
+            asked: rules(asked),
+            broken,
+            tests: functions.chain(made).collect(),
+        }
+    }
+}
+
+#[test]
+fn each_rule_is_kept_by_the_code_and_needed_by_the_tests_on_its_page() {
+    let page = read("docs/rules.md");
+    let (sources, models) = (rust_files("src"), rust_files("tests/model"));
+    let sources: Vec<Named<'_>> = sources.iter().map(|text| Named::new(text)).collect();
+    let models: Vec<Named<'_>> = models.iter().map(|text| Named::new(text)).collect();
+    let mut wrong = Vec::new();
+    for Rule { name, .. } in rules().into_iter().flat_map(|(_, rules)| rules) {
+        let name = name.as_str();
+        if !sources.iter().any(|file| file.asked.contains(name)) {
+            wrong.push(format!("nothing in src asks whether {name} holds"));
+        }
+        let cells = row(&page, name).unwrap_or_default();
+        let tests = marked(cells.get(2).unwrap_or(&""), '`');
+        if tests.is_empty() {
+            wrong.push(format!("{name} has no test in docs/rules.md"));
+        }
+        for test in tests {
+            if !sources.iter().any(|file| file.tests.contains(test)) {
+                wrong.push(format!("docs/rules.md: there is no test {test}"));
+            }
+            let mut breaking = sources.iter().filter(|file| file.broken.contains(name));
+            if !breaking.any(|file| file.words.contains(test)) {
+                wrong.push(format!("no file that names {test} breaks {name}"));
+            }
+        }
+        for model in marked(cells.get(3).unwrap_or(&""), '*') {
+            if !models.iter().any(|file| file.words.contains(model)) {
+                wrong.push(format!("docs/rules.md: no model has a rule {model}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 /// Flags of single commands, which are no settings.
 const OF_COMMANDS: &[&str] = &[
     "--changed",

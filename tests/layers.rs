@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// To add a room, put it in the lowest row that is above everything it uses, and into the map of `src/lib.rs`.
 const ROWS: &[&[&str]] = &[
     &["main", "cli", "fuzz", "sim"],
-    &["server", "embedded"],
+    &["server", "embedded", "testing"],
     &["kafka", "amqp", "http"],
     &["net", "node", "peer"],
     &["broker", "maintain", "archive"],
@@ -30,7 +30,7 @@ const ROWS: &[&[&str]] = &[
     &["state", "segment", "dynamic_config"],
     &["format"],
     &["telemetry", "config", "env", "cost"],
-    &["types", "mutants"],
+    &["types", "rules"],
 ];
 
 /// The rooms in which no two files need each other, so that each has a bottom to start reading from.
@@ -57,7 +57,7 @@ const BINARY: &str = "main.rs";
 
 /// Who alone may name a crate that has a room of its own.
 const CRATES: &[(&str, &[&str])] = &[
-    ("object_store", &["store"]),
+    ("object_store", &["store", "testing"]),
     ("kafka_protocol", &["kafka", "embedded"]),
     ("axum", &["http"]),
     ("reqwest", &["peer"]),
@@ -90,7 +90,7 @@ const PURE: &[&str] = &[
     "invariants",
     "types",
     "cost",
-    "mutants",
+    "rules",
 ];
 const IMPURE: &[&str] = &[
     "tokio",
@@ -123,6 +123,12 @@ const NOT_BOUNDS: &[&str] = &[
     "SMALLEST_",
     "FEWEST_",
 ];
+
+/// The one item that is compiled for tests only in a file of production code is its module `tests`. Beside that there are
+/// whole rooms of tests, which `lib.rs` declares, and the switch of the rules.
+const TEST_MODULE: &str = "mod tests";
+const TEST_ROOMS: &[&str] = &["sim", "testing"];
+const SWITCH: &str = "rules.rs";
 
 /// What prints, and the one room that may.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
@@ -199,6 +205,11 @@ fn a_file_fits_in_the_head() {
 #[test]
 fn what_only_computes_knows_no_runtime_and_no_files() {
     assert_none(sources().iter().flat_map(impurities));
+}
+
+#[test]
+fn what_is_for_tests_only_is_in_tests() {
+    assert_none(sources().iter().flat_map(tests_in_production));
 }
 
 #[test]
@@ -927,6 +938,33 @@ fn blank_tests(code: &mut String) {
     }
 }
 
+/// What is compiled for tests only, and stands among production code.
+fn tests_in_production(source: &Source) -> Vec<Breach> {
+    if source.is_test() || source.name == SWITCH || TEST_ROOMS.contains(&source.room.as_str()) {
+        return Vec::new();
+    }
+    let code = blank_comments_and_strings(&source.text);
+    let mut breaches = Vec::new();
+    for (at, mark) in code.match_indices("#[cfg(test)]") {
+        let mut item = code[at + mark.len()..].trim_start();
+        while let Some(attribute) = item.strip_prefix("#[") {
+            item = attribute
+                .split_once(']')
+                .map_or("", |(_, rest)| rest.trim_start());
+        }
+        let line = item.lines().next().unwrap_or_default();
+        let name = line.trim_end_matches([' ', '{', '}', ';']);
+        let is_room = |room: &&str| source.name == "lib.rs" && name == format!("mod {room}");
+        if !name.ends_with(TEST_MODULE) && !TEST_ROOMS.iter().any(|room| is_room(&room)) {
+            let says = format!(
+                "`{line}` is for tests only: put it into a module `tests`, or into src/testing if several rooms use it"
+            );
+            breaches.push(source.breach(source.line_of(at), says));
+        }
+    }
+    breaches
+}
+
 /// The end of an item: of its body, or its semicolon.
 fn item_end(code: &str, from: usize) -> usize {
     let mut depth = 0;
@@ -944,6 +982,34 @@ fn item_end(code: &str, from: usize) -> usize {
         }
     }
     code.len()
+}
+
+#[test]
+fn what_is_for_tests_only_among_production_code_is_found() {
+    let found =
+        |name: &str, text: &str| tests_in_production(&Source::new(name, text.to_owned())).len();
+    let double = "#[cfg(test)]\npub(crate) struct Fake;\n";
+    assert_eq!(found("store/mod.rs", double), 1);
+    assert_eq!(
+        found(
+            "store/mod.rs",
+            "impl A {\n    #[cfg(test)]\n    fn f() {}\n}\n"
+        ),
+        1
+    );
+    assert_eq!(found("store/mod.rs", "// #[cfg(test)]\nfn f() {}\n"), 0);
+    let module = "#[cfg(test)]\n#[allow(a, reason = \"b\")]\npub(crate) mod tests {}\n";
+    assert_eq!(found("store/mod.rs", module), 0);
+    assert_eq!(found("store/tests.rs", double), 0);
+    assert_eq!(found("testing/mod.rs", double), 0);
+    assert_eq!(
+        found(
+            "lib.rs",
+            "#[cfg(test)]\nmod sim;\n#[cfg(test)]\nmod testing;\n"
+        ),
+        0
+    );
+    assert_eq!(found("node/mod.rs", "#[cfg(test)]\nmod sim;\n"), 1);
 }
 
 #[test]

@@ -143,14 +143,6 @@ impl Policy for AllowAll {
 #[must_use = "an operation is authorised so that it is done"]
 pub(super) struct Permit(());
 
-#[cfg(test)]
-impl Permit {
-    /// For tests of the work alone.
-    pub(super) fn for_test() -> Permit {
-        Permit(())
-    }
-}
-
 impl Broker {
     /// The gate: whether the client may do that. Every operation asks it, and does its work with the permit.
     pub(super) fn authorize(
@@ -218,5 +210,17 @@ impl Broker {
         let policy = &self.inner.settings.policy;
         let allowed = |action: &Action| policy.allows(session, *action, resource);
         actions.iter().copied().filter(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Permit {
+        /// For tests of the work alone.
+        pub(in crate::broker) fn for_test() -> Permit {
+            Permit(())
+        }
     }
 }

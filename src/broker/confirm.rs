@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
 use super::{Broker, Session, TopicRef, Unavailable};
 use crate::manifest::Proof;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::State;
 
 /// How old the last proof may be that records which are handed out are still there.
@@ -73,7 +73,7 @@ impl Broker {
         needed: Needed,
         deadline: Instant,
     ) -> Result<bool, Unavailable> {
-        if mutants::on(Mutant::StaleNamesServed) || self.suffices(read_by, needed) {
+        if !holds(Rule::FetchesConfirmTheirState) || self.suffices(read_by, needed) {
             return Ok(true);
         }
         // The proof first: the state is not older than it.

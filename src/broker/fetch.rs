@@ -14,7 +14,7 @@ use super::{
 };
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::BuildError;
 use crate::state::{OFFSETS_TOPIC_ID, Partition, State};
 use crate::types::{Offset, PartitionIndex, TopicId, TopicPartition};
@@ -198,7 +198,7 @@ impl Broker {
         let mut states = self.inner.manifest.subscribe();
         let mut proof = self.inner.manifest.proof();
         let mut state = states.see();
-        let mut is_fresh = mutants::on(Mutant::EmptyWithoutAsking);
+        let mut is_fresh = !holds(Rule::EmptyFetchesProbe);
         let mut following = None;
         loop {
             let granted = budget.reserve(limits.max_bytes).await;
@@ -214,8 +214,9 @@ impl Broker {
             budget.keep(bytes);
             let failed = answer.iter().any(Result::is_err);
             // An answer without records, or with an error, must be so in an up-to-date state.
-            let certain =
-                bytes > 0 && !failed || is_fresh || failed && mutants::on(Mutant::MissingIsFinal);
+            let certain = bytes > 0 && !failed
+                || is_fresh
+                || failed && !holds(Rule::MissingObjectsAreLookedUpAgain);
             if partitions.is_empty() {
                 return answer;
             }
@@ -395,7 +396,7 @@ impl Broker {
                 .read(&state, id, partition, wanted.offset, limits);
             let read = read.await;
             // By an old state, whatever was read may have been deleted, and its name taken by something else.
-            let outdated = !proof.holds(&self.inner.env) && !mutants::on(Mutant::ReadByOldState);
+            let outdated = !proof.holds(&self.inner.env) && holds(Rule::OutdatedReadsAreDiscarded);
             let last = attempts == MISSING_RETRIES;
             match read {
                 Ok(records) if !outdated => {
@@ -411,7 +412,7 @@ impl Broker {
                     if !outdated
                         && (last
                             || !error.is_missing_object()
-                            || mutants::on(Mutant::MissingIsFinal)) =>
+                            || !holds(Rule::MissingObjectsAreLookedUpAgain)) =>
                 {
                     return Err(unread(error, FetchError::Corrupt));
                 }

@@ -8,7 +8,7 @@ use super::blocks::Blocks;
 use super::error::ReadError;
 use super::extents::{BLOCK, Extent};
 use super::reader::Found;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader, LEADER_EPOCH, patch};
 use crate::state::Slice;
 use crate::types::{Offset, TopicPartition};
@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
 
 /// Writes its real offset in a batch.
 fn set_base(batch: &mut [u8], base: Offset) -> Result<(), BatchError> {
-    if mutants::on(Mutant::OffsetsNotPatched) {
+    if !holds(Rule::RealOffsetsAreServed) {
         return Ok(());
     }
     patch(batch, base, LEADER_EPOCH)

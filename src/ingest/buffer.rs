@@ -13,7 +13,7 @@ use super::pipelines::Pipelines;
 use super::uploads::Uploads;
 use crate::env::Env;
 use crate::manifest::{CommitSource, Manifest, Stopped, Submission};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::SegmentError;
 use crate::state::ObjectRef;
 use crate::state::op::{AppendRejected, AppendSource, Appended, ProducerBatch};
@@ -266,7 +266,7 @@ impl Ingest {
         for batch in batches {
             if let Some(producer) = &mut batch.producer {
                 producer.continues = pipelines.continues(batch.partition, producer, now)
-                    && !mutants::on(Mutant::BegunInTheMiddle);
+                    && holds(Rule::PipelinesBeginWithFirstBatch);
             }
         }
     }

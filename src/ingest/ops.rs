@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::buffer::{AppendError, Entry, Space};
 use crate::manifest::{Caller, Committed, Stopped, Submission};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{self, AppendEntry, AppendSource, Appended, Applied, Op};
 use crate::types::TopicPartition;
 
@@ -123,7 +123,7 @@ fn tell(waiters: Vec<Vec<Waiter>>, result: Result<Committed, Stopped>) {
         Err(stopped) => Err(stopped),
     };
     for mut waiters in waiters {
-        if mutants::on(Mutant::WaitersCrossed) {
+        if !holds(Rule::WaitersGetTheirOwnOutcomes) {
             waiters.reverse();
         }
         let mut entries = match &mut outcomes {

@@ -11,11 +11,12 @@ use uuid::Uuid;
 use super::*;
 use crate::env::Env;
 use crate::manifest::{self, Manifest, ManifestMetrics, ManifestOptions, Stopped};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Broken, Rule, assert_needed};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::ObjectRef;
 use crate::state::op::{AppendRejected, CreateTopic, Op, ProducerBatch};
-use crate::store::{Fault, Faulty, RequestKind, Store};
+use crate::store::{RequestKind, Store};
+use crate::testing::{Fault, Faulty};
 use crate::types::{
     ByteCount, Incarnation, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicId,
     TopicName, TopicPartition,
@@ -146,7 +147,7 @@ fn run(test: impl Future<Output = ()>) {
 fn batches_of_a_partition_keep_their_order_whichever_way_their_bytes_take() {
     let test = || run(order_is_kept());
     test();
-    mutants::assert_found(&[(Mutant::UploadsOvertake, test)]);
+    assert_needed(&[(Rule::UploadsCommitInOrder, test)]);
 }
 
 async fn order_is_kept() {
@@ -503,7 +504,7 @@ fn a_swallowed_put_of_a_segment_holds_up_others_for_less_than_a_second_and_its_o
         }
     };
     test();
-    mutants::assert_found(&[(Mutant::NeverHedged, test)]);
+    assert_needed(&[(Rule::SlowPutsAreHedged, test)]);
 }
 
 /// Even if a put can never be repeated, others do not wait for it.
@@ -513,7 +514,7 @@ fn a_swallowed_put_of_a_segment_holds_up_others_for_less_than_a_second_and_its_o
     reason = "for who wants to see how long they waited"
 )]
 fn who_has_nothing_in_an_upload_does_not_wait_for_it_however_long_it_takes() {
-    let _never = mutants::Active::new(&[Mutant::NeverHedged]);
+    let _broken = Broken::new(&[Rule::SlowPutsAreHedged]);
     run(async {
         let waits = waits([900 << 10, 1 << 10, 300 << 10, 900 << 10]).await;
         let (own, others) = waits.split_first().unwrap();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::buffer::{AppendError, Entry, Ingest};
 use super::ops::{Ops, in_partition_order};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::{SegmentBuilder, SegmentError};
 use crate::state::ObjectRef;
 use crate::state::op::AppendSource;
@@ -25,7 +25,7 @@ impl Ingest {
         };
         match stored {
             Ok(()) => Some(ops),
-            Err(_) if mutants::on(Mutant::FailedUploadCommitted) => Some(ops),
+            Err(_) if !holds(Rule::FailedUploadsAreNotCommitted) => Some(ops),
             Err(why) => {
                 tracing::warn!(segment = %id, %why, "a segment could not be stored");
                 self.metrics.failures.inc();

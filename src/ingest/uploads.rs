@@ -15,7 +15,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::ops::Ops;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::TopicPartition;
 
 /// The uploads of which not everything is committed, in the order in which they were cut.
@@ -111,8 +111,8 @@ impl Uploads {
         for mut upload in self.queue.drain(..) {
             if let Stage::Stored(ops) = &mut upload.stage {
                 let held = |partition: &TopicPartition| {
-                    let holds = |earlier: &Upload| earlier.partitions.contains(partition);
-                    waiting.iter().any(holds) && !mutants::on(Mutant::UploadsOvertake)
+                    let shares = |earlier: &Upload| earlier.partitions.contains(partition);
+                    waiting.iter().any(shares) && holds(Rule::UploadsCommitInOrder)
                 };
                 let taken = ops.take_unless(held);
                 upload.partitions = ops.partitions().copied().collect();

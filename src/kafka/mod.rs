@@ -150,15 +150,5 @@ async fn converse<R, W>(
     }
 }
 
-/// A made-up body, out of the guard's table, for [`crate::fuzz`].
 #[cfg(test)]
-pub(crate) fn made_up(
-    api: kafka_protocol::messages::ApiKey,
-    version: i16,
-    choices: &[u8],
-) -> Vec<u8> {
-    guard::tests::Maker::make(api, version, choices).out
-}
-
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;

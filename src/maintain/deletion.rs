@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::error::JobError;
 use super::maintenance::Maintenance;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State};
 use crate::store::ObjectPath;
@@ -87,21 +87,20 @@ fn deletable<'a>(
     let grace = m.options().deletion_grace;
     let known = m.inner.manifest.known_for(grace, &m.inner.env);
     state.dead_objects().filter_map(move |(object, dead)| {
-        let behind = match object {
+        let in_log = match object {
             // Not the boundary: that may be raised and not stored yet.
-            ObjectRef::Commit(seq) => {
-                seq <= state.log_truncated() || mutants::on(Mutant::DeadCommitsOfTheLog)
-            }
-            ObjectRef::Segment(_) => true,
+            ObjectRef::Commit(seq) => seq > state.log_truncated(),
+            ObjectRef::Segment(_) => false,
         };
-        let over = dead.since.after(grace) <= now || mutants::on(Mutant::GraceIgnored);
-        let known = dead.seq <= known.seq
-            || mutants::on(Mutant::GraceByFoldAlone)
-            || mutants::on(Mutant::GraceIgnored);
+        let by_fold = dead.since.after(grace) > now;
+        let by_own_clock = dead.seq > known.seq && holds(Rule::GraceGoesByOwnClock);
         // A log of the first level may have commits that are both.
-        let dead_only = !state.is_live(object) || mutants::on(Mutant::LivenessUnchecked);
-        let due = !dead.deleted && dead_only && behind && over && known;
-        due.then_some((object, dead.since))
+        let is_live = state.is_live(object);
+        let stays = dead.deleted
+            || in_log && holds(Rule::DeadCommitsWaitForTruncation)
+            || (by_fold || by_own_clock) && holds(Rule::DeadObjectsWaitForGrace)
+            || is_live && holds(Rule::LiveObjectsAreNotDeleted);
+        (!stays).then_some((object, dead.since))
     })
 }
 

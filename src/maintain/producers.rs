@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::JobError;
 use super::maintenance::Maintenance;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::Op;
 use crate::state::{State, Topic};
 use crate::types::Timestamp;
@@ -15,9 +15,9 @@ const LATENESS: u32 = 10;
 
 /// Whether there is one to forget.
 pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
-    let keep = match mutants::on(Mutant::ProducersForgottenEarly) {
-        true => Duration::ZERO,
-        false => m.options().producer_expiration,
+    let keep = match holds(Rule::ProducersAreRemembered) {
+        true => m.options().producer_expiration,
+        false => Duration::ZERO,
     };
     let before = ago(now, keep + keep / LATENESS);
     state

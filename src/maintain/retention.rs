@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::error::JobError;
 use super::maintenance::Maintenance;
 use crate::dynamic_config::TopicConfig;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Op};
 use crate::state::{Partition, Slice, State};
 use crate::types::{Offset, Timestamp, TopicPartition};
@@ -84,10 +84,10 @@ pub async fn run(m: &Maintenance) -> Result<bool, JobError> {
 fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
     let topics = state.topics().flat_map(move |topic| {
         let settings = TopicConfig::effective(topic.configs(), state.configs());
-        let kept = settings.cleanup.delete || mutants::on(Mutant::CompactedExpire);
+        let expires = settings.cleanup.delete || !holds(Rule::RetentionSparesCompactedTopics);
         topic
             .partitions()
-            .filter(move |_| kept)
+            .filter(move |_| expires)
             .map(move |(id, partition)| (id, partition, settings.clone()))
     });
     topics.filter_map(move |(id, partition, settings)| {
@@ -109,9 +109,9 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicConfig, now: Timestamp) -> 
     let mut gone = Vec::new();
     for (_, slice) in partition.slices_from(partition.log_start()) {
         let over = settings.retention_bytes;
-        let slack = match mutants::on(Mutant::CutBelowSize) {
-            true => 0,
-            false => slice.len,
+        let slack = match holds(Rule::RetentionKeepsItsBytes) {
+            true => slice.len,
+            false => 0,
         };
         let too_large = over.is_some_and(|most| left.saturating_sub(slack) >= most.0);
         let too_old = settings.retention.is_some_and(|keep| {
@@ -119,9 +119,10 @@ fn cut<'a>(partition: &'a Partition, settings: &TopicConfig, now: Timestamp) -> 
             let lateness = LATENESS.min(keep / 20);
             let due = time_of(slice).after(keep);
             late |= gone.is_empty() && due.after(lateness) < now;
-            let is_closed = closed_at(slice, left, settings, keep) < now
-                || mutants::on(Mutant::JustAppendedExpire);
-            late && due < now && is_closed || mutants::on(Mutant::YoungExpire)
+            let is_due = late && due < now;
+            let is_fresh = closed_at(slice, left, settings, keep) >= now;
+            let stays = is_fresh && holds(Rule::RetentionSparesFreshAppends);
+            is_due && !stays || !holds(Rule::RetentionSparesYoungRecords)
         });
         if !too_large && !too_old {
             break;

@@ -18,8 +18,8 @@ use super::deletion::BATCH;
 use super::error::JobError;
 use super::maintenance::Maintenance;
 use super::producers::ago;
-use super::truncation::is_unneeded;
-use crate::mutants::{self, Mutant};
+use super::truncation::is_needed;
+use crate::rules::{Rule, holds};
 use crate::state::op::{Op, Rejected};
 use crate::state::{Job, ObjectRef, State};
 use crate::store::{ObjectKind, ObjectMeta, ObjectPath, ObjectPrefix};
@@ -65,14 +65,15 @@ struct Swept {
 async fn sweep(m: &Maintenance) -> Result<(), JobError> {
     let before = ago(m.passed(), m.options().sweep_age);
     let old = m.state();
-    let mut state = match m.must_commit(vec![Op::RaiseSweepBoundary { before }]).await {
+    let raised = match m.must_commit(vec![Op::RaiseSweepBoundary { before }]).await {
         // The clock stands before what the log knows: nothing is old enough.
         Err(JobError::Rejected(Rejected::SweepBoundary { .. })) => return Ok(()),
         raised => raised?,
     };
-    if mutants::on(Mutant::SweepByOldState) {
-        state = old;
-    }
+    let state = match holds(Rule::SweepSeesItsBoundary) {
+        true => raised,
+        false => old,
+    };
     let mut swept = Swept::default();
     swept.segments = segments(m, &state, &mut swept.listed).await?;
     swept.commits = commits(m, &state, &mut swept.listed).await?;
@@ -108,9 +109,11 @@ async fn segments(
     let is_orphan = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Segment(id) => {
             let object = ObjectRef::Segment(id);
-            (id.minted() < state.sweep_boundary() || mutants::on(Mutant::SweepTakesYoung))
-                && (!state.is_live(object) || mutants::on(Mutant::SweepTakesLive))
-                && (state.death_of(object).is_none() || mutants::on(Mutant::SweepTakesDead))
+            let is_young = id.minted() >= state.sweep_boundary();
+            let is_spared = is_young && holds(Rule::SweepSparesYoungSegments)
+                || state.is_live(object) && holds(Rule::SweepSparesLiveSegments)
+                || state.death_of(object).is_some() && holds(Rule::SweepSparesDeadSegments);
+            !is_spared
         }
         _ => false,
     };
@@ -126,7 +129,8 @@ async fn commits(
     let last = state.log_truncated();
     let is_garbage = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Commit(seq) => {
-            seq <= last && (is_unneeded(state, seq) || mutants::on(Mutant::SweepTakesCommits))
+            let is_spared = is_needed(state, seq) && holds(Rule::SweepSparesNeededCommits);
+            seq <= last && !is_spared
         }
         _ => false,
     };
@@ -145,7 +149,8 @@ async fn snapshots(
     };
     let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
         ObjectKind::Snapshot(seq) => {
-            seq < oldest && !known.contains(&seq) || mutants::on(Mutant::SweepTakesSnapshots)
+            let may_be_known = seq >= oldest || known.contains(&seq);
+            !(may_be_known && holds(Rule::SweepSparesKnownSnapshots))
         }
         _ => false,
     };
@@ -165,7 +170,10 @@ async fn chunks(
         return Ok(0);
     };
     let is_superfluous = |meta: &ObjectMeta| match meta.path.kind() {
-        ObjectKind::Chunk(seq, _) => seq < oldest || mutants::on(Mutant::SweepTakesChunks),
+        ObjectKind::Chunk(seq, _) => {
+            let may_be_needed = seq >= oldest;
+            !(may_be_needed && holds(Rule::SweepSparesNeededChunks))
+        }
         _ => false,
     };
     let kept = Kept::After(ObjectPath::chunk(oldest, 0));
@@ -188,7 +196,7 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
             break;
         }
     }
-    if !mutants::on(Mutant::SweepTakesBoundaries) {
+    if holds(Rule::SweepSparesNewestBoundary) {
         all.pop();
     }
     let count = all.len();
@@ -200,8 +208,10 @@ async fn boundaries(m: &Maintenance, listed: &mut usize) -> Result<usize, JobErr
 
 async fn checks(m: &Maintenance, listed: &mut usize) -> Result<usize, JobError> {
     let before = ago(m.passed(), CHECK_AGE);
-    let is_old =
-        |meta: &ObjectMeta| meta.last_modified < before || mutants::on(Mutant::SweepTakesChecks);
+    let is_old = |meta: &ObjectMeta| {
+        let may_be_running = meta.last_modified >= before;
+        !(may_be_running && holds(Rule::SweepSparesRunningChecks))
+    };
     let prefix = ObjectPrefix::Checks;
     delete_listed(m, "check", prefix, Kept::All, is_old, listed).await
 }

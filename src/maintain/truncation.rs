@@ -21,7 +21,7 @@ use super::error::JobError;
 use super::maintenance::Maintenance;
 use crate::format::{ObjectBuilder, ObjectKind};
 use crate::manifest::{SnapshotError, read_snapshot};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::SegmentError;
 use crate::state::op::Op;
 use crate::state::{Job, ObjectRef, State, TRUNCATION_AGE};
@@ -72,10 +72,10 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
         state = m.must_commit(vec![Op::RaiseLogBoundary { to }]).await?;
     }
     let (from, to) = (state.log_truncated(), state.log_boundary());
-    if !mutants::on(Mutant::BoundaryNotStored) {
+    if holds(Rule::BoundaryPrecedesDeletion) {
         store_boundary(m, to).await?;
     }
-    if mutants::on(Mutant::TruncatedSaidFirst) {
+    if !holds(Rule::TruncationIsRecordedLast) {
         m.must_commit(vec![Op::LogTruncated { to }]).await?;
     }
     let mut deleted = 0;
@@ -84,7 +84,7 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
         let until = Seq(next.0.saturating_add(STRIDE)).min(to);
         let unneeded: Vec<ObjectPath> = (next.0 + 1..=until.0)
             .map(Seq)
-            .filter(|seq| is_unneeded(&state, *seq))
+            .filter(|seq| !is_needed(&state, *seq))
             .map(ObjectPath::commit)
             .collect();
         for batch in unneeded.chunks(BATCH) {
@@ -105,9 +105,9 @@ async fn truncate(m: &Maintenance, mut state: Arc<State>) -> Result<bool, JobErr
 /// How far the boundary may be raised: by the fold, and by what this node has known for long enough.
 fn limit(m: &Maintenance, state: &State) -> Seq {
     let known = m.inner.manifest.known_for(TRUNCATION_AGE, &m.inner.env);
-    let own = match mutants::on(Mutant::TruncationByFoldAlone) {
-        true => state.seq(),
-        false => known.snapshot,
+    let own = match holds(Rule::TruncationGoesByOwnClock) {
+        true => known.snapshot,
+        false => state.seq(),
     };
     let limit = state.log_boundary_limit().min(own);
     limit.max(state.log_boundary())
@@ -119,7 +119,7 @@ fn limit(m: &Maintenance, state: &State) -> Seq {
 async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
     let limit = limit(m, state);
     let boundary = state.log_boundary();
-    if limit <= boundary || mutants::on(Mutant::BoundaryUnread) {
+    if limit <= boundary || !holds(Rule::TruncationNeedsReadableSnapshot) {
         return Ok(limit);
     }
     let beyond = state.snapshots().map(|snapshot| snapshot.seq);
@@ -136,12 +136,12 @@ async fn covered(m: &Maintenance, state: &State) -> Result<Seq, JobError> {
     reason.map_or(Ok(boundary), |reason| Err(JobError::Uncovered { reason }))
 }
 
-/// Whether neither the state nor a reader needs the commit. Final, for only a commit itself ever refers to what is in
-/// it: so a state that is not the newest tells it as well.
-pub(super) fn is_unneeded(state: &State, seq: Seq) -> bool {
+/// Whether the state or a reader needs the commit. Once it does not, it never will again, for only a commit itself ever
+/// refers to what is in it: so a state that is not the newest tells it as well.
+pub(super) fn is_needed(state: &State, seq: Seq) -> bool {
     let commit = ObjectRef::Commit(seq);
-    (!state.is_live(commit) || mutants::on(Mutant::LiveCommitsTruncated))
-        && (state.death_of(commit).is_none() || mutants::on(Mutant::DeadCommitsTruncated))
+    state.is_live(commit) && holds(Rule::TruncationSparesLiveCommits)
+        || state.death_of(commit).is_some() && holds(Rule::TruncationSparesDeadCommits)
 }
 
 /// Sees to it that the boundary object of `to` is there.

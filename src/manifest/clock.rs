@@ -33,7 +33,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::env::Env;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::store::{ClockOff, Store};
 use crate::types::Timestamp;
 
@@ -142,7 +142,7 @@ impl Clock {
 
     /// For what destroys.
     pub(super) fn passed(&self) -> Timestamp {
-        if mutants::on(Mutant::WallClockDestroys) {
+        if !holds(Rule::DestructionDistrustsWallClock) {
             return self.env.wall();
         }
         let (wall, now) = (self.wall().min(self.env.wall()), self.env.boot());
@@ -175,7 +175,7 @@ fn believed(store: &Store, env: &Env) -> Timestamp {
 impl Inner {
     fn carry_on(&mut self, wall: Timestamp, now: Duration) -> Option<Carried> {
         let carried = self.carried.as_mut()?;
-        if mutants::on(Mutant::TimeStandsStill) {
+        if !holds(Rule::TimeKeepsRunning) {
             return Some(*carried);
         }
         let passed = now.saturating_sub(carried.at);

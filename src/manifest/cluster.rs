@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::error::OpenError;
 use super::tail::Tail;
 use crate::env::Env;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::store::{Created, ObjectPath, ObjectPrefix, RequestKind, Store};
 
 /// The newest version of the layout of a bucket that this software knows.
@@ -56,7 +56,7 @@ pub async fn find_cluster(store: &Store) -> Result<Option<Cluster>, OpenError> {
         let Some(object) = store.list(folder, None, 1).await?.pop() else {
             continue;
         };
-        if mutants::on(Mutant::LogWithoutCluster) {
+        if !holds(Rule::NewClustersNeedEmptyLog) {
             continue;
         }
         // Another node may have begun it since the first look.
@@ -168,7 +168,7 @@ impl Tail {
             }
             self.watch.looking = None;
         }
-        if now < self.watch.due || self.watch.lost || mutants::on(Mutant::ClusterUnwatched) {
+        if now < self.watch.due || self.watch.lost || !holds(Rule::ClusterIsWatched) {
             return;
         }
         self.watch.due = now + self.options.look_interval;

@@ -13,7 +13,7 @@ use super::object::EncodedCommit;
 use super::peers::Declined;
 use super::prepared::{LogView, MAX_DATA, Prepared, Sent, put};
 use super::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Feature, Level};
 use crate::store::ClockOff;
@@ -229,7 +229,7 @@ impl Tail {
     pub(super) fn send(&mut self, mut prepared: Prepared) {
         let last = self.in_flight.back().map(|sent| sent.seq);
         let seq = last.unwrap_or(self.state.seq()).next();
-        if mutants::on(Mutant::AcknowledgedBeforeFold) && prepared.lost == 0 {
+        if !holds(Rule::AcknowledgementsFollowFold) && prepared.lost == 0 {
             let next = self.state.seq().next();
             let start = prepared.encoded.data_start;
             let guess = self.state.clone().apply(next, &prepared.commit, start);

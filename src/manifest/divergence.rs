@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use super::due::is_of_snapshots;
 use super::options::ManifestOptions;
 use super::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Commit, Op};
 use crate::state::{Folded, State};
 use crate::types::{CommitId, Incarnation, Seq, StateDigest};
@@ -105,7 +105,7 @@ impl Tail {
     fn compare(&self, incarnation: Incarnation, ops: &[Op], folded: &Folded) {
         // Its own snapshots are of its own states.
         let is_foreign = matches!(folded, Folded::Outcomes(_)) && incarnation != self.incarnation;
-        if !is_foreign || mutants::on(Mutant::DivergenceUnnoticed) {
+        if !is_foreign || !holds(Rule::DivergentNodesHalt) {
             return;
         }
         for op in ops {

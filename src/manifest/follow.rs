@@ -8,7 +8,7 @@ use super::freshness::Moment;
 use super::handle::Stopped;
 use super::log::{self, LogError};
 use super::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::store::{RequestKind, StoreError};
 use crate::types::Seq;
 
@@ -70,7 +70,7 @@ impl Tail {
                     window = MAX_WINDOW;
                 }
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
-                Err(LogError::Store(_)) if mutants::on(Mutant::FailedProbeIsEnd) => {
+                Err(LogError::Store(_)) if !holds(Rule::FailedProbesAreNoEnd) => {
                     self.note_proof(sent);
                     break;
                 }

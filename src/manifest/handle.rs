@@ -16,7 +16,7 @@ use super::heard::Heard;
 use super::known::{Known, Marks};
 use super::published::States;
 use crate::env::Env;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, State};
 use crate::store::ClockOff;
@@ -74,7 +74,7 @@ pub struct Submission {
 impl Submission {
     /// Whether nobody waits for what becomes of it.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.caller.is_gone() && !mutants::on(Mutant::AbandonedOpsSent)
+        self.caller.is_gone() && holds(Rule::AbandonedOpsAreDropped)
     }
 }
 
@@ -216,9 +216,9 @@ impl Manifest {
 
     /// A name for a segment, minted now.
     pub fn mint_segment(&self) -> SegmentId {
-        let time = match mutants::on(Mutant::SegmentsByWallClock) {
-            true => self.shared.clock.stamp().wall,
-            false => self.time(),
+        let time = match holds(Rule::SegmentsAreNamedByClusterTime) {
+            true => self.time(),
+            false => self.shared.clock.stamp().wall,
         };
         SegmentId(self.shared.clock.uuid_at(time))
     }
@@ -256,7 +256,7 @@ impl Manifest {
     }
 
     async fn proven_since(&self, since: Moment, due: Instant) -> Result<Arc<State>, Stopped> {
-        if mutants::on(Mutant::FreshWithoutProbe) {
+        if !holds(Rule::FreshStatesAreProbed) {
             return Ok(self.state());
         }
         let (reply, state) = oneshot::channel();

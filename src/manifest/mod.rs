@@ -97,9 +97,7 @@ mod tail;
 mod truncated;
 
 #[cfg(test)]
-mod fixtures;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cluster::{Cluster, find_cluster, read_cluster};
 pub use error::OpenError;
@@ -113,8 +111,6 @@ pub use metrics::ManifestMetrics;
 pub use object::{LoggedCommit, ObjectError, encode_commit};
 pub use open::{open, open_in};
 pub use options::ManifestOptions;
-#[cfg(test)]
-pub(crate) use parts::snapshot_of_bytes;
 pub use parts::{MAX_CHUNK, SnapshotParts, decode_snapshot};
 pub use peers::{Declined, Peer, PeerError, Peers};
 pub use published::{Ended, States};

@@ -261,14 +261,18 @@ pub fn decode_snapshot(object: &str, seq: Seq, bytes: &Bytes) -> Result<State, O
     SnapshotParts::decode(object, bytes)?.state(object, seq, &[])
 }
 
-/// The object of a snapshot of a state of the second level that has these bytes, if there is such a state.
 #[cfg(test)]
-pub(crate) fn snapshot_of_bytes(bytes: &[u8]) -> Bytes {
-    let head = Head {
-        digest: StateDigest::of(bytes),
-        chunks: Vec::new(),
-    };
-    let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, 3);
-    builder.push(Bytes::copy_from_slice(bytes));
-    join(&builder.finish(&head.to_cbor(), &[]).unwrap())
+pub(super) mod tests {
+    use super::*;
+
+    /// The object of a snapshot of a state of the second level that has these bytes, if there is such a state.
+    pub(crate) fn snapshot_of_bytes(bytes: &[u8]) -> Bytes {
+        let head = Head {
+            digest: StateDigest::of(bytes),
+            chunks: Vec::new(),
+        };
+        let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, 3);
+        builder.push(Bytes::copy_from_slice(bytes));
+        join(&builder.finish(&head.to_cbor(), &[]).unwrap())
+    }
 }

@@ -26,7 +26,7 @@ use super::error::OpenError;
 use super::metrics::ManifestMetrics;
 use super::object::ObjectError;
 use super::parts::SnapshotParts;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::State;
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
 use crate::types::Seq;
@@ -189,7 +189,7 @@ pub(super) async fn newest_state(
                 "a snapshot cannot be read; trying the one before it. Check the bucket with `weir fsck`"
             );
             unreadable.push(reason);
-            if mutants::on(Mutant::NewestSnapshotOnly) {
+            if !holds(Rule::UnreadableSnapshotsAreSkipped) {
                 return Err(no_start(unreadable, Seq::ZERO));
             }
         }
@@ -203,9 +203,9 @@ async fn with_the_log(
     state: State,
     unreadable: Vec<String>,
 ) -> Result<Start, OpenError> {
-    let boundary = match mutants::on(Mutant::OlderSnapshotTrusted) {
-        true => None,
-        false => newest_boundary(store, state.seq()).await?,
+    let boundary = match holds(Rule::OlderSnapshotsNeedTheirLog) {
+        true => newest_boundary(store, state.seq()).await?,
+        false => None,
     };
     if let Some(boundary) = boundary {
         return Err(no_start(unreadable, boundary));
@@ -218,7 +218,7 @@ async fn with_the_log(
     }
     Ok(Start {
         state,
-        is_newest: unreadable.is_empty() || mutants::on(Mutant::OlderSnapshotTrusted),
+        is_newest: unreadable.is_empty() || !holds(Rule::OlderSnapshotsNeedTheirLog),
     })
 }
 

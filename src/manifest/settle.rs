@@ -12,7 +12,7 @@ use super::log::{self, LogError};
 use super::object::LoggedCommit;
 use super::prepared::{Prepared, Sent, put};
 use super::tail::{MAX_WAITING, Tail};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Commit, Op};
 use crate::state::{Folded, Level, State};
 use crate::store::{Created, RequestKind, Store, StoreError};
@@ -78,11 +78,11 @@ impl Tail {
                     let left_behind = self.is_left_behind_for_sure().await;
                     return Ok((!left_behind).then_some(Stands::Ours(None)));
                 }
-                Ok(Created::Exists) if mutants::on(Mutant::ExistsIsOurs) => {
+                Ok(Created::Exists) if !holds(Rule::ExistingCommitsAreIdentified) => {
                     return Ok(Some(Stands::Ours(None)));
                 }
                 Ok(Created::Exists) => self.note_put(tried.sent.at.elapsed()),
-                Ok(Created::Unknown(_)) if mutants::on(Mutant::UnsettledSeqReused) => {
+                Ok(Created::Unknown(_)) if !holds(Rule::UnsettledSeqsAreNotReused) => {
                     let id = self.next_id();
                     tried.prepared.change(|commit| commit.id = id);
                     answer = put(&self.store, seq, &tried.prepared.encoded).await;
@@ -225,7 +225,7 @@ impl Tail {
         for prepared in &mut again {
             let id = self.next_id();
             prepared.change(|commit| (commit.id, commit.follows) = (id, before));
-            before = Some(id.counter).filter(|_| !mutants::on(Mutant::ChainBrokenOnRenew));
+            before = Some(id.counter).filter(|_| holds(Rule::RenewedCommitsStayChained));
         }
         self.resend = again;
     }
@@ -250,7 +250,7 @@ impl Tail {
         lost.lost = lost.lost.saturating_add(1);
         let races = lost.lost;
         let id = lost.commit.id;
-        if mutants::on(Mutant::ProducersForgottenAfterConflict) {
+        if !holds(Rule::RetriedCommitsKeepSequences) {
             lost.change(forget_producers);
         }
         self.send_again(lost);
@@ -323,14 +323,14 @@ async fn look(
     let read = log::read(store, known, seq, limit, RequestKind::CommitGet);
     Ok(match read.await? {
         None => Stands::Nothing,
-        Some(logged) if logged.commit.id == ours && !mutants::on(Mutant::LostAnswerIsConflict) => {
+        Some(logged) if logged.commit.id == ours && holds(Rule::OwnCommitsAreFound) => {
             Stands::Ours(Some(Box::new(logged)))
         }
         Some(logged) => Stands::Another(Box::new(logged)),
     })
 }
 
-/// What [`Mutant::ProducersForgottenAfterConflict`] forgets.
+/// What a commit loses where [`Rule::RetriedCommitsKeepSequences`] is broken.
 fn forget_producers(commit: &mut Commit) {
     for op in &mut commit.ops {
         if let Op::Append(append) = op {

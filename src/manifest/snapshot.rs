@@ -26,7 +26,7 @@ use super::handle::Manifest;
 use super::metrics::ManifestMetrics;
 use super::parts::EncodedSnapshot;
 use super::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::State;
 use crate::state::op::{Applied, Op};
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
@@ -89,7 +89,7 @@ impl Taking {
         let seq = state.seq();
         let (max_chunk, max) = (self.max_chunk, self.store.options().max_object.0);
         let env = &self.store.options().env;
-        let is_checked = !mutants::on(Mutant::SnapshotUndecoded);
+        let is_checked = holds(Rule::SnapshotsAreDecodedFirst);
         let encode = move || encode(&state, max_chunk, max, is_checked);
         let encoded = env.compute(encode).await;
         let refusal = match encoded {
@@ -112,7 +112,7 @@ impl Taking {
     /// Whether the store has taken the snapshot and hands out the same; nothing if it cannot be asked. The chunks come
     /// first, so that a head that is there has all of them.
     async fn is_stored(&self, seq: Seq, encoded: &EncodedSnapshot) -> Option<bool> {
-        let head_first = mutants::on(Mutant::HeadBeforeChunks);
+        let head_first = !holds(Rule::ChunksPrecedeHead);
         let head = ObjectPath::snapshot(seq);
         if head_first {
             self.is_object_stored(&head, encoded.object.clone()).await?;
@@ -146,7 +146,7 @@ impl Taking {
             .store
             .put_unique(path, object.clone(), RequestKind::SnapshotPut);
         let read = match stored.await {
-            Ok(()) if mutants::on(Mutant::SnapshotNotReadBack) => return Some(true),
+            Ok(()) if !holds(Rule::SnapshotsAreReadBack) => return Some(true),
             Ok(()) => self.store.get(path, RequestKind::SnapshotGet).await,
             Err(error) => Err(error),
         };
@@ -183,7 +183,7 @@ impl Taking {
     /// Deletes snapshots: their heads, and then their chunks. What is left of the chunks if that fails is swept.
     async fn delete(&self, retired: &[Seq]) -> Result<(), StoreError> {
         let heads = retired.iter().copied().map(ObjectPath::snapshot).collect();
-        if mutants::on(Mutant::ChunksDeletedFirst) {
+        if !holds(Rule::HeadIsDeletedFirst) {
             self.delete_chunks(retired).await?;
         }
         self.store.delete(heads).await?;

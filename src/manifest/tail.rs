@@ -24,7 +24,7 @@ use super::peers::Declined;
 use super::prepared::{Prepared, Sent, answer_of};
 use super::published::Publisher;
 use crate::env::Env;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::{Folded, State};
 use crate::store::{Created, Store, StoreError};
 use crate::types::{CommitId, Incarnation, Seq};
@@ -300,7 +300,7 @@ impl Tail {
     /// A commit of a repair takes effect, or is void: because it follows one that this node has folded as it was before
     /// the repair replaced it. From there on the state is another one than that of the log.
     fn note_repair(&mut self, seq: Seq, incarnation: Incarnation, folded: &Folded) {
-        if !incarnation.is_of_repair() || mutants::on(Mutant::SealIgnored) {
+        if !incarnation.is_of_repair() || !holds(Rule::SealedOutNodesHalt) {
             return;
         }
         if *folded == Folded::Void {

@@ -26,7 +26,7 @@ use super::freshness::{Moment, Proof};
 use super::handle::{Stopped, refuse};
 use super::restore::newest_state;
 use super::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 
 impl Tail {
@@ -52,7 +52,7 @@ impl Tail {
     /// beyond it while this node knew nothing of the log's end. Asks the store only if the last proof is old.
     pub(super) async fn is_left_behind(&mut self) -> Result<bool, StoreError> {
         let is_trusted = self.freshness.is_trusted(self.env.boot());
-        if is_trusted || mutants::on(Mutant::BoundaryUnchecked) {
+        if is_trusted || !holds(Rule::SleepersLookForBoundary) {
             return Ok(false);
         }
         let here = ObjectPath::boundary(self.state.seq());

@@ -31,7 +31,6 @@ impl NodeMetrics {
     }
 
     /// Those of the manifest.
-    #[cfg(test)]
     pub fn manifest(&self) -> &ManifestMetrics {
         &self.manifest
     }

@@ -8,7 +8,7 @@ use super::cluster::{CLAIM, Cluster};
 use super::dice::Dice;
 use super::network::Cut;
 use super::process::Wander;
-use crate::store::simulated::Reply;
+use crate::testing::simulated::Reply;
 
 /// In milliseconds.
 const DAY: i64 = 24 * 3_600_000;

@@ -20,8 +20,8 @@ use crate::maintain::{MaintenanceOptions, Task};
 use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::state::Level;
-use crate::store::simulated::Bucket;
 use crate::store::{Store, StoreOptions};
+use crate::testing::simulated::Bucket;
 use crate::types::ByteCount;
 
 /// For how long a background job is claimed.

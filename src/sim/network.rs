@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use super::dice::Dice;
 use super::process::Process;
 use super::world::World;
-use crate::store::simulated::{Fate, Network, Reply, Verb};
 use crate::store::{ObjectKind, ObjectPath};
+use crate::testing::simulated::{Fate, Network, Reply, Verb};
 use crate::types::{Seq, Timestamp};
 
 /// How a node is cut off from the store.

@@ -1,4 +1,4 @@
-//! Seeds that must find nothing, one seed twice, and deliberate bugs that must be found.
+//! Seeds that must find nothing, one seed twice, and broken rules that must be found.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::env::Env;
-use crate::mutants::{Active, Mutant};
+use crate::rules::{Broken, Rule};
 
 /// How many seeds every change is tried with.
 const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 200 };
@@ -222,12 +222,12 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
     assert!(swallowed > 0);
 }
 
-/// The most seeds that a deliberate bug may take to be found.
+/// The most seeds that a broken rule may take to be found.
 const MAX_SEEDS: u64 = 60;
 
-/// Runs seeds with these bugs until one finds them; says which, and what it found.
-fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
-    let _active = Active::new(mutants);
+/// Runs seeds with these rules broken until one finds that they are; says which seed, and what it found.
+fn find(rules: &[Rule]) -> Option<(u64, Vec<Finding>)> {
+    let _broken = Broken::new(rules);
     let limit = from_env("WEIR_SIM_SEEDS").unwrap_or(MAX_SEEDS);
     (0..limit)
         .map(|seed| (seed, run(seed).findings))
@@ -235,10 +235,10 @@ fn find(mutants: &[Mutant]) -> Option<(u64, Vec<Finding>)> {
 }
 
 #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
-fn finds(mutants: &[Mutant]) {
-    let (seed, findings) = find(mutants).unwrap_or_else(|| panic!("{mutants:?} was not found"));
+fn finds(rules: &[Rule]) {
+    let (seed, findings) = find(rules).unwrap_or_else(|| panic!("{rules:?} was not found"));
     let kinds: BTreeSet<String> = findings.iter().map(kind).collect();
-    println!("{mutants:?}: seed {seed}: {kinds:?}; {}", findings[0]);
+    println!("{rules:?}: seed {seed}: {kinds:?}; {}", findings[0]);
 }
 
 fn kind(finding: &Finding) -> String {
@@ -251,13 +251,13 @@ fn kind(finding: &Finding) -> String {
     }
 }
 
-/// One test per deliberate bug.
+/// One test for each rule, or for several that are broken together.
 macro_rules! found {
-    ($($name:ident: $($mutant:ident)+;)+) => {
+    ($($name:ident: $(Rule::$rule:ident)+;)+) => {
         $(
             #[test]
             fn $name() {
-                finds(&[$(Mutant::$mutant),+]);
+                finds(&[$(Rule::$rule),+]);
             }
         )+
     };
@@ -269,7 +269,7 @@ mod the_simulator_finds {
     #[test]
     #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
     fn a_put_of_a_segment_that_is_waited_for_to_its_time_out() {
-        let _active = Active::new(&[Mutant::NeverHedged]);
+        let _broken = Broken::new(&[Rule::SlowPutsAreHedged]);
         let (found, _) = run_calm(MAX_SEEDS);
         let found = found.expect("nobody waited for long");
         assert!(matches!(found.findings[0], Finding::Stuck(_)));
@@ -277,34 +277,34 @@ mod the_simulator_finds {
     }
 
     found! {
-        a_lost_answer_that_is_taken_for_a_conflict: LostAnswerIsConflict;
+        a_lost_answer_that_is_taken_for_a_conflict: Rule::OwnCommitsAreFound;
         a_lost_answer_that_is_taken_for_a_conflict_without_the_second_guard:
-            LostAnswerIsConflict DuplicateGuardOff;
-        another_commit_at_a_seq_that_is_not_settled: UnsettledSeqReused;
-        a_lost_race_that_is_taken_for_a_lost_answer: ExistsIsOurs;
-        an_acknowledgement_before_the_fold: AcknowledgedBeforeFold;
-        a_commit_folded_behind_one_that_is_not_there: BrokenChainFolded;
-        a_commit_that_is_recalled_and_sent_as_another: RecalledAsNew;
-        an_offset_that_is_used_again: OffsetReused;
-        a_producer_check_that_is_dropped_after_a_conflict: ProducersForgottenAfterConflict;
-        a_retry_that_is_appended_again: RetriesAppended;
-        a_stale_generation_that_is_accepted: StaleGenerationAccepted;
-        a_request_that_was_given_up_and_undoes_what_is_newer: LateOpsAccepted;
-        waiters_that_are_told_each_others_outcomes: WaitersCrossed;
-        batches_without_their_real_offsets: OffsetsNotPatched;
-        a_fresh_state_that_is_the_one_at_hand: FreshWithoutProbe;
-        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: UploadsOvertake;
-        a_failed_upload_that_is_committed: FailedUploadCommitted;
-        a_failed_probe_that_is_taken_for_the_end: FailedProbeIsEnd;
-        a_not_found_that_is_believed_whoever_says_it: ForeignNotFoundBelieved;
-        a_fetch_that_does_not_ask: EmptyWithoutAsking;
-        a_snapshot_that_forgets: SnapshotForgets;
-        a_pipeline_that_is_begun_in_the_middle: BegunInTheMiddle;
-        a_sleeper_that_does_not_look_for_a_boundary: BoundaryUnchecked;
-        a_sweep_without_a_boundary: SweepWithoutBoundary;
-        a_commit_that_stays_dead_though_records_are_put_into_it: DeadAndAlive;
-        a_wall_clock_that_moves_time_as_far_as_it_likes: UnboundedTime;
-        a_wall_clock_that_destroys: WallClockDestroys;
-        a_fetch_by_a_state_of_whatever_age: StaleNamesServed;
+            Rule::OwnCommitsAreFound Rule::CommitsFoldOnce;
+        another_commit_at_a_seq_that_is_not_settled: Rule::UnsettledSeqsAreNotReused;
+        a_lost_race_that_is_taken_for_a_lost_answer: Rule::ExistingCommitsAreIdentified;
+        an_acknowledgement_before_the_fold: Rule::AcknowledgementsFollowFold;
+        a_commit_folded_behind_one_that_is_not_there: Rule::CommitsFoldInChain;
+        a_commit_that_is_recalled_and_sent_as_another: Rule::RecalledCommitsKeepTheirId;
+        an_offset_that_is_used_again: Rule::OffsetsAreUnique;
+        a_producer_check_that_is_dropped_after_a_conflict: Rule::RetriedCommitsKeepSequences;
+        a_retry_that_is_appended_again: Rule::RetriesAreDeduplicated;
+        a_stale_generation_that_is_accepted: Rule::StaleGenerationsAreRefused;
+        a_request_that_was_given_up_and_undoes_what_is_newer: Rule::LateOpsAreRefused;
+        waiters_that_are_told_each_others_outcomes: Rule::WaitersGetTheirOwnOutcomes;
+        batches_without_their_real_offsets: Rule::RealOffsetsAreServed;
+        a_fresh_state_that_is_the_one_at_hand: Rule::FreshStatesAreProbed;
+        an_upload_that_is_committed_before_an_earlier_one_of_its_partition: Rule::UploadsCommitInOrder;
+        a_failed_upload_that_is_committed: Rule::FailedUploadsAreNotCommitted;
+        a_failed_probe_that_is_taken_for_the_end: Rule::FailedProbesAreNoEnd;
+        a_not_found_that_is_believed_whoever_says_it: Rule::OnlyStoreSaysNotFound;
+        a_fetch_that_does_not_ask: Rule::EmptyFetchesProbe;
+        a_snapshot_that_forgets: Rule::SnapshotsAreReadWhole;
+        a_pipeline_that_is_begun_in_the_middle: Rule::PipelinesBeginWithFirstBatch;
+        a_sleeper_that_does_not_look_for_a_boundary: Rule::SleepersLookForBoundary;
+        a_sweep_without_a_boundary: Rule::SweptSegmentsAreRefused;
+        a_commit_that_stays_dead_though_records_are_put_into_it: Rule::AppendsReviveCommits;
+        a_wall_clock_that_moves_time_as_far_as_it_likes: Rule::TimeIsBounded;
+        a_wall_clock_that_destroys: Rule::DestructionDistrustsWallClock;
+        a_fetch_by_a_state_of_whatever_age: Rule::FetchesConfirmTheirState;
     }
 }

@@ -6,7 +6,7 @@ use super::group::REFRESHED_PER_COMMIT;
 use super::objects::Now;
 use super::op::{Applied, Commit, Op, Outcome};
 use super::{Feature, Folded, State};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{CommitId, Incarnation, Seq, Timestamp};
 
 /// How many incarnations are remembered. A commit that follows one of a forgotten incarnation is void, so there are
@@ -127,7 +127,7 @@ impl State {
     /// The duplicate guard: whether the commit, or a later one of its incarnation, was folded before.
     fn is_known(&self, id: CommitId) -> bool {
         let known = self.last_commit_of(id.incarnation);
-        known.is_some_and(|known| known >= id.counter) && !mutants::on(Mutant::DuplicateGuardOff)
+        known.is_some_and(|known| known >= id.counter) && holds(Rule::CommitsFoldOnce)
     }
 
     /// The count of the last commit of an incarnation that was folded; `None` if there is none, or if so many others
@@ -146,13 +146,13 @@ impl State {
             None if before == Commit::NOTHING && self.has(Feature::ForwardedRegistrations) => {
                 Commit::only_registers(part.ops, incarnation)
             }
-            last => last == Some(before) || mutants::on(Mutant::BrokenChainFolded),
+            last => last == Some(before) || !holds(Rule::CommitsFoldInChain),
         }
     }
 
     /// Notes the commit as the last of its incarnation, for the two above.
     fn note_commit(&mut self, id: CommitId) {
-        if self.has(Feature::ManyIncarnations) && !mutants::on(Mutant::FewAuthors) {
+        if self.has(Feature::ManyIncarnations) && holds(Rule::NodesAreRememberedAsAuthors) {
             let nodes = &self.by_incarnation;
             let is_node = |incarnation| nodes.contains_key(&incarnation);
             self.last_commits

@@ -60,14 +60,6 @@ impl State {
     }
 }
 
-#[cfg(test)]
-impl State {
-    /// Makes it one that the fold cannot come to, and that no node starts from.
-    pub(crate) fn spoil(&mut self) {
-        self.truncation.truncated = self.truncation.boundary.next();
-    }
-}
-
 impl Partition {
     /// Whether readers and the fold can compute with it: offsets are not negative and dense (I2), no slice is wholly
     /// below the log start unless it `may_be_untrimmed`, each lies somewhere, and their bytes are as many as are

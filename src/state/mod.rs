@@ -85,7 +85,7 @@ use log::{LastCommits, Truncation};
 use objects::Objects;
 use op::Outcome;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{
     ByteCount, Incarnation, NodeId, ProducerId, Seq, Timestamp, TopicId, TopicName,
 };
@@ -190,15 +190,6 @@ impl State {
         State::default()
     }
 
-    /// The state before any commit, at a level.
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level) -> State {
-        State {
-            level,
-            ..State::default()
-        }
-    }
-
     /// The last commit folded.
     pub fn seq(&self) -> Seq {
         self.seq
@@ -235,7 +226,7 @@ impl State {
     /// Reads a state from [`State::to_bytes`]. Bytes of a state that the fold cannot come to are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, minicbor::decode::Error> {
         let mut state: State = minicbor::decode(bytes)?;
-        if mutants::on(Mutant::SnapshotForgets) {
+        if !holds(Rule::SnapshotsAreReadWhole) {
             state.next_producer_id = ProducerId::default();
         }
         state.index_topics();

@@ -323,66 +323,6 @@ impl Commit {
 }
 
 impl Op {
-    /// The name of every op.
-    #[cfg(test)]
-    pub(crate) const NAMES: &'static [&'static str] = &[
-        "Append",
-        "CreateTopic",
-        "DeleteTopic",
-        "CreatePartitions",
-        "AlterConfigs",
-        "DeleteRecords",
-        "AllocateProducerIds",
-        "ExpireProducers",
-        "RegisterNode",
-        "RenewLease",
-        "RetireNode",
-        "ExpireNode",
-        "Group",
-        "SnapshotTaken",
-        "ReplaceSlices",
-        "ExpireRecords",
-        "RaiseLogBoundary",
-        "LogTruncated",
-        "RaiseSweepBoundary",
-        "ObjectsDeleted",
-        "ClaimJob",
-        "ReleaseJob",
-        "RaiseLevel",
-        "Asked",
-    ];
-
-    /// What kind of op it is.
-    #[cfg(test)]
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Op::Append(_) => "Append",
-            Op::CreateTopic(_) => "CreateTopic",
-            Op::DeleteTopic { .. } => "DeleteTopic",
-            Op::CreatePartitions { .. } => "CreatePartitions",
-            Op::AlterConfigs { .. } => "AlterConfigs",
-            Op::DeleteRecords { .. } => "DeleteRecords",
-            Op::AllocateProducerIds { .. } => "AllocateProducerIds",
-            Op::ExpireProducers { .. } => "ExpireProducers",
-            Op::RegisterNode(_) => "RegisterNode",
-            Op::RenewLease { .. } => "RenewLease",
-            Op::RetireNode { .. } => "RetireNode",
-            Op::ExpireNode { .. } => "ExpireNode",
-            Op::Group { .. } => "Group",
-            Op::SnapshotTaken { .. } => "SnapshotTaken",
-            Op::ReplaceSlices(_) => "ReplaceSlices",
-            Op::ExpireRecords { .. } => "ExpireRecords",
-            Op::RaiseLogBoundary { .. } => "RaiseLogBoundary",
-            Op::LogTruncated { .. } => "LogTruncated",
-            Op::RaiseSweepBoundary { .. } => "RaiseSweepBoundary",
-            Op::ObjectsDeleted { .. } => "ObjectsDeleted",
-            Op::ClaimJob { .. } => "ClaimJob",
-            Op::ReleaseJob { .. } => "ReleaseJob",
-            Op::RaiseLevel { .. } => "RaiseLevel",
-            Op::Asked(_) => "Asked",
-        }
-    }
-
     /// The level that a node must know to fold this op as it is.
     fn level(&self) -> Level {
         match self {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 
 use super::answers::Said;
 use super::error::Cause;
@@ -94,7 +94,7 @@ pub(super) fn verdict(traced: &Traced) -> Verdict {
         // The answer began well and broke off, or was not the store's.
         (200..=299, _) => Verdict::Transient { reached: true },
         (416, code) if !code.is_empty() || traced.ended => Verdict::OutOfRange,
-        (404, _) if mutants::on(Mutant::ForeignNotFoundBelieved) => Verdict::NotFound,
+        (404, _) if !holds(Rule::OnlyStoreSaysNotFound) => Verdict::NotFound,
         // Something between answered. It may have passed the request on.
         (_, "") => Verdict::Transient { reached: true },
         (404, "NoSuchBucket" | "ContainerNotFound" | "NoSuchContainer") => {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::attempt::{Asked, Attempt, Ended, Requests};
 use super::failure::Verdict;
 use super::metrics::Outcome;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 
 /// The most hedges beside one attempt.
 const MAX_HEDGES: u32 = 2;
@@ -118,7 +118,7 @@ impl Hedging {
         let passed = now.saturating_duration_since(pace.as_of);
         pace.as_of = now;
         pace.save(passed.as_secs_f64() * HEDGES_PER_SECOND);
-        let may = pace.saved >= 1.0 && !mutants::on(Mutant::NeverHedged);
+        let may = pace.saved >= 1.0 && holds(Rule::SlowPutsAreHedged);
         if may {
             pace.saved -= 1.0;
         }

@@ -87,8 +87,4 @@ pub use url::{InvalidStoreUrl, StoreUrl};
 pub use watch::{ClockOff, MAX_CLOCK_DIFFERENCE};
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
-pub(crate) use tests::faults::{Fault, Faulty};
-#[cfg(test)]
-pub(crate) use tests::simulated;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::env::Env;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::Timestamp;
 
 /// How far the wall clock of a node may be from the store's, either way. Beyond that it makes no changes.
@@ -163,7 +163,7 @@ impl ClockWatch {
 
     /// Whether the wall clock is near enough to the store's now. Says so once when that changes.
     pub(super) fn judge(&self) -> Result<(), ClockOff> {
-        if mutants::on(Mutant::ClockUnwatched) {
+        if !holds(Rule::ClockIsWatched) {
             return Ok(());
         }
         let (wall, now) = (self.env.wall(), millis(self.env.boot()));
@@ -214,6 +214,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::rules::assert_needed;
 
     const START: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -289,8 +290,8 @@ mod tests {
     #[test]
     fn a_jump_of_the_clock_is_found_out_at_its_next_reading() {
         a_jump_is_found_out_before_the_next_answer();
-        mutants::assert_found(&[(
-            Mutant::ClockUnwatched,
+        assert_needed(&[(
+            Rule::ClockIsWatched,
             a_jump_is_found_out_before_the_next_answer,
         )]);
     }

@@ -55,12 +55,6 @@ impl Trace {
         CURRENT.scope(trace, work).await
     }
 
-    /// Notes the store's clock in the answer to the request that the calling task makes.
-    #[cfg(test)]
-    pub(super) fn note_date(date: Timestamp) {
-        let _ = CURRENT.try_with(|trace| trace.note(|t| t.date = Some(date)));
-    }
-
     /// What has been noted so far.
     pub(super) fn read(&self) -> Traced {
         self.0
@@ -200,6 +194,13 @@ fn http_date(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Trace {
+        /// Notes the store's clock in the answer to the request that the calling task makes.
+        pub(in crate::store) fn note_date(date: Timestamp) {
+            let _ = CURRENT.try_with(|trace| trace.note(|t| t.date = Some(date)));
+        }
+    }
 
     #[test]
     fn the_date_of_an_answer_is_read() {

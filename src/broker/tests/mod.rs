@@ -8,10 +8,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::manifest::PEER_ENDPOINT;
-use crate::mutants::{Mutant, assert_found, assert_found_together};
 use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::rules::{Rule, assert_needed, assert_needed_together};
 use crate::segment::{BatchBuilder, Batches, Codec, Limits, decode_records};
-use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind, Store, StoreUrl};
+use crate::store::{Created, ObjectPath, RequestKind, Store, StoreUrl};
+use crate::testing::{Fault, Faulty};
 use crate::types::{
     ByteCount, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp,
 };
@@ -703,7 +704,13 @@ async fn what_an_old_state_says_of_records_is_not_believed() {
 fn a_reader_that_does_not_look_at_the_age_of_its_state_is_found() {
     let test = what_an_old_state_says_of_records_is_not_believed;
     // Each of the two would find these records by itself: they are deleted as well.
-    assert_found_together(&[Mutant::ReadByOldState, Mutant::StaleNamesServed], test);
+    assert_needed_together(
+        &[
+            Rule::OutdatedReadsAreDiscarded,
+            Rule::FetchesConfirmTheirState,
+        ],
+        test,
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,13 +118,13 @@ async fn records_deleted_through_another_node_are_gone_after_a_second() {
 
 #[test]
 fn a_fetch_by_a_state_of_whatever_age_is_found() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::StaleNamesServed,
+            Rule::FetchesConfirmTheirState,
             a_name_that_was_given_to_a_new_topic_is_never_the_former_ones,
         ),
         (
-            Mutant::StaleNamesServed,
+            Rule::FetchesConfirmTheirState,
             records_deleted_through_another_node_are_gone_after_a_second,
         ),
     ]);

@@ -12,7 +12,8 @@ use crate::segment::{
     Limits, SegmentBuilder, decode_records, patch,
 };
 use crate::state::{ObjectRef, Partition, Slice, SliceIndex, State};
-use crate::store::{Fault, Faulty, ObjectPath, PART_LEN, RequestKind, Store};
+use crate::store::{ObjectPath, PART_LEN, RequestKind, Store};
+use crate::testing::{Fault, Faulty};
 use crate::types::{
     ByteCount, Offset, PartitionIndex, SegmentId, Timestamp, TopicId, TopicPartition,
 };

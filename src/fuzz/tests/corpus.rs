@@ -7,7 +7,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::chance::Chance;
 use crate::format::Object;
-use crate::kafka;
+use crate::kafka::tests::examples;
 use crate::segment::{BatchBuilder, Codec, CompactedDirectory};
 use crate::types::{ProducerEpoch, ProducerId, Timestamp};
 
@@ -147,7 +147,7 @@ fn records() -> Vec<Vec<u8>> {
 
 /// Requests of every API in every version: those of real clients, the codec's defaults, and made-up ones.
 fn frames() -> Vec<Vec<u8>> {
-    let mut corpus = kafka::fuzz::examples();
+    let mut corpus = examples::defaults();
     let mut chance = Chance::new(1);
     for frame in corpus.clone() {
         let api = i16::from_be_bytes([frame[0], frame[1]]);
@@ -155,8 +155,8 @@ fn frames() -> Vec<Vec<u8>> {
         for _ in 0..4 {
             let choices: Vec<u8> = (0..60).map(|_| chance.byte()).collect();
             let key = ApiKey::try_from(api).unwrap();
-            let body = kafka::made_up(key, version, &choices);
-            corpus.push(kafka::fuzz::frame(api, version, &body));
+            let body = examples::made_up(key, version, &choices);
+            corpus.push(examples::frame(api, version, &body));
         }
     }
     corpus.extend(captured().iter().flat_map(|stream| cut(stream)));

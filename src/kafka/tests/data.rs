@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::segment::{Batches, Limits, decode_records};
-use crate::store::{Fault, Faulty};
+use crate::testing::{Fault, Faulty};
 
 use super::*;
 

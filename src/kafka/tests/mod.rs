@@ -21,6 +21,7 @@ use super::*;
 mod access;
 mod data;
 mod everything;
+pub(crate) mod examples;
 mod groups;
 mod hostile;
 mod limits;

@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::*;
-use crate::store::{Fault, Faulty};
+use crate::testing::{Fault, Faulty};
 
 fn asked(topics: &[&str]) -> Option<Vec<MetadataRequestTopic>> {
     let topics = topics.iter();

@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 use super::super::deletion::path_of;
 use super::super::error::JobError;
 use super::super::maintenance::Maintenance;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::{
     BATCH_HEADER_LEN, BatchError, BatchHeader, Batches, ChunkIndex, SegmentError,
 };
@@ -141,7 +141,7 @@ impl<'a> Input<'a> {
             let chunk = self.rest.split_to(len).freeze();
             let checked = index.check_chunk(&object, *number, &chunk);
             *number += 1;
-            if !mutants::on(Mutant::PlaceUnchecked) {
+            if holds(Rule::CompactedOffsetsAreVerified) {
                 checked.map_err(|error| self.unreadable(error.to_string()))?;
             }
             for batch in Batches::new(&chunk) {

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use crate::dynamic_config::TopicConfig;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::{Partition, Slice};
 use crate::types::{Offset, Timestamp};
 
@@ -46,9 +46,9 @@ pub fn due(partition: &Partition, settings: &TopicConfig, now: Timestamp) -> Opt
     let dirty = partition.cleaned_to().max(log_start);
     let wait = settings.segment_time.min(MAX_WAIT);
     let most = settings.max_compaction_lag.unwrap_or(Duration::MAX);
-    let least = match mutants::on(Mutant::LagIgnored) {
-        true => Duration::ZERO,
-        false => settings.min_compaction_lag,
+    let least = match holds(Rule::CompactionLagIsKept) {
+        true => settings.min_compaction_lag,
+        false => Duration::ZERO,
     };
     let lag = wait.min(ACTIVE).min(most).max(least);
     let (mut clean_bytes, mut dirty_bytes) = (0.0, 0.0);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::offset_map::OffsetMap;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::segment::{
     BatchError, BatchHeader, KeyedRecord, Limits, Retained, for_each_key, retain_records,
 };
@@ -69,23 +69,23 @@ impl Rules {
         }
         // The tombstones of a batch that is cleaned only in part must not begin to age: its other part is the first
         // that readers see of them.
-        let whole = end <= self.to || mutants::on(Mutant::HorizonOfPart);
+        let whole = end <= self.to || !holds(Rule::TombstonesAgeOnceCleaned);
         let horizon = whole.then_some(self.horizon);
         let passed = header
             .delete_horizon()
             .is_some_and(|horizon| horizon <= self.now)
-            || mutants::on(Mutant::TombstonesGo);
+            || !holds(Rule::TombstonesStayForTheirTime);
         retain_records(batch, horizon, LIMITS, |record| {
             let offset = at(base, record);
             if offset >= self.to {
-                return !mutants::on(Mutant::CleanedBeyondMap);
+                return holds(Rule::RecordsBeyondMapStay);
             }
             // A topic may have had records without keys before it was compacted. There is nothing to keep them by.
             let Some(key) = record.key.filter(|_| offset >= self.log_start) else {
                 return false;
             };
             let superseded = self.map.last(key).is_some_and(|last| {
-                last > offset || last == offset && mutants::on(Mutant::LastRecordGoes)
+                last > offset || last == offset && !holds(Rule::LastRecordOfKeyStays)
             });
             let over = record.is_tombstone && passed;
             !superseded && !over
@@ -97,7 +97,7 @@ impl Rules {
 /// transaction it is not known here whether they count.
 fn passes_whole(header: &BatchHeader) -> bool {
     (header.attributes.is_control() || header.attributes.is_transactional())
-        && !mutants::on(Mutant::TransactionsOpened)
+        && holds(Rule::TransactionalBatchesStayWhole)
 }
 
 fn at(base: Offset, record: &KeyedRecord<'_>) -> Offset {

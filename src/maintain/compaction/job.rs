@@ -17,7 +17,7 @@ use super::read::{Input, read};
 use super::write::Writer;
 use crate::dynamic_config::TopicConfig;
 use crate::manifest::Stopped;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{CompactedSlice, Op, Rejected, ReplaceSlices};
 use crate::state::{Job, State, Topic};
 use crate::store::ObjectPath;
@@ -190,7 +190,7 @@ async fn rewrite(m: &Maintenance, plans: &[Plan], granted: &[Job]) -> Result<boo
         .collect();
     ops.extend(m.releasing(granted));
     let committed = match m.commit(ops).await {
-        Err(error) if mutants::on(Mutant::UnknownDiscarded) => {
+        Err(error) if !holds(Rule::UnsettledOutputsAreKept) => {
             discard(m, stored).await;
             return Err(error);
         }
@@ -276,7 +276,7 @@ async fn write(
                 };
                 for (offset, batch) in input.batches(&bytes)? {
                     let pushed = open.push(offset, &batch).await;
-                    if pushed.is_err() && mutants::on(Mutant::DamagedLeftOut) {
+                    if pushed.is_err() && !holds(Rule::DamageIsReported) {
                         continue;
                     }
                     pushed.map_err(|error| input.blame(error))?;
@@ -323,7 +323,7 @@ async fn explained(m: &Maintenance, plans: &[Plan], error: JobError) -> JobError
         .partition(partition)
         .and_then(|found| found.slices_from(offset).next())
         .filter(|(base, slice)| *base == offset && slice.object == object);
-    if (now.is_none() || plans.is_empty()) && !mutants::on(Mutant::ReplacedIsDamage) {
+    if (now.is_none() || plans.is_empty()) && holds(Rule::ReplacedInputsAreNoDamage) {
         return JobError::InputsChanged;
     }
     let reason = "the object is not in the store".to_owned();

@@ -19,7 +19,7 @@
 //! producers fill the buffer.
 
 mod job;
-mod policy;
+pub(super) mod policy;
 mod read;
 mod write;
 
@@ -30,5 +30,3 @@ pub use job::run;
 pub use policy::{Output, Plan, Terms, plan};
 
 pub(super) use job::Compacting;
-#[cfg(test)]
-pub(super) use policy::GROWTH;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::policy::GROWTH;
 use super::*;
 use crate::dynamic_config::TopicConfig;
 use crate::invariants::at_rest::offsets_are_dense;

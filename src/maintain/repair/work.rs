@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::plan::Plan;
 use super::{RepairError, seal};
 use crate::manifest::encode_commit;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
 use crate::types::{CommitId, Seq};
 
@@ -31,7 +31,7 @@ pub struct Repaired {
 pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repaired, RepairError> {
     if let Some(node) = plan.live.first()
         && !force
-        && !mutants::on(Mutant::RepairedUnderNodes)
+        && holds(Rule::RepairNeedsStoppedNodes)
     {
         let node_name = format!("node {}", node.node);
         return Err(RepairError::Live(node_name, node.lease_until.to_string()));
@@ -49,10 +49,9 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
         .map(|snapshot| ObjectPath::snapshot(snapshot.seq))
         .collect();
     for path in commits.chain(snapshots.iter().cloned()) {
-        if mutants::on(Mutant::RepairedWithoutCopy) {
-            break;
-        }
-        if let Some(copy) = keep_copy(store, plan, &path).await? {
+        if holds(Rule::RepairCopiesFirst)
+            && let Some(copy) = keep_copy(store, plan, &path).await?
+        {
             done.copies.push(copy.to_string());
         }
     }

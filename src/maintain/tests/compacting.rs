@@ -112,7 +112,7 @@ pub(super) async fn short_compacted_slices_are_merged_and_their_offsets_are_chec
     let store = Store::memory();
     let a = worker(&store, 1).await;
     a.topic("t", 2, &[]).await;
-    for _ in 0..compaction::GROWTH {
+    for _ in 0..compaction::policy::GROWTH {
         for partition in 0..2 {
             for _ in 0..3 {
                 a.produce("t", partition, 100).await;
@@ -335,10 +335,10 @@ pub(super) async fn a_compacted_batch_that_says_another_offset_is_not_believed()
     let a = worker(&store, 1).await;
     a.topic("t", 1, &[]).await;
     let mut compacted = Vec::new();
-    for n in 1..=compaction::GROWTH {
+    for n in 1..=compaction::policy::GROWTH {
         a.produce("t", 0, 100).await;
         wait(OLD).await;
-        if n < compaction::GROWTH {
+        if n < compaction::policy::GROWTH {
             assert!(compaction::run(&a.jobs).await.unwrap());
         }
         compacted = names(&store, ObjectPrefix::Segments)

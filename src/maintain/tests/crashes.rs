@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::BoxFuture;
 
 use super::*;
-use crate::store::{Fault, Faulty};
+use crate::testing::{Fault, Faulty};
 
 /// A bucket with something to do for every job.
 async fn with_work(store: &Store) -> Worker {

@@ -6,7 +6,8 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::*;
 use crate::state::TRUNCATION_AGE;
 use crate::state::op::{Append, AppendEntry, AppendRejected, AppendSource, Applied};
-use crate::store::{Fault, Faulty, RequestKind, StoreMetrics, StoreOptions};
+use crate::store::{RequestKind, StoreMetrics, StoreOptions};
+use crate::testing::{Fault, Faulty};
 use crate::types::SegmentId;
 
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -131,9 +132,9 @@ pub(super) async fn the_log_is_said_to_be_truncated_when_it_is() {
         let state = a.state();
         let log = names(&store, ObjectPrefix::Log).await;
         for seq in 1..=state.log_truncated().0 {
-            let unneeded = truncation::is_unneeded(&state, Seq(seq));
+            let needed = truncation::is_needed(&state, Seq(seq));
             assert!(
-                !unneeded || !log.contains(&ObjectPath::commit(Seq(seq))),
+                needed || !log.contains(&ObjectPath::commit(Seq(seq))),
                 "{seq}, {served}"
             );
         }

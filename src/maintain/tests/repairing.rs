@@ -9,7 +9,8 @@ use super::*;
 use crate::maintain::fsck::{FsckOptions, Kind, Severity, fsck};
 use crate::maintain::repair::{Plan, PlanOptions, RepairError, Repaired, carry_out, plan};
 use crate::manifest::Stopped;
-use crate::store::{Fault, Faulty, RequestKind};
+use crate::store::RequestKind;
+use crate::testing::{Fault, Faulty};
 
 const GRACE: Duration = Duration::from_secs(5);
 

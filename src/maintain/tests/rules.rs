@@ -1,33 +1,33 @@
 //! That the tests of this room would notice if a rule were gone. `docs/rules.md` has the table.
 
 use super::*;
-use crate::mutants::{Active, Mutant, assert_found, assert_found_together};
+use crate::rules::{Broken, Rule, assert_needed, assert_needed_together};
 
 #[test]
 fn each_rule_of_retention_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::YoungExpire,
+            Rule::RetentionSparesYoungRecords,
             expiring::records_older_than_the_retention_go_and_no_younger_ones,
         ),
         (
-            Mutant::JustAppendedExpire,
+            Rule::RetentionSparesFreshAppends,
             expiring::records_of_long_ago_stay_while_they_are_written_and_read,
         ),
         (
-            Mutant::CutBelowSize,
+            Rule::RetentionKeepsItsBytes,
             expiring::a_partition_shrinks_to_its_size_and_never_below,
         ),
         (
-            Mutant::CompactedExpire,
+            Rule::RetentionSparesCompactedTopics,
             expiring::only_what_is_to_be_deleted_expires,
         ),
         (
-            Mutant::SettingsUnchecked,
+            Rule::DecisionsMatchSettings,
             expiring::a_node_that_has_not_heard_of_new_settings_expires_nothing_by_the_old_ones,
         ),
         (
-            Mutant::ProducersForgottenEarly,
+            Rule::ProducersAreRemembered,
             expiring::a_producer_is_forgotten_a_day_after_its_last_batch,
         ),
     ]);
@@ -35,49 +35,49 @@ fn each_rule_of_retention_has_a_test_that_fails_without_it() {
 
 #[test]
 fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::GraceIgnored,
+            Rule::DeadObjectsWaitForGrace,
             deleting::a_dead_segment_goes_after_the_grace_period_and_a_live_one_stays,
         ),
         (
-            Mutant::GraceByFoldAlone,
+            Rule::GraceGoesByOwnClock,
             deleting::where_the_log_is_ahead_of_time_as_well_nothing_is_deleted_early,
         ),
         (
-            Mutant::LivenessUnchecked,
+            Rule::LiveObjectsAreNotDeleted,
             deleting::a_commit_that_is_alive_and_dead_stays,
         ),
         (
-            Mutant::DeadCommitsOfTheLog,
+            Rule::DeadCommitsWaitForTruncation,
             deleting::a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it,
         ),
         (
-            Mutant::TruncationByFoldAlone,
+            Rule::TruncationGoesByOwnClock,
             deleting::where_the_log_is_ahead_of_time_it_is_not_truncated_early,
         ),
         (
-            Mutant::BoundaryUnread,
+            Rule::TruncationNeedsReadableSnapshot,
             deleting::the_log_is_kept_while_no_snapshot_beyond_it_can_be_read_back,
         ),
         (
-            Mutant::BoundaryNotStored,
+            Rule::BoundaryPrecedesDeletion,
             deleting::a_boundary_that_was_raised_and_not_stored_is_stored_before_anything_is_deleted,
         ),
         (
-            Mutant::LiveCommitsTruncated,
+            Rule::TruncationSparesLiveCommits,
             deleting::the_log_is_deleted_behind_a_snapshot_of_age_but_for_commits_with_records,
         ),
         (
-            Mutant::DeadCommitsTruncated,
+            Rule::TruncationSparesDeadCommits,
             deleting::a_dead_commit_goes_only_when_the_log_is_truncated_beyond_it,
         ),
         (
-            Mutant::TruncatedSaidFirst,
+            Rule::TruncationIsRecordedLast,
             deleting::the_log_is_said_to_be_truncated_when_it_is,
         ),
         (
-            Mutant::ClaimsIgnored,
+            Rule::JobsHaveOneHolder,
             deleting::a_job_that_another_node_has_is_left_to_it,
         ),
     ]);
@@ -85,17 +85,17 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
 
 #[test]
 fn each_rule_of_repair_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::SealIgnored,
+            Rule::SealedOutNodesHalt,
             repairing::a_node_that_had_folded_what_was_replaced_halts_at_the_seal,
         ),
         (
-            Mutant::RepairedUnderNodes,
+            Rule::RepairNeedsStoppedNodes,
             repairing::a_bucket_is_not_repaired_under_nodes_that_may_be_running,
         ),
         (
-            Mutant::RepairedWithoutCopy,
+            Rule::RepairCopiesFirst,
             repairing::a_repair_that_is_killed_anywhere_is_finished_by_the_next_and_loses_nothing_more,
         ),
     ]);
@@ -104,13 +104,16 @@ fn each_rule_of_repair_has_a_test_that_fails_without_it() {
 #[test]
 fn the_grace_in_the_folds_time_is_a_second_line() {
     // What a node has known for so long is as old by the fold's time, unless somebody's clock is set back.
-    let both = [Mutant::WallClockDestroys, Mutant::GraceByFoldAlone];
+    let both = [
+        Rule::DestructionDistrustsWallClock,
+        Rule::GraceGoesByOwnClock,
+    ];
     let test = deleting::a_clock_that_runs_ahead_of_the_log_deletes_nothing_early;
-    for bug in both {
-        let _on = Active::new(&[bug]);
+    for one in both {
+        let _broken = Broken::new(&[one]);
         test();
     }
-    assert_found_together(&both, test);
+    assert_needed_together(&both, test);
 }
 
 #[test]
@@ -118,43 +121,43 @@ fn each_rule_of_the_sweep_has_a_test_that_fails_without_it() {
     let orphans = deleting::an_orphan_goes_when_it_can_never_be_committed_any_more;
     let others =
         deleting::snapshots_that_were_never_announced_old_boundaries_and_old_checks_are_swept_up;
-    assert_found(&[
-        (Mutant::SweepTakesLive, orphans),
-        (Mutant::SweepTakesDead, orphans),
-        (Mutant::SweepTakesYoung, orphans),
-        (Mutant::SweepByOldState, orphans),
+    assert_needed(&[
+        (Rule::SweepSparesLiveSegments, orphans),
+        (Rule::SweepSparesDeadSegments, orphans),
+        (Rule::SweepSparesYoungSegments, orphans),
+        (Rule::SweepSeesItsBoundary, orphans),
         (
-            Mutant::SweepTakesCommits,
+            Rule::SweepSparesNeededCommits,
             deleting::what_a_stalled_writer_puts_in_the_truncated_log_is_swept_up,
         ),
-        (Mutant::SweepTakesSnapshots, others),
-        (Mutant::SweepTakesChunks, others),
-        (Mutant::SweepTakesBoundaries, others),
-        (Mutant::SweepTakesChecks, orphans),
+        (Rule::SweepSparesKnownSnapshots, others),
+        (Rule::SweepSparesNeededChunks, others),
+        (Rule::SweepSparesNewestBoundary, others),
+        (Rule::SweepSparesRunningChecks, orphans),
     ]);
 }
 
 #[test]
 fn each_rule_of_compaction_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::BoundsUnchecked,
+            Rule::ReplacementsMatchLayout,
             compacting::a_compaction_whose_inputs_changed_is_refused_and_its_segment_deleted_at_once,
         ),
         (
-            Mutant::UnknownDiscarded,
+            Rule::UnsettledOutputsAreKept,
             compacting::a_segment_whose_op_may_have_taken_effect_is_left_to_the_sweep,
         ),
         (
-            Mutant::ReplacedIsDamage,
+            Rule::ReplacedInputsAreNoDamage,
             compacting::an_input_that_went_and_was_deleted_meanwhile_is_no_damage,
         ),
         (
-            Mutant::DamagedLeftOut,
+            Rule::DamageIsReported,
             compacting::damaged_and_missing_records_are_reported_and_never_dropped,
         ),
         (
-            Mutant::MissingIsFinal,
+            Rule::MissingObjectsAreLookedUpAgain,
             compacting::a_reader_that_misses_an_object_looks_where_its_records_are_now,
         ),
     ]);

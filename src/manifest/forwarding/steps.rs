@@ -16,7 +16,7 @@ use crate::manifest::object::LoggedCommit;
 use crate::manifest::peers::{Declined, PeerError, Peers};
 use crate::manifest::prepared::{LogView, Prepared};
 use crate::manifest::tail::Tail;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::Folded;
 use crate::types::{CommitId, Seq};
 
@@ -127,7 +127,7 @@ impl Tail {
         let recalled = self.forwarding.recall();
         self.metrics.recalled.inc_by(recalled.len() as u64);
         for mut prepared in recalled.into_iter().rev() {
-            if mutants::on(Mutant::RecalledAsNew) {
+            if !holds(Rule::RecalledCommitsKeepTheirId) {
                 self.counter += 1;
                 let counter = self.counter;
                 prepared.change(|commit| (commit.id.counter, commit.follows) = (counter, None));
@@ -152,7 +152,7 @@ impl Tail {
     ) {
         match folded {
             // What goes to the next seq.
-            Folded::Outcomes(_) if mutants::on(Mutant::LostAnswerIsConflict) => {}
+            Folded::Outcomes(_) if !holds(Rule::OwnCommitsAreFound) => {}
             Folded::Outcomes(_) => {
                 let prepared = self.forwarding.take_forwarded(id).or_else(|| {
                     let resend = self.resend.iter();

@@ -2,7 +2,7 @@
 
 use super::pipeline::next_id;
 use super::*;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 
 fn id() -> Vec<Op> {
     vec![Op::AllocateProducerIds { count: 1 }]
@@ -40,7 +40,7 @@ async fn what_was_given_up_is_not_sent_when_the_store_is_back() {
 #[test]
 fn a_commit_loop_that_sends_what_nobody_waits_for_is_found() {
     let test = what_was_given_up_is_not_sent_when_the_store_is_back;
-    assert_found(&[(Mutant::AbandonedOpsSent, test)]);
+    assert_needed(&[(Rule::AbandonedOpsAreDropped, test)]);
 }
 
 #[tokio::test(start_paused = true)]

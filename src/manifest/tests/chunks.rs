@@ -2,7 +2,7 @@
 
 use super::snapshots::{fill, stored, try_start};
 use super::*;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 use crate::state::Level;
 use crate::store::ObjectKind;
 
@@ -121,13 +121,13 @@ fn heads_have_their_chunks_wherever_a_node_dies() {
 #[test]
 fn a_head_that_is_there_has_its_chunks_wherever_a_node_died() {
     heads_have_their_chunks_wherever_a_node_dies();
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::HeadBeforeChunks,
+            Rule::ChunksPrecedeHead,
             heads_have_their_chunks_wherever_a_node_dies,
         ),
         (
-            Mutant::ChunksDeletedFirst,
+            Rule::HeadIsDeletedFirst,
             heads_have_their_chunks_wherever_a_node_dies,
         ),
     ]);

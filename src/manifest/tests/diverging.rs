@@ -1,7 +1,7 @@
 //! Nodes whose states are not the same.
 
 use super::*;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 use crate::state::{Level, State};
 use crate::types::StateDigest;
 
@@ -102,8 +102,8 @@ fn a_node_whose_state_is_another_halts() {
 #[test]
 fn a_node_whose_state_is_not_that_of_a_snapshot_halts() {
     a_node_whose_state_is_another_halts();
-    assert_found(&[(
-        Mutant::DivergenceUnnoticed,
+    assert_needed(&[(
+        Rule::DivergentNodesHalt,
         a_node_whose_state_is_another_halts,
     )]);
 }

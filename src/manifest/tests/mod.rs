@@ -3,10 +3,13 @@
 mod abandoned;
 mod chunks;
 mod diverging;
+mod fixtures;
 mod forwarding;
 mod pipeline;
 mod snapshots;
 mod truncation;
+
+pub(crate) use super::parts::tests::snapshot_of_bytes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +20,8 @@ use uuid::Uuid;
 use super::*;
 use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op, Rejected};
-use crate::store::{Fault, Faulty, ObjectPath, ObjectPrefix, RequestKind, Store};
+use crate::store::{ObjectPath, ObjectPrefix, RequestKind, Store};
+use crate::testing::{Fault, Faulty};
 use crate::types::{Incarnation, ProducerId, Seq, Timestamp, TopicId, TopicName};
 use tokio_util::sync::CancellationToken;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::manifest::object::EncodedCommit;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, assert_needed};
 use crate::state::Level;
 use crate::state::op::Commit;
 use crate::store::Created;
@@ -258,8 +258,8 @@ fn commits_that_go_again_as_others_stay_in_order() {
 #[test]
 fn what_goes_again_as_others_is_not_overtaken_by_what_was_sent_behind_it() {
     commits_that_go_again_as_others_stay_in_order();
-    mutants::assert_found(&[(
-        Mutant::ChainBrokenOnRenew,
+    assert_needed(&[(
+        Rule::RenewedCommitsStayChained,
         commits_that_go_again_as_others_stay_in_order,
     )]);
 }

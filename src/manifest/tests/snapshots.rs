@@ -11,7 +11,7 @@ use super::*;
 use crate::manifest::parts::MAX_CHUNK;
 use crate::manifest::restore::newest_state;
 use crate::manifest::snapshot::Taking;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 use crate::state::State;
 
 /// A node that takes a snapshot after every fourth commit.
@@ -251,25 +251,25 @@ async fn a_store_that_does_not_answer_says_nothing_about_a_snapshot() {
 
 #[test]
 fn each_rule_of_snapshots_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::SnapshotUndecoded,
+            Rule::SnapshotsAreDecodedFirst,
             a_state_that_nobody_could_start_from_is_not_stored,
         ),
         (
-            Mutant::SnapshotNotReadBack,
+            Rule::SnapshotsAreReadBack,
             a_snapshot_that_the_store_spoils_is_not_announced,
         ),
         (
-            Mutant::NewestSnapshotOnly,
+            Rule::UnreadableSnapshotsAreSkipped,
             a_node_starts_from_whatever_snapshot_can_be_read_and_else_from_the_log,
         ),
         (
-            Mutant::OlderSnapshotTrusted,
+            Rule::OlderSnapshotsNeedTheirLog,
             a_log_that_is_truncated_during_a_start_from_an_older_snapshot_is_not_taken_for_its_end,
         ),
         (
-            Mutant::OlderSnapshotTrusted,
+            Rule::OlderSnapshotsNeedTheirLog,
             a_log_without_its_beginning_is_not_started_from,
         ),
     ]);

@@ -12,11 +12,11 @@ use crate::broker::{
     SyncRequest, TopicRef,
 };
 use crate::maintain::MaintenanceOptions;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 use crate::segment::{BatchBuilder, Codec};
 use crate::state::op::Op;
 use crate::state::{Level, State};
-use crate::store::simulated::{Bucket, Fate, Network, Reply, Verb};
+use crate::testing::simulated::{Bucket, Fate, Network, Reply, Verb};
 use crate::types::{GroupId, Offset, PartitionIndex, TopicPartition};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -376,21 +376,21 @@ fn a_clock_that_stays_eight_days_ahead_stops_nothing_and_destroys_nothing() {
 fn a_clock_that_jumped_ahead_poisons_nothing() {
     a_log_that_is_eight_days_ahead_stops_nothing_and_destroys_nothing();
     a_clock_that_stays_eight_days_ahead_stops_nothing_and_destroys_nothing();
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::TimeStandsStill,
+            Rule::TimeKeepsRunning,
             a_log_that_is_eight_days_ahead_stops_nothing_and_destroys_nothing,
         ),
         (
-            Mutant::SegmentsByWallClock,
+            Rule::SegmentsAreNamedByClusterTime,
             a_log_that_is_eight_days_ahead_stops_nothing_and_destroys_nothing,
         ),
         (
-            Mutant::UnboundedTime,
+            Rule::TimeIsBounded,
             a_clock_that_stays_eight_days_ahead_stops_nothing_and_destroys_nothing,
         ),
         (
-            Mutant::WallClockDestroys,
+            Rule::DestructionDistrustsWallClock,
             a_clock_that_stays_eight_days_ahead_stops_nothing_and_destroys_nothing,
         ),
     ]);

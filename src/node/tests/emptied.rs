@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::manifest::OpenError;
-use crate::mutants::{Mutant, assert_found};
-use crate::store::{Created, Fault, Faulty, ObjectPath, RequestKind};
+use crate::rules::{Rule, assert_needed};
+use crate::store::{Created, ObjectPath, RequestKind};
+use crate::testing::{Fault, Faulty};
 
 fn options(url: StoreUrl) -> NodeOptions {
     let mut options = NodeOptions::new(url, Env::system());
@@ -105,13 +106,13 @@ async fn a_directory_with_a_log_and_no_cluster_is_refused_with_a_sentence() {
 
 #[test]
 fn who_begins_a_new_cluster_or_does_not_look_is_found() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::LogWithoutCluster,
+            Rule::NewClustersNeedEmptyLog,
             a_directory_with_a_log_and_no_cluster_is_refused_with_a_sentence,
         ),
         (
-            Mutant::ClusterUnwatched,
+            Rule::ClusterIsWatched,
             a_directory_that_is_emptied_is_noticed_and_gone_on_with_when_it_is_back,
         ),
     ]);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::state::op::{CreateTopic, Op};
-use crate::store::simulated::{Bucket, Fate, Network, Reply, Verb};
+use crate::testing::simulated::{Bucket, Fate, Network, Reply, Verb};
 use crate::types::{TopicId, TopicName};
 
 /// A way to the store that takes its time, and on which a share of all requests is answered 503.

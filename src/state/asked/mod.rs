@@ -28,7 +28,7 @@ pub(super) use deletions::Deletions;
 
 use super::State;
 use super::op::{Applied, CreateTopic, Op, Outcome, Rejected};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Seq, Timestamp};
 
 /// Says of the ops behind it that a client asked for them, against which state they were judged, and until when they
@@ -52,7 +52,7 @@ pub struct Asked {
 impl State {
     /// Judges whether the ops that a client asked for may still take effect.
     pub(super) fn judge_asked(&self, asked: &Asked, ops: &[Op]) -> Outcome {
-        if mutants::on(Mutant::LateOpsAccepted) {
+        if !holds(Rule::LateOpsAreRefused) {
             return Ok(Applied::Done);
         }
         let (now, until) = (self.time, asked.until);

@@ -324,14 +324,11 @@ fn before_the_level_nothing_is_remembered() {
 
 #[test]
 fn late_ops_that_are_accepted_are_found() {
-    crate::mutants::assert_found(&[
+    assert_needed(&[
         (
-            crate::mutants::Mutant::LateOpsAccepted,
+            Rule::LateOpsAreRefused,
             what_overwrites_is_refused_if_that_was_changed_since,
         ),
-        (
-            crate::mutants::Mutant::LateOpsAccepted,
-            what_is_late_is_refused,
-        ),
+        (Rule::LateOpsAreRefused, what_is_late_is_refused),
     ]);
 }

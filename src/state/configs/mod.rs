@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::op::{Applied, Outcome, Rejected};
 use super::{Feature, State, Topic};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Incarnation, NodeId, Seq, TopicId, TopicPartition};
 
 static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl State {
             .topic(partition.topic)
             .ok_or(Rejected::UnknownPartition(partition))?;
         let altered = self.configs_altered(topic);
-        if as_of < altered && !mutants::on(Mutant::SettingsUnchecked) {
+        if as_of < altered && holds(Rule::DecisionsMatchSettings) {
             return Err(Rejected::ConfigsAltered {
                 partition,
                 as_of,

@@ -101,5 +101,5 @@ fn what_was_decided_by_settings_that_changed_is_refused() {
 #[test]
 fn settings_that_are_not_compared_are_found() {
     let test = what_was_decided_by_settings_that_changed_is_refused;
-    assert_found(&[(Mutant::SettingsUnchecked, test)]);
+    assert_needed(&[(Rule::DecisionsMatchSettings, test)]);
 }

@@ -88,24 +88,6 @@ pub enum GroupAction {
 }
 
 impl GroupAction {
-    /// What kind of action it is.
-    #[cfg(test)]
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            GroupAction::Join(_) => "Join",
-            GroupAction::Sync(_) => "Sync",
-            GroupAction::Leave { .. } => "Leave",
-            GroupAction::CommitOffsets(_) => "CommitOffsets",
-            GroupAction::DeleteOffsets { .. } => "DeleteOffsets",
-            GroupAction::Delete => "Delete",
-            GroupAction::Adopt { .. } => "Adopt",
-            GroupAction::ExpireMember { .. } => "ExpireMember",
-            GroupAction::CompleteJoin { .. } => "CompleteJoin",
-            GroupAction::CompleteSync { .. } => "CompleteSync",
-            GroupAction::ExpireOffsets { .. } => "ExpireOffsets",
-        }
-    }
-
     /// The node that vouches for a member if this action is accepted.
     pub fn voucher(&self) -> Option<NodeId> {
         match self {

@@ -23,7 +23,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Group, GroupAction, Numbered, Phase};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::codec::{Shared, map};
 use crate::state::{State, Topic};
 use crate::types::{
@@ -177,7 +177,7 @@ impl Changes {
         let next = self.next.get_mut(at);
         let offset = next.map_or(0, |next| {
             let offset = *next;
-            if !mutants::on(Mutant::NumberReused) {
+            if holds(Rule::ChangeNumbersAreUnique) {
                 *next = next.saturating_add(1);
             }
             offset
@@ -317,12 +317,6 @@ impl Changes {
     /// An offset went with its topic.
     pub(in crate::state) fn dropped(&mut self, group: &GroupId, number: u64) {
         self.forget(group, Some(number));
-    }
-
-    /// How many positions something is found at.
-    #[cfg(test)]
-    pub(in crate::state) fn position_count(&self) -> usize {
-        self.positions.len()
     }
 
     /// Makes what is derived.
@@ -481,5 +475,17 @@ impl State {
         let of_view = partition.topic == OFFSETS_TOPIC_ID
             && (0..OFFSETS_PARTITIONS).contains(&partition.partition.0);
         self.partition(partition).is_some() || of_view && self.serves_offsets_topic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Changes {
+        /// How many positions something is found at.
+        pub(in crate::state) fn position_count(&self) -> usize {
+            self.positions.len()
+        }
     }
 }

@@ -243,27 +243,6 @@ impl Groups {
         }
         groups
     }
-
-    /// How many groups something is pending for.
-    #[cfg(test)]
-    pub(in crate::state) fn outdated(&self) -> usize {
-        self.pending
-            .iter()
-            .map(|pending| pending.groups.len())
-            .sum()
-    }
-
-    /// The same groups with their indexes made anew.
-    #[cfg(test)]
-    pub(in crate::state) fn indexed_anew(&self) -> Groups {
-        Groups::of(self.iter().map(|(id, group)| (id.clone(), group)).collect())
-    }
-
-    /// Both indexes, for comparison.
-    #[cfg(test)]
-    pub(in crate::state) fn indexes(&self) -> impl PartialEq + std::fmt::Debug + use<> {
-        (self.vouched.clone(), self.committed.clone())
-    }
 }
 
 /// Enters how many members of a group an event of `key` would concern; none takes the entry out.
@@ -328,5 +307,30 @@ impl State {
         node: NodeId,
     ) -> impl Iterator<Item = (&GroupId, Shared<Group>)> {
         self.groups.vouched_by(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Groups {
+        /// How many groups something is pending for.
+        pub(in crate::state) fn outdated(&self) -> usize {
+            self.pending
+                .iter()
+                .map(|pending| pending.groups.len())
+                .sum()
+        }
+
+        /// The same groups with their indexes made anew.
+        pub(in crate::state) fn indexed_anew(&self) -> Groups {
+            Groups::of(self.iter().map(|(id, group)| (id.clone(), group)).collect())
+        }
+
+        /// Both indexes, for comparison.
+        pub(in crate::state) fn indexes(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+            (self.vouched.clone(), self.committed.clone())
+        }
     }
 }

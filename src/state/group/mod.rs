@@ -71,10 +71,7 @@ mod subscription;
 mod touched;
 
 #[cfg(test)]
-mod tests;
-
-#[cfg(test)]
-pub(in crate::state) use tests::{aim, any_action};
+pub(in crate::state) mod tests;
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
@@ -94,7 +91,7 @@ pub use member::{Member, Opaque, Protocol, Voucher};
 pub(in crate::state) use touched::{Touched, Which};
 
 use super::codec::{Shared, map};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Generation, MemberId, NodeId, Seq, Timestamp, TopicId, TopicPartition};
 
 /// The most members of a group, whatever `group.max.size` says.
@@ -490,7 +487,7 @@ impl Group {
         generation: Generation,
     ) -> Result<&Member, GroupError> {
         let found = self.check_member(member, instance)?;
-        if generation != self.generation && !mutants::on(Mutant::StaleGenerationAccepted) {
+        if generation != self.generation && holds(Rule::StaleGenerationsAreRefused) {
             return Err(GroupError::IllegalGeneration {
                 found: generation,
                 current: self.generation,

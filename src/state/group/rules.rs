@@ -2,7 +2,7 @@
 
 use super::changes::{Changes, OFFSETS_TOPIC_ID, name_of};
 use super::{Group, GroupAction, Member, Which};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::state::{Feature, State};
 use crate::types::{GroupId, Incarnation, NodeId, Seq, TopicId};
@@ -20,7 +20,7 @@ impl State {
         let of_another = |node: &NodeId| {
             let known = self.nodes.get(node);
             known.is_some_and(|known| known.incarnation() != incarnation)
-                && !mutants::on(Mutant::SpokenForByAnyRun)
+                && holds(Rule::OnlyCurrentIncarnationVouches)
         };
         if let Some(node) = action.speaker().filter(of_another) {
             return Err(Rejected::UnknownNode { node, incarnation });
@@ -63,12 +63,12 @@ impl State {
 
     /// Whether a group of which nothing is left is still there.
     pub(in crate::state) fn empty_groups_stay(&self) -> bool {
-        self.has(Feature::EmptyGroupsStay) && !mutants::on(Mutant::EmptyGroupsVanish)
+        self.has(Feature::EmptyGroupsStay) && holds(Rule::EmptyGroupsStay)
     }
 
     /// Refreshes a group, which may then be changed.
     fn refresh(&mut self, id: &GroupId) {
-        if mutants::on(Mutant::ChangedOutdated) {
+        if !holds(Rule::GroupsCatchUpBeforeChange) {
             return;
         }
         let changes = &mut self.changes;

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::State;
 use super::codec::map;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Incarnation, Timestamp, TopicPartition};
 
 /// A piece of background work.
@@ -140,7 +140,7 @@ impl Claims {
 impl Claim {
     /// Whether this claim does not keep `incarnation` from the job.
     pub fn is_open_to(&self, incarnation: Incarnation, now: Timestamp) -> bool {
-        self.incarnation == incarnation || self.until < now || mutants::on(Mutant::ClaimsIgnored)
+        self.incarnation == incarnation || self.until < now || !holds(Rule::JobsHaveOneHolder)
     }
 }
 

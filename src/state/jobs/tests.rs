@@ -94,5 +94,5 @@ fn claims_that_lapsed_are_forgotten_with_the_next() {
 #[test]
 fn claims_that_are_ignored_are_found() {
     let test = a_job_has_one_holder_until_its_claim_lapses;
-    assert_found(&[(Mutant::ClaimsIgnored, test)]);
+    assert_needed(&[(Rule::JobsHaveOneHolder, test)]);
 }

@@ -20,7 +20,7 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::State;
 use crate::state::op::{Applied, Outcome, Rejected};
 
@@ -114,7 +114,7 @@ impl State {
     /// [`Rejected::LevelUnknown`], with the first such node.
     pub fn check_raise(&self, to: Level) -> Result<(), Rejected> {
         let behind = self.nodes().find(|(_, node)| node.level() < to);
-        match behind.filter(|_| !mutants::on(Mutant::LevelUnchecked)) {
+        match behind.filter(|_| holds(Rule::LevelIsKnownToAll)) {
             Some((node, behind)) => Err(Rejected::LevelUnknown {
                 to,
                 node,

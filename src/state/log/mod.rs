@@ -20,7 +20,5 @@ mod tests;
 pub(super) use last_commits::LastCommits;
 pub use level::{Feature, Level};
 pub use snapshots::Snapshot;
-#[cfg(test)]
-pub(super) use time::MAX_LEAD;
 pub(super) use truncation::Truncation;
 pub use truncation::{TAIL_PROOF_LIFE, TRUNCATION_AGE};

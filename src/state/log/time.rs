@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::{Feature, State};
 use crate::types::{Incarnation, Timestamp};
 
@@ -33,7 +33,7 @@ impl State {
         wall: Option<Timestamp>,
         incarnation: Incarnation,
     ) -> Timestamp {
-        if !self.has(Feature::BoundedTime) || mutants::on(Mutant::UnboundedTime) {
+        if !self.has(Feature::BoundedTime) || !holds(Rule::TimeIsBounded) {
             return self.time.max(carried).max(wall.unwrap_or(carried));
         }
         let (carried, wall) = wall.map_or((self.time, carried), |wall| (carried, wall));

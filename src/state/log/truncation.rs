@@ -10,7 +10,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::State;
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::types::{Seq, Timestamp};
@@ -75,7 +75,7 @@ impl Truncation {
 
 impl Mark {
     fn is_of_age(&self, now: Timestamp) -> bool {
-        self.since.after(TRUNCATION_AGE) <= now || mutants::on(Mutant::TruncationAgeIgnored)
+        self.since.after(TRUNCATION_AGE) <= now || !holds(Rule::TruncationNeedsAgedSnapshot)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How nodes register, show that they live, and go.
 
 use super::{Node, RegisterNode};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::state::{Feature, Level, Shared, State};
 use crate::types::{Incarnation, NodeId, Seq, Timestamp};
@@ -15,7 +15,7 @@ impl State {
         }
         // It was once enough that a lease seemed to have lapsed. Since, others are ended by nodes that have looked for
         // long enough, so that an id is not given away while the node lives that has it.
-        let removes = !self.has(Feature::BoundedTime) || mutants::on(Mutant::RegistrationRemoves);
+        let removes = !self.has(Feature::BoundedTime) || !holds(Rule::RegistrationRemovesNobody);
         let lapsed: Vec<NodeId> = self
             .nodes()
             .filter(|(_, n)| removes && n.lease_until() < self.time)
@@ -69,8 +69,7 @@ impl State {
         let last = self.last_commits.seq_of(incarnation);
         // By its clock the node that proposes this has not heard of the other for long; the other may just have
         // committed.
-        let heard_since =
-            as_of.is_some() && last > as_of && !mutants::on(Mutant::HeardSinceIgnored);
+        let heard_since = as_of.is_some() && last > as_of && holds(Rule::CommitsRenewLeases);
         if now <= until || heard_since {
             return Err(Rejected::LeaseHolds {
                 node: id,
@@ -86,7 +85,7 @@ impl State {
         let Some(node) = self.nodes.remove(&id) else {
             return;
         };
-        if !mutants::on(Mutant::GoneRunsFound) {
+        if holds(Rule::GoneNodesAreNotFound) {
             self.by_incarnation.remove(&node.incarnation());
         }
         self.after_node_removed(id, node.incarnation());

@@ -99,5 +99,5 @@ fn a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now() {
 #[test]
 fn who_slept_and_speaks_is_found() {
     let test = a_run_that_slept_does_not_speak_for_the_one_that_has_its_id_now;
-    assert_found(&[(Mutant::SpokenForByAnyRun, test)]);
+    assert_needed(&[(Rule::OnlyCurrentIncarnationVouches, test)]);
 }

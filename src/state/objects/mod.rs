@@ -10,7 +10,7 @@
 //! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each
 //! object.
 
-mod rules;
+pub(super) mod rules;
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +19,10 @@ use imbl::OrdMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-#[cfg(test)]
-pub(super) use rules::SWEEP_MARGIN;
-
 use super::State;
 use super::codec::map;
 use super::log::{Feature, Level};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{SegmentId, Seq, Timestamp};
 
 /// An object that holds record batches.
@@ -105,8 +102,9 @@ impl Objects {
     pub(super) fn admits(&self, segment: SegmentId) -> bool {
         let is_dead = self.dead.contains_key(&ObjectRef::Segment(segment));
         let is_swept = segment.minted() < self.sweep_boundary;
-        (!is_dead || mutants::on(Mutant::DeadLivesAgain))
-            && (!is_swept || mutants::on(Mutant::SweepWithoutBoundary))
+        let is_refused = is_dead && holds(Rule::DeadSegmentsStayDead)
+            || is_swept && holds(Rule::SweptSegmentsAreRefused);
+        !is_refused
     }
 
     /// Counts a slice in `object`. Of what is put into an object, only the one that is being folded can be dead: all
@@ -114,7 +112,7 @@ impl Objects {
     pub(super) fn acquire(&mut self, object: ObjectRef) {
         *self.live.entry(object).or_default() += 1;
         let revives = Feature::LiveObjectsAreNotDead.since() <= self.now.level;
-        if revives && !mutants::on(Mutant::DeadAndAlive) {
+        if revives && holds(Rule::AppendsReviveCommits) {
             self.dead.remove(&object);
         }
     }
@@ -138,7 +136,7 @@ impl Objects {
             return;
         };
         *slices = slices.saturating_sub(1);
-        if *slices == 0 || mutants::on(Mutant::DeadWhileShared) {
+        if *slices == 0 || !holds(Rule::ObjectsDieWithLastSlice) {
             self.live.remove(&object);
             let Now { seq, time, .. } = self.now;
             let dead = Dead {
@@ -156,17 +154,17 @@ impl Objects {
             return;
         };
         dead.deleted = true;
-        if self.is_past(object) || mutants::on(Mutant::DeadForgottenAtOnce) {
+        if self.is_past(object) || !holds(Rule::DeadSegmentsAreRemembered) {
             self.dead.remove(&object);
         }
     }
 
     /// Raises the sweep boundary; forgets the deleted segments that it has passed.
     pub(super) fn raise_sweep_boundary(&mut self, before: Timestamp) {
-        self.sweep_boundary = self.sweep_boundary.max(before);
-        if mutants::on(Mutant::SweepBoundaryFalls) {
-            self.sweep_boundary = before;
-        }
+        self.sweep_boundary = match holds(Rule::SweepBoundaryOnlyRises) {
+            true => self.sweep_boundary.max(before),
+            false => before,
+        };
         let deleted = self.dead.iter().filter(|(_, dead)| dead.deleted);
         let past: Vec<ObjectRef> = deleted
             .map(|(object, _)| *object)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ObjectRef;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::state::{Feature, State};
 use crate::types::Timestamp;
@@ -15,7 +15,7 @@ pub(in crate::state) const SWEEP_MARGIN: Duration = Duration::from_secs(20);
 impl State {
     /// The latest sweep boundary that a commit may raise that finds time at `before`.
     fn sweep_boundary_limit(&self, before: Timestamp) -> Timestamp {
-        if !self.has(Feature::BoundedTime) || mutants::on(Mutant::SweepBoundaryAtHand) {
+        if !self.has(Feature::BoundedTime) || !holds(Rule::SweepBoundaryKeepsMargin) {
             return self.time;
         }
         let margin = i64::try_from(SWEEP_MARGIN.as_millis()).unwrap_or(i64::MAX);

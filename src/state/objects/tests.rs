@@ -121,18 +121,21 @@ fn a_segment_from_before_the_sweep_boundary_is_refused_and_the_boundary_never_fa
 
 #[test]
 fn each_rule_of_deletion_has_a_test_that_fails_without_it() {
-    assert_found(&[
-        (Mutant::DeadLivesAgain, a_dead_segment_is_refused_for_ever),
+    assert_needed(&[
         (
-            Mutant::DeadForgottenAtOnce,
+            Rule::DeadSegmentsStayDead,
             a_dead_segment_is_refused_for_ever,
         ),
         (
-            Mutant::DeadWhileShared,
+            Rule::DeadSegmentsAreRemembered,
+            a_dead_segment_is_refused_for_ever,
+        ),
+        (
+            Rule::ObjectsDieWithLastSlice,
             an_object_is_dead_when_its_last_slice_goes_and_not_before,
         ),
         (
-            Mutant::SweepBoundaryFalls,
+            Rule::SweepBoundaryOnlyRises,
             a_segment_from_before_the_sweep_boundary_is_refused_and_the_boundary_never_falls,
         ),
     ]);

@@ -29,7 +29,7 @@ use super::op::Rejected;
 use super::producer::Producer;
 use super::small::SmallMap;
 use super::{State, Topic};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{ByteCount, Offset, ProducerId, Timestamp, TopicPartition};
 
 /// One partition.
@@ -150,9 +150,9 @@ impl Partition {
                 }
             }
         }
-        self.high_watermark = match mutants::on(Mutant::OffsetReused) {
-            true => Offset(end.0 - 1).max(base_offset.advance(1)),
-            false => end,
+        self.high_watermark = match holds(Rule::OffsetsAreUnique) {
+            true => end,
+            false => Offset(end.0 - 1).max(base_offset.advance(1)),
         };
         self.bytes += ByteCount(entry.len.into());
         let last = self
@@ -245,14 +245,14 @@ impl Partition {
         let covers = self.layout == replace.layout
             && inputs.first().is_some_and(|(first, _)| *first == base)
             && inputs.last().is_some_and(|(_, last)| last.end == end);
-        if !covers && !mutants::on(Mutant::BoundsUnchecked) {
+        if !covers && holds(Rule::ReplacementsMatchLayout) {
             return Err(Rejected::SlicesChanged {
                 partition,
                 base,
                 end,
             });
         }
-        if !replace.outputs_fit() && !mutants::on(Mutant::OutputsUnchecked) {
+        if !replace.outputs_fit() && holds(Rule::OutputsCoverInputs) {
             return Err(Rejected::InvalidReplacement {
                 partition,
                 base,
@@ -357,20 +357,6 @@ impl Partition {
         (reached != end).then(|| {
             format!("the slices end before offset {reached}, and the high watermark is {end}")
         })
-    }
-}
-
-#[cfg(test)]
-impl Partition {
-    /// A partition with these slices, for tests of who reads them.
-    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
-        Partition {
-            log_start,
-            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
-            bytes: ByteCount(slices.iter().map(|(_, slice)| slice.len).sum()),
-            slices: slices.into_iter().collect(),
-            ..Partition::default()
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How records come to partitions, are replaced by compacted ones, and go.
 
 use super::{Append, AppendRejected, AppendSource, Appended, ReplaceSlices};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::state::{Feature, ObjectRef, State};
 use crate::types::{ByteCount, Offset, Seq, TopicPartition};
@@ -86,7 +86,8 @@ impl State {
         if let Some(cleaned) = replace.cleaned {
             self.check_configs(this, cleaned.as_of)?;
         }
-        let trims = self.has(Feature::ReplacementsAreTrimmed) && !mutants::on(Mutant::Untrimmed);
+        let trims =
+            self.has(Feature::ReplacementsAreTrimmed) && holds(Rule::ReplacementsAreTrimmed);
         let unknown = Rejected::UnknownPartition(this);
         let topic = self.topics.get_mut(&this.topic).ok_or(unknown.clone())?;
         let partition = topic

@@ -219,18 +219,31 @@ fn outputs_that_do_not_cover_what_they_replace_are_refused() {
 
 #[test]
 fn each_rule_of_replacing_has_a_test_that_fails_without_it() {
-    assert_found(&[
+    assert_needed(&[
         (
-            Mutant::BoundsUnchecked,
+            Rule::ReplacementsMatchLayout,
             a_compaction_of_slices_that_changed_meanwhile_is_refused,
         ),
         (
-            Mutant::OutputsUnchecked,
+            Rule::OutputsCoverInputs,
             outputs_that_do_not_cover_what_they_replace_are_refused,
         ),
         (
-            Mutant::Untrimmed,
+            Rule::ReplacementsAreTrimmed,
             a_replacement_leaves_no_slice_below_the_log_start,
         ),
     ]);
+}
+
+impl Partition {
+    /// A partition with these slices, for tests of who reads them.
+    pub(crate) fn of_slices(log_start: Offset, slices: Vec<(Offset, Slice)>) -> Partition {
+        Partition {
+            log_start,
+            high_watermark: slices.last().map_or(log_start, |(_, slice)| slice.end),
+            bytes: ByteCount(slices.iter().map(|(_, slice)| slice.len).sum()),
+            slices: slices.into_iter().collect(),
+            ..Partition::default()
+        }
+    }
 }

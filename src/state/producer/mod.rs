@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use op::ProducerBatch;
 
 use super::op::AppendRejected;
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::types::{Offset, ProducerEpoch, Timestamp, TopicPartition};
 
 /// How many batches are remembered: as many as a producer may have in flight.
@@ -103,7 +103,7 @@ impl Producer {
             old.first_sequence == batch.base_sequence && old.last_sequence == last_sequence
         });
         if let Some(retry) = retry {
-            return Ok((!mutants::on(Mutant::RetriesAppended)).then_some(retry.base_offset));
+            return Ok(holds(Rule::RetriesAreDeduplicated).then_some(retry.base_offset));
         }
         match known.recent.as_slice().last() {
             Some(last) if sequence_after(last.last_sequence, 1) != batch.base_sequence => {

@@ -12,7 +12,7 @@ pub(super) use uuid::Uuid;
 pub(super) use super::group::{GroupAction, Join, Protocol};
 pub(super) use super::op::*;
 pub(super) use super::*;
-pub(super) use crate::mutants::{Mutant, assert_found};
+pub(super) use crate::rules::{Rule, assert_needed};
 pub(super) use crate::types::*;
 
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -285,5 +285,20 @@ pub(super) fn minted(at: i64, n: u8) -> SegmentId {
 #[test]
 fn who_folds_a_broken_chain_is_found() {
     let test = a_commit_behind_one_that_is_not_in_the_log_is_void_and_may_come_again;
-    assert_found(&[(Mutant::BrokenChainFolded, test)]);
+    assert_needed(&[(Rule::CommitsFoldInChain, test)]);
+}
+
+impl State {
+    /// The state before any commit, at a level.
+    pub(crate) fn at_level(level: Level) -> State {
+        State {
+            level,
+            ..State::default()
+        }
+    }
+
+    /// Makes it one that the fold cannot come to, and that no node starts from.
+    pub(crate) fn spoil(&mut self) {
+        self.truncation.truncated = self.truncation.boundary.next();
+    }
 }

@@ -9,9 +9,9 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::super::group::{aim, any_action};
+use super::super::group::tests::{aim, any_action};
 use super::*;
-use crate::mutants::assert_found;
+use crate::rules::assert_needed;
 
 fn topic() -> impl Strategy<Value = TopicId> {
     prop_oneof![3 => Just(1u128), 1 => 2..4u128].prop_map(|n| TopicId(Uuid::from_u128(n)))
@@ -260,7 +260,7 @@ fn aimed(state: &State, commit: &Commit) -> Commit {
     commit
 }
 
-/// A bug that shows in a state that is none: it is found if any of many logs comes to such.
+/// A broken rule that shows in a state that is none: it is found if any of many logs comes to such.
 fn some_log_comes_to_what_no_state_is() {
     let mut runner = TestRunner::deterministic();
     let logs = any_log(40);
@@ -276,14 +276,14 @@ fn some_log_comes_to_what_no_state_is() {
 }
 
 #[test]
-fn every_state_of_any_log_is_one_and_the_bugs_that_make_others_are_found() {
+fn every_state_of_any_log_is_one_and_broken_rules_that_make_others_are_found() {
     some_log_comes_to_what_no_state_is();
-    for bug in [
-        Mutant::DeadAndAlive,
-        Mutant::Untrimmed,
-        Mutant::GoneRunsFound,
+    for rule in [
+        Rule::AppendsReviveCommits,
+        Rule::ReplacementsAreTrimmed,
+        Rule::GoneNodesAreNotFound,
     ] {
-        assert_found(&[(bug, some_log_comes_to_what_no_state_is)]);
+        assert_needed(&[(rule, some_log_comes_to_what_no_state_is)]);
     }
 }
 
@@ -445,4 +445,83 @@ fn the_generators_make_every_op_with_every_option_accepted_and_refused_alone_and
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+impl Op {
+    /// The name of every op.
+    const NAMES: &'static [&'static str] = &[
+        "Append",
+        "CreateTopic",
+        "DeleteTopic",
+        "CreatePartitions",
+        "AlterConfigs",
+        "DeleteRecords",
+        "AllocateProducerIds",
+        "ExpireProducers",
+        "RegisterNode",
+        "RenewLease",
+        "RetireNode",
+        "ExpireNode",
+        "Group",
+        "SnapshotTaken",
+        "ReplaceSlices",
+        "ExpireRecords",
+        "RaiseLogBoundary",
+        "LogTruncated",
+        "RaiseSweepBoundary",
+        "ObjectsDeleted",
+        "ClaimJob",
+        "ReleaseJob",
+        "RaiseLevel",
+        "Asked",
+    ];
+
+    /// What kind of op it is.
+    fn name(&self) -> &'static str {
+        match self {
+            Op::Append(_) => "Append",
+            Op::CreateTopic(_) => "CreateTopic",
+            Op::DeleteTopic { .. } => "DeleteTopic",
+            Op::CreatePartitions { .. } => "CreatePartitions",
+            Op::AlterConfigs { .. } => "AlterConfigs",
+            Op::DeleteRecords { .. } => "DeleteRecords",
+            Op::AllocateProducerIds { .. } => "AllocateProducerIds",
+            Op::ExpireProducers { .. } => "ExpireProducers",
+            Op::RegisterNode(_) => "RegisterNode",
+            Op::RenewLease { .. } => "RenewLease",
+            Op::RetireNode { .. } => "RetireNode",
+            Op::ExpireNode { .. } => "ExpireNode",
+            Op::Group { .. } => "Group",
+            Op::SnapshotTaken { .. } => "SnapshotTaken",
+            Op::ReplaceSlices(_) => "ReplaceSlices",
+            Op::ExpireRecords { .. } => "ExpireRecords",
+            Op::RaiseLogBoundary { .. } => "RaiseLogBoundary",
+            Op::LogTruncated { .. } => "LogTruncated",
+            Op::RaiseSweepBoundary { .. } => "RaiseSweepBoundary",
+            Op::ObjectsDeleted { .. } => "ObjectsDeleted",
+            Op::ClaimJob { .. } => "ClaimJob",
+            Op::ReleaseJob { .. } => "ReleaseJob",
+            Op::RaiseLevel { .. } => "RaiseLevel",
+            Op::Asked(_) => "Asked",
+        }
+    }
+}
+
+impl GroupAction {
+    /// What kind of action it is.
+    fn name(&self) -> &'static str {
+        match self {
+            GroupAction::Join(_) => "Join",
+            GroupAction::Sync(_) => "Sync",
+            GroupAction::Leave { .. } => "Leave",
+            GroupAction::CommitOffsets(_) => "CommitOffsets",
+            GroupAction::DeleteOffsets { .. } => "DeleteOffsets",
+            GroupAction::Delete => "Delete",
+            GroupAction::Adopt { .. } => "Adopt",
+            GroupAction::ExpireMember { .. } => "ExpireMember",
+            GroupAction::CompleteJoin { .. } => "CompleteJoin",
+            GroupAction::CompleteSync { .. } => "CompleteSync",
+            GroupAction::ExpireOffsets { .. } => "ExpireOffsets",
+        }
+    }
 }

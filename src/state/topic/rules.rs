@@ -1,7 +1,7 @@
 //! How topics come, grow and go.
 
 use super::{CreateTopic, MAX_PARTITIONS, Topic};
-use crate::mutants::{self, Mutant};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
 use crate::state::{Feature, Shared, State};
 use crate::types::{Seq, TopicId, TopicName};
@@ -15,7 +15,7 @@ impl State {
         // A node has looked before, but another may have been faster.
         if self.has(Feature::CollidingNamesAreRefused)
             && let Some(existing) = self.collision(&create.name)
-            && !mutants::on(Mutant::CollidingNamesCreated)
+            && holds(Rule::TopicNamesDoNotCollide)
         {
             return Err(Rejected::TopicCollides {
                 name: create.name.clone(),

@@ -55,7 +55,7 @@ fn of_two_names_that_collide_the_first_in_the_log_is_created() {
         assert_eq!(f.apply(create("new-a", id(8), 1)), Ok(Applied::Done));
     }
     test();
-    assert_found(&[(Mutant::CollidingNamesCreated, test)]);
+    assert_needed(&[(Rule::TopicNamesDoNotCollide, test)]);
 }
 
 fn replicated() -> Op {

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::tests::faults::{Fault, Faulty};
 use crate::store::{StoreMetrics, StoreOptions};
+use crate::testing::{Fault, Faulty};
 
 async fn file_store(directory: &tempfile::TempDir) -> Store {
     let url = format!("file://{}", directory.path().display())

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::env::Env;
-use crate::mutants::{Mutant, assert_found};
+use crate::rules::{Rule, assert_needed};
 use crate::store::aws::{Aws, AwsCredentials};
 use crate::store::backend::{Backend, Nature, is_exposed, s3_at};
 use crate::store::url::Cloud;
@@ -483,8 +483,8 @@ async fn only_the_store_s_own_words_show_that_an_object_is_absent() {
 
 #[test]
 fn who_believes_a_not_found_whoever_says_it_is_found() {
-    assert_found(&[(
-        Mutant::ForeignNotFoundBelieved,
+    assert_needed(&[(
+        Rule::OnlyStoreSaysNotFound,
         only_the_store_s_own_words_show_that_an_object_is_absent,
     )]);
 }

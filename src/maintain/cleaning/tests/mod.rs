@@ -100,7 +100,7 @@ impl World {
 
     /// A node on a store that has the topic or will.
     async fn node(seed: u64, store: &Store, options: CleaningOptions) -> World {
-        // Held, so that what computes does so on the test's own thread, and the bugs that are on there are on in it.
+        // Held, so that what computes does so on the test's own thread, where rules may be broken.
         let env = Env::simulated(seed, START).held(Arc::new(Free));
         let node_options = NodeOptions::new(StoreUrl::memory(), env.clone());
         let node = Node::start(store.clone(), node_options, &NodeMetrics::default())

@@ -9,10 +9,11 @@ use super::scene::{Bucket, Writer, kinds, number};
 use crate::format::{ObjectBuilder, ObjectHeader, ObjectKind};
 use crate::invariants::Invariant;
 use crate::maintain::fsck::{Report, Severity};
-use crate::manifest::{ManifestOptions, decode_snapshot, snapshot_of_bytes};
+use crate::manifest::{ManifestOptions, decode_snapshot};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Level, State};
 use crate::store::{ObjectPath, StoreError};
+use crate::testing::snapshot_of_bytes;
 use crate::types::{CommitId, Incarnation, Seq};
 
 pub(super) fn snapshot_of(state: &State) -> Bytes {

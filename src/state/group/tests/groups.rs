@@ -406,8 +406,8 @@ fn a_node_dies_and_another_gets_its_number() {
 #[test]
 fn a_group_is_refreshed_before_it_is_changed() {
     a_node_dies_and_another_gets_its_number();
-    assert_found(&[(
-        Mutant::ChangedOutdated,
+    assert_needed(&[(
+        Rule::GroupsCatchUpBeforeChange,
         a_node_dies_and_another_gets_its_number,
     )]);
 }

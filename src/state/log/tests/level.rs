@@ -38,7 +38,7 @@ fn the_level_is_raised_when_every_registered_node_knows_it() {
         assert_eq!(f.state.level(), Level(2));
     }
     test();
-    assert_found(&[(Mutant::LevelUnchecked, test)]);
+    assert_needed(&[(Rule::LevelIsKnownToAll, test)]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_object_that_is_appended_to_again_while_it_is_folded_is_alive_and_not_dead(
         assert_eq!(f.state.death_of(object).unwrap().seq, f.state.seq());
     }
     test();
-    assert_found(&[(Mutant::DeadAndAlive, test)]);
+    assert_needed(&[(Rule::AppendsReviveCommits, test)]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn fifteen_hundred_authors_that_take_turns_are_all_remembered_from_the_second_le
         assert_eq!(void_of(1500, Level(2)), 0);
     }
     test();
-    assert_found(&[(Mutant::FewAuthors, test)]);
+    assert_needed(&[(Rule::NodesAreRememberedAsAuthors, test)]);
     assert_eq!(void_of(1500, Level::FIRST), 1500 - 1024);
     assert_eq!(void_of(1000, Level::FIRST), 0);
 }

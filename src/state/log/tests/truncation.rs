@@ -92,5 +92,5 @@ fn frequent_snapshots_still_come_of_age() {
 #[test]
 fn a_log_that_is_truncated_too_early_is_found() {
     let test = the_log_is_truncated_only_behind_a_snapshot_that_has_been_known_for_long;
-    assert_found(&[(Mutant::TruncationAgeIgnored, test)]);
+    assert_needed(&[(Rule::TruncationNeedsAgedSnapshot, test)]);
 }

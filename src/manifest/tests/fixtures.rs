@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::object::{EncodedCommit, LoggedCommit};
-use super::parts::{EncodedSnapshot, MAX_CHUNK, SnapshotParts, decode_snapshot};
+use crate::manifest::object::{EncodedCommit, LoggedCommit};
+use crate::manifest::parts::{EncodedSnapshot, MAX_CHUNK, SnapshotParts, decode_snapshot};
 use crate::state::group::{
     Assignment, CommitOffsets, GroupAction, Join, Leaver, OffsetToCommit, OffsetToDelete, Protocol,
     Sync,
