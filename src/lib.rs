@@ -4,7 +4,7 @@
 //! bucket. The *state* of the cluster (topics, offsets, producers, groups, nodes) is a pure fold of that log, and
 //! every node folds the same log to the same state. Record batches lie in the commits themselves or in immutable
 //! *segments* that ops point to. There is no leader, no database and no traffic between nodes that anything depends on.
-//! All that is asked of the store is: *create this object if it does not exist*.
+//! All that Weir needs of the store is: *create this object if it does not exist*.
 //!
 //! # The rooms
 //!
@@ -46,10 +46,10 @@
 //!    in them; the handler turns the request into [`broker::ProducePartition`]s.
 //! 2. [`Broker::begin_produce`](broker::Broker::begin_produce) finds the topics in the state. It opens each batch
 //!    with [`segment::validate`], which checks checksum, counts and records, and changes nothing. Then it hands
-//!    the batches to the write path, and waits there if the buffer is full: that is how a full node reaches back
-//!    to the socket.
-//! 3. [`Ingest::append`](ingest::Ingest::append) admits them and nudges the manifest. What waits is bytes with
-//!    nobody's offset on them yet.
+//!    the batches to the write path, and waits there if the buffer is full: this is how backpressure reaches the
+//!    socket.
+//! 3. [`Ingest::append`](ingest::Ingest::append) admits them and wakes the manifest. The bytes that wait have no
+//!    offsets yet.
 //! 4. [`Tail::run`](manifest::Tail::run), the one task that owns the log, is free: it *takes* what is ready
 //!    ([`CommitSource::take`](manifest::CommitSource::take)). A little becomes an inline append; much has been cut
 //!    into segments, which were uploaded side by side meanwhile.
@@ -57,7 +57,7 @@
 //!    Exists: another node was faster; its commit is read and folded, and the same ops try the next seq. Unknown:
 //!    the object is read, and its commit id tells whose it is. The next commits are on their way behind it meanwhile;
 //!    each is void if the one before it is not in the log. A node that lost a race forwards its commits to the one
-//!    that wins, which stores them with its own, and sees in the log what became of them.
+//!    that wins, which stores them with its own, and learns from the log what became of them.
 //! 6. [`State::apply`](state::State::apply) folds the commit. Only now does a batch get its offset, a retry its
 //!    original one, and a fenced producer its error. The bytes are in the cache before the state is published.
 //! 7. Each waiter is handed the outcome of its own op, and the answer goes out in the order of the requests.
@@ -70,14 +70,14 @@
 //!    [`Reader::read`](fetch::Reader::read) for batches from the offset on. The partition's slices say which
 //!    bytes of which objects those are; [`fetch::Blocks`] has them cached, or loads each block once for all who
 //!    wait.
-//!    Of a compacted slice an index tells where to begin.
+//!    For a compacted slice an index says where to begin.
 //! 3. Each batch is checked against its CRC, and [`segment::patch`] writes its real offset into the copy. Nothing
 //!    else of it is touched.
 //! 4. Too little? [`Manifest::fresh`](manifest::Manifest::fresh) asks the store once whether other nodes have
-//!    committed. Still too little: the fetch holds a [`manifest::Following`], with which the node looks for
-//!    commits on one timer for everybody, and sleeps until the state changes or its time is over.
-//! 5. Records are handed out if the state is known to have been the newest within the last second; else the store is
-//!    asked.
+//!    committed. Still too little: the fetch holds a [`manifest::Following`], with which the node looks for commits on
+//!    one timer for all fetches, and sleeps until the state changes or its time is over.
+//! 5. Records are returned if the state is known to have been the newest within the last second; otherwise the store is
+//!    asked first.
 //! 6. The answer is sent as pieces; the records are not copied again.
 
 #![forbid(unsafe_code)] // nothing here has been measured to need it

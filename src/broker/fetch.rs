@@ -130,15 +130,15 @@ enum Waited {
 
 /// Which partition it is, and from where to where its log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct LogBounds {
     pub(super) topic: TopicId,
     pub(super) log_start: Offset,
     high_watermark: Offset,
 }
 
-impl From<&FetchedPartition> for Extent {
-    fn from(read: &FetchedPartition) -> Extent {
-        Extent {
+impl From<&FetchedPartition> for LogBounds {
+    fn from(read: &FetchedPartition) -> LogBounds {
+        LogBounds {
             topic: read.topic,
             log_start: read.log_start,
             high_watermark: read.high_watermark,
@@ -148,9 +148,9 @@ impl From<&FetchedPartition> for Extent {
 
 impl FetchPartition {
     /// The partition as it is in `state`, if there is such.
-    pub(super) fn find(&self, state: &State) -> Option<Extent> {
+    pub(super) fn find(&self, state: &State) -> Option<LogBounds> {
         if let Some(high_watermark) = offsets_topic::end(state, &self.topic, self.partition) {
-            return Some(Extent {
+            return Some(LogBounds {
                 topic: OFFSETS_TOPIC_ID,
                 log_start: Offset::ZERO,
                 high_watermark,
@@ -158,7 +158,7 @@ impl FetchPartition {
         }
         let topic = self.topic.find(state)?;
         let partition = topic.partition(self.partition)?;
-        Some(Extent {
+        Some(LogBounds {
             topic: topic.id(),
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
@@ -300,7 +300,7 @@ impl Broker {
             .iter()
             .zip(answer)
             .any(|(wanted, answer)| match (wanted.find(state), answer) {
-                (Some(now), Ok(answer)) => now != Extent::from(answer),
+                (Some(now), Ok(answer)) => now != LogBounds::from(answer),
                 (now, answer) => now.is_some() || answer.is_ok(),
             })
     }

@@ -270,7 +270,7 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     if !(2..=4096).contains(&store.store_max_requests) {
         return Err(sources.conflict(
             "store_max_requests",
-            format!("{} is not from 2 to 4096", store.store_max_requests),
+            format!("{} is not between 2 and 4096", store.store_max_requests),
         ));
     }
     Ok(())
@@ -288,7 +288,7 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
     }
     if !(1..=MAX_COMMITS_IN_FLIGHT).contains(&node.commits_in_flight) {
         let reason = format!(
-            "{} is not from 1 to {MAX_COMMITS_IN_FLIGHT}",
+            "{} is not between 1 and {MAX_COMMITS_IN_FLIGHT}",
             node.commits_in_flight
         );
         return Err(sources.conflict("commits_in_flight", reason));
@@ -349,7 +349,7 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
     if !(1..=64).contains(&node.upload_parallelism) {
         return Err(sources.conflict(
             "upload_parallelism",
-            format!("{} is not from 1 to 64", node.upload_parallelism),
+            format!("{} is not between 1 and 64", node.upload_parallelism),
         ));
     }
     Ok(())
@@ -470,7 +470,7 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
         return Err(sources.conflict(
             "kafka",
             format!(
-                "{address} is all addresses of this machine, and clients must be told one of them: \
+                "{address} means all addresses of this machine, but clients need one of them: \
                  set --advertise HOST[:PORT] (WEIR_ADVERTISE) to what clients connect to, for \
                  example this machine's name"
             ),
@@ -491,7 +491,7 @@ fn within(
     }
     let human = humantime::format_duration;
     let reason = format!(
-        "{} is not from {} to {}",
+        "{} is not between {} and {}",
         human(found),
         human(least),
         human(most)
@@ -508,7 +508,7 @@ fn at_least(
     if found >= least {
         return Ok(());
     }
-    Err(sources.conflict(key, format!("{found} is less than the least, {least}")))
+    Err(sources.conflict(key, format!("{found} is less than the minimum, {least}")))
 }
 
 fn at_most(
@@ -520,5 +520,5 @@ fn at_most(
     if found <= most {
         return Ok(());
     }
-    Err(sources.conflict(key, format!("{found} is more than the most, {most}")))
+    Err(sources.conflict(key, format!("{found} is more than the maximum, {most}")))
 }

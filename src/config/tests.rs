@@ -120,7 +120,7 @@ fn an_error_names_the_setting_and_where_its_value_came_from() {
         ),
         (
             error(sources(&[("node_lease", "1ms")], &[], "")),
-            "node_lease (from --node-lease): 1ms is not from 2s to 1h",
+            "node_lease (from --node-lease): 1ms is not between 2s and 1h",
         ),
     ] {
         assert!(found.starts_with(expected), "{found}");
@@ -144,20 +144,28 @@ fn settings_of_listening_do_not_disturb_the_commands_that_do_not_listen() {
 #[test]
 fn settings_out_of_their_range_are_refused() {
     for (key, value, expected) in [
-        ("upload_parallelism", "0", "0 is not from 1 to 64"),
-        ("segment_size", "1KiB", "1KiB is less than the least, 64KiB"),
-        ("segment_size", "1GiB", "1GiB is more than the most, 512MiB"),
+        ("upload_parallelism", "0", "0 is not between 1 and 64"),
+        (
+            "segment_size",
+            "1KiB",
+            "1KiB is less than the minimum, 64KiB",
+        ),
+        (
+            "segment_size",
+            "1GiB",
+            "1GiB is more than the maximum, 512MiB",
+        ),
         (
             "ingest_buffer",
             "1MiB",
             "1MiB is less than segment_size, which is 8MiB",
         ),
         ("max_connections", "0", "0 would let nobody in"),
-        ("store_max_requests", "1", "1 is not from 2 to 4096"),
-        ("commits_in_flight", "0", "0 is not from 1 to 16"),
-        ("commit_interval", "2h", "2h is not from 0s to 1m"),
+        ("store_max_requests", "1", "1 is not between 2 and 4096"),
+        ("commits_in_flight", "0", "0 is not between 1 and 16"),
+        ("commit_interval", "2h", "2h is not between 0s and 1m"),
         ("store", "", "it is empty"),
-        ("log_format", "xml", "it is neither text nor json"),
+        ("log_format", "xml", "it must be text or json"),
     ] {
         let error = serve_error(&[(key, value)]);
         assert!(error.contains(expected), "{key}={value}: {error}");

@@ -211,7 +211,7 @@ impl Value for Advertise {
                 port: port.unwrap_or(1),
             };
             if given.is_unspecified() || given.port == 0 {
-                return Err(format!("nobody can connect to '{address}'; {rule}"));
+                return Err(format!("clients cannot connect to '{address}'; {rule}"));
             }
             let entry = (given.host, port);
             let before = match protocol {
@@ -219,7 +219,7 @@ impl Value for Advertise {
                 Some(protocol) => advertise.each.insert(protocol, entry),
             };
             if before.is_some() {
-                return Err(format!("it names two addresses for the same; {rule}"));
+                return Err(format!("it names two addresses for one front end; {rule}"));
             }
         }
         Ok(advertise)
@@ -242,7 +242,7 @@ impl Value for LogFormat {
         match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
-            _ => Err("it is neither text nor json".to_owned()),
+            _ => Err("it must be text or json".to_owned()),
         }
     }
 }

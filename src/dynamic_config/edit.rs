@@ -85,7 +85,7 @@ pub fn edits(
                     return Err(DynamicConfigError::Invalid {
                         name: name.clone(),
                         value: value.chars().take(64).collect(),
-                        reason: "only a list can be appended to and subtracted from".to_owned(),
+                        reason: "values can be added to or removed from lists only".to_owned(),
                     });
                 }
                 let current = edited.in_force(name).unwrap_or_default();
@@ -134,7 +134,7 @@ pub fn initial(
             return Err(DynamicConfigError::Invalid {
                 name: name.clone(),
                 value: "null".to_owned(),
-                reason: "a topic is created with values; leave the setting out for its default"
+                reason: "a setting of a new topic needs a value; to use the default, leave the setting out"
                     .to_owned(),
             });
         };

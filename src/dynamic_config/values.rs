@@ -48,7 +48,7 @@ fn checked(definition: &Definition, value: &str) -> Result<String, String> {
         ConfigType::Boolean => {
             let lower = value.to_ascii_lowercase();
             if lower != "true" && lower != "false" {
-                return Err("it is neither true nor false".to_owned());
+                return Err("it must be true or false".to_owned());
             }
             return Ok(lower);
         }
@@ -61,7 +61,7 @@ fn checked(definition: &Definition, value: &str) -> Result<String, String> {
             if let Check::OneOf(words) = definition.check
                 && !words.contains(&value)
             {
-                return Err(format!("it is none of {}", words.join(", ")));
+                return Err(format!("it must be one of {}", words.join(", ")));
             }
         }
     }
@@ -83,9 +83,9 @@ fn integer(value: &str, least: i64, most: i64, check: Check) -> Result<(), Strin
     match value.parse::<i64>() {
         Ok(number) if (least..=most).contains(&number) || besides == Some(number) => Ok(()),
         _ => Err(match besides {
-            None => format!("it is not a whole number from {least} to {most}"),
+            None => format!("it is not an integer between {least} and {most}"),
             Some(other) => {
-                format!("it is neither {other} nor a whole number from {least} to {most}")
+                format!("it is neither {other} nor an integer between {least} and {most}")
             }
         }),
     }
@@ -100,7 +100,7 @@ fn ratio(value: &str, check: Check) -> Result<(), String> {
     if allowed {
         Ok(())
     } else {
-        Err("it is not from 0 to 1".to_owned())
+        Err("it is not between 0 and 1".to_owned())
     }
 }
 

@@ -36,7 +36,7 @@ impl FetchMetrics {
         );
         r.register(
             "misses",
-            "Blocks of objects that were not",
+            "Blocks of objects that were not in the cache when asked for",
             m.misses.clone(),
         );
         r.register(

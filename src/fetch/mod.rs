@@ -2,8 +2,8 @@
 //!
 //! Objects never change, so a block of one that was read once is right for ever; what a node just wrote
 //! or followed is put in the cache before its state is published, so consumers of the tail do not touch
-//! the store. Misses are loaded once for all who wait (single flight). Loads of recent objects and of old
-//! ones have separate, bounded pools and separate caches: catching up can neither starve the tail nor evict it.
+//! the store. A miss is loaded once for all readers that wait for it (single flight). Loads of recent objects and of
+//! old ones have separate, bounded pools and separate caches: catching up can neither starve the tail nor evict it.
 //! There is no LIST on any path, and nothing here decides anything: no state is changed.
 //!
 //! Every batch is checked against its CRC32C before it is handed out (I4), and its base offset and leader epoch

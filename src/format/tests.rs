@@ -119,15 +119,15 @@ fn every_fault_has_its_own_error_that_names_the_object() {
         (Bytes::from_static(b"<html>"), "not an object of Weir"),
         (
             with_header(&sound, 4, &[9]),
-            "objects of kind 9 are unknown: this node is older",
+            "unknown object kind 9: a newer version of Weir wrote it",
         ),
         (
             with_header(&sound, 4, &[2, 0, 1, 0]),
-            "a snapshot where a commit was expected",
+            "found a snapshot, expected a commit",
         ),
         (
             with_header(&sound, 6, &[5, 0]),
-            "version 5 of the commit format, and this node reads 1 to 4",
+            "version 5 of the commit format, but this node reads 1 to 4",
         ),
         (
             with_header(&sound, 6, &[0, 0]),
@@ -136,15 +136,15 @@ fn every_fault_has_its_own_error_that_names_the_object() {
         (with_header(&sound, 5, &[4]), "unknown flags 0x04"),
         (
             with_header(&sound, 8, &[255; 4]),
-            "a head of 4294967295 bytes, and at most 67108864",
+            "the head has 4294967295 bytes; the limit is 67108864",
         ),
         (
             with_header(&sound, 16, &[255; 4]),
-            "a tail of 4294967295 bytes",
+            "the tail has 4294967295 bytes",
         ),
         (
             with_header(&sound, 24, &[255; 8]),
-            "a data of 18446744073709551615 bytes",
+            "the data has 18446744073709551615 bytes",
         ),
         (flipped(10), "the header is corrupt"),
         (flipped(41), "the head is corrupt"),
@@ -153,7 +153,7 @@ fn every_fault_has_its_own_error_that_names_the_object() {
         (sound.slice(..0), "truncated in the header: 0 of 40 bytes"),
         (sound.slice(..39), "truncated in the header: 39 of 40 bytes"),
         (sound.slice(..51), "truncated in the tail: 51 of 52 bytes"),
-        (longer, "53 bytes, but the object ends after 52"),
+        (longer, "53 bytes, expected 52"),
     ];
     for (bytes, expected) in table {
         let found = read(&bytes);

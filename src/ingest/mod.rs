@@ -20,7 +20,7 @@
 //! ([`Store::put_hedged`](crate::store::Store::put_hedged)), and one that is overdue holds up its own partitions only.
 //! A task that uploads and panics has failed: what it had is not appended, and what comes behind it goes on.
 //!
-//! If the process dies, a segment that was uploaded and not committed is an orphan, and nobody was told of
+//! If the process dies, a segment that was uploaded and not committed is an orphan, and no client was told of
 //! it. A dropped [`Ingest::append`] future before admission leaves nothing behind; after it, the batch goes its
 //! way and only the answer is lost.
 

@@ -1,4 +1,4 @@
-//! Claims: so that nodes seldom do the same work. Nothing else depends on them.
+//! Claims: so that two nodes rarely do the same work. Nothing else depends on them.
 
 use std::sync::Arc;
 use std::time::Duration;

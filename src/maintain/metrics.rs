@@ -121,7 +121,7 @@ impl MaintenanceMetrics {
         let r = registry.sub_registry_with_prefix("weir_maintenance");
         r.register(
             "runs",
-            "Runs of background work that had something to do and did it",
+            "Successful runs of background work that had something to do",
             m.runs.clone(),
         );
         r.register(
@@ -154,17 +154,17 @@ impl MaintenanceMetrics {
         );
         r.register(
             "dead_objects",
-            "Objects that hold no record any more and wait for their deletion",
+            "Objects that hold no more records and wait to be deleted",
             m.dead.clone(),
         );
         r.register(
             "log_commits",
-            "Commits that the log has since it was truncated last",
+            "Commits in the log since it was last truncated",
             m.log.clone(),
         );
         r.register(
             "unreadable",
-            "Jobs that met stored records which are damaged or missing",
+            "Jobs that found stored records damaged or missing",
             m.unreadable.clone(),
         );
         let r = registry.sub_registry_with_prefix("weir_compaction");
@@ -181,7 +181,7 @@ impl MaintenanceMetrics {
         );
         r.register_with_unit(
             "backlog_oldest_age",
-            "How long ago the oldest slice was appended that is not compacted",
+            "Age of the oldest slice that is not compacted",
             Unit::Seconds,
             m.backlog_age.clone(),
         );

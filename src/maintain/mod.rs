@@ -30,9 +30,9 @@
 //! | a part of a compacted segment | an upload that no listing shows, and the store's own rules remove | it is found again |
 //! | storing a compacted segment | an orphan | it is found again; the sweep deletes the orphan |
 //! | some deletes of a batch | dead objects that are gone, and on the books | they are deleted again, which is no error, and struck off |
-//! | raising the log's boundary | a boundary that nothing was deleted by | whoever finds it stores the boundary object, and goes on |
+//! | raising the log's boundary | a boundary that nothing was deleted by | the node that finds it stores the boundary object and continues |
 //! | storing the boundary object | a boundary object | it is created again, and exists |
-//! | some deletes of the log | a log with holes behind its boundary, which nobody reads | they are deleted again |
+//! | some deletes of the log | a log with holes behind its boundary, where no node reads | they are deleted again |
 //! | raising the sweep's boundary | segments from before it that are refused, and stay | the next sweep deletes them |
 //!
 //! # What is never deleted

@@ -111,7 +111,7 @@ impl ManifestMetrics {
         );
         r.register(
             "heard_commits",
-            "Commits that another node told this one of",
+            "Commits that this node learned of from another node",
             m.heard.clone(),
         );
         r.register(
@@ -162,7 +162,7 @@ impl ManifestMetrics {
         );
         r.register(
             "divergences",
-            "Snapshots of other nodes whose state was another than this node had: it has stopped",
+            "Snapshots of other nodes whose state differed from this node's: it has stopped",
             m.divergences.clone(),
         );
         r.register(

@@ -3,7 +3,7 @@
 //! One task per node, the [`Tail`], owns the fold. It commits what others hand it, follows what other nodes
 //! commit, and publishes the state after each commit. Everybody else holds a [`Manifest`], through which
 //! they hand in ops and await outcomes, ask for a state that is up to date, and watch the state change.
-//! Nobody else reads or writes the log while a node runs.
+//! Nothing else in the node reads or writes the log.
 //!
 //! # Committing
 //!
@@ -59,10 +59,10 @@
 //! # When the process dies, when a future is dropped, when the store is away
 //!
 //! A process that dies leaves commits that are in the log or not, or void behind a place that somebody else's commit
-//! takes; nobody was told of one that is not in it. A dropped [`Manifest::commit`] future abandons the answer, and the
-//! ops wherever they are surely not in the log: while they wait for a commit, and when the commit with them has lost
-//! its race. A commit that may stand in the log, because its create was not answered or because it was forwarded, is
-//! settled with the same bytes whoever waits; what the ops in it were judged against
+//! takes; no client was told of one that is not in it. A dropped [`Manifest::commit`] future abandons the answer, and
+//! the ops wherever they are surely not in the log: while they wait for a commit, and when the commit with them has
+//! lost its race. A commit that may stand in the log, because its create was not answered or because it was forwarded,
+//! is settled with the same bytes whoever waits; what the ops in it were judged against
 //! ([`Asked`](crate::state::op::Asked)) keeps them from undoing what was acknowledged meanwhile. While the store is
 //! away the task goes on trying the same commit, with jittered backoff, for as long as the process lives; its mailbox
 //! is bounded, so those who hand in ops wait, each for as long as its client's timeout lets it. An object of the log

@@ -70,7 +70,7 @@ fn undense(partition: &Partition) -> Option<String> {
         .slices_from(Offset::ZERO)
         .fold(0u64, |bytes, (_, slice)| bytes.saturating_add(slice.len));
     let counted = partition.bytes().0;
-    let miscounted = || format!("{counted} bytes are counted, and the slices have {bytes}");
+    let miscounted = || format!("{counted} bytes are counted, but the slices have {bytes}");
     partition
         .gap_in_offsets()
         .or_else(|| (counted != bytes).then(miscounted))
@@ -86,7 +86,7 @@ pub fn states_are_equal(expected: &State, whose: &str, found: &State) -> Option<
         (Ok(expected), Ok(found)) => first_difference("", &expected, &found),
         _ => None,
     };
-    let difference = difference.unwrap_or_else(|| "something that JSON does not show".to_owned());
+    let difference = difference.unwrap_or_else(|| "something that JSON cannot show".to_owned());
     Some(Violation {
         invariant: Invariant::StatesAreEqual,
         what: format!(

@@ -42,7 +42,7 @@ pub(super) async fn find_coordinator(
         let what = match request.key_type {
             1 => "transactions are not supported yet".to_owned(),
             2 => "share groups are not supported yet".to_owned(),
-            other => format!("there is no coordinator of type {other}"),
+            other => format!("coordinator type {other} is unknown"),
         };
         Err(Fault::new(ResponseError::InvalidRequest, what))
     };
@@ -102,7 +102,7 @@ pub(super) async fn describe(
             let what = "this is a broker, and there are no controllers";
             Fault::new(ResponseError::MismatchedEndpointType, what)
         } else {
-            let what = format!("there is no endpoint type {endpoint}");
+            let what = format!("endpoint type {endpoint} is unknown");
             Fault::new(ResponseError::UnsupportedEndpointType, what)
         };
         let (code, message) = context.fault(&fault);

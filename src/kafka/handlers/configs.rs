@@ -47,9 +47,7 @@ fn resource(kind: i8, name: &str) -> Result<ConfigResource, Fault> {
             Ok(id) => Ok(ConfigResource::Node(id)),
             Err(_) => Err(invalid(format!("'{name}' is not the id of a broker"))),
         },
-        (kind, _) => Err(invalid(format!(
-            "there are no settings of resource type {kind}"
-        ))),
+        (kind, _) => Err(invalid(format!("resource type {kind} has no settings"))),
     }
 }
 
@@ -198,7 +196,7 @@ fn edits(
             (2, Some(value)) => ConfigEdit::Append(value),
             (3, Some(value)) => ConfigEdit::Subtract(value),
             (0 | 2 | 3, None) => return Err(invalid(format!("{name} has no value"))),
-            (other, _) => return Err(invalid(format!("there is no operation {other}"))),
+            (other, _) => return Err(invalid(format!("operation {other} is unknown"))),
         };
         if edits.insert(name.clone(), edit).is_some() {
             return Err(occurs_twice(&name));

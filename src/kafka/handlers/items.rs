@@ -35,7 +35,7 @@ pub(super) fn occurs_twice(what: &str) -> Fault {
 
 /// What is said of an item of which the broker said nothing: a defect of this node.
 pub(super) fn unanswered() -> Fault {
-    Fault::new(ResponseError::UnknownServerError, "no outcome is known")
+    Fault::new(ResponseError::UnknownServerError, "the outcome is unknown")
 }
 
 /// Runs an operation on those items that are not refused beforehand, and puts all outcomes in the order of the request.

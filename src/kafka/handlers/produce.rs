@@ -163,7 +163,7 @@ fn records(records: Option<Bytes>, twice: bool) -> Result<Bytes, Fault> {
     match records {
         Some(records) if !records.is_empty() => Ok(records),
         _ => {
-            let what = "there must be exactly one record batch, and there is none";
+            let what = "there must be exactly one record batch, but there is none";
             Err(Fault::new(ResponseError::InvalidRecord, what))
         }
     }

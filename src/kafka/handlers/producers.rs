@@ -18,7 +18,7 @@ pub(super) async fn init_producer_id(
             minted.map_err(|why| errors::init_producer_id(&why))
         }
         Some(id) if id.is_empty() => {
-            let what = "a transactional id is not empty";
+            let what = "a transactional id must not be empty";
             Err(Fault::new(ResponseError::InvalidRequest, what))
         }
         Some(_) => {

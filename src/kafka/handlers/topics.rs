@@ -89,7 +89,7 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Fault> {
     }
     let assignment = (!assignment.is_empty()).then_some(assignment);
     if assignment.is_some() && (topic.num_partitions != -1 || topic.replication_factor != -1) {
-        let what = "the partitions are given both by number and by an assignment";
+        let what = "give the partitions either by number or by an assignment, not both";
         return Err(invalid(what));
     }
     let mut configs = BTreeMap::new();
@@ -174,7 +174,7 @@ pub(super) async fn delete(
             (Some(name), None) => Ok(TopicRef::Name(name.to_string())),
             (None, Some(id)) => Ok(TopicRef::Id(id)),
             _ => {
-                let what = "a topic is named either by its name or by its id";
+                let what = "name a topic either by its name or by its id, not both";
                 Err(Fault::new(ResponseError::InvalidRequest, what))
             }
         }

@@ -199,7 +199,7 @@ impl Judgement {
         if self.no_cluster {
             let detail = match inventory.objects {
                 0 => "there is nothing under this URL".to_owned(),
-                objects => format!("it does not exist, and {objects} objects do"),
+                objects => format!("it does not exist, but {objects} other objects do"),
             };
             let cluster = ObjectPath::cluster();
             found.push(Finding::new(Kind::NoCluster, cluster.as_str(), detail));
@@ -212,7 +212,7 @@ impl Judgement {
         }
         for seq in self.missing_snapshots {
             let path = ObjectPath::snapshot(seq);
-            let detail = "it was announced, and is gone".to_owned();
+            let detail = "it was announced, but does not exist".to_owned();
             found.push(
                 Finding::new(Kind::MissingSnapshot, path.as_str(), detail)
                     .breaking(Invariant::NothingReferencedIsDeleted),
@@ -241,10 +241,10 @@ impl Judgement {
             let detail = match newest {
                 Some((newest, _)) => {
                     format!(
-                        "the log is truncated to {truncated}, and the newest boundary is {newest}"
+                        "the log is truncated to {truncated}, but the newest boundary is {newest}"
                     )
                 }
-                None => format!("the log is truncated to {truncated}, and there is no boundary"),
+                None => format!("the log is truncated to {truncated}, but there is no boundary"),
             };
             let path = ObjectPath::boundary(truncated);
             found.push(Finding::new(Kind::MissingBoundary, path.as_str(), detail));
@@ -269,7 +269,7 @@ impl Judgement {
         if self.not_judged {
             let reached = fold.state.as_ref().map_or(Seq::ZERO, State::seq);
             let detail = format!(
-                "the log goes to {}, and could be folded to {reached}",
+                "the log ends at {}, but could be folded to {reached} only",
                 inventory.log_end()
             );
             found.push(Finding::new(Kind::NotJudged, "segments/", detail));

@@ -301,7 +301,7 @@ impl Examined<'_> {
     }
 
     pub(super) fn note_other_id(&mut self, id: SegmentId) {
-        let detail = format!("it is segment {id} under the name of another");
+        let detail = format!("it is segment {id}, but has the name of another");
         self.note(Kind::Corrupt, detail);
     }
 

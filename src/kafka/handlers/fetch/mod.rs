@@ -10,7 +10,7 @@
 //! A client asks for up to `max_bytes`, of which mostly little is there. What it asks for is reserved of
 //! the response budget right before the broker reads, and given back down to what was found, so that clients that
 //! wait hold next to nothing. What was found is held until it is sent. When the budget is nearly used up, answers
-//! are smaller, so that a few who take theirs slowly do not keep all others waiting.
+//! are smaller, so that a few slow clients do not keep all others waiting.
 
 use std::time::Duration;
 

@@ -514,7 +514,7 @@ async fn a_segment_under_the_name_of_another_is_corrupt() {
     assert!(
         report.findings[0]
             .detail
-            .contains("under the name of another")
+            .contains("has the name of another")
     );
 }
 
