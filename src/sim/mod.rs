@@ -14,6 +14,7 @@ mod admins;
 mod batches;
 mod chaos;
 mod cluster;
+mod crowd;
 mod dice;
 mod impatient;
 mod keyed;
@@ -224,6 +225,7 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("upgrader", &|name| {
         admins::upgrader(here(), name, until).boxed()
     });
+    add("crowd", &|name| crowd::crowd(here(), name, until).boxed());
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()
     });

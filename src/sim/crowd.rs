@@ -1,0 +1,126 @@
+//! Many others that write for a moment: more than the fold of the first level remembers, so that it forgets those who
+//! wrote before them and whose commits are on their way.
+//!
+//! Their requests have no network: they stand in the log at once, one after the other. Which nodes they are and what
+//! they want is of no importance, so they have no ops.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use super::world::{Finding, World};
+use crate::env::Env;
+use crate::manifest::encode_commit;
+use crate::state::Feature;
+use crate::state::op::Commit;
+use crate::store::{Created, ObjectKind, ObjectPath, RequestKind, Store, StoreOptions};
+use crate::testing::simulated::{Fate, Network, Reply, Verb};
+use crate::types::{CommitId, Incarnation, Timestamp};
+
+/// How many there are: as many as are remembered at the first level, and some more.
+const CROWD: u64 = 1_050;
+
+/// In which share of the runs that begin at the first level they come.
+const COMES: f64 = 0.6;
+
+/// How many of them come late, one by one: they take the places for which the commits of the forgotten are meant.
+const LATE: u64 = 60;
+
+/// Comes a few times, while the cluster is at the first level.
+pub(super) async fn crowd(cluster: Cluster, name: String, until: Instant) {
+    let world = cluster.world.clone();
+    let mut dice = world.dice(&name);
+    if !cluster.settings.upgraded || !dice.chance(COMES) {
+        return;
+    }
+    let options = StoreOptions::new(Env::system());
+    let store = cluster.store_behind(Arc::new(AtOnce::new(&world)), options);
+    let mut number = 0xc0_0000_0000;
+    while Instant::now() < until {
+        world.rest(dice.time(1_000, 15_000)).await;
+        if world.has(Feature::ManyIncarnations) {
+            return;
+        }
+        for late in 0..CROWD + LATE {
+            if late >= CROWD {
+                world.rest(dice.time(1, 100)).await;
+            }
+            number += 1;
+            stand_next(&world, &store, Uuid::from_u128(number)).await;
+        }
+        world.count("crowds", 1);
+    }
+}
+
+/// Puts the only commit of an incarnation at the end of the log.
+async fn stand_next(world: &World, store: &Store, who: Uuid) {
+    let commit = Commit {
+        id: CommitId {
+            incarnation: Incarnation(who),
+            counter: 1,
+        },
+        time: Timestamp(0),
+        ops: Vec::new(),
+        follows: None,
+        forwarded: Vec::new(),
+        wall: None,
+    };
+    let object = encode_commit(&commit, Bytes::new());
+    let path = ObjectPath::commit(world.next_seq());
+    let created = match object {
+        Ok(object) => store.create(&path, object, RequestKind::CommitPut).await,
+        Err(error) => return world.found(Finding::Wrong(error.to_string())),
+    };
+    if !matches!(created, Ok(Created::Created)) {
+        let what = format!("a commit of the crowd did not come to stand: {created:?}");
+        world.found(Finding::Wrong(what));
+    }
+}
+
+/// A network that takes no time and loses nothing.
+struct AtOnce {
+    world: World,
+    number: AtomicU64,
+}
+
+impl AtOnce {
+    fn new(world: &World) -> AtOnce {
+        AtOnce {
+            world: world.clone(),
+            number: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Network for AtOnce {
+    fn send(&self, _: u64, _: Verb, _: &str, _: usize) -> Fate {
+        Fate {
+            arrives: Duration::ZERO,
+            applied: true,
+            again: None,
+            answer: Reply::First,
+            returns: Duration::ZERO,
+        }
+    }
+
+    fn written(&self, name: &str, body: &Bytes) {
+        if let Ok(ObjectKind::Commit(seq)) = name.parse::<ObjectPath>().map(|path| path.kind()) {
+            self.world.committed(seq, body);
+        }
+    }
+
+    fn applied(&self, _: u64, _: &str) {}
+
+    fn date(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn next(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+}
