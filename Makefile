@@ -5,6 +5,9 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export WEIR_SETUP_DIR ?= $(CARGO_TARGET_DIR)/setup
 export WEIR_BIN ?= $(CARGO_TARGET_DIR)/release/weir
 PYTEST = $(WEIR_SETUP_DIR)/venv/bin/python -m pytest -c tests/pytest.ini tests
+# How many tests with clients run side by side; those marked `alone` never do. 0: in one process, for -s and --pdb.
+WORKERS ?= 2
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup
 # What to run: make test-clients ARGS='-k kafkajs'
 ARGS ?=
 # How long to look for bugs by simulation: make soak MINUTES=30, from a given seed on with FROM=1000
@@ -27,20 +30,27 @@ build: ## the weir binary, optimised
 setup: ## everything the tests need beside the binary
 	tests/setup
 
-test: test-rust test-clients ## every test
+test: ## every test
+	@# What the tests need is installed while cargo compiles. Then the tests of the Rust library, which compute, run beside
+	@# those with clients, which mostly wait; the lock keeps those back that must run alone.
+	@trap 'kill 0' INT; tests/setup & setup=$$!; cargo test --release --locked --no-run; built=$$?; wait $$setup && exit $$built
+	@trap 'kill 0' INT; log=$(WEIR_SETUP_DIR)/log/rust-tests; echo "The tests of the Rust library run beside these, see $$log" >&2; \
+	    nice flock --shared $(WEIR_SETUP_DIR)/turns $(MAKE) test-rust > $$log 2>&1 & rust=$$!; \
+	    $(MAKE) test-clients; clients=$$?; wait $$rust; rust=$$?; cat $$log; exit $$((clients + rust))
+	@echo "Every test has passed."
 
 test-rust: ## unit, property and documentation tests
 	cargo test --release --locked
 
 test-clients: build setup ## real clients on real stores
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: build setup ## the same without the slow ones
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
-	$(PYTEST) --reference $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) --reference $(ARGS)
 
 soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS: see docs/soak.md
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)
@@ -73,10 +83,10 @@ fuzz: ## hostile bytes for every reader, for SECONDS each (docs/fuzzing.md)
 lint: ## format, spelling, clippy, licences and advisories, documentation: warnings are errors
 	tests/setup --lint
 	cargo fmt --check
-	$(WEIR_SETUP_DIR)/typos/bin/typos
+	$(WEIR_SETUP_DIR)/lint/bin/typos
 	cargo clippy --release --locked --all-targets -- -D warnings
 	@# The advisories come from a repository that not every machine can reach; the rest needs none.
-	PATH="$(WEIR_SETUP_DIR)/bin:$$PATH"; cargo deny --locked check licenses bans sources && \
+	PATH="$(WEIR_SETUP_DIR)/lint/bin:$$PATH"; cargo deny --locked check licenses bans sources && \
 	    if cargo deny fetch db 2> /dev/null; then cargo deny --locked check advisories; \
 	    else echo "NOT CHECKED: security advisories, their database cannot be fetched from here"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
