@@ -34,7 +34,7 @@ test: ## every test
 	@# What the tests need is installed while cargo compiles. Then the tests of the Rust library, which compute, run beside
 	@# those with clients, which mostly wait; the lock keeps those back that must run alone.
 	@trap 'kill 0' INT; tests/setup & setup=$$!; cargo test --release --locked --no-run; built=$$?; wait $$setup && exit $$built
-	@trap 'kill 0' INT; log=$(WEIR_SETUP_DIR)/log/rust-tests; echo "The tests of the Rust library run beside these, see $$log" >&2; \
+	@trap 'kill 0' INT; mkdir -p $(WEIR_SETUP_DIR)/log; log=$(WEIR_SETUP_DIR)/log/rust-tests; echo "The tests of the Rust library run beside these, see $$log" >&2; \
 	    nice flock --shared $(WEIR_SETUP_DIR)/turns $(MAKE) test-rust > $$log 2>&1 & rust=$$!; \
 	    $(MAKE) test-clients; clients=$$?; wait $$rust; rust=$$?; cat $$log; exit $$((clients + rust))
 	@echo "Every test has passed."
