@@ -5,6 +5,9 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export WEIR_SETUP_DIR ?= $(CARGO_TARGET_DIR)/setup
 export WEIR_BIN ?= $(CARGO_TARGET_DIR)/release/weir
 PYTEST = $(WEIR_SETUP_DIR)/venv/bin/python -m pytest -c tests/pytest.ini tests
+# How many tests with clients run side by side; those marked `alone` never do. 0: in one process, for -s and --pdb.
+WORKERS ?= 2
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup
 # What to run: make test-clients ARGS='-k kafkajs'
 ARGS ?=
 # How long to look for bugs by simulation: make soak MINUTES=30, from a given seed on with FROM=1000
@@ -27,20 +30,24 @@ build: ## the weir binary, optimised
 setup: ## everything the tests need beside the binary
 	tests/setup
 
-test: test-rust test-clients ## every test
+test: ## every test
+	@# What the tests need is installed while cargo compiles.
+	@trap 'kill 0' INT; tests/setup & setup=$$!; cargo test --release --locked --no-run; built=$$?; wait $$setup && exit $$built
+	@$(MAKE) test-rust test-clients
+	@echo "Every test has passed."
 
 test-rust: ## unit, property and documentation tests
 	cargo test --release --locked
 
 test-clients: build setup ## real clients on real stores
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: build setup ## the same without the slow ones
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-reference: ## the client tests against Apache Kafka's own server: that they test Kafka's behaviour
 	tests/setup --reference
-	$(PYTEST) --reference $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) --reference $(ARGS)
 
 soak-faults: build setup ## nodes, clients and faults as processes, for about 4 times SECONDS: see docs/soak.md
 	WEIR_FAULTS_SECONDS=$(SECONDS) $(PYTEST)/test_faults.py -s $(ARGS)

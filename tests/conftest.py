@@ -1,5 +1,10 @@
 """Fixtures: stores, nodes, clients. Every process and every file of a test is gone or kept in
-target/test-logs when the test ends; the logs of the processes are shown when it fails."""
+target/test-logs when the test ends; the logs of the processes are shown when it fails.
+
+Tests run in one process, or in several workers side by side (pytest-xdist). Each worker has its own stores, shared broker,
+clients and ports. A test marked `alone` runs while no other test does.
+"""
+import fcntl
 import itertools
 import os
 import pathlib
@@ -16,13 +21,14 @@ os.environ["PATH"] += os.pathsep + "/usr/sbin"
 
 from harness.clients import COMMANDS, Client  # noqa: E402
 from harness.reference import Reference  # noqa: E402
-from local import FileStore, LoadBalancer, LocalStack, MinIO, Node  # noqa: E402
+from local import FileStore, LoadBalancer, LocalStack, MinIO, Node, process  # noqa: E402
 from local.node import binary  # noqa: E402
-from local.stores import ROOT  # noqa: E402
+from local.stores import ROOT, SETUP  # noqa: E402
 
 LOGS = pathlib.Path(os.environ.get("WEIR_TEST_LOGS") or ROOT / "target" / "test-logs")
 STORES = {"file": FileStore, "localstack": LocalStack, "minio": MinIO}
 CI = os.environ.get("CI") == "true"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, ...; None in the process that the user started
 
 
 def pytest_addoption(parser):
@@ -46,13 +52,43 @@ def elsewhere(config):
     return config.getoption("--reference") or config.getoption("--bootstrap")
 
 
+def pytest_sessionstart(session):
+    config = session.config
+    if WORKER:
+        number, of = int(WORKER.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        process.PORTS = process.PORTS[number::of]
+    elif not config.getoption("collectonly"):
+        if not elsewhere(config) and not binary().exists():
+            pytest.exit(f"{binary()} is not there: cargo build --release", returncode=2)
+        shutil.rmtree(LOGS, ignore_errors=True)
+        LOGS.mkdir(parents=True)
+
+
 def pytest_collection_modifyitems(config, items):
     if elsewhere(config):
         kept = [item for item in items if item.get_closest_marker("kafka")]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
-    elif not config.getoption("collectonly") and not binary().exists():
-        pytest.exit(f"{binary()} is not there: cargo build --release", returncode=2)
+    # Those that run alone at the end, when nobody has to wait for them, and just before them the quick ones, so that all
+    # workers come to that point at the same time.
+    def rank(item):
+        if item.get_closest_marker("alone"):
+            return 2
+        return 0 if item.get_closest_marker("slow") else 1
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """A test holds a lock that all may hold at once; one that runs alone holds it while nobody else does.
+
+    `make test` holds it as well while the tests of the Rust library run. Around everything, the time-out too: to wait for
+    its turn costs a test none of its time.
+    """
+    with open(SETUP / "turns", "a") as turns:
+        fcntl.flock(turns, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -73,16 +109,17 @@ def pytest_runtest_makereport(item):
 
 
 @pytest.fixture(scope="session")
-def fresh_logs():
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
-    return LOGS
+def shared_logs():
+    """The folder of the logs of what many tests of this worker share."""
+    folder = LOGS / (WORKER or "shared")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture
-def logs(fresh_logs, request):
+def logs(request):
     """The folder of this test's logs."""
-    folder = fresh_logs / re.sub(r"[^\w.-]+", "-", request.node.nodeid.removeprefix("tests/"))[:150]
+    folder = LOGS / re.sub(r"[^\w.-]+", "-", request.node.nodeid.removeprefix("tests/"))[:150]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -95,7 +132,7 @@ def shown(request):
 
 
 @pytest.fixture(scope="session")
-def stores(fresh_logs, tmp_path_factory):
+def stores(shared_logs, tmp_path_factory):
     """Each store by name, started when a test first asks for it."""
     started = {}
 
@@ -104,7 +141,7 @@ def stores(fresh_logs, tmp_path_factory):
         if name not in started:
             started[name] = STORES[name](
                 tmp_path_factory.mktemp(name),
-                **({} if name == "file" else {"log": fresh_logs / f"{name}.log"}),
+                **({} if name == "file" else {"log": shared_logs / f"{name}.log"}),
             ).start()
         return started[name]
 
@@ -175,7 +212,7 @@ def make_balancer(logs, shown, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def shared_broker(request, fresh_logs, tmp_path_factory):
+def shared_broker(request, shared_logs, tmp_path_factory):
     """One broker on the file store for all the tests that only need some Kafka broker."""
     if address := request.config.getoption("--bootstrap"):
         yield address
@@ -183,17 +220,18 @@ def shared_broker(request, fresh_logs, tmp_path_factory):
     directory = tmp_path_factory.mktemp("shared")
     if request.config.getoption("--reference"):
         need(Reference.missing())
-        broker = Reference(directory, fresh_logs / "kafka.log").start()
+        broker = Reference(directory, shared_logs / "kafka.log").start()
     else:
-        broker = Node("shared", FileStore(directory).bucket("shared"), fresh_logs / "shared.log").start()
+        broker = Node("shared", FileStore(directory).bucket("shared"), shared_logs / "shared.log").start()
     request.session.shared_broker = broker
     yield broker.kafka
     broker.stop()
 
 
 @pytest.fixture
-def bootstrap(shared_broker, request, shown):
+def bootstrap(shared_broker, all_drivers, request, shown):
     """The address of the shared broker; tests use names of their own for what they make there."""
+    all_drivers.lasting.add(shared_broker)
     broker = getattr(request.session, "shared_broker", None)
     if broker:
         shown.append(broker)
@@ -202,24 +240,43 @@ def bootstrap(shared_broker, request, shown):
     return shared_broker
 
 
-@pytest.fixture(scope="session")
-def drivers(fresh_logs):
-    """Driver processes by client and address, started once."""
-    running = {}
+class Drivers:
+    """Driver processes by client and address, each started when it is first asked for: `drivers("java", node.kafka)`.
 
-    def get(name, bootstrap):
+    Those for an address in `lasting`, of a broker that many tests share, stay. The others end with their test: a client
+    whose broker is gone only looks for it, and a JVM of each test would fill the memory.
+    """
+
+    def __init__(self, logs):
+        self.logs, self.running, self.lasting = logs, {}, set()
+
+    def __call__(self, name, bootstrap):
         need({
             "kafkajs": None if shutil.which("node") else "Node.js",
             "java": None if shutil.which("java") else "Java",
         }.get(name))
-        client = running.get((name, bootstrap))
+        client = self.running.get((name, bootstrap))
         if client is None or client.process.poll() is not None:
-            client = running[name, bootstrap] = Client(name, bootstrap, fresh_logs / f"{name}.log")
+            client = self.running[name, bootstrap] = Client(name, bootstrap, self.logs / f"{name}.log")
         return client
 
-    yield get
-    for client in running.values():
-        client.close()
+    def close(self, kept=()):
+        for name, bootstrap in list(self.running):
+            if bootstrap not in kept:
+                self.running.pop((name, bootstrap)).close()
+
+
+@pytest.fixture(scope="session")
+def all_drivers(shared_logs):
+    drivers = Drivers(shared_logs)
+    yield drivers
+    drivers.close()
+
+
+@pytest.fixture
+def drivers(all_drivers):
+    yield all_drivers
+    all_drivers.close(kept=all_drivers.lasting)
 
 
 @pytest.fixture(params=COMMANDS)

@@ -151,7 +151,7 @@ def test_topics_come_and_go_through_three_nodes_and_the_bucket_stays_sound(make_
 @pytest.mark.parametrize("trouble", ["three of ten requests refused", "two seconds for each request"])
 def test_a_node_starts_though_its_store_is_in_trouble(make_node, place, names, trouble):
     """With some hundred commits to read. (While others write, the log is read to its end: `node/tests/starting.rs`.)"""
-    other, topic = make_node(place).start(), names("topic")
+    other, topic = make_node(place, arguments=["--commit-interval", "0"]).start(), names("topic")
     with Connection(other.kafka) as wire:
         assert wire.create_topic(topic) == 0
         for number in range(200):

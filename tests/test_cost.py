@@ -42,6 +42,7 @@ def consume(node, topic, stop):
     consumer.close()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("rate", [200 * MESSAGE, 8 << 20])

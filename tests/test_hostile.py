@@ -117,6 +117,7 @@ def test_too_few_open_files_are_refused_at_the_start_with_what_to_do(make_node, 
     assert node.child.returncode != 0 and "ulimit -n" in node.output()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_who_writes_slowly_is_cut_off_and_holds_nobody_up(make_node, files, honest):
@@ -168,6 +169,7 @@ def fetch_everything(topic, partitions):
     return body + array([string(topic) + array(places)]) + array([]) + string("")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("reads", ["nothing", "everything"])
@@ -207,6 +209,7 @@ def test_requests_for_huge_answers_are_bounded_in_memory(make_node, files, hones
         wire.socket.close()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_million_topic_names_are_refused_and_harm_nobody(make_node, files, honest):
@@ -219,7 +222,7 @@ def test_a_million_topic_names_are_refused_and_harm_nobody(make_node, files, hon
         topics = [string(f"million-{number}-{each}") + i32(1) + i16(1) + array([]) + array([])
                   for each in range(count)]
         with Connection(node.kafka, 100) as wire:
-            answer = wire.answer("create_topics", 2, array(topics) + i32(30_000) + i8(0))
+            answer = wire.answer("create_topics", 2, array(topics) + i32(90_000) + i8(0))
             answer.i32()
             errors = {}
             for _ in range(answer.i32()):

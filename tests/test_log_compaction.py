@@ -143,6 +143,12 @@ def rebuild(make_node, place, names, count, rounds):
             yield b"key-%d" % number, b"%d of round %d, %s" % (number, round, b"x" * (number % 50))
 
     before = 0
+
+    def idle():
+        nonlocal before
+        former, before = before, cleanings()
+        return former == before
+
     for round in range(rounds):
         update(node.kafka, topic, told, table, records(round), **{"compression.type": "lz4"})
         wait_until(lambda: cleanings() > before, 60, "a log to be compacted", every=0.2)
@@ -155,7 +161,8 @@ def rebuild(make_node, place, names, count, rounds):
         found.update(read_from_start(node.kafka, topic, partitions))
         return sum(map(len, found.values())) <= count
 
-    wait_until(all_compacted, 100, "all partitions to be compacted", every=2)
+    # To read everything takes a while: only when no log has been compacted for a moment.
+    wait_until(lambda: idle() and all_compacted(), 100, "all partitions to be compacted", every=2)
     assert_compacted(found, told.last, table, table)
     # Another node that never saw the records gives the same.
     node.stop()

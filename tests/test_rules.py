@@ -192,7 +192,7 @@ def test_a_batch_that_says_log_append_time_is_taken_where_records_have_create_ti
     (AT, {"message.timestamp.type": "LogAppendTime"}),
     (-1, {}),
     (AT + 100 * 3_600_000, {}),
-])
+], ids=["as the topic says", "no time", "a time to come"])
 def test_a_batch_that_says_log_append_time_is_refused_and_its_records_named(wire, make, max_timestamp, configs):
     sent = batch([b"a", b"b"], attributes=LOG_APPEND, max_timestamp=max_timestamp)
     error, offset, named = wire.produce_named(make(**configs), 0, sent)

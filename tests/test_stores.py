@@ -6,7 +6,7 @@ from test_clients import read, records
 
 
 @pytest.fixture(scope="module")
-def cluster_on(stores, fresh_logs):
+def cluster_on(stores, all_drivers, shared_logs):
     """A node on each store, for all the clients; gives (node, place)."""
     from conftest import Place
     from local import Node
@@ -16,8 +16,9 @@ def cluster_on(stores, fresh_logs):
     def get(name):
         if name not in running:
             place = Place(stores(name))
-            node = Node(f"on-{name}", place.url, fresh_logs / f"on-{name}.log", place.env)
+            node = Node(f"on-{name}", place.url, shared_logs / f"on-{name}.log", place.env)
             running[name] = node, place
+            all_drivers.lasting.add(node.kafka)
         node, place = running[name]
         if not node.running:
             node.start()
@@ -26,6 +27,7 @@ def cluster_on(stores, fresh_logs):
     yield get
     for node, _ in running.values():
         node.kill()
+        all_drivers.lasting.discard(node.kafka)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,6 +2,7 @@
 import ctypes
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -14,18 +15,26 @@ class ProcessDied(Exception):
     """The process ended though nobody asked it to; carries the end of its log."""
 
 
+# Below those from which systems choose the ports of connections: what is stopped and started again finds its port free.
+PORTS = range(15_000, 32_000)
 _given = set()
 
 
 def free_port():
     """A port of the loopback that nobody listens on, and that this process was not given before."""
     while True:
+        port = random.choice(PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
+            # As servers do: connections of a former one that linger are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
 
 
 def wait_until(condition, seconds, what, every=0.05):

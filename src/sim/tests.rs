@@ -48,9 +48,13 @@ fn failure(report: &Report, test: &str) -> String {
     text
 }
 
-/// Runs seeds side by side until one breaks or `more` says that it is enough. Returns how many ran, and what happened
-/// in them.
-fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tally), String> {
+/// Runs seeds, or calm seeds, side by side until one breaks or `more` says that it is enough. Returns how many ran, and
+/// what happened in them.
+fn run_seeds(
+    calm: bool,
+    first: u64,
+    more: impl Fn(u64) -> bool + Sync,
+) -> Result<(u64, Tally), String> {
     let (next, broken) = (AtomicU64::new(first), AtomicBool::new(false));
     let (failures, tally) = (Mutex::new(Vec::new()), Mutex::new(Tally::new()));
     let work = || {
@@ -60,7 +64,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
                 next.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
-            let report = run(seed);
+            let report = run_so(seed, calm);
             let mut sum = tally.lock().unwrap_or_else(PoisonError::into_inner);
             for (what, times) in &report.tally {
                 *sum.entry(*what).or_default() += times;
@@ -69,7 +73,7 @@ fn run_seeds(first: u64, more: impl Fn(u64) -> bool + Sync) -> Result<(u64, Tall
             if !report.findings.is_empty() {
                 broken.store(true, Ordering::Relaxed);
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.push(failure(&report, ANY));
+                failures.push(failure(&report, if calm { CALM } else { ANY }));
             }
         }
     };
@@ -125,7 +129,7 @@ const HAPPENS: [&str; 25] = [
 )]
 fn no_seed_breaks_an_invariant() {
     let Some(seed) = from_env("WEIR_SIM_SEED") else {
-        let ran = run_seeds(0, |done| done < SEEDS);
+        let ran = run_seeds(false, 0, |done| done < SEEDS);
         let (ran, tally) = ran.unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(ran, SEEDS);
         println!("{ran} seeds: {tally:?}");
@@ -160,7 +164,7 @@ fn no_seed_breaks_an_invariant_for_as_long_as_asked() {
     let first = from_env("WEIR_SIM_FROM").unwrap_or(random);
     println!("from seed {first} for {minutes} min");
     let (began, told) = (clock.boot(), AtomicU64::new(0));
-    let ran = run_seeds(first, |done| {
+    let ran = run_seeds(false, first, |done| {
         let spent = clock.boot() - began;
         let minute = spent.as_secs() / 60;
         if told.fetch_max(minute, Ordering::Relaxed) < minute {
@@ -194,19 +198,6 @@ fn one_seed_run_twice_is_the_same_run() {
     }
 }
 
-/// Runs calm seeds until one finds something; that, and how many puts of segments were swallowed before.
-fn run_calm(seeds: u64) -> (Option<Report>, u64) {
-    let mut swallowed = 0;
-    for seed in 0..seeds {
-        let report = run_so(seed, true);
-        swallowed += report.tally.get("puts of segments swallowed").unwrap_or(&0);
-        if !report.findings.is_empty() {
-            return (Some(report), swallowed);
-        }
-    }
-    (None, swallowed)
-}
-
 #[test]
 fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
     if let Some(seed) = from_env("WEIR_SIM_SEED") {
@@ -216,11 +207,10 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
         return;
     }
     let seeds = if cfg!(debug_assertions) { 4 } else { 60 };
-    let (broken, swallowed) = run_calm(seeds);
-    if let Some(report) = broken {
-        panic!("calm {}", failure(&report, CALM));
-    }
-    assert!(swallowed > 0);
+    let ran = run_seeds(true, 0, |done| done < seeds);
+    let (ran, tally) = ran.unwrap_or_else(|failure| panic!("calm {failure}"));
+    assert_eq!(ran, seeds);
+    assert!(tally["puts of segments swallowed"] > 0);
 }
 
 /// The most seeds that a broken rule may take to be found.
@@ -271,8 +261,10 @@ mod the_simulator_finds {
     #[expect(clippy::print_stdout, reason = "for the table in docs/simulator.md")]
     fn a_put_of_a_segment_that_is_waited_for_to_its_time_out() {
         let _broken = Broken::new(&[Rule::SlowPutsAreHedged]);
-        let (found, _) = run_calm(MAX_SEEDS);
-        let found = found.expect("nobody waited for long");
+        let mut reports = (0..MAX_SEEDS).map(|seed| run_so(seed, true));
+        let found = reports
+            .find(|report| !report.findings.is_empty())
+            .expect("nobody waited for long");
         assert!(matches!(found.findings[0], Finding::Stuck(_)));
         println!("{}", found.findings[0]);
     }

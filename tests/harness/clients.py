@@ -30,7 +30,9 @@ COMMANDS = {
     "aiokafka": lambda: python("aiokafka"),
     "kafkajs": lambda: ["node", CLIENTS / "node" / "driver.js"],
     "java": lambda: [
-        "java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
+        # It lives for seconds: what a JVM does to be fast later costs more than it brings.
+        "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
         f"{SETUP}/java/classes:{SETUP}/java/lib/*", "weir.Driver",
     ],
 }
