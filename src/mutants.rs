@@ -125,6 +125,8 @@ pub(crate) enum Mutant {
     AbandonedOpsSent,
     /// The fold takes what was judged against a state that is not so any more, or comes after its time.
     LateOpsAccepted,
+    /// A request that was under way when the machine was suspended is as young as before.
+    SuspensionUncounted,
     /// Commits that go again as others, since the fold has forgotten their author, do not follow one another.
     ChainBrokenOnRenew,
     /// A retry of a remembered batch is appended again.
