@@ -211,6 +211,10 @@ pub(crate) enum Mutant {
     SweepTakesChunks,
     /// A node whose state has what a repair took out of the log goes on.
     SealIgnored,
+    /// A node compares its states with snapshots of the log as it was before a repair.
+    RepairedPartCompared,
+    /// What a repair puts in the place of a commit mints no producer ids in the place of those that it may have minted.
+    VoidMintsNothing,
     /// A bucket is repaired under nodes that may be running.
     RepairedUnderNodes,
     /// What a repair replaces or removes is not copied.
