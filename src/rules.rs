@@ -30,6 +30,8 @@ pub(crate) enum Rule {
     AbandonedOpsAreDropped,
     /// An op that was judged against a state that is outdated, or that comes after its deadline, is refused.
     LateOpsAreRefused,
+    /// A request is as old as the boot-time clock says, also when the machine was suspended while it was under way.
+    SuspensionsAgeRequests,
     /// Clients are answered after their commit is won and folded, and not by what the fold would say.
     AcknowledgementsFollowFold,
     /// Each waiter of a commit gets the outcome of its own op.
@@ -216,6 +218,10 @@ pub(crate) enum Rule {
     DivergentNodesHalt,
     /// A node that has folded what a repair took out of the log halts at the seal of the repair.
     SealedOutNodesHalt,
+    /// A node compares its states with no snapshot between a commit that a repair replaced and the seal of the repair.
+    RepairedPartsAreNotCompared,
+    /// What a repair puts in the place of a commit mints as many producer ids as that commit may have minted.
+    VoidsMintUnusedIds,
     /// A bucket is not repaired while the lease of a node lasts.
     RepairNeedsStoppedNodes,
     /// What a repair replaces or removes is copied first.

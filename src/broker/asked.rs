@@ -12,15 +12,17 @@
 //! proof from the store; a newer state counts only within [`JUDGED_AGAIN`], for the same reason.
 //!
 //! A process that was paused finds requests that are older than they look. What arrives right after a pause is not
-//! carried out: `groups/sessions.rs` notices it.
+//! carried out: `groups/sessions.rs` notices it. What was under way when the machine was suspended is as old as the
+//! boot-time clock says: tokio's clock, by which it would time out, has stood still.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::Unavailable;
 use crate::manifest::{Committed, Manifest};
+use crate::rules::{Rule, holds};
 use crate::state::op::{Asked, Op, Rejected};
 use crate::state::{Feature, State};
 use crate::types::Seq;
@@ -36,6 +38,8 @@ const CLOCKS: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     at: Instant,
+    /// By the boot-time clock.
+    boot: Duration,
     seq: Seq,
 }
 
@@ -43,7 +47,17 @@ impl Arrival {
     pub(super) fn now(manifest: &Manifest) -> Arrival {
         Arrival {
             at: Instant::now(),
+            boot: manifest.boot(),
             seq: manifest.state().seq(),
+        }
+    }
+
+    /// How long ago that was, with the time that the machine was suspended since.
+    fn age(&self, manifest: &Manifest) -> Duration {
+        let awake = self.at.elapsed();
+        match holds(Rule::SuspensionsAgeRequests) {
+            true => awake.max(manifest.boot().saturating_sub(self.boot)),
+            false => awake,
         }
     }
 }
@@ -52,8 +66,8 @@ impl Arrival {
 pub(super) struct Asking<'a> {
     manifest: &'a Manifest,
     arrival: Arrival,
-    /// When the client is told that its time is over.
-    until: Instant,
+    /// How long after its arrival the client is told that its time is over.
+    limit: Duration,
     state: Arc<State>,
 }
 
@@ -68,7 +82,7 @@ impl<'a> Asking<'a> {
         Asking {
             manifest,
             arrival,
-            until: arrival.at + limit,
+            limit,
             state,
         }
     }
@@ -84,13 +98,17 @@ impl<'a> Asking<'a> {
         &mut self,
         mut ops: Vec<Op>,
     ) -> Result<Option<Committed>, Unavailable> {
+        let left = self.limit.saturating_sub(self.age());
+        if left.is_zero() {
+            return Err(Unavailable::TimedOut);
+        }
         let guarded = self.state.has(Feature::AskedOps);
         if guarded {
-            let asked = self.asked(ops.len());
+            let asked = self.asked(ops.len(), left);
             ops.insert(0, Op::Asked(asked));
         }
         let commit = self.manifest.commit(ops);
-        let committed = timeout_at(self.until, commit).await;
+        let committed = timeout(left, commit).await;
         let mut committed = committed.map_err(|_| Unavailable::TimedOut)??;
         if !guarded || committed.outcomes.is_empty() {
             return Ok(Some(committed));
@@ -108,8 +126,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn asked(&self, ops: usize) -> Asked {
-        let left = self.until.saturating_duration_since(Instant::now());
+    fn asked(&self, ops: usize, left: Duration) -> Asked {
         let as_of = match self.surely_waits() {
             true => self.state.seq(),
             false => self.arrival.seq,
@@ -123,6 +140,10 @@ impl<'a> Asking<'a> {
 
     /// Whether so little time has passed that the client waits, whoever it is.
     pub(super) fn surely_waits(&self) -> bool {
-        self.arrival.at.elapsed() < JUDGED_AGAIN
+        self.age() < JUDGED_AGAIN
+    }
+
+    fn age(&self) -> Duration {
+        self.arrival.age(self.manifest)
     }
 }

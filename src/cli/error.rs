@@ -7,6 +7,7 @@ use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable};
 use crate::config::ConfigError;
 use crate::embedded::ClientError;
 use crate::maintain::usage::UsageError;
+use crate::manifest::OpenError;
 use crate::node::NodeError;
 use crate::store::{InvalidStoreUrl, StoreError};
 
@@ -100,6 +101,8 @@ impl From<io::Error> for CliError {
 
 const NO_TOPIC: &str = "`weir topic list` shows the topics, `weir topic create NAME` creates one";
 const NO_STORE: &str = "run `weir store check` to see whether the store can be reached and used";
+const DAMAGED: &str = "`weir fsck` says what is damaged; if nobody has a copy of it, `weir store repair` says what is \
+                       lost without it, and lets nodes start again";
 
 impl From<Unavailable> for CliError {
     fn from(error: Unavailable) -> CliError {
@@ -145,6 +148,9 @@ impl From<NodeError> for CliError {
     fn from(error: NodeError) -> CliError {
         match error {
             NodeError::Store(error) => error.into(),
+            NodeError::Manifest(OpenError::Object(error)) if !error.is_of_newer_software() => {
+                CliError::failed(error.to_string()).hint(DAMAGED)
+            }
             error => CliError::failed(error.to_string()),
         }
     }

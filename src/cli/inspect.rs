@@ -74,11 +74,13 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
         ObjectKind::Boundary(seq) => Object::decode(name, &bytes)
             .map(|_| json!({ "seq": seq }))
             .map_err(|error| error.to_string()),
-        ObjectKind::Cluster => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        ObjectKind::Cluster => {
+            serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))
+        }
         ObjectKind::Check { .. } => Ok(json!({ "leftover_of_check": true })),
         ObjectKind::Copy { of, .. } => Ok(json!({ "copy_of": of.as_str() })),
     };
-    let content = content.map_err(|reason| CliError::failed(format!("{name}: {reason}")))?;
+    let content = content.map_err(CliError::failed)?;
     Ok(json!({ "object": name, "bytes": bytes.len(), "content": content }))
 }
 

@@ -11,6 +11,9 @@
 //! a snapshot takes it of such a one. Nothing is compared where a node has no such state: it began after that seq, it
 //! has another `snapshot_every`, or the snapshot was taken because of what a start would have to fold.
 //!
+//! Nor is anything compared of the part of a log that a repair has changed: from a void on, up to the seal, the
+//! snapshots that commits announce are of the log as it was before the repair (`maintain/repair`).
+//!
 //! A node that differs ends its task as for a log that cannot be folded ([`Stopped::Halted`](super::Stopped::Halted)):
 //! it answers no request from then on. It cannot know whether it is wrong or the one that took the snapshot. `weir
 //! fsck` can: it folds the log and compares the snapshots with that. What was acknowledged between the seq and the halt
@@ -18,7 +21,7 @@
 //!
 //! The comparison is not waited for and writes nothing. If the process dies before its end, the next snapshot tells.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use super::due::is_of_snapshots;
@@ -51,38 +54,58 @@ impl Divergence {
     }
 }
 
-/// States of which a snapshot may be announced, oldest first.
+/// States of which a snapshot may be announced.
 #[derive(Debug, Default)]
-pub(super) struct Kept(VecDeque<State>);
+pub(super) struct Kept {
+    /// Oldest first.
+    states: VecDeque<State>,
+    /// The repairs of which a void was folded, and the seal not yet.
+    unsealed: BTreeSet<Incarnation>,
+}
 
 impl Kept {
+    /// Notes the void or the seal of a repair.
+    fn note_repair(&mut self, commit: &Commit, folded: &Folded) {
+        let incarnation = commit.id.incarnation;
+        let has_effect = matches!(folded, Folded::Outcomes(_));
+        if !incarnation.is_of_repair() || !has_effect || !holds(Rule::RepairedPartsAreNotCompared) {
+            return;
+        }
+        let is_seal = commit.ops.is_empty();
+        if is_seal {
+            self.unsealed.remove(&incarnation);
+        } else {
+            self.unsealed.insert(incarnation);
+        }
+    }
+
     /// Keeps the state, if a snapshot of it is due. Lets go of those that are no newer than the last snapshot.
     fn note(&mut self, state: &State, options: &ManifestOptions) {
         let last = state
             .last_snapshot()
             .map_or(Seq::ZERO, |snapshot| snapshot.seq);
-        self.0.retain(|kept| last < kept.seq());
-        if is_of_snapshots(state, options) {
-            self.0.push_back(state.clone());
+        self.states.retain(|kept| last < kept.seq());
+        if is_of_snapshots(state, options) && self.unsealed.is_empty() {
+            self.states.push_back(state.clone());
         }
-        while self.0.len() > MAX_KEPT {
-            self.0.pop_front();
+        while self.states.len() > MAX_KEPT {
+            self.states.pop_front();
         }
     }
 
     /// The state at `seq`, if it was kept.
     fn at(&self, seq: Seq) -> Option<&State> {
-        self.0.iter().find(|kept| kept.seq() == seq)
+        self.states.iter().find(|kept| kept.seq() == seq)
     }
 
     /// The newest.
     pub(super) fn newest(&self) -> Option<&State> {
-        self.0.back()
+        self.states.back()
     }
 
     /// Lets go of all: they are of a log that this node does not go on with.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Kept::default();
     }
 }
 
@@ -99,6 +122,7 @@ impl Tail {
         for (parts, (id, folded)) in commit.forwarded.iter().zip(forwarded) {
             self.compare(id.incarnation, &parts.ops, folded);
         }
+        self.kept.note_repair(commit, folded);
         self.kept.note(&self.state, &self.options);
     }
 

@@ -199,6 +199,11 @@ impl Manifest {
         state.time_after(carried, Some(wall), self.shared.incarnation)
     }
 
+    /// The boot-time clock, which nobody sets and which counts suspension.
+    pub fn boot(&self) -> Duration {
+        self.shared.clock.boot()
+    }
+
     /// Whether this machine's wall clock is right, as far as the store's answers have shown. While it is not, this node
     /// makes no changes.
     ///

@@ -310,7 +310,7 @@ impl Tail {
             );
             self.divergence.note(reason);
         } else {
-            tracing::warn!(%seq, "a repair of the log was folded");
+            tracing::info!(%seq, "a repair of the log was folded");
         }
     }
 

@@ -462,7 +462,7 @@ fn every_rule_that_a_producer_breaks_has_its_own_error() {
             RULES,
             Fault::UnsupportedFormat,
         ),
-        ("at most", sound.to_vec(), small, Fault::TooLarge),
+        ("the limit is 90", sound.to_vec(), small, Fault::TooLarge),
         ("checksum", corrupt, RULES, Fault::Corrupt),
         (
             "codec 5",
@@ -591,7 +591,7 @@ fn every_fault_in_a_record_is_found_with_its_index() {
             [[0xff; 10], [0xff; 10]].concat(),
         ),
         (
-            "the batch goes on after its 1 records",
+            "the batch has data after its 1 records",
             1,
             [&sound[..], &[0]].concat(),
         ),

@@ -1,8 +1,14 @@
 //! Requests that their clients gave up, and what was acknowledged to them elsewhere meanwhile (I12).
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
 
 use super::*;
+use crate::env::Clock;
 use crate::types::{Generation, GroupId, MemberId, TopicId, TopicPartition};
 
 /// How long the first node is cut off. Its requests are still under way when it is over.
@@ -177,17 +183,56 @@ async fn shown(broker: &Broker) -> String {
     format!("{topic:?} {:?} {offsets:?}", state.configs())
 }
 
-/// Asks one node, which is cut off meanwhile, gives that up, and asks another node. `silently`: the one node does not
-/// notice. How it came out for whoever still waits at the one node.
+/// A machine that can be suspended: its clocks go on, and tokio's stands still.
+#[derive(Clone)]
+struct Machine {
+    began: Instant,
+    slept: Arc<Mutex<Duration>>,
+}
+
+impl Clock for Machine {
+    fn wall(&self) -> Timestamp {
+        START.after(self.boot())
+    }
+
+    fn boot(&self) -> Duration {
+        self.began.elapsed() + *self.slept.lock().unwrap()
+    }
+}
+
+/// How a client gives a request up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GivesUp {
+    /// It hangs up.
+    Noticed,
+    /// The node does not notice.
+    Silently,
+    /// The node's machine is suspended for an hour, a moment after the request reached it.
+    Suspended,
+}
+
+/// Asks one node, which is cut off meanwhile, gives that up, and asks another node. How it came out for whoever still
+/// waits at the one node.
 async fn overtake(
     fault: Fault,
-    silently: bool,
+    how: GivesUp,
     (late, newer): (Ask, &[Ask]),
 ) -> Option<Result<(), String>> {
     let (one, other, cut) = Faulty::switched_of_two(fault);
-    let (one, other) = (node(&one, 1, |_| {}).await, node(&other, 2, |_| {}).await);
+    let machine = Machine {
+        began: Instant::now(),
+        slept: Arc::default(),
+    };
+    let env = Env::new(Arc::new(machine.clone()), StdRng::seed_from_u64(1));
+    let options = NodeOptions::new(StoreUrl::memory(), env);
+    let one = Node::start(one, options, &NodeMetrics::default()).await;
+    let (one, other) = (one.unwrap(), node(&other, 2, |_| {}).await);
     let (one, other) = (one.broker(), other.broker());
-    let what = format!("{late:?} overtaken by {newer:?}, {fault:?}, silently: {silently}");
+    let what = format!("{late:?} overtaken by {newer:?}, {fault:?}, {how:?}");
+    let cut_for = match how {
+        GivesUp::Suspended => CUT / 40,
+        _ => CUT,
+    };
     if !matches!(late, Ask::Create) {
         for first in [Ask::Create, Ask::Produce, Ask::Commit(50)] {
             ask(one, first).await.unwrap();
@@ -201,9 +246,9 @@ async fn overtake(
         let one = one.clone();
         async move { ask(&one, late).await }
     });
-    tokio::time::sleep(CUT / 2).await;
+    tokio::time::sleep(cut_for / 2).await;
     assert!(!asked.is_finished(), "{what}");
-    if !silently {
+    if how == GivesUp::Noticed {
         asked.abort();
     }
     for newer in newer {
@@ -212,7 +257,10 @@ async fn overtake(
             .unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     let expected = shown(other).await;
-    tokio::time::sleep(CUT / 2).await;
+    if how == GivesUp::Suspended {
+        *machine.slept.lock().unwrap() += Duration::from_secs(3600);
+    }
+    tokio::time::sleep(cut_for / 2).await;
     cut.set(false);
     tokio::time::sleep(Duration::from_secs(60)).await;
     for node in [one, other] {
@@ -225,16 +273,25 @@ async fn overtake(
 async fn what_a_client_gave_up_undoes_nothing_that_it_was_told_elsewhere() {
     for case in OVERTAKEN {
         for fault in [Fault::Fails, Fault::CreateFails, Fault::Hangs] {
-            overtake(fault, false, *case).await;
+            overtake(fault, GivesUp::Noticed, *case).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn nor_does_it_when_the_node_does_not_know_that_it_was_given_up() {
+    all_are_overtaken(GivesUp::Silently).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_it_when_the_machine_was_suspended_with_the_request_under_way() {
+    all_are_overtaken(GivesUp::Suspended).await;
+}
+
+async fn all_are_overtaken(how: GivesUp) {
     for case in OVERTAKEN {
         for fault in [Fault::Fails, Fault::CreateFails, Fault::Hangs] {
-            let told = overtake(fault, true, *case).await.unwrap();
+            let told = overtake(fault, how, *case).await.unwrap();
             // What was committed for a topic goes with it, and an offset up to which records go is an offset.
             let is_harmless = matches!(
                 case,
@@ -243,4 +300,12 @@ async fn nor_does_it_when_the_node_does_not_know_that_it_was_given_up() {
             assert!(told.is_err() || is_harmless, "{case:?}: {told:?}");
         }
     }
+}
+
+#[test]
+fn the_time_of_a_suspension_counts() {
+    assert_needed(&[(
+        Rule::SuspensionsAgeRequests,
+        nor_does_it_when_the_machine_was_suspended_with_the_request_under_way,
+    )]);
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{CliError, Context, Steps};
 use crate::cli::output::Output;
-use crate::cli::text::counted;
+use crate::cli::text::{counted, shown};
 use crate::maintain::repair::{Lost, Plan, PlanOptions, Repaired, carry_out, plan};
 use crate::store::{ObjectPath, ObjectPrefix};
 use crate::types::Seq;
@@ -93,15 +93,15 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
         "log      commits to {}; nodes start from {start}",
         plan.log_end
     ))?;
-    for node in &plan.live {
-        let until = node.lease_until;
-        output.line(&format!(
-            "WARNING  node {} may be running: its lease lasts until {until}. All nodes must be stopped",
-            node.node
-        ))?;
-    }
     if plan.is_empty() {
         return output.line("nodes can start: there is nothing to repair");
+    }
+    for node in &plan.live {
+        output.line(&format!(
+            "WARNING  node {} may be running: its lease lasts until {}. All nodes must be stopped",
+            node.node,
+            shown(node.lease_until)
+        ))?;
     }
     for snapshot in &plan.snapshots {
         output.line("")?;
@@ -127,8 +127,9 @@ fn show(plan: &Plan, output: &mut Output) -> Result<(), CliError> {
     if !plan.commits.is_empty() {
         output.line("")?;
         output.line(
-            "Records that were appended after lost ones get lower offsets than their producers were told, and \
-             committed offsets of groups may be beyond the end of a partition.",
+            "Records that were appended after lost ones get lower offsets than their producers were told. So committed \
+             offsets of groups may be beyond the end of a partition, and what was deleted up to an offset reaches that \
+             much further.",
         )?;
     }
     Ok(())

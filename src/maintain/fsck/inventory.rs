@@ -1,6 +1,6 @@
 //! What lies in the bucket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::read::Looked;
@@ -44,6 +44,8 @@ pub struct Inventory {
     pub copied_bytes: u64,
     /// The name of the first of them.
     pub first_copy: Option<String>,
+    /// The snapshots among them: a repair removed those.
+    pub copied_snapshots: BTreeSet<Seq>,
     /// The first names that are not Weir's, with their sizes.
     pub foreign: Vec<(String, u64)>,
     /// How many of those there are.
@@ -109,7 +111,10 @@ impl Inventory {
             Some(ObjectKind::Check { .. }) => {
                 self.checks.push((listed.name, size, listed.last_modified));
             }
-            Some(ObjectKind::Copy { .. }) => {
+            Some(ObjectKind::Copy { of, .. }) => {
+                if let ObjectKind::Snapshot(seq) = of.kind() {
+                    self.copied_snapshots.insert(seq);
+                }
                 self.copies += 1;
                 self.copied_bytes += size;
                 self.first_copy.get_or_insert(listed.name);

@@ -88,6 +88,7 @@ impl Judgement {
                 .iter()
                 .copied()
                 .filter(|seq| !inventory.snapshots.contains_key(seq))
+                .filter(|seq| !inventory.copied_snapshots.contains(seq))
                 .collect(),
             beyond: snapshots().filter(|seq| *seq > end).collect(),
             // One that is newer than the last announced is being announced.

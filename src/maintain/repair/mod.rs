@@ -29,6 +29,17 @@
 //! ([`Op::ExpireProducers`]): the next batch of each may begin anywhere. A batch that was stored before and comes again
 //! after is then stored twice, which is the lesser evil. The [`Plan`] says what is refused.
 //!
+//! What the fold hands out by counting must not be handed out again. A commit that is lost may have minted producer ids
+//! that later commits use; minted again, they would make the first batch of a new producer a retry of one of those, and
+//! it would be acknowledged and not stored. So the void mints more ids than can be in a commit, for nobody.
+//!
+//! # Authors that the fold has forgotten
+//!
+//! The fold remembers a bounded number of authors. If so many others have written since the last void that it has
+//! forgotten that one's, nothing can follow it: a void or a seal that did would be void to everybody, and every node
+//! would halt at it. A void follows none then, and there is no seal: whoever slept through the repair and all of those
+//! commits is not told.
+//!
 //! # A crash at any point
 //!
 //! Everything is copied below `repair/` before it is changed, and each copy is read back; nothing there is ever deleted
@@ -48,12 +59,16 @@ pub use work::{Repaired, carry_out};
 use std::time::Duration;
 
 use crate::format::FormatError;
+use crate::rules::{Rule, holds};
 use crate::state::op::{Commit, Op};
 use crate::store::StoreError;
-use crate::types::{CommitId, Incarnation, Seq, Timestamp};
+use crate::types::{CommitId, Incarnation, NodeId, Seq, Timestamp};
 
 /// The most commits that are replaced in one repair. A log that lacks more is no log.
 pub const MAX_VOIDS: usize = 10_000;
+
+/// How many producer ids a void mints: more than a commit can, which has room for three million ops of a thousand each.
+const UNUSED_IDS: u32 = u32::MAX;
 
 /// Why a bucket cannot be repaired.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +79,11 @@ pub enum RepairError {
     /// There is no cluster.
     #[error("there is no cluster at {0}: check the URL and its prefix")]
     NoCluster(String),
+    /// `cluster.json` is not what it should be.
+    #[error(
+        "{0}. It cannot be made anew: bring it back from a copy or an old version of the object"
+    )]
+    BadCluster(String),
     /// An object was written by newer software.
     #[error(
         "{0}. It is not damaged: a newer version of Weir wrote it. Use the newest version that runs on this bucket"
@@ -91,10 +111,10 @@ pub enum RepairError {
     NotFolded(Seq, Seq, Seq),
     /// Nodes are running.
     #[error(
-        "{0} may be running: its lease lasts until {1}. Stop all nodes and run this again, or wait for the lease to end; \
-         if you know that the node is gone, use --force"
+        "node {0} may be running: its lease has not ended. Stop all nodes and run this again, or wait for the lease to \
+         end; if you know that the node is gone, use --force"
     )]
-    Live(String, String),
+    Live(NodeId),
     /// The log grew meanwhile.
     #[error(
         "{0} appeared while the bucket was being repaired: a node is writing. Stop all nodes, then run this again to finish"
@@ -111,8 +131,15 @@ pub enum RepairError {
 /// The void in the place of a commit, the `counter`th of a repair. `time` is the time in the fold before it.
 pub fn void(incarnation: Incarnation, counter: u64, time: Timestamp) -> Commit {
     let before = time.after(Duration::from_millis(1));
+    let count = match holds(Rule::VoidsMintUnusedIds) {
+        true => UNUSED_IDS,
+        false => 0,
+    };
     Commit {
-        ops: vec![Op::ExpireProducers { before }],
+        ops: vec![
+            Op::ExpireProducers { before },
+            Op::AllocateProducerIds { count },
+        ],
         ..empty(incarnation, counter)
     }
 }

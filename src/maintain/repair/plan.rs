@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::lost::Lost;
 use super::{MAX_VOIDS, RepairError, void};
 use crate::maintain::fsck::{Inventory, Kind, Looked, Step, Walk, Watch, read_commit};
-use crate::manifest::{SnapshotError, read_snapshot};
+use crate::manifest::{OpenError, SnapshotError, find_cluster, read_snapshot};
 use crate::state::State;
 use crate::state::op::Commit;
 use crate::store::{ObjectPath, RequestKind, Store};
@@ -49,7 +49,7 @@ pub struct Plan {
     /// The voids, in the order of their seqs.
     #[serde(skip)]
     pub(super) voids: Vec<(Seq, Commit)>,
-    /// The last void of each repair before this one that was not sealed.
+    /// The last void of each repair, this one and those before it, that a seal is to follow.
     #[serde(skip)]
     pub(super) unsealed: Vec<CommitId>,
 }
@@ -61,6 +61,8 @@ pub struct DamagedSnapshot {
     pub seq: Seq,
     /// Why it cannot be read.
     pub reason: String,
+    /// Those of its chunks that are there. They are swept up some time after their head was removed.
+    pub chunks: Vec<u32>,
 }
 
 /// A commit that cannot be folded.
@@ -109,8 +111,11 @@ pub async fn plan(
     };
     watch.begin(Step::Listing, None);
     let inventory = Inventory::of(&walk).await?;
-    if inventory.cluster.is_none() {
-        return Err(RepairError::NoCluster(store.name().to_owned()));
+    match find_cluster(store).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return Err(RepairError::NoCluster(store.name().to_owned())),
+        Err(OpenError::Store(error)) => return Err(error.into()),
+        Err(error) => return Err(RepairError::BadCluster(error.to_string())),
     }
     let (state, snapshots) = start(store, &inventory).await?;
     let mut plan = Plan {
@@ -161,7 +166,15 @@ async fn start(
             Ok(_) | Err(SnapshotError::Gone(_)) => {}
             Err(SnapshotError::Store(error)) => return Err(error.into()),
             Err(SnapshotError::Newer(error)) => return Err(RepairError::Newer(error.to_string())),
-            Err(SnapshotError::Damaged(reason)) => damaged.push(DamagedSnapshot { seq, reason }),
+            Err(SnapshotError::Damaged(reason)) => {
+                let chunks = inventory.chunks.range((seq, 0)..=(seq, u32::MAX));
+                let chunks = chunks.map(|((_, index), _)| *index).collect();
+                damaged.push(DamagedSnapshot {
+                    seq,
+                    reason,
+                    chunks,
+                });
+            }
         }
     }
     match start {
@@ -183,12 +196,19 @@ impl Plan {
         while state.seq() < self.log_end {
             let seq = state.seq().next();
             let (reason, exists) = match read_commit(walk, seq).await? {
-                Looked::At(read) if !options.void.contains(&seq) => {
+                Looked::At(_) if options.void.contains(&seq) => {
+                    ("it is to be replaced, as asked for".to_owned(), true)
+                }
+                Looked::At(read) if halts_nodes(&read.logged.commit, &state) => {
+                    let why = "an earlier repair put it there, and what it follows is not there any more: every node \
+                               would halt at it";
+                    (why.to_owned(), true)
+                }
+                Looked::At(read) => {
                     self.take(&mut state, &read.logged.commit, read.logged.data_start);
                     walk.watch.advance(1);
                     continue;
                 }
-                Looked::At(_) => ("it is to be replaced, as asked for".to_owned(), true),
                 Looked::Gone => ("it does not exist".to_owned(), false),
                 Looked::Bad(Kind::Newer, reason) if !options.void.contains(&seq) => {
                     return Err(RepairError::Newer(reason));
@@ -211,11 +231,17 @@ impl Plan {
                 let all = self.commits.len() + usize::try_from(missing).unwrap_or(usize::MAX);
                 return Err(RepairError::TooMuch(all));
             }
-            let void = void(incarnation, self.commits.len() as u64, state.time());
+            let mut void = void(incarnation, self.commits.len() as u64, state.time());
+            // None, too, if it has been forgotten who wrote the void before.
+            void.follows = state.last_commit_of(incarnation);
             state.apply(seq, &void, 0);
+            self.note_repair(&void);
             self.voids.push((seq, void));
             walk.watch.advance(1);
         }
+        let is_last =
+            |void: &CommitId| state.last_commit_of(void.incarnation) == Some(void.counter);
+        self.unsealed.retain(is_last);
         Ok(state)
     }
 
@@ -246,6 +272,14 @@ impl Plan {
             self.unsealed.push(commit.id);
         }
     }
+}
+
+/// Whether this is a void or a seal that is void to whoever folds it now.
+fn halts_nodes(commit: &Commit, state: &State) -> bool {
+    let author = commit.id.incarnation;
+    author.is_of_repair()
+        && commit.follows.is_some()
+        && commit.follows != state.last_commit_of(author)
 }
 
 async fn what_was_in(store: &Store, seq: Seq, state: &State) -> Option<Lost> {

@@ -8,7 +8,7 @@ use super::{RepairError, seal};
 use crate::manifest::encode_commit;
 use crate::rules::{Rule, holds};
 use crate::store::{Created, ObjectPath, RequestKind, Store, StoreError};
-use crate::types::{CommitId, Seq};
+use crate::types::Seq;
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,8 +33,7 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
         && !force
         && holds(Rule::RepairNeedsStoppedNodes)
     {
-        let node_name = format!("node {}", node.node);
-        return Err(RepairError::Live(node_name, node.lease_until.to_string()));
+        return Err(RepairError::Live(node.node));
     }
     let next = ObjectPath::commit(plan.log_end.next());
     if exists(store, &next).await? {
@@ -48,7 +47,11 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
         .iter()
         .map(|snapshot| ObjectPath::snapshot(snapshot.seq))
         .collect();
-    for path in commits.chain(snapshots.iter().cloned()) {
+    let chunks = plan.snapshots.iter().flat_map(|snapshot| {
+        let chunks = snapshot.chunks.iter();
+        chunks.map(|index| ObjectPath::chunk(snapshot.seq, *index))
+    });
+    for path in commits.chain(snapshots.iter().cloned()).chain(chunks) {
         if holds(Rule::RepairCopiesFirst)
             && let Some(copy) = keep_copy(store, plan, &path).await?
         {
@@ -68,21 +71,16 @@ pub async fn carry_out(store: &Store, plan: &Plan, force: bool) -> Result<Repair
         store.delete(snapshots).await?;
         done.removed = plan.snapshots.iter().map(|snapshot| snapshot.seq).collect();
     }
-    let last = plan.voids.last().map(|(_, void)| void.id);
-    done.seals = put_seals(store, plan, last).await?;
+    done.seals = put_seals(store, plan).await?;
     Ok(done)
 }
 
 /// Puts a seal for each repair whose voids have none, at the first free places from the end of the log on. What a node
 /// had under way behind the end is void behind the seal, as it says itself.
-async fn put_seals(
-    store: &Store,
-    plan: &Plan,
-    last: Option<CommitId>,
-) -> Result<Vec<Seq>, RepairError> {
+async fn put_seals(store: &Store, plan: &Plan) -> Result<Vec<Seq>, RepairError> {
     let mut seals = Vec::new();
     let mut at = plan.log_end;
-    for after in plan.unsealed.iter().copied().chain(last) {
+    for after in plan.unsealed.iter().copied() {
         at = at.next();
         while plan.ahead > 0 && exists(store, &ObjectPath::commit(at)).await? {
             at = at.next();

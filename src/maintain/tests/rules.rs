@@ -91,6 +91,14 @@ fn each_rule_of_repair_has_a_test_that_fails_without_it() {
             repairing::a_node_that_had_folded_what_was_replaced_halts_at_the_seal,
         ),
         (
+            Rule::RepairedPartsAreNotCompared,
+            repairing::nodes_do_not_compare_themselves_with_snapshots_of_what_was_replaced,
+        ),
+        (
+            Rule::VoidsMintUnusedIds,
+            repairing::whatever_commit_was_lost_what_is_acknowledged_after_the_repair_is_read,
+        ),
+        (
             Rule::RepairNeedsStoppedNodes,
             repairing::a_bucket_is_not_repaired_under_nodes_that_may_be_running,
         ),
