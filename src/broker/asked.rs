@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::Unavailable;
-use crate::manifest::{Committed, Manifest};
+use super::{Home, Logs, Unavailable};
+use crate::manifest::Committed;
 use crate::state::op::{Asked, Op, Rejected};
 use crate::state::{Feature, State};
 use crate::types::Seq;
@@ -40,17 +40,19 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    pub(super) fn now(manifest: &Manifest) -> Arrival {
+    pub(super) fn now(logs: &Logs) -> Arrival {
         Arrival {
             at: Instant::now(),
-            seq: manifest.state().seq(),
+            seq: logs.of(Home::Cluster).state().seq(),
         }
     }
 }
 
 /// A change that a client asks for, until it is done or refused.
 pub(super) struct Asking<'a> {
-    manifest: &'a Manifest,
+    logs: &'a Logs,
+    /// Where the change will be.
+    home: Home<'a>,
     arrival: Arrival,
     /// When the client is told that its time is over.
     until: Instant,
@@ -58,15 +60,17 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// Of a request that may take `limit` in all, to be judged by `state`.
+    /// Of a request that may take `limit` in all, to be judged by `state`, which is of the log where the change will
+    /// be.
     pub(super) fn new(
-        manifest: &'a Manifest,
+        (logs, home): (&'a Logs, Home<'a>),
         arrival: Arrival,
         limit: Duration,
         state: Arc<State>,
     ) -> Asking<'a> {
         Asking {
-            manifest,
+            logs,
+            home,
             arrival,
             until: arrival.at + limit,
             state,
@@ -89,7 +93,7 @@ impl<'a> Asking<'a> {
             let asked = self.asked(ops.len());
             ops.insert(0, Op::Asked(asked));
         }
-        let commit = self.manifest.commit(ops);
+        let commit = self.logs.of(self.home).commit(ops);
         let committed = timeout_at(self.until, commit).await;
         let mut committed = committed.map_err(|_| Unavailable::TimedOut)??;
         if !guarded || committed.outcomes.is_empty() {
@@ -117,7 +121,7 @@ impl<'a> Asking<'a> {
         Asked {
             ops: u32::try_from(ops).unwrap_or(u32::MAX),
             as_of,
-            until: self.manifest.time().after(left + CLOCKS),
+            until: self.logs.of(self.home).time().after(left + CLOCKS),
         }
     }
 
