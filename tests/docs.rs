@@ -194,6 +194,22 @@ fn every_metric_that_operations_names_exists() {
     }
 }
 
+/// A seq is a position in a log, so what counts commits says of which.
+#[test]
+fn the_metrics_of_the_manifest_say_of_which_log_they_are() {
+    let mut telemetry = Telemetry::new(Env::system().wall());
+    NodeMetrics::register(telemetry.registry());
+    let shown = telemetry.encode();
+    let of_manifest = shown
+        .lines()
+        .filter(|line| line.starts_with("weir_manifest_"));
+    let of_manifest: Vec<&str> = of_manifest.collect();
+    assert!(of_manifest.len() > 20, "{shown}");
+    for line in of_manifest {
+        assert!(line.contains("log=\"0\""), "{line}");
+    }
+}
+
 #[test]
 fn the_apis_that_the_compatibility_page_lists_are_those_that_are_served() {
     const PAGE: &str = "docs/compatibility.md";

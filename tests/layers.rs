@@ -100,6 +100,11 @@ const IMPURE: &[&str] = &[
     "std::process",
 ];
 
+/// The one file of the broker that knows which log a thing is in, and how others of the room would come by a log without
+/// asking it.
+const LOGS: &str = "broker/logs.rs";
+const A_LOG: &[&str] = &["Manifest", "manifest"];
+
 /// How wide a comment may be, with its indentation. Code is formatted to less; a line of a table, and what stands
 /// between fences, may be wider.
 const COMMENT_WIDTH: usize = 120;
@@ -177,6 +182,11 @@ fn the_tasks_of_a_node_are_started_through_its_env() {
 #[test]
 fn a_node_goes_by_no_wall_clock_alone() {
     assert_none(sources().iter().flat_map(wall_clocks));
+}
+
+#[test]
+fn one_file_of_the_broker_knows_which_log_a_thing_is_in() {
+    assert_none(sources().iter().flat_map(logs_reached));
 }
 
 #[test]
@@ -699,6 +709,23 @@ fn wall_clocks(source: &Source) -> Vec<Breach> {
         .map(|at| {
             let says = "asks the machine's wall clock, which may be wrong and may jump: take Manifest::time for what waits, \
                         Manifest::passed for what destroys";
+            source.breach(source.line_of(at), says)
+        })
+        .collect()
+}
+
+/// Where a file of the broker names the type of a log, or a field or method that gives one.
+fn logs_reached(source: &Source) -> Vec<Breach> {
+    if source.is_test() || source.room != "broker" || source.name == LOGS {
+        return Vec::new();
+    }
+    let named = A_LOG.iter().flat_map(|name| words(&source.code, name));
+    // The room of that name has other things, too.
+    let reached = named.filter(|at| !source.code[*at..].starts_with("manifest::"));
+    reached
+        .map(|at| {
+            let says =
+                "comes by a log without saying what for: ask `Logs::of` for the log of a `Home`";
             source.breach(source.line_of(at), says)
         })
         .collect()

@@ -19,8 +19,8 @@ use weir::state::op::{
     Append, AppendEntry, AppendSource, Commit, CreateTopic, Op, ProducerBatch, RegisterNode,
 };
 use weir::types::{
-    CommitId, Incarnation, PartitionIndex, ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp,
-    TopicId, TopicName, TopicPartition,
+    CommitId, Incarnation, LogId, PartitionIndex, ProducerEpoch, ProducerId, SegmentId, Seq,
+    Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 /// The partitions of a topic.
@@ -37,6 +37,7 @@ fn commit(incarnation: u128, counter: u64, ops: Vec<Op>) -> Commit {
         ops,
         follows: None,
         forwarded: Vec::new(),
+        log: LogId::ZERO,
     }
 }
 

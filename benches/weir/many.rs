@@ -203,9 +203,14 @@ pub(crate) async fn together(
         figures.set(id("processor"), side.flow.processor_seconds_per_gigabyte());
         let (mut lost, mut in_vain) = (0.0, 0.0);
         for node in &side.nodes {
-            let conflicts = node.metric("weir_manifest_conflicts_total").await?;
+            let conflicts = node
+                .metric("weir_manifest_conflicts_total{log=\"0\"}")
+                .await?;
             lost += conflicts;
-            in_vain += conflicts + node.metric("weir_manifest_withdrawn_commits_total").await?;
+            in_vain += conflicts
+                + node
+                    .metric("weir_manifest_withdrawn_commits_total{log=\"0\"}")
+                    .await?;
         }
         figures.set(id("lost"), lost);
         figures.set(id("vain"), in_vain / puts(&side.nodes).await? * 100.0);

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Unavailable;
-use crate::manifest::{Committed, Manifest};
+use super::{Home, Logs, Unavailable};
+use crate::manifest::Committed;
 use crate::rules::{Rule, holds};
 use crate::state::op::{Asked, Op, Rejected};
 use crate::state::{Feature, State};
@@ -44,19 +44,19 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    pub(super) fn now(manifest: &Manifest) -> Arrival {
+    pub(super) fn now(logs: &Logs) -> Arrival {
         Arrival {
             at: Instant::now(),
-            boot: manifest.boot(),
-            seq: manifest.state().seq(),
+            boot: logs.of(Home::Cluster).boot(),
+            seq: logs.of(Home::Cluster).state().seq(),
         }
     }
 
     /// How long ago that was, with the time that the machine was suspended since.
-    fn age(&self, manifest: &Manifest) -> Duration {
+    fn age(&self, logs: &Logs) -> Duration {
         let awake = self.at.elapsed();
         match holds(Rule::SuspensionsAgeRequests) {
-            true => awake.max(manifest.boot().saturating_sub(self.boot)),
+            true => awake.max(logs.of(Home::Cluster).boot().saturating_sub(self.boot)),
             false => awake,
         }
     }
@@ -64,7 +64,9 @@ impl Arrival {
 
 /// A change that a client asks for, until it is done or refused.
 pub(super) struct Asking<'a> {
-    manifest: &'a Manifest,
+    logs: &'a Logs,
+    /// Where the change will be.
+    home: Home<'a>,
     arrival: Arrival,
     /// How long after its arrival the client is told that its time is over.
     limit: Duration,
@@ -72,15 +74,17 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// Of a request that may take `limit` in all, to be judged by `state`.
+    /// Of a request that may take `limit` in all, to be judged by `state`, which is of the log where the change will
+    /// be.
     pub(super) fn new(
-        manifest: &'a Manifest,
+        (logs, home): (&'a Logs, Home<'a>),
         arrival: Arrival,
         limit: Duration,
         state: Arc<State>,
     ) -> Asking<'a> {
         Asking {
-            manifest,
+            logs,
+            home,
             arrival,
             limit,
             state,
@@ -107,7 +111,7 @@ impl<'a> Asking<'a> {
             let asked = self.asked(ops.len(), left);
             ops.insert(0, Op::Asked(asked));
         }
-        let commit = self.manifest.commit(ops);
+        let commit = self.logs.of(self.home).commit(ops);
         let committed = timeout(left, commit).await;
         let mut committed = committed.map_err(|_| Unavailable::TimedOut)??;
         if !guarded || committed.outcomes.is_empty() {
@@ -134,7 +138,7 @@ impl<'a> Asking<'a> {
         Asked {
             ops: u32::try_from(ops).unwrap_or(u32::MAX),
             as_of,
-            until: self.manifest.time().after(left + CLOCKS),
+            until: self.logs.of(self.home).time().after(left + CLOCKS),
         }
     }
 
@@ -144,6 +148,6 @@ impl<'a> Asking<'a> {
     }
 
     fn age(&self) -> Duration {
-        self.arrival.age(self.manifest)
+        self.arrival.age(self.logs)
     }
 }

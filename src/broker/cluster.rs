@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::access::{Action, Denied, Permit, Resource};
-use super::{Broker, Session, Unavailable};
+use super::{Broker, Home, Session, Unavailable};
 use crate::state::Node;
 use crate::types::{NodeId, TopicPartition, bid};
 
@@ -117,7 +117,7 @@ impl Broker {
     }
 
     pub(super) async fn view(&self, _: Permit, listener: &str) -> Result<ClusterView, Unavailable> {
-        let (id, state) = self.registered_in(self.fresh().await?).await?;
+        let (id, state) = self.registered_in(self.fresh(Home::Cluster).await?).await?;
         let own = state.node(id);
         let own_address = own.and_then(|node| node.endpoints().get(listener));
         let own_address = own_address.cloned().unwrap_or_default();
@@ -127,7 +127,7 @@ impl Broker {
                 registered.entry(address).or_default().push((id, node));
             }
         }
-        let now = self.inner.manifest.time();
+        let now = self.inner.logs.of(Home::Cluster).time();
         let is_there =
             |node: &Node| !self.has_lapsed(node, now) && !self.is_gone(node.incarnation());
         let there = registered

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 use super::access::{Action, Permit, Resource};
 use super::{
-    Broker, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef, Unavailable,
-    offsets_topic,
+    Broker, Home, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef,
+    Unavailable, offsets_topic,
 };
 use crate::dynamic_config::{
     self, ConfigEdit, ConfigEntry, DynamicConfigError, Edited, Edits, Layers, NodeProperties,
@@ -59,7 +59,7 @@ impl Broker {
         names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, TopicError> {
         let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         self.configs_in(permit, &state, resource, names)
     }
 
@@ -69,7 +69,7 @@ impl Broker {
         session: &Session,
         asked: &[(ConfigResource, Option<Vec<String>>)],
     ) -> Result<Vec<Result<Vec<ConfigEntry>, TopicError>>, Unavailable> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         let describe = |(resource, names): &(ConfigResource, Option<Vec<String>>)| {
             let permit = self.authorize(session, Action::DescribeConfigs, resource.of_access())?;
             self.configs_in(permit, &state, resource, names.as_deref())
@@ -89,7 +89,7 @@ impl Broker {
     }
 
     fn configs_to_be(&self, _: Permit, new: &NewTopic) -> Result<Vec<ConfigEntry>, TopicError> {
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Cluster).state();
         let configs = initial(&new.configs, state.configs())?;
         Ok(describe_topic(&configs, self.layers(&state), None))
     }
@@ -109,7 +109,7 @@ impl Broker {
         _: Permit,
         names: Option<&[String]>,
     ) -> Result<Vec<ConfigEntry>, Unavailable> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         Ok(describe_cluster_in_full(state.configs(), names))
     }
 
@@ -187,7 +187,7 @@ impl Broker {
         plan: impl Fn(Edited<'_>) -> Result<Edits, DynamicConfigError>,
     ) -> Result<(), TopicError> {
         let permit = self.authorize(session, Action::AlterConfigs, resource.of_access())?;
-        let mut asking = self.asks(session).await?;
+        let mut asking = self.asks(session, Home::Cluster).await?;
         loop {
             let (topic, node, edits) = planned(permit, asking.state(), resource, &plan)?;
             if validate_only || edits.is_empty() {

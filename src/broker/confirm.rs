@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fetch::{FetchError, FetchPartition, FetchedPartition};
-use super::{Broker, Session, TopicRef, Unavailable};
+use super::{Broker, Home, Session, TopicRef, Unavailable};
 use crate::manifest::Proof;
 use crate::rules::{Rule, holds};
 use crate::state::State;
@@ -77,12 +77,16 @@ impl Broker {
             return Ok(true);
         }
         // The proof first: the state is not older than it.
-        let proof = self.inner.manifest.proof();
-        let mut state = self.inner.manifest.state();
+        let proof = self.inner.logs.of(Home::Partitions).proof();
+        let mut state = self.inner.logs.of(Home::Partitions).state();
         if !self.suffices(proof, needed) {
             let since_begun = needed.since.map(|(_, begun)| begun.elapsed());
             let age = since_begun.map_or(MAX_STALENESS, |age| age.min(MAX_STALENESS));
-            let proven = self.inner.manifest.fresh_within(age, &self.inner.env);
+            let proven = self
+                .inner
+                .logs
+                .of(Home::Partitions)
+                .fresh_within(age, &self.inner.env);
             let until = deadline.max(Instant::now() + MAX_STALENESS);
             state = match tokio::time::timeout_at(until, proven).await {
                 Ok(proven) => proven?,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::access::{Action, Denied, Permit};
 use super::error::{Origin, unread};
 use super::{
-    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+    Broker, Home, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
 use crate::fetch::{ReadError, ReadLimits, Wanted};
 use crate::manifest::{Proof, Stopped};
@@ -195,8 +195,8 @@ impl Broker {
     ) -> Vec<Result<FetchedPartition, FetchError>> {
         let deadline = Instant::now() + limits.max_wait;
         let needed = self.needed_for(session, partitions);
-        let mut states = self.inner.manifest.subscribe();
-        let mut proof = self.inner.manifest.proof();
+        let mut states = self.inner.logs.of(Home::Partitions).subscribe();
+        let mut proof = self.inner.logs.of(Home::Partitions).proof();
         let mut state = states.see();
         let mut is_fresh = !holds(Rule::EmptyFetchesProbe);
         let mut following = None;
@@ -224,11 +224,11 @@ impl Broker {
             let waited = if certain && enough {
                 Waited::Over
             } else {
-                following.get_or_insert_with(|| self.inner.manifest.follow());
+                following.get_or_insert_with(|| self.inner.logs.of(Home::Partitions).follow());
                 // What is missing may have been written through another node. Who need not wait is answered as soon
                 // as that is ruled out; who waits for more needs to know when the time is over.
                 let due = if enough { Instant::now() } else { deadline };
-                let mut fresh = pin!(self.fresh_by(due));
+                let mut fresh = pin!(self.fresh_by(Home::Partitions, due));
                 loop {
                     // In this order, and not in one drawn by lot: a simulation repeats itself.
                     tokio::select! {
@@ -273,7 +273,7 @@ impl Broker {
                     return answer;
                 }
                 Ok(false) => {
-                    proof = self.inner.manifest.proof();
+                    proof = self.inner.logs.of(Home::Partitions).proof();
                     state = states.see();
                 }
                 // What was found, what was not, and what is out of range, may be so in an old state only.
@@ -420,7 +420,7 @@ impl Broker {
                 _ => {
                     attempts += 1;
                     proof = Proof::begun_now(&self.inner.env);
-                    state = self.fresh().await?;
+                    state = self.fresh(Home::Partitions).await?;
                 }
             }
         }

@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::reachability::Reachability;
-use super::{Broker, Unavailable};
+use super::{Broker, Home, Unavailable};
 use crate::state::op::{Applied, Op, RegisterNode};
 use crate::state::{Feature, Node, State};
 use crate::types::{Incarnation, NodeId, PeerKey, Timestamp};
@@ -128,18 +128,23 @@ impl Broker {
     async fn register_at(&self, location: &Location) -> Result<(NodeId, Arc<State>), Unavailable> {
         let Location { endpoints, rack } = location.clone();
         let properties = self.inner.properties.get();
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Cluster).state();
         let properties = properties.filter(|_| state.has(Feature::NodeSettings));
         let op = Op::RegisterNode(RegisterNode {
             incarnation: self.inner.incarnation,
             endpoints,
             rack,
-            version: self.inner.manifest.level().label(env!("CARGO_PKG_VERSION")),
+            version: self
+                .inner
+                .logs
+                .of(Home::Cluster)
+                .level()
+                .label(env!("CARGO_PKG_VERSION")),
             lease_millis: millis(self.wanted_lease()),
             peer_key: self.inner.peer_key.clone(),
             properties: properties.map(|said| said.values().clone()),
         });
-        let committed = self.commit(vec![op]).await?;
+        let committed = self.commit(Home::Cluster, vec![op]).await?;
         match committed.outcomes.into_iter().next() {
             Some(Ok(Applied::NodeRegistered(id))) => Ok((id, committed.state)),
             Some(Err(rejected)) => Err(Unavailable::RegistrationRefused(rejected)),
@@ -158,13 +163,13 @@ impl Broker {
             return Ok((id, state));
         }
         let _turn = self.inner.presence.anew.lock().await;
-        state = self.inner.manifest.state();
+        state = self.inner.logs.of(Home::Cluster).state();
         if let Some(id) = state.node_of(incarnation) {
             return Ok((id, state));
         }
         let location = self.location().clone().ok_or(Unavailable::NotRegistered)?;
         self.register(location.endpoints, location.rack).await?;
-        state = self.inner.manifest.state();
+        state = self.inner.logs.of(Home::Cluster).state();
         let id = state.node_of(incarnation);
         let id = id.ok_or(Unavailable::NotRegistered)?;
         tracing::info!(%id, "this node had been taken for dead and has registered again");
@@ -178,7 +183,11 @@ impl Broker {
 
     /// This node's integer id, while it is registered.
     pub fn node_id(&self) -> Option<NodeId> {
-        self.inner.manifest.state().node_of(self.inner.incarnation)
+        self.inner
+            .logs
+            .of(Home::Cluster)
+            .state()
+            .node_of(self.inner.incarnation)
     }
 
     /// What this node's clients connect to through `listener`, once it is registered.
@@ -208,7 +217,7 @@ impl Broker {
             return Ok(());
         };
         let incarnation = self.inner.incarnation;
-        self.commit(vec![Op::RetireNode { node, incarnation }])
+        self.commit(Home::Cluster, vec![Op::RetireNode { node, incarnation }])
             .await?;
         Ok(())
     }
@@ -222,7 +231,7 @@ impl Broker {
                 Err(error) if error.is_final() => return,
                 // It is said already. The store's next answer tells whether it still is.
                 Err(Unavailable::Clock(_)) => {
-                    let _ = self.fresh().await;
+                    let _ = self.fresh(Home::Cluster).await;
                     CLOCK_OFF
                 }
                 Err(error) => {
@@ -251,21 +260,27 @@ impl Broker {
         if self.location().is_none() {
             return Ok(IDLE_LEASE / 3);
         }
-        let (node, state) = self.registered_in(self.inner.manifest.state()).await?;
+        let (node, state) = self
+            .registered_in(self.inner.logs.of(Home::Cluster).state())
+            .await?;
         let location = self.location().clone();
         if let Some(location) = location.filter(|_| self.has_more_to_say(&state, node)) {
             self.register(location.endpoints, location.rack).await?;
         }
         let lease = self.wanted_lease();
         let held = state.node(node).map(Node::lease);
-        let silence = self.inner.manifest.silent_for(self.inner.incarnation);
+        let silence = self
+            .inner
+            .logs
+            .of(Home::Cluster)
+            .silent_for(self.inner.incarnation);
         if held != Some(lease) || silence > lease / 3 {
             let renewal = Op::RenewLease {
                 node,
                 incarnation: self.inner.incarnation,
                 lease_millis: millis(lease),
             };
-            self.commit(vec![renewal]).await?;
+            self.commit(Home::Cluster, vec![renewal]).await?;
         }
         Ok(self.inner.env.jittered(lease / 4))
     }
@@ -279,11 +294,14 @@ impl Broker {
     /// Proposes the end of others whose leases have lapsed and stay so. Returns when to look again, if any is
     /// suspected.
     async fn end_lapsed(&self, suspects: &mut Suspects) -> Result<Option<Duration>, Unavailable> {
-        if self.lapsed(&self.inner.manifest.state()).is_empty() {
+        if self
+            .lapsed(&self.inner.logs.of(Home::Cluster).state())
+            .is_empty()
+        {
             *suspects = Suspects::default();
             return Ok(None);
         }
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         let lapsed = self.lapsed(&state);
         let seen = suspects.note(&lapsed, self.inner.env.boot());
         let (mut ends, mut next) = (Vec::new(), None::<Duration>);
@@ -301,7 +319,7 @@ impl Broker {
             }
         }
         if !ends.is_empty() {
-            self.commit(ends).await?;
+            self.commit(Home::Cluster, ends).await?;
         }
         Ok(next)
     }
@@ -312,7 +330,7 @@ impl Broker {
             .nodes()
             .filter(|(_, node)| node.incarnation() != self.inner.incarnation);
         // What the fold would refuse yet is not proposed.
-        let now = self.inner.manifest.time();
+        let now = self.inner.logs.of(Home::Cluster).time();
         others
             .filter(|(_, node)| node.lease_until() < now && self.has_lapsed(node, now))
             .map(|(id, node)| (id, node.incarnation()))
@@ -321,7 +339,11 @@ impl Broker {
 
     /// Whether the lease of that node, as a fresh state says it is, has lapsed, now that the time is `now`.
     pub(super) fn has_lapsed(&self, node: &Node, now: Timestamp) -> bool {
-        let silence = self.inner.manifest.silent_for(node.incarnation());
+        let silence = self
+            .inner
+            .logs
+            .of(Home::Cluster)
+            .silent_for(node.incarnation());
         silence > node.lease() || node.lease_until().after(CLOCKS_APART) < now
     }
 

@@ -1,7 +1,7 @@
 //! The level of the cluster, raised by hand once all nodes are upgraded.
 
 use super::access::{Action, Denied, Permit, Resource};
-use super::{Broker, Session, Unavailable};
+use super::{Broker, Home, Session, Unavailable};
 use crate::state::Level;
 use crate::state::op::{Op, Rejected};
 
@@ -32,11 +32,13 @@ impl Broker {
     }
 
     async fn raise(&self, _: Permit) -> Result<(Level, Level), RaiseLevelError> {
-        let state = self.fresh().await?;
-        let (before, to) = (state.level(), self.inner.manifest.level());
+        let state = self.fresh(Home::Cluster).await?;
+        let (before, to) = (state.level(), self.inner.logs.of(Home::Cluster).level());
         // Even refused, this op is one that an older node cannot read.
         state.check_raise(to)?;
-        let committed = self.commit(vec![Op::RaiseLevel { to }]).await?;
+        let committed = self
+            .commit(Home::Cluster, vec![Op::RaiseLevel { to }])
+            .await?;
         committed
             .outcomes
             .into_iter()

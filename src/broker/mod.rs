@@ -31,6 +31,7 @@ mod fetch;
 mod groups;
 mod lease;
 mod level;
+mod logs;
 mod offsets_topic;
 mod partition_offsets;
 mod produce;
@@ -65,6 +66,7 @@ pub use groups::{
 };
 pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
+pub use logs::{Home, Logs};
 pub use partition_offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
 pub use producers::NewProducerError;
@@ -90,7 +92,7 @@ use asked::Asking;
 use crate::env::Env;
 use crate::fetch::Reader;
 use crate::ingest::Ingest;
-use crate::manifest::{Committed, Manifest};
+use crate::manifest::Committed;
 use crate::state::State;
 use crate::state::op::Op;
 use crate::types::{Incarnation, PeerKey};
@@ -131,8 +133,8 @@ impl Default for BrokerOptions {
 
 /// What a broker is made of.
 pub struct BrokerParts {
-    /// The log and its fold.
-    pub manifest: Manifest,
+    /// The logs and their folds.
+    pub logs: Logs,
     /// The write path.
     pub ingest: Arc<Ingest>,
     /// The read path.
@@ -150,7 +152,7 @@ pub struct BrokerParts {
 }
 
 struct Inner {
-    manifest: Manifest,
+    logs: Logs,
     ingest: Arc<Ingest>,
     reader: Reader,
     env: Env,
@@ -172,7 +174,7 @@ impl Broker {
     /// A broker of these parts. It is not registered yet: see [`Broker::register`].
     pub fn new(parts: BrokerParts) -> Broker {
         let BrokerParts {
-            manifest,
+            logs,
             ingest,
             reader,
             env,
@@ -182,13 +184,13 @@ impl Broker {
             settings,
         } = parts;
         let groups = groups::Groups::new(groups::Parts {
-            manifest: manifest.clone(),
+            logs: logs.clone(),
             env: env.clone(),
             incarnation,
             timeout: settings.request_timeout,
         });
         let inner = Inner {
-            manifest,
+            logs,
             ingest,
             reader,
             env,
@@ -214,19 +216,14 @@ impl Broker {
         let _ = self.inner.properties.set(properties);
     }
 
-    /// The manifest, for what only looks: metrics, readiness, inspection.
-    pub fn manifest(&self) -> &Manifest {
-        &self.inner.manifest
-    }
-
-    /// A state that contains every commit acknowledged anywhere before the call.
-    async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
-        self.fresh_by(Instant::now()).await
+    /// A state of that log that contains every commit acknowledged anywhere before the call.
+    async fn fresh(&self, home: Home<'_>) -> Result<Arc<State>, Unavailable> {
+        self.fresh_by(home, Instant::now()).await
     }
 
     /// The same for a call that has time until `due`.
-    async fn fresh_by(&self, due: Instant) -> Result<Arc<State>, Unavailable> {
-        let fresh = self.inner.manifest.fresh_by(due);
+    async fn fresh_by(&self, home: Home<'_>, due: Instant) -> Result<Arc<State>, Unavailable> {
+        let fresh = self.inner.logs.of(home).fresh_by(due);
         let timeout = due.max(Instant::now()) + self.inner.settings.request_timeout;
         match tokio::time::timeout_at(timeout, fresh).await {
             Ok(state) => Ok(state?),
@@ -236,31 +233,39 @@ impl Broker {
 
     /// The moment at which a request arrives.
     pub fn arrival(&self) -> Arrival {
-        Arrival::now(&self.inner.manifest)
+        Arrival::now(&self.inner.logs)
     }
 
     /// A change that a client asks for, to be judged by a state that contains every commit acknowledged anywhere before
     /// the call.
-    async fn asks(&self, session: &Session) -> Result<Asking<'_>, Unavailable> {
+    async fn asks<'a>(
+        &'a self,
+        session: &Session,
+        home: Home<'a>,
+    ) -> Result<Asking<'a>, Unavailable> {
         let arrival = session.arrival.unwrap_or_else(|| self.arrival());
         self.inner.groups.check_not_resumed()?;
-        let state = self.fresh().await?;
-        Ok(self.asks_in(session, arrival, state))
+        let state = self.fresh(home).await?;
+        Ok(self.asks_in(session, home, arrival, state))
     }
 
     /// The same, to be judged by `state`.
-    fn asks_in(&self, session: &Session, arrival: Arrival, state: Arc<State>) -> Asking<'_> {
-        let Inner {
-            manifest, settings, ..
-        } = &*self.inner;
+    fn asks_in<'a>(
+        &'a self,
+        session: &Session,
+        home: Home<'a>,
+        arrival: Arrival,
+        state: Arc<State>,
+    ) -> Asking<'a> {
+        let Inner { logs, settings, .. } = &*self.inner;
         let limit = session.limit.unwrap_or(settings.request_timeout);
         let limit = limit.clamp(MIN_LIMIT, settings.request_timeout);
-        Asking::new(manifest, arrival, limit, state)
+        Asking::new((logs, home), arrival, limit, state)
     }
 
     /// Commits ops of this node's own and waits for their outcomes.
-    async fn commit(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
-        let commit = self.inner.manifest.commit(ops);
+    async fn commit(&self, home: Home<'_>, ops: Vec<Op>) -> Result<Committed, Unavailable> {
+        let commit = self.inner.logs.of(home).commit(ops);
         match tokio::time::timeout(self.inner.settings.request_timeout, commit).await {
             Ok(committed) => Ok(committed?),
             Err(_) => Err(Unavailable::TimedOut),

@@ -3,7 +3,7 @@
 use super::access::{Action, Denied, Permit};
 use super::error::{Origin, unread};
 use super::{
-    Broker, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
+    Broker, Home, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable, offsets_topic,
 };
 use crate::fetch::ReadError;
 use crate::manifest::Proof;
@@ -97,7 +97,7 @@ impl Broker {
         // Without transactions the last stable offset is the high watermark.
         let _ = read_committed;
         let proof = Proof::begun_now(&self.inner.env);
-        let state = match self.fresh().await {
+        let state = match self.fresh(Home::Partitions).await {
             Ok(state) => state,
             Err(error) => return vec![Err(error.into()); partitions.len()],
         };
@@ -167,7 +167,7 @@ impl Broker {
         partition: PartitionIndex,
         epoch: i32,
     ) -> Result<Option<Offset>, ListOffsetsError> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Partitions).await?;
         let permit =
             self.authorize_topic::<ListOffsetsError>(session, Action::Describe, topic, &state)?;
         if let Some(end) = offsets_topic::end(&state, topic, partition) {
@@ -199,13 +199,13 @@ impl Broker {
         self.inner.groups.check_not_resumed()?;
         let needs_end = partitions.iter().any(|(_, _, before)| before.is_none());
         let state = match needs_end {
-            true => self.fresh().await?,
+            true => self.fresh(Home::Partitions).await?,
             false => {
                 let named = partitions.iter().map(|(topic, index, _)| (topic, *index));
                 self.state_with(named).await?
             }
         };
-        let mut asking = self.asks_in(session, arrival, state);
+        let mut asking = self.asks_in(session, Home::Partitions, arrival, state);
         if needs_end && !asking.surely_waits() {
             // What was written meanwhile is not what the client wanted gone.
             return Err(Unavailable::TimedOut);

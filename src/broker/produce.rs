@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::access::{Action, Denied, Permit};
 use super::record_rules::{self, Named, RefusedRecord};
 use super::{
-    Broker, Compression, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable,
+    Broker, Compression, Home, PartitionNotFound, Session, TopicNotFound, TopicRef, Unavailable,
 };
 use crate::ingest::{Append, AppendError, Batch};
 use crate::manifest::Stopped;
@@ -152,7 +152,7 @@ impl Broker {
     ) -> Result<Vec<Result<Admitted, ProduceError>>, Unavailable> {
         let names = partitions.iter().map(|p| (&p.topic, p.partition));
         let state = self.state_with(names).await?;
-        let now = self.inner.manifest.time();
+        let now = self.inner.logs.of(Home::Partitions).time();
         let mut results = Vec::with_capacity(partitions.len());
         let mut batches = Vec::with_capacity(partitions.len());
         for partition in partitions {

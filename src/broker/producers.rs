@@ -3,7 +3,7 @@
 use tokio::sync::Mutex;
 
 use super::access::{Action, Denied, Permit, Resource};
-use super::{Broker, Session, Unavailable};
+use super::{Broker, Home, Session, Unavailable};
 use crate::state::op::{Applied, Op};
 use crate::types::{ProducerEpoch, ProducerId};
 
@@ -43,7 +43,10 @@ impl Broker {
                 return Ok((ProducerId(id), ProducerEpoch(0)));
             }
             let committed = self
-                .commit(vec![Op::AllocateProducerIds { count: BLOCK }])
+                .commit(
+                    Home::Cluster,
+                    vec![Op::AllocateProducerIds { count: BLOCK }],
+                )
                 .await?;
             match committed.outcomes.first() {
                 Some(Ok(Applied::ProducerIds(first))) => {

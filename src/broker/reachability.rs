@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::Broker;
+use super::{Broker, Home};
 use crate::manifest::PEER_ENDPOINT;
 use crate::types::Incarnation;
 
@@ -98,7 +98,7 @@ impl Broker {
     /// The other nodes with an address for clients of `listener` that is not this node's own.
     pub fn neighbours(&self, listener: &str) -> Vec<Neighbour> {
         let own = self.own_endpoint(listener);
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Cluster).state();
         let others = state.nodes().filter_map(|(_, node)| {
             let address = node.endpoints().get(listener)?;
             (Some(address) != own.as_ref()).then(|| Neighbour {

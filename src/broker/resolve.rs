@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Permit;
 use super::topics::TopicRef;
-use super::{Broker, PartitionNotFound, TopicNotFound, Unavailable};
+use super::{Broker, Home, PartitionNotFound, TopicNotFound, Unavailable};
 use crate::dynamic_config::{Layers, Overrides, TopicConfig};
 use crate::state::{Partition, State, Topic};
 use crate::types::{PartitionIndex, TopicId, TopicPartition};
@@ -62,11 +62,11 @@ impl Broker {
         &self,
         mut partitions: impl Iterator<Item = (&'a TopicRef, PartitionIndex)>,
     ) -> Result<Arc<State>, Unavailable> {
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Partitions).state();
         if partitions.all(|(topic, index)| topic.has_partition(index, &state)) {
             return Ok(state);
         }
-        self.fresh().await
+        self.fresh(Home::Partitions).await
     }
 
     /// The settings of a topic in force.

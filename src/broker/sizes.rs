@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::{Action, Denied, Permit, Resource};
-use super::{Broker, Session, Unavailable};
+use super::{Broker, Home, Session, Unavailable};
 use crate::state::Topic;
 use crate::types::{ByteCount, PartitionIndex, TopicName};
 
@@ -53,7 +53,7 @@ impl Broker {
     ) -> Result<Vec<TopicSizes>, Unavailable> {
         let cluster = self.view(permit, protocol).await?;
         // Not older than the view, and it is the view that decides what is counted here.
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Partitions).state();
         let here = |partition| cluster.leader(partition).id == cluster.this;
         let sizes = |topic: &Topic, only: Option<&BTreeSet<i32>>| {
             let counted = topic.partitions().filter(|(id, _)| {

@@ -7,7 +7,8 @@ use std::sync::{MutexGuard, PoisonError};
 use super::access::{Action, Denied, Permit, Resource};
 use super::asked::Asking;
 use super::{
-    Broker, Inner, InvalidRequest, Session, TopicError, TopicNotFound, Unavailable, offsets_topic,
+    Broker, Home, Inner, InvalidRequest, Session, TopicError, TopicNotFound, Unavailable,
+    offsets_topic,
 };
 use crate::dynamic_config::{ClusterConfig, initial};
 use crate::state::op::{CreateTopic, Op, Outcome, Rejected};
@@ -87,7 +88,7 @@ pub struct MorePartitions {
 impl Broker {
     /// All topics that the client may know of, by name; up to date.
     pub async fn list_topics(&self, session: &Session) -> Result<Vec<TopicView>, Unavailable> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         let may_know = |name: &TopicName| {
             let topic = Resource::topic(name.as_str());
             self.authorize(session, Action::Describe, topic).ok()
@@ -117,7 +118,7 @@ impl Broker {
         topics: &[TopicRef],
         create: bool,
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let mut state = self.fresh().await?;
+        let mut state = self.fresh(Home::Cluster).await?;
         let may_know = |topic: &TopicRef, state: &State| {
             self.authorize_topic::<TopicError>(session, Action::Describe, topic, state)
         };
@@ -138,7 +139,7 @@ impl Broker {
             let missing: Vec<NewTopic> = names.iter().map(|name| NewTopic::named(name)).collect();
             if !missing.is_empty() {
                 let created = self.create_topics(session, missing, false).await?;
-                state = self.inner.manifest.state();
+                state = self.inner.logs.of(Home::Cluster).state();
                 for (name, outcome) in names.into_iter().zip(created) {
                     // Else another client was faster, the topic is gone again, or there is no space for it: clients ask
                     // again.
@@ -174,7 +175,7 @@ impl Broker {
         action: Action,
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         let find = |topic: &TopicRef| {
             let permit = self.authorize_topic::<TopicError>(session, action, topic, &state)?;
             let view = topic.view(permit, &state);
@@ -186,7 +187,7 @@ impl Broker {
     /// Whether records can be produced to a topic of this name: there is one, or the first record would create it.
     pub async fn check_destination(&self, session: &Session, name: &str) -> Result<(), TopicError> {
         let _: Permit = self.authorize(session, Action::Write, Resource::topic(name))?;
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Cluster).await?;
         if TopicName::is_internal_name(name) {
             return Err(internal(name).into());
         }
@@ -207,7 +208,7 @@ impl Broker {
     /// How many topics, partitions and replicas these are, or all, as far as this node has followed: what an answer
     /// about them will be made of.
     pub fn known_size(&self, topics: Option<&[TopicRef]>) -> KnownSize {
-        let state = self.inner.manifest.state();
+        let state = self.inner.logs.of(Home::Cluster).state();
         let mut size = KnownSize::default();
         let mut count = |topic: &Topic| {
             let partitions = u64::from(topic.partition_count().unsigned_abs());
@@ -237,7 +238,7 @@ impl Broker {
             let refused = TopicError::TooManyTopics { asked };
             return Ok(topics.iter().map(|_| Err(refused.clone())).collect());
         }
-        let mut asking = self.asks(session).await?;
+        let mut asking = self.asks(session, Home::Cluster).await?;
         let checked = loop {
             let mut reservation = self.reservation();
             let mut checked: Vec<_> = topics
@@ -350,7 +351,7 @@ impl Broker {
         session: &Session,
         topics: &[TopicRef],
     ) -> Result<Vec<Result<TopicView, TopicError>>, Unavailable> {
-        let mut asking = self.asks(session).await?;
+        let mut asking = self.asks(session, Home::Cluster).await?;
         loop {
             let state = asking.state();
             let find = |topic: &TopicRef| {
@@ -384,7 +385,7 @@ impl Broker {
         topics: Vec<MorePartitions>,
         validate_only: bool,
     ) -> Result<Vec<Result<(), TopicError>>, Unavailable> {
-        let mut asking = self.asks(session).await?;
+        let mut asking = self.asks(session, Home::Cluster).await?;
         let checked = loop {
             let mut reservation = self.reservation();
             let mut checked: Vec<_> = topics
@@ -519,7 +520,7 @@ impl Reservation<'_> {
         let mut promised = self.promised();
         // Read behind the lock: a request gives its promise back after its topics are in the state, so each of them
         // is counted by one or the other, whatever other threads do meanwhile.
-        let exist = self.broker.manifest.state().partition_count();
+        let exist = self.broker.logs.of(Home::Cluster).state().partition_count();
         if exist.saturating_add(*promised).saturating_add(partitions) > most {
             return Err(TopicError::TooManyPartitions {
                 exist,

@@ -13,7 +13,7 @@ use crate::format::{Object, ObjectHeader};
 use crate::manifest::{LoggedCommit, SnapshotParts};
 use crate::segment::{Batches, CompactedDirectory, SegmentIndex};
 use crate::store::{ObjectKind, ObjectPath, RequestKind, Store};
-use crate::types::{SegmentId, Seq};
+use crate::types::{LogId, SegmentId, Seq};
 
 /// Show an object of the bucket as JSON: a commit of the manifest, a snapshot, a segment.
 ///
@@ -37,6 +37,9 @@ pub(super) async fn run(command: &Inspect, context: &mut Context) -> Result<(), 
     context.output.json(&value)?;
     context.output.flush()
 }
+
+/// The log of all objects that have a path of their own: the names of others are reserved.
+const LOG: LogId = LogId::ZERO;
 
 fn path_of(object: &str) -> Result<ObjectPath, CliError> {
     if let Ok(seq) = object.parse() {
@@ -68,11 +71,11 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
         ObjectKind::Commit(seq) => commit(name, seq, &bytes),
         ObjectKind::Snapshot(seq) => snapshot(name, seq, &bytes),
         ObjectKind::Chunk(seq, index) => Object::decode(name, &bytes)
-            .map(|object| json!({ "chunk_of": seq, "index": index, "bytes": object.data.len() }))
+            .map(|object| json!({ "log": LOG, "chunk_of": seq, "index": index, "bytes": object.data.len() }))
             .map_err(|error| error.to_string()),
         ObjectKind::Segment(_) => segment(name, &bytes),
         ObjectKind::Boundary(seq) => Object::decode(name, &bytes)
-            .map(|_| json!({ "seq": seq }))
+            .map(|_| json!({ "log": LOG, "seq": seq }))
             .map_err(|error| error.to_string()),
         ObjectKind::Cluster => {
             serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))
@@ -90,6 +93,7 @@ fn commit(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
     let commit = &logged.commit;
     let inline_bytes = bytes.len() as u64 - logged.data_start.min(bytes.len() as u64);
     Ok(json!({
+        "log": commit.log,
         "seq": seq,
         "id": commit.id,
         "time": shown(commit.time),
@@ -109,11 +113,13 @@ fn snapshot(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {
             |(index, len)| json!({ "object": ObjectPath::chunk(seq, index).as_str(), "bytes": len }),
         );
         let chunks: Vec<Value> = chunks.collect();
-        return Ok(json!({ "seq": seq, "digest": parts.digest(), "chunks": chunks }));
+        return Ok(json!({ "log": LOG, "seq": seq, "digest": parts.digest(), "chunks": chunks }));
     }
     let state = parts.state(name, seq, &[]);
     let state = state.map_err(|error| error.to_string())?;
-    serde_json::to_value(&state).map_err(|error| error.to_string())
+    let mut content = serde_json::to_value(&state).map_err(|error| error.to_string())?;
+    content["log"] = json!(LOG);
+    Ok(content)
 }
 
 fn segment(name: &str, bytes: &Bytes) -> Result<Value, String> {

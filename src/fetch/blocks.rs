@@ -15,7 +15,7 @@ use super::metrics::FetchMetrics;
 use crate::segment::{ChunkIndex, check_slice};
 use crate::state::{ObjectRef, Slice, SliceIndex};
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
-use crate::types::{ByteCount, Offset, TopicPartition};
+use crate::types::{ByteCount, LogId, Offset, TopicPartition};
 
 /// How much is cached and how much is loaded at once.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ const CATCH_UP: u64 = 11;
 #[derive(Clone)]
 pub struct Blocks {
     store: Store,
+    log: LogId,
     metrics: FetchMetrics,
     tail: Pool,
     catch_up: Pool,
@@ -87,13 +88,14 @@ impl Pool {
 }
 
 impl Blocks {
-    /// An empty cache over `store`.
-    pub fn new(store: Store, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
+    /// An empty cache over `store`, for readers of the objects of `log`.
+    pub fn new(store: Store, log: LogId, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
         let indexes = options.size.0 / 16 * INDEXES;
         let catch_up = options.size.0 / 16 * CATCH_UP;
         let tail = options.size.0 - catch_up - indexes;
         Blocks {
             store,
+            log,
             metrics,
             tail: Pool::new(tail, options.tail_loads),
             catch_up: Pool::new(catch_up, options.catch_up_loads),
@@ -107,6 +109,11 @@ impl Blocks {
         }
     }
 
+    /// The log whose objects are read: their names say it of none of them, and their keys in the caches of each.
+    pub(super) fn log(&self) -> LogId {
+        self.log
+    }
+
     fn pool(&self, recent: bool) -> &Pool {
         if recent { &self.tail } else { &self.catch_up }
     }
@@ -115,7 +122,7 @@ impl Blocks {
     /// Returns when readers find it.
     pub async fn put(&self, object: ObjectRef, blocks: Vec<Block>) {
         for (index, block) in (0..).zip(blocks) {
-            let key = Extent::block(object, index, true).key();
+            let key = Extent::block(self.log, object, index, true).key();
             self.tail.cache.insert(key, block).await;
         }
         self.note_size();
@@ -299,7 +306,7 @@ impl Blocks {
                 .map_err(LoadError::Damaged)?;
             Ok(Arc::new(index))
         };
-        let key = (slice.object, at.start);
+        let key = (self.log, slice.object, at.start);
         let index = self.indexes.try_get_with(key, load).await;
         index.map_err(Arc::unwrap_or_clone)
     }

@@ -62,7 +62,14 @@ impl<'a> Compacted<'a> {
         // All of the first may be before the offset.
         let skipped = index.range_of(first);
         let wanted = found.space(limits) + (skipped.end - skipped.start);
-        let extents = chunks_within(self.slice, &index, first, wanted, self.recent);
+        let extents = chunks_within(
+            self.blocks.log(),
+            self.slice,
+            &index,
+            first,
+            wanted,
+            self.recent,
+        );
         for (number, extent) in (first..).zip(&extents) {
             let chunk = self.chunk(&extents, extent).await?;
             let (mut piece, mut records, mut full): (Option<Range<usize>>, _, _) = (None, 0, false);
@@ -102,7 +109,9 @@ impl<'a> Compacted<'a> {
         let first = index.chunk_at(log_start);
         let later = index.chunks().iter().enumerate().skip(first);
         for (number, _) in later.filter(|(_, chunk)| chunk.max_timestamp >= target) {
-            let Some(extent) = Extent::chunk(self.slice, &index, number, self.recent) else {
+            let Some(extent) =
+                Extent::chunk(self.blocks.log(), self.slice, &index, number, self.recent)
+            else {
                 break;
             };
             let chunk = self.chunk(&[], &extent).await?;
@@ -134,7 +143,8 @@ impl<'a> Compacted<'a> {
         let first = index.chunk_at(log_start);
         let later = index.chunks().iter().skip(first + 1);
         let mut newest = later.map(|chunk| chunk.max_timestamp).max();
-        let Some(extent) = Extent::chunk(self.slice, &index, first, self.recent) else {
+        let Some(extent) = Extent::chunk(self.blocks.log(), self.slice, &index, first, self.recent)
+        else {
             return Ok(newest);
         };
         let chunk = self.chunk(&[], &extent).await?;
@@ -170,18 +180,18 @@ impl<'a> Compacted<'a> {
             return u64::MAX;
         };
         let first = index.chunk_at(offset);
-        let (slice, recent) = (self.slice, self.recent);
+        let (log, slice, recent) = (self.blocks.log(), self.slice, self.recent);
         let Some(Window { stretch, far }) = window else {
             if bytes > 0 {
                 // What is waited for alone: it is here sooner.
-                let now = chunks_within(slice, &index, first, bytes, recent);
+                let now = chunks_within(log, slice, &index, first, bytes, recent);
                 self.blocks.prefetch(now, Soon::Next, STRETCH);
             }
             return index.range.end - index.range_of(first).start;
         };
         let extents = |bytes| match bytes {
             0 => Vec::new(),
-            bytes => stretches_within(slice, &index, first, bytes, stretch, recent),
+            bytes => stretches_within(log, slice, &index, first, bytes, stretch, recent),
         };
         let (soon, later) = (extents(bytes), extents(bytes.saturating_add(far)));
         let later = later.into_iter().skip(soon.len());

@@ -2,6 +2,7 @@
 
 use crate::segment::ChunkIndex;
 use crate::state::{ObjectRef, Slice};
+use crate::types::LogId;
 
 /// The length of a block in bytes; the last of an object may be shorter.
 pub const BLOCK: u64 = 1 << 20;
@@ -40,6 +41,8 @@ impl Window {
 /// compacted slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
+    /// The log of which the object is: commits of several logs have the same numbers.
+    pub(super) log: LogId,
     pub(super) object: ObjectRef,
     pub(super) start: u64,
     pub(super) len: u64,
@@ -50,12 +53,13 @@ pub(super) struct Extent {
 }
 
 /// The key of an extent in the caches.
-pub(super) type Key = (ObjectRef, u64);
+pub(super) type Key = (LogId, ObjectRef, u64);
 
 impl Extent {
     /// The block with this index.
-    pub(super) fn block(object: ObjectRef, index: u64, recent: bool) -> Extent {
+    pub(super) fn block(log: LogId, object: ObjectRef, index: u64, recent: bool) -> Extent {
         Extent {
+            log,
             object,
             start: index * BLOCK,
             len: BLOCK,
@@ -66,6 +70,7 @@ impl Extent {
 
     /// A chunk of a compacted slice, if there is such a one.
     pub(super) fn chunk(
+        log: LogId,
         slice: &Slice,
         index: &ChunkIndex,
         number: usize,
@@ -74,6 +79,7 @@ impl Extent {
         let chunk = index.chunks().get(number)?;
         let range = index.range_of(number);
         Some(Extent {
+            log,
             object: slice.object,
             start: range.start,
             len: range.end - range.start,
@@ -83,12 +89,13 @@ impl Extent {
     }
 
     pub(super) fn key(&self) -> Key {
-        (self.object, self.start)
+        (self.log, self.object, self.start)
     }
 
     /// Whether `next` lies right behind this extent.
     pub(super) fn precedes(&self, next: &Extent) -> bool {
-        (self.object, self.start + self.len, self.recent) == (next.object, next.start, next.recent)
+        let end = (self.log, self.object, self.start + self.len);
+        end == next.key() && self.recent == next.recent
     }
 
     /// Whether `next` lies right behind this extent and comes with the same request, in stretches of that length.
@@ -100,6 +107,7 @@ impl Extent {
 /// The chunks of a compacted slice from the one with this number on that begin within `bytes`. The first is among
 /// them, if there is one.
 pub(super) fn chunks_within(
+    log: LogId,
     slice: &Slice,
     index: &ChunkIndex,
     first: usize,
@@ -107,7 +115,7 @@ pub(super) fn chunks_within(
     recent: bool,
 ) -> Vec<Extent> {
     let from = index.range_of(first).start;
-    let chunks = (first..).map_while(|number| Extent::chunk(slice, index, number, recent));
+    let chunks = (first..).map_while(|number| Extent::chunk(log, slice, index, number, recent));
     chunks
         .take_while(|extent| extent.start - from <= bytes)
         .collect()
@@ -115,6 +123,7 @@ pub(super) fn chunks_within(
 
 /// The same, and those that come with the last of them in stretches of that length.
 pub(super) fn stretches_within(
+    log: LogId,
     slice: &Slice,
     index: &ChunkIndex,
     first: usize,
@@ -122,9 +131,9 @@ pub(super) fn stretches_within(
     stretch: u64,
     recent: bool,
 ) -> Vec<Extent> {
-    let mut extents = chunks_within(slice, index, first, bytes, recent);
+    let mut extents = chunks_within(log, slice, index, first, bytes, recent);
     while let Some(last) = extents.last() {
-        match Extent::chunk(slice, index, first + extents.len(), recent) {
+        match Extent::chunk(log, slice, index, first + extents.len(), recent) {
             Some(next) if last.comes_with(&next, stretch) => extents.push(next),
             _ => break,
         }

@@ -12,7 +12,7 @@ use super::extents::{BLOCK, Extent, STRETCH, Window};
 use super::walk::Walk;
 use crate::segment::{Limits, first_record_at_or_after, largest_timestamp};
 use crate::state::{Partition, Slice, State};
-use crate::types::{Offset, Timestamp, TopicPartition};
+use crate::types::{LogId, Offset, Timestamp, TopicPartition};
 
 /// How long ago a slice of the tail was appended at most.
 const RECENT: Duration = Duration::from_secs(60);
@@ -122,7 +122,8 @@ impl Reader {
         limits: ReadLimits,
     ) -> Result<Vec<Bytes>, ReadError> {
         // Objects may be many and small: the next are loaded while one is read.
-        let mut ahead = wanted_blocks(state, partition, offset, limits.max_bytes);
+        let log = self.blocks.log();
+        let mut ahead = wanted_blocks(log, state, partition, offset, limits.max_bytes);
         let first = ahead.by_ref().take(MAX_PREFETCH);
         self.blocks.prefetch(first, Soon::Next, STRETCH);
         let mut found = Found::default();
@@ -243,6 +244,7 @@ impl Reader {
     /// the tail finds all of it cached.
     pub fn read_ahead(&self, state: &State, wanted: &[Wanted<'_>], further: bool) {
         let bytes = wanted.iter().map(|wanted| wanted.bytes as u64).sum();
+        let log = self.blocks.log();
         let window = further.then(|| self.blocks.window(wanted.len(), bytes));
         let blocks = |times: usize, more: u64, most| {
             wanted.iter().flat_map(move |wanted| {
@@ -250,7 +252,7 @@ impl Reader {
                     .bytes
                     .saturating_mul(times)
                     .saturating_add(more as usize);
-                wanted_blocks(state, wanted.partition, wanted.offset, bytes).take(most)
+                wanted_blocks(log, state, wanted.partition, wanted.offset, bytes).take(most)
             })
         };
         match window {
@@ -342,6 +344,7 @@ pub(super) fn newest_from(
 /// The blocks that a read of `bytes` from `offset` wants, in order. Each is named once for all the slices in a row that
 /// lie in it. Compacted slices have chunks instead, which their index tells.
 fn wanted_blocks(
+    log: LogId,
     state: &State,
     partition: &Partition,
     offset: Offset,
@@ -360,7 +363,8 @@ fn wanted_blocks(
         .flat_map(move |(_, slice)| {
             let recent = is_recent(state, slice);
             let end = (slice.start + slice.len).div_ceil(BLOCK);
-            (slice.start / BLOCK..end).map(move |index| Extent::block(slice.object, index, recent))
+            (slice.start / BLOCK..end)
+                .map(move |index| Extent::block(log, slice.object, index, recent))
         })
         .filter(move |extent| last.replace(extent.key()) != Some(extent.key()))
 }

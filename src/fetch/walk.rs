@@ -167,7 +167,8 @@ impl<'a> Walk<'a> {
         let block = match &self.block {
             Some((known, block)) if *known == index => block,
             _ => {
-                let extent = Extent::block(self.slice.object, index, self.recent);
+                let extent =
+                    Extent::block(self.blocks.log(), self.slice.object, index, self.recent);
                 let block = self.blocks.get(extent, &[]).await;
                 let block = block.map_err(|e| e.reading(self.id, self.next))?;
                 &self.block.insert((index, block)).1

@@ -13,7 +13,7 @@ use crate::state::op::{
 };
 use crate::state::{Folded, Job, Partition, SliceIndex, State};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex,
+    CommitId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset, PartitionIndex,
     ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicPartition,
 };
 
@@ -146,6 +146,7 @@ pub(super) fn go_on(state: &mut State) {
                 follows: None,
                 forwarded: Vec::new(),
                 wall: None,
+                log: LogId::ZERO,
             },
         );
     }

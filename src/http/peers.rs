@@ -17,8 +17,8 @@ use super::Seen;
 use crate::manifest::Declined;
 use crate::net::Slot;
 use crate::peer::{NEWS_WITHIN, wire};
-use crate::types::{PeerKey, Seq};
-use wire::Seal;
+use crate::types::PeerKey;
+use wire::{LogQuery, Seal};
 
 /// The largest body: more than the largest commit that is forwarded.
 const MAX_BODY: usize = 7 << 20;
@@ -101,14 +101,11 @@ async fn log(State(seen): State<Seen>, request: Request) -> Response {
     if let Some(answer) = turned_away(&head, key, &question) {
         return answer;
     }
-    let after = head
-        .uri
-        .query()
-        .and_then(|query| query.strip_prefix("after="));
-    let Some(after) = after.and_then(|after| after.parse().ok()) else {
+    let Some(LogQuery { log, after }) = head.uri.query().and_then(LogQuery::parse) else {
         return answer(key, &question, Err(Declined::Unfit));
     };
-    let news = seen.broker.manifest().log_after(Seq(after), NEWS_WITHIN);
+    let manifest = seen.broker.manifest();
+    let news = manifest.log_after(log, after, NEWS_WITHIN);
     let news = seen.stopping.run_until_cancelled(news).await;
     let news = news.unwrap_or(Err(Declined::Stopping));
     answer(key, &question, news.map(|objects| wire::frames(&objects)))

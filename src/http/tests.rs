@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::DropGuard;
 
 use super::*;
+use crate::broker::Session;
 use crate::env::Env;
 use crate::net::{ListenerOptions, open_files};
 use crate::node::{Node, NodeMetrics, NodeOptions};
@@ -63,9 +64,32 @@ async fn ask(stream: &mut TcpStream, path: &str, seal: &str) -> Option<String> {
 
 /// Asks as another node does, what is answered at once.
 async fn ask_as_peer(stream: &mut TcpStream, key: &PeerKey) -> Option<String> {
-    let path = format!("{}?after=nothing", wire::LOG);
+    ask_for_log(stream, key, "after=nothing").await
+}
+
+async fn ask_for_log(stream: &mut TcpStream, key: &PeerKey, query: &str) -> Option<String> {
+    let path = format!("{}?{query}", wire::LOG);
     let seal = wire::Seal::question(key, &format!("GET {path}"), b"");
     ask(stream, &path, seal.as_str()).await
+}
+
+#[tokio::test]
+async fn a_node_tells_of_the_log_that_it_serves_and_declines_others() {
+    let front = front(3).await;
+    let broker = front.node.broker();
+    broker
+        .new_producer(&Session::internal("a test"))
+        .await
+        .unwrap();
+    let key = broker.peer_key().unwrap().clone();
+    let mut peer = TcpStream::connect(front.address).await.unwrap();
+    // As a node of before asks, and as one that says which log.
+    for query in ["after=0", "after=0&log=0"] {
+        let told = ask_for_log(&mut peer, &key, query).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    }
+    let told = ask_for_log(&mut peer, &key, "after=0&log=7").await.unwrap();
+    assert!(told.contains("409") && told.contains("other-log"), "{told}");
 }
 
 #[tokio::test]

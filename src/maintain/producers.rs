@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::error::JobError;
 use super::maintenance::Maintenance;
 use crate::rules::{Rule, holds};
+use crate::state::State;
 use crate::state::op::Op;
-use crate::state::{State, Topic};
 use crate::types::Timestamp;
 
 /// How much longer one is remembered, so that they go together.
@@ -20,10 +20,7 @@ pub(super) fn is_due(m: &Maintenance, state: &State, now: Timestamp) -> bool {
         false => Duration::ZERO,
     };
     let before = ago(now, keep + keep / LATENESS);
-    state
-        .topics()
-        .flat_map(Topic::partitions)
-        .any(|(_, partition)| partition.has_producers_older_than(before))
+    state.has_producers_older_than(before)
 }
 
 /// Forgets them. Returns whether there was any.

@@ -12,7 +12,7 @@ use super::fsck::{Fold, Inventory, Step, Walk, Watch, YOUNG};
 use crate::invariants::at_rest::{Reference, references};
 use crate::state::{ObjectRef, State};
 use crate::store::{Store, StoreError};
-use crate::types::{Seq, Timestamp, TopicId};
+use crate::types::{LogId, Seq, Timestamp, TopicId};
 
 /// Why something takes space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,13 +37,15 @@ pub enum Reason {
     Snapshots,
     /// `cluster.json`, boundaries, what checks left, what repairs kept.
     Other,
+    /// Objects of logs that this version does not know.
+    OtherLogs,
     /// Objects that are not Weir's.
     Foreign,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Live,
         Reason::Compacted,
         Reason::Unused,
@@ -53,6 +55,7 @@ impl Reason {
         Reason::Log,
         Reason::Snapshots,
         Reason::Other,
+        Reason::OtherLogs,
         Reason::Foreign,
     ];
 
@@ -68,6 +71,7 @@ impl Reason {
             Reason::Log => "log",
             Reason::Snapshots => "snapshots",
             Reason::Other => "other",
+            Reason::OtherLogs => "other-logs",
             Reason::Foreign => "foreign",
         }
     }
@@ -86,6 +90,7 @@ impl Reason {
             Reason::Log => "commits, less the records that can be read; until the log is truncated",
             Reason::Snapshots => "states to start from",
             Reason::Other => "cluster.json, boundaries, what checks left and repairs kept",
+            Reason::OtherLogs => "of logs that this version does not know",
             Reason::Foreign => "not Weir's",
         }
     }
@@ -132,6 +137,8 @@ pub struct TopicShare {
 pub struct Usage {
     /// The store's URL.
     pub store: String,
+    /// The log in which `state_seq` is a position.
+    pub log: LogId,
     /// The seq of the state by which it was judged.
     pub state_seq: Seq,
     /// How many objects there are.
@@ -239,11 +246,15 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
     let other = shares.of(Reason::Other);
     other.objects += listed.copies;
     other.bytes += listed.copied_bytes;
+    let of_other_logs = shares.of(Reason::OtherLogs);
+    of_other_logs.objects = listed.of_other_logs;
+    of_other_logs.bytes = listed.bytes_of_other_logs;
     let foreign = shares.of(Reason::Foreign);
     foreign.objects = listed.foreign_objects;
     foreign.bytes = listed.foreign_bytes;
     Usage {
         store: store.to_owned(),
+        log: LogId::ZERO,
         state_seq: state.seq(),
         objects: listed.objects,
         bytes: listed.bytes,

@@ -9,7 +9,7 @@ use super::forwarding::Route;
 use super::forwarding::received::{Received, attach};
 use super::freshness::Moment;
 use super::handle::{Caller, Stopped, Submission, refuse};
-use super::object::EncodedCommit;
+use super::object::{EncodedCommit, LOG};
 use super::peers::Declined;
 use super::prepared::{LogView, MAX_DATA, Prepared, Sent, put};
 use super::tail::Tail;
@@ -221,6 +221,7 @@ impl Tail {
             ops,
             follows: before.map(|before| before.counter),
             forwarded: attach(received, &mut data),
+            log: LOG,
         };
         (commit, data.freeze(), own_data)
     }

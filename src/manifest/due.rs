@@ -158,7 +158,7 @@ fn falls_to(state: &State, last: Seq, node: Incarnation) -> bool {
 mod tests {
     use super::*;
     use crate::state::op::{Append, AppendEntry, AppendSource};
-    use crate::types::{CommitId, PartitionIndex, Timestamp, TopicId, TopicPartition};
+    use crate::types::{CommitId, LogId, PartitionIndex, Timestamp, TopicId, TopicPartition};
 
     fn commit(counter: u64, entries: usize) -> Commit {
         let entry = AppendEntry {
@@ -186,6 +186,7 @@ mod tests {
             ops: vec![Op::Append(append)],
             follows: None,
             forwarded: Vec::new(),
+            log: LogId::ZERO,
         }
     }
 

@@ -84,7 +84,7 @@ impl Marks {
 mod tests {
     use super::*;
     use crate::state::op::Commit;
-    use crate::types::{CommitId, Incarnation, Timestamp};
+    use crate::types::{CommitId, Incarnation, LogId, Timestamp};
 
     fn next(state: &mut State) {
         let seq = state.seq().next();
@@ -102,6 +102,7 @@ mod tests {
                 follows: None,
                 forwarded: Vec::new(),
                 wall: None,
+                log: LogId::ZERO,
             },
             0,
         );

@@ -5,6 +5,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::object::LOG;
+
 /// The manifest's metrics. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct ManifestMetrics {
@@ -75,10 +77,13 @@ impl Default for ManifestMetrics {
 }
 
 impl ManifestMetrics {
-    /// Metrics that `registry` shows.
+    /// Metrics that `registry` shows, with the log as a label: what is counted here is of one log, and seqs are
+    /// positions in it.
     pub fn register(registry: &mut Registry) -> ManifestMetrics {
         let m = ManifestMetrics::default();
+        let log = ("log".into(), LOG.to_string().into());
         let r = registry.sub_registry_with_prefix("weir_manifest");
+        let r = r.sub_registry_with_label(log);
         r.register(
             "commits",
             "Commits of this node that are in the log",

@@ -8,7 +8,10 @@ use bytes::{Bytes, BytesMut};
 use crate::format::{FormatError, Object, ObjectBuilder, ObjectHead, ObjectKind};
 use crate::state::Level;
 use crate::state::op::Commit;
-use crate::types::{Seq, StateDigest};
+use crate::types::{LogId, Seq, StateDigest};
+
+/// The log whose commits are read and written here: the only one there is.
+pub(super) const LOG: LogId = LogId::ZERO;
 
 /// Why an object cannot be read. Final: reading it again gives the same.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,16 @@ pub enum ObjectError {
         object: String,
         /// What was not understood.
         cause: minicbor::decode::Error,
+    },
+    /// A commit says that it stands in another log than the one in which it was found.
+    #[error("{object} holds a commit of log {found}, expected log {expected}")]
+    WrongLog {
+        /// The object.
+        object: String,
+        /// The log that the commit names.
+        found: LogId,
+        /// The log that was read.
+        expected: LogId,
     },
     /// A snapshot holds the state of another seq than its name says.
     #[error("{object} holds the state at {found}")]
@@ -176,6 +189,13 @@ impl LoggedCommit {
             object: object.to_owned(),
             cause,
         })?;
+        if commit.log != LOG {
+            return Err(ObjectError::WrongLog {
+                object: object.to_owned(),
+                found: commit.log,
+                expected: LOG,
+            });
+        }
         let logged = LoggedCommit {
             seq,
             commit,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::types::{Incarnation, PeerKey, Seq};
+use crate::types::{Incarnation, LogId, PeerKey, Seq};
 
 /// Another node, as it registered itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +26,14 @@ pub trait Peers: Send + Sync + fmt::Debug {
     /// Returns where it stands. After an error, and when the future is dropped, it may be stored all the same.
     async fn forward(&self, peer: &Peer, commit: Bytes) -> Result<Seq, PeerError>;
 
-    /// The objects of the log after `after` that the peer has folded, in order and without gaps; none if none come for
+    /// The objects of `log` after `after` that the peer has folded, in order and without gaps; none if none come for
     /// a while: [`Manifest::log_after`](super::Manifest::log_after) there.
-    async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError>;
+    async fn log_after(
+        &self,
+        peer: &Peer,
+        log: LogId,
+        after: Seq,
+    ) -> Result<Vec<(Seq, Bytes)>, PeerError>;
 }
 
 /// A peer does not do what it was asked for.
@@ -61,6 +66,9 @@ pub enum Declined {
     /// It is no commit that can be forwarded.
     #[error("a node may not store that commit for another one")]
     Unfit,
+    /// It is asked for, or handed a commit of, a log that it does not serve.
+    #[error("this node does not serve that log")]
+    OtherLog,
     /// It has folded what is asked for and forgotten it.
     #[error("that part of the log is no longer in memory")]
     Forgotten,

@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::state::op::Commit;
-    use crate::types::{CommitId, Incarnation, Timestamp};
+    use crate::types::{CommitId, Incarnation, LogId, Timestamp};
 
     fn state(seq: u64) -> State {
         let mut state = State::new();
@@ -162,6 +162,7 @@ mod tests {
                 follows: None,
                 forwarded: Vec::new(),
                 wall: None,
+                log: LogId::ZERO,
             };
             state.apply(state.seq().next(), &commit, 0);
         }

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::broker::{Broker, BrokerParts};
+use crate::broker::{Broker, BrokerParts, Logs};
 use crate::fetch::{Block, Blocks, Reader, split};
 use crate::ingest::{Ingest, LONG_BATCH};
 use crate::maintain::{Maintenance, MaintenanceParts};
@@ -33,7 +33,7 @@ use crate::manifest::{self, Cluster, Manifest, Stopped, WriteThrough, find_clust
 use crate::state::ObjectRef;
 use crate::store::Store;
 use crate::store::check::{CheckOptions, check};
-use crate::types::{Incarnation, PeerKey};
+use crate::types::{Incarnation, LogId, PeerKey};
 
 /// A running node.
 pub struct Node {
@@ -69,7 +69,12 @@ impl Node {
     ) -> Result<Node, NodeError> {
         let env = options.store.env.clone();
         let incarnation = Incarnation(env.random_uuid());
-        let blocks = Blocks::new(store.clone(), &options.cache, metrics.fetch.clone());
+        let blocks = Blocks::new(
+            store.clone(),
+            LogId::ZERO,
+            &options.cache,
+            metrics.fetch.clone(),
+        );
         let checked = async {
             match options.check_store {
                 true => check_store(&store).await,
@@ -128,7 +133,7 @@ impl Node {
             })
         });
         let broker = Broker::new(BrokerParts {
-            manifest,
+            logs: Logs::one(manifest),
             ingest,
             reader: Reader::new(blocks),
             env: env.clone(),

@@ -1,8 +1,9 @@
 //! Nodes that speak to each other, over HTTP: the asking side, and the words of both.
 //!
 //! * `POST /peer/carry`: a commit object that is [forwarded](Peers::forward), to be stored in the next object of the
-//!   node asked. Answered with its seq when it is.
-//! * `GET /peer/log?after=SEQ`: the objects of the log after that seq, as soon as there are any.
+//!   node asked. Answered with its seq when it is. Declined if it is of a log that the node does not serve.
+//! * `GET /peer/log?after=SEQ&log=LOG`: the objects of that log after that seq, as soon as there are any. Without
+//!   `log=` it is the first. A node that does not serve the log declines.
 //!
 //! Nothing depends on any of it ([`Peers`]): a node that cannot be reached is left alone for a while. So whether nodes
 //! reach each other, through which network, and how fast, decides about latency and cost only.
@@ -22,8 +23,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 
 use crate::manifest::{Peer, PeerError, Peers};
-use crate::types::Seq;
-use wire::Seal;
+use crate::types::{LogId, Seq};
+use wire::{LogQuery, Seal};
 
 /// For how long a peer may look for something new in the log before it says that there is nothing.
 pub const NEWS_WITHIN: Duration = Duration::from_secs(5);
@@ -110,8 +111,13 @@ impl Peers for HttpPeers {
         seq.map(Seq).ok_or_else(nonsense)
     }
 
-    async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
-        let path = format!("{}?after={}", wire::LOG, after.0);
+    async fn log_after(
+        &self,
+        peer: &Peer,
+        log: LogId,
+        after: Seq,
+    ) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+        let path = format!("{}?{}", wire::LOG, LogQuery { log, after });
         let body = self.ask(peer, Method::GET, &path, Bytes::new()).await?;
         let nonsense = || PeerError::Unreachable("an answer that is no log".into());
         wire::unframe(body).ok_or_else(nonsense)

@@ -1,14 +1,16 @@
 //! What nodes say to each other, in bytes.
 
+use std::fmt;
+
 use aws_lc_rs::hmac;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::manifest::Declined;
-use crate::types::{PeerKey, Seq};
+use crate::types::{LogId, PeerKey, Seq};
 
 /// Where commits are forwarded to. The path is older than the word: nodes of before ask by it and answer at it.
 pub const FORWARD: &str = "/peer/carry";
-/// Where the log is asked for; the query is `after=`, a seq.
+/// Where a log is asked for; the query is a [`LogQuery`].
 pub const LOG: &str = "/peer/log";
 
 /// The header with the [`Seal`], of questions and answers.
@@ -56,6 +58,46 @@ impl Seal {
     }
 }
 
+/// What is asked for of a log: `after=7`, and `&log=1` behind it unless it is the first log. So nodes of before, which
+/// know no other, understand what is asked of that one, and decline what is asked of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Which log.
+    pub log: LogId,
+    /// The last seq in it that the asking node has.
+    pub after: Seq,
+}
+
+impl LogQuery {
+    /// Reads what stands behind the `?`; `None` if it is not such a query.
+    pub fn parse(query: &str) -> Option<LogQuery> {
+        let (mut log, mut after) = (None, None);
+        for (name, value) in query
+            .split('&')
+            .map(|part| part.split_once('='))
+            .collect::<Option<Vec<_>>>()?
+        {
+            match name {
+                "log" if log.is_none() => log = Some(LogId(value.parse().ok()?)),
+                "after" if after.is_none() => after = Some(Seq(value.parse().ok()?)),
+                _ => return None,
+            }
+        }
+        let log = log.unwrap_or(LogId::ZERO);
+        after.map(|after| LogQuery { log, after })
+    }
+}
+
+impl fmt::Display for LogQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after={}", self.after)?;
+        match self.log {
+            LogId::ZERO => Ok(()),
+            log => write!(f, "&log={log}"),
+        }
+    }
+}
+
 /// Objects of the log in one body.
 pub fn frames(objects: &[(Seq, Bytes)]) -> Bytes {
     let len = objects.iter().map(|(_, object)| FRAME + object.len());
@@ -91,6 +133,7 @@ pub fn word(declined: Declined) -> &'static str {
         Declined::NotWinning => "not-winning",
         Declined::Full => "full",
         Declined::Unfit => "unfit",
+        Declined::OtherLog => "other-log",
         Declined::Forgotten => "forgotten",
         Declined::Stopping => "stopping",
     }
@@ -98,8 +141,8 @@ pub fn word(declined: Declined) -> &'static str {
 
 /// What the word means.
 pub fn meaning(word: &[u8]) -> Option<Declined> {
-    use Declined::{Forgotten, Full, NotWinning, Stopping, Unfit};
-    [NotWinning, Full, Unfit, Forgotten, Stopping]
+    use Declined::{Forgotten, Full, NotWinning, OtherLog, Stopping, Unfit};
+    [NotWinning, Full, Unfit, OtherLog, Forgotten, Stopping]
         .into_iter()
         .find(|declined| self::word(*declined).as_bytes() == word)
 }
@@ -143,14 +186,48 @@ mod tests {
     }
 
     #[test]
+    fn the_first_log_is_asked_for_as_nodes_of_before_do_and_others_by_their_number() {
+        let query = |log, after| LogQuery {
+            log: LogId(log),
+            after: Seq(after),
+        };
+        assert_eq!(query(0, 7).to_string(), "after=7");
+        assert_eq!(query(3, 7).to_string(), "after=7&log=3");
+        for asked in [query(0, 0), query(0, u64::MAX), query(u32::MAX, 7)] {
+            assert_eq!(LogQuery::parse(&asked.to_string()), Some(asked));
+        }
+        assert_eq!(LogQuery::parse("log=0&after=7"), Some(query(0, 7)));
+        for other in [
+            "",
+            "7",
+            "after",
+            "after=",
+            "after=x",
+            "after=-1",
+            "log=1",
+            "after=1&",
+            "after=1&log=x",
+            "after=1&log=4294967296",
+            "after=1&after=2",
+            "after=1&log=0&log=1",
+            "after=1&more=1",
+        ] {
+            assert_eq!(LogQuery::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn every_refusal_has_its_word() {
-        for declined in [Declined::NotWinning, Declined::Full, Declined::Unfit] {
+        for declined in [
+            Declined::NotWinning,
+            Declined::Full,
+            Declined::Unfit,
+            Declined::OtherLog,
+            Declined::Forgotten,
+            Declined::Stopping,
+        ] {
             assert_eq!(meaning(word(declined).as_bytes()), Some(declined));
         }
-        assert_eq!(
-            meaning(word(Declined::Stopping).as_bytes()),
-            Some(Declined::Stopping)
-        );
         assert_eq!(meaning(b"no"), None);
     }
 }

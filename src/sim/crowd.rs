@@ -69,6 +69,7 @@ async fn stand_next(world: &World, store: &Store, who: Uuid) {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
+        log: None,
     };
     let object = encode_commit(&commit, Bytes::new());
     let path = ObjectPath::commit(world.next_seq());

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::Cluster;
 use super::dice::Dice;
 use crate::manifest::{Declined, Manifest, Peer, PeerError, Peers};
-use crate::types::Seq;
+use crate::types::{LogId, Seq};
 
 /// For how long a node looks for something new in the log.
 const NEWS_WITHIN: Duration = Duration::from_secs(5);
@@ -150,9 +150,15 @@ impl Peers for Talk {
         self.ask(peer, work).await
     }
 
-    async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
-        let work =
-            move |manifest: Manifest| async move { manifest.log_after(after, NEWS_WITHIN).await };
+    async fn log_after(
+        &self,
+        peer: &Peer,
+        log: LogId,
+        after: Seq,
+    ) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+        let work = move |manifest: Manifest| async move {
+            manifest.log_after(log, after, NEWS_WITHIN).await
+        };
         self.ask(peer, work).await
     }
 }

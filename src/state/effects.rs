@@ -7,6 +7,7 @@
 //! | when | what follows | in | found by |
 //! |---|---|---|---|
 //! | a topic is deleted | its slices let go of their objects | `objects` | the topic has them |
+//! | | its producers are not found by age | `producer` | the topic has them |
 //! | | its committed offsets go | `group` | an index: the groups that have offsets of a topic |
 //! | | its name is remembered | `asked` | |
 //! | a group, or offsets of it, are deleted | its id is remembered | `asked` | |
@@ -14,6 +15,10 @@
 //! | | its jobs are open to others | `jobs` | an index: the claims of an incarnation |
 //! | the level is raised | objects that are alive are not dead | `objects` | all of them, once |
 //! | | no slice lies below a log start | `partition` | all of them, once |
+//!
+//! Nor does a rule within its own domain: producers that wrote nothing for long are found by age
+//! (`producer/by_age.rs`), deleted segments that the sweep boundary passes by the time of their minting
+//! (`objects/mod.rs`), claims that lapse by their ends (`jobs/mod.rs`).
 //!
 //! What happens to many groups at once is only noted, and applied to each later (`group/groups.rs`).
 //!
@@ -29,6 +34,7 @@ impl State {
     pub(super) fn after_topic_deleted(&mut self, topic: &Topic) {
         self.remember_topic(topic);
         self.let_go_of_objects(topic);
+        self.let_go_of_producers(topic);
         self.drop_offsets_of(topic.id());
     }
 
@@ -60,6 +66,14 @@ impl State {
     fn let_go_of_objects(&mut self, topic: &Topic) {
         for (_, partition) in topic.partitions() {
             partition.release_all(&mut self.objects);
+        }
+    }
+
+    fn let_go_of_producers(&mut self, topic: &Topic) {
+        for (id, partition) in topic.partitions() {
+            if let Some(entered) = partition.entered() {
+                self.producers_by_age.remove(id, entered);
+            }
         }
     }
 

@@ -84,6 +84,7 @@ use jobs::Claims;
 use log::{LastCommits, Truncation};
 use objects::Objects;
 use op::Outcome;
+use producer::ByAge;
 
 use crate::rules::{Rule, holds};
 use crate::types::{
@@ -158,6 +159,10 @@ pub struct State {
     #[cbor(skip)]
     #[serde(skip)]
     partitions: u64,
+    /// The partitions that may have producers which wrote nothing for long. Derived from `topics`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    producers_by_age: ByAge,
 }
 
 /// What was ever stored, in bytes of record batches.
@@ -232,6 +237,8 @@ impl State {
         state.index_topics();
         state.index_nodes();
         state.index_slices();
+        state.index_producers();
+        state.objects.index();
         state.claims.index();
         if let Some(changes) = &mut state.changes {
             changes.derive(state.groups.iter());

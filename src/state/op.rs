@@ -29,7 +29,7 @@ pub use super::producer::ProducerBatch;
 pub use super::rejected::Rejected;
 pub use super::topic::CreateTopic;
 use crate::types::{
-    CommitId, GroupId, Incarnation, NodeId, Offset, ProducerId, Seq, StateDigest, Timestamp,
+    CommitId, GroupId, Incarnation, LogId, NodeId, Offset, ProducerId, Seq, StateDigest, Timestamp,
     TopicId, TopicPartition,
 };
 
@@ -62,6 +62,10 @@ pub struct Commit {
     /// From the level of [`BoundedTime`](super::Feature::BoundedTime) on.
     #[n(5)]
     pub wall: Option<Timestamp>,
+    /// The log in which it stands, with the commits forwarded in its object. Not written if it is the first, so that
+    /// commits of before are of it, and are the same bytes now. No reader folds a commit into another log.
+    #[cbor(n(6), default, skip_if = "LogId::is_zero")]
+    pub log: LogId,
 }
 
 impl Commit {

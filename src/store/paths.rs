@@ -25,6 +25,9 @@ use uuid::Uuid;
 
 use crate::types::{SegmentId, Seq};
 
+/// Below here are the objects of other logs than the one that this version knows.
+const OTHER_LOGS: &str = "logs";
+
 const CLUSTER: &str = "cluster.json";
 const LOG: &str = "manifest/log";
 const SNAPSHOTS: &str = "manifest/snapshot";
@@ -82,6 +85,12 @@ pub enum ObjectKind {
 pub struct UnknownObject {
     /// The name as it was found.
     pub name: String,
+}
+
+/// Whether a name is reserved for objects of logs that this version does not know. They are not its to judge.
+pub fn is_of_another_log(name: &str) -> bool {
+    name.strip_prefix(OTHER_LOGS)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 impl ObjectPath {
@@ -373,9 +382,12 @@ mod tests {
     #[test]
     fn what_is_reserved_for_other_logs_is_named_and_listed_by_nobody() {
         for (path, _, name) in samples() {
-            assert!(!path.as_str().starts_with("logs/"));
-            assert!(format!("logs/1/{name}").parse::<ObjectPath>().is_err());
+            assert!(!is_of_another_log(path.as_str()));
+            let of_another = format!("logs/1/{name}");
+            assert!(is_of_another_log(&of_another));
+            assert!(of_another.parse::<ObjectPath>().is_err());
         }
+        assert!(!is_of_another_log("logs") && !is_of_another_log("logs.txt"));
         let prefixes = [
             ObjectPrefix::Log,
             ObjectPrefix::Snapshots,

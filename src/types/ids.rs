@@ -82,6 +82,22 @@ impl Seq {
 }
 
 integer_id! {
+    /// The number of a log. A [`Seq`] is a position in one log, and so is the name of an object that is numbered by
+    /// it: what is stored, sent or cached names both, or means [`LogId::ZERO`].
+    LogId(u32)
+}
+
+impl LogId {
+    /// The only log that there is today, whose objects lie where they always have.
+    pub const ZERO: LogId = LogId(0);
+
+    /// Whether it is [`LogId::ZERO`], which is not spelled out where it was not before.
+    pub fn is_zero(&self) -> bool {
+        *self == LogId::ZERO
+    }
+}
+
+integer_id! {
     /// The index of a partition in its topic, from 0. Kafka's `partition` (int32).
     PartitionIndex(i32)
 }

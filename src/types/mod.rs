@@ -13,7 +13,7 @@ mod rendezvous;
 
 pub use digest::StateDigest;
 pub use ids::{
-    CommitId, Generation, Incarnation, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
+    CommitId, Generation, Incarnation, LogId, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
     SegmentId, Seq, TopicId, TopicPartition,
 };
 pub use key::PeerKey;

@@ -1,7 +1,7 @@
 //! What administrators ask: which groups there are, what they look like, delete one.
 
-use crate::broker::Session;
 use crate::broker::access::Permit;
+use crate::broker::{Home, Session};
 use crate::state::group::{Group, GroupAction, GroupReply, Phase};
 use crate::state::{Feature, Shared, State};
 use crate::types::GroupId;
@@ -18,7 +18,7 @@ impl Groups {
         &self,
         permit: impl Fn(&GroupId) -> Option<Permit>,
     ) -> Result<Vec<GroupListing>, GroupOpError> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Groups).await?;
         let listing = |(id, group): (&GroupId, Shared<Group>)| {
             let _: Permit = permit(id)?;
             let in_time = self.in_time(&state, id, &group);
@@ -37,7 +37,7 @@ impl Groups {
         _: Permit,
         id: &GroupId,
     ) -> Result<GroupDescription, GroupOpError> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Group(id)).await?;
         let group = state.group(id).map(|group| {
             let in_time = self.in_time(&state, id, &group);
             in_time.unwrap_or_else(|| (*group).clone())

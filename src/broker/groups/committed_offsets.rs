@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::broker::Session;
 use crate::broker::access::{Denied, Permit};
+use crate::broker::{Home, Session};
 use crate::state::group::{
     self, CommitOffsets, GroupAction, GroupReply, OffsetToCommit, OffsetToDelete,
 };
@@ -28,7 +28,7 @@ impl Groups {
         of_topic: impl Fn(&str) -> Result<Permit, Denied>,
     ) -> Result<Outcomes, GroupOpError> {
         let session = self.arrives(session);
-        let state = self.state_with_topics(&offsets).await?;
+        let state = self.state_with_topics(&identity.group, &offsets).await?;
         let limit = self.settings().offset_metadata_max;
         let may_commit = |offset: &CommitOffset| {
             let permit = permitted(&state, offset.partition, &of_topic)?;
@@ -70,7 +70,7 @@ impl Groups {
             });
             ops.collect()
         };
-        let mut committed = self.commit(&session, state, ops).await?;
+        let mut committed = self.commit(&session, group, state, ops).await?;
         match reply(committed.outcomes.pop())? {
             GroupReply::Done => {
                 self.sessions.touch_known(group, member, self.env.boot());
@@ -108,13 +108,15 @@ impl Groups {
     /// A state that knows the topics, or is up to date.
     async fn state_with_topics(
         &self,
+        group: &GroupId,
         offsets: &[CommitOffset],
     ) -> Result<Arc<State>, GroupOpError> {
-        let state = self.manifest.state();
+        let home = Home::Group(group);
+        let state = self.logs.of(home).state();
         if offsets.iter().all(|o| state.has_partition(o.partition)) {
             return Ok(state);
         }
-        Ok(self.fresh().await?)
+        Ok(self.fresh(home).await?)
     }
 
     pub(super) async fn committed_offsets(
@@ -124,7 +126,7 @@ impl Groups {
         partitions: Option<&[TopicPartition]>,
         of_topic: impl Fn(&str) -> Result<Permit, Denied>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, GroupOpError> {
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Group(group)).await?;
         let Some(group) = state.group(group) else {
             return Ok(BTreeMap::new());
         };
@@ -160,7 +162,7 @@ impl Groups {
     ) -> Result<Outcomes, GroupOpError> {
         check_group_id(group)?;
         let session = self.arrives(session);
-        let state = self.fresh().await?;
+        let state = self.fresh(Home::Group(group)).await?;
         if state.group(group).is_none() {
             return Err(GroupOpError::GroupIdNotFound);
         }

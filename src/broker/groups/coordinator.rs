@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::dynamic_config::{GroupConfig, Layers};
 use crate::env::Env;
-use crate::manifest::{Committed, Manifest, Stopped};
+use crate::manifest::{Committed, Stopped};
 use crate::state::State;
 use crate::state::group::{Group, GroupAction, GroupError, GroupReply};
 use crate::state::op::{Applied, Op, Outcome, Rejected};
@@ -16,11 +16,11 @@ use crate::types::{GroupId, Incarnation, MemberId, NodeId};
 use super::GroupOpError;
 use super::sessions::Sessions;
 use crate::broker::asked::Asking;
-use crate::broker::{Arrival, Session, Unavailable};
+use crate::broker::{Arrival, Home, Logs, Session, Unavailable};
 
-/// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the manifest.
+/// The groups as one node serves them. Its only state is [`Sessions`]; everything else is in the log.
 pub(in crate::broker) struct Groups {
-    pub(super) manifest: Manifest,
+    pub(super) logs: Logs,
     pub(super) env: Env,
     pub(super) incarnation: Incarnation,
     pub(super) sessions: Sessions,
@@ -30,7 +30,7 @@ pub(in crate::broker) struct Groups {
 
 /// What [`Groups`] is made of.
 pub(in crate::broker) struct Parts {
-    pub(in crate::broker) manifest: Manifest,
+    pub(in crate::broker) logs: Logs,
     pub(in crate::broker) env: Env,
     pub(in crate::broker) incarnation: Incarnation,
     pub(in crate::broker) timeout: Duration,
@@ -39,14 +39,14 @@ pub(in crate::broker) struct Parts {
 impl Groups {
     pub(in crate::broker) fn new(parts: Parts) -> Groups {
         let Parts {
-            manifest,
+            logs,
             env,
             incarnation,
             timeout,
         } = parts;
         let sessions = Sessions::new(env.boot());
         Groups {
-            manifest,
+            logs,
             env,
             incarnation,
             sessions,
@@ -61,7 +61,7 @@ impl Groups {
 
     /// The settings in force on this node, as far as it has followed.
     pub(super) fn settings(&self) -> GroupConfig {
-        let state = self.manifest.state();
+        let state = self.logs.of(Home::Cluster).state();
         let set = Layers {
             node: state.configs_of(self.incarnation),
             cluster: state.configs(),
@@ -70,16 +70,16 @@ impl Groups {
     }
 
     /// A state that is up to date.
-    pub(super) async fn fresh(&self) -> Result<Arc<State>, Unavailable> {
-        let fresh = timeout(self.timeout, self.manifest.fresh()).await;
+    pub(super) async fn fresh(&self, home: Home<'_>) -> Result<Arc<State>, Unavailable> {
+        let fresh = timeout(self.timeout, self.logs.of(home).fresh()).await;
         fresh
             .map_err(|_| Unavailable::TimedOut)?
             .map_err(Unavailable::from)
     }
 
-    /// Commits ops of this node's own.
+    /// Commits ops of this node's own, of any groups.
     pub(super) async fn propose(&self, ops: Vec<Op>) -> Result<Committed, Unavailable> {
-        let committed = timeout(self.timeout, self.manifest.commit(ops)).await;
+        let committed = timeout(self.timeout, self.logs.of(Home::Groups).commit(ops)).await;
         committed
             .map_err(|_| Unavailable::TimedOut)?
             .map_err(Unavailable::from)
@@ -87,25 +87,22 @@ impl Groups {
 
     /// The session of a request that arrives now, unless it did before.
     pub(super) fn arrives(&self, session: &Session) -> Session {
-        let arrival = session
-            .arrival
-            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        let arrival = session.arrival.unwrap_or_else(|| Arrival::now(&self.logs));
         session.at(arrival)
     }
 
-    /// Commits what a client asks for: the ops to which a state leads, `state` at first.
+    /// Commits what a client asks of a group: the ops to which a state leads, `state` at first.
     pub(super) async fn commit(
         &self,
         session: &Session,
+        group: &GroupId,
         state: Arc<State>,
         ops: impl Fn(&State) -> Vec<Op>,
     ) -> Result<Committed, GroupOpError> {
-        let arrival = session
-            .arrival
-            .unwrap_or_else(|| Arrival::now(&self.manifest));
+        let arrival = session.arrival.unwrap_or_else(|| Arrival::now(&self.logs));
         self.check_not_resumed()?;
         let limit = self.timeout;
-        let mut asking = Asking::new(&self.manifest, arrival, limit, state);
+        let mut asking = Asking::new((&self.logs, Home::Group(group)), arrival, limit, state);
         loop {
             let ops = ops(asking.state());
             match asking.commit(ops).await {
@@ -130,8 +127,10 @@ impl Groups {
             group: group.clone(),
             action,
         };
-        let state = self.manifest.state();
-        let mut committed = self.commit(session, state, |_| vec![op.clone()]).await?;
+        let state = self.logs.of(Home::Group(group)).state();
+        let mut committed = self
+            .commit(session, group, state, |_| vec![op.clone()])
+            .await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
     }
@@ -164,7 +163,8 @@ impl Groups {
             });
             ops.collect()
         };
-        let mut committed = self.commit(session, self.manifest.state(), ops).await?;
+        let state = self.logs.of(Home::Group(group)).state();
+        let mut committed = self.commit(session, group, state, ops).await?;
         let reply = reply(committed.outcomes.pop())?;
         Ok((committed.state, reply))
     }
@@ -186,35 +186,39 @@ impl Groups {
         let silent = silent
             .into_iter()
             .map(|member| GroupAction::ExpireMember { member, node: me });
-        silent.chain(group.due(self.manifest.time())).collect()
+        let now = self.logs.of(Home::Group(id)).time();
+        silent.chain(group.due(now)).collect()
     }
 
     /// The group as it is by its members' timeouts, whether or not a node has noticed.
     pub(super) fn in_time(&self, state: &State, id: &GroupId, group: &Group) -> Option<Group> {
         let overdue = self.overdue(state, id, group, false);
-        (!overdue.is_empty()).then(|| group.after(&overdue, self.manifest.time()))
+        let now = || self.logs.of(Home::Group(id)).time();
+        (!overdue.is_empty()).then(|| group.after(&overdue, now()))
     }
 
     /// The integer id under which this node is registered. While it is not, because its lease had lapsed, waits for
     /// its return.
     pub(super) async fn me(&self) -> Result<NodeId, Unavailable> {
-        let mut states = self.manifest.subscribe();
+        let mut states = self.logs.of(Home::Cluster).subscribe();
         let registered = states.wait_for(|state| state.node_of(self.incarnation).is_some());
         let state = timeout(self.timeout, registered)
             .await
             .map_err(|_| Unavailable::TimedOut)?;
-        let state = state.map_err(|_| self.stopped())?;
+        let state = state.map_err(|_| self.stopped(Home::Cluster))?;
         state.node_of(self.incarnation).ok_or(Unavailable::TimedOut)
     }
 
-    /// Waits until a state, not older than `state`, lets `answer` answer.
+    /// Waits until a state with the group, not older than `state`, lets `answer` answer.
     pub(super) async fn wait_for<T>(
         &self,
+        group: &GroupId,
         mut state: Arc<State>,
         limit: Duration,
         answer: impl Fn(&State) -> Option<Result<T, GroupOpError>>,
     ) -> Result<T, GroupOpError> {
-        let mut states = self.manifest.subscribe();
+        let home = Home::Group(group);
+        let mut states = self.logs.of(home).subscribe();
         let waiting = async {
             loop {
                 let latest = states.see();
@@ -225,7 +229,7 @@ impl Groups {
                     return answer;
                 }
                 if states.changed().await.is_err() {
-                    return Err(self.stopped().into());
+                    return Err(self.stopped(home).into());
                 }
             }
         };
@@ -235,8 +239,8 @@ impl Groups {
             .unwrap_or(Err(GroupOpError::RebalanceInProgress))
     }
 
-    fn stopped(&self) -> Unavailable {
-        Unavailable::Stopped(self.manifest.stopped().unwrap_or(Stopped::Stopping))
+    fn stopped(&self, home: Home<'_>) -> Unavailable {
+        Unavailable::Stopped(self.logs.of(home).stopped().unwrap_or(Stopped::Stopping))
     }
 
     /// A member that was waiting is a member no more: why.

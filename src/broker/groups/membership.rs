@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::broker::Session;
 use crate::broker::access::Permit;
+use crate::broker::{Home, Session};
 use crate::state::State;
 use crate::state::group::{
     Assignment, GroupAction, GroupReply, Join, JoinedGroup, Leaver, Opaque, Phase, Protocol, Sync,
@@ -75,7 +75,7 @@ impl Groups {
             max_size: settings.max_size,
             initial_delay_millis: millis(settings.initial_rebalance_delay),
         };
-        let _following = self.manifest.follow();
+        let _following = self.logs.of(Home::Group(&group)).follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
         let (state, reply) = self.act(session, &group, GroupAction::Join(join)).await?;
         match reply {
@@ -91,7 +91,7 @@ impl Groups {
                         Some(_) => found.and_then(|g| g.joined(&member)).map(Ok),
                     }
                 };
-                let joined = self.wait_for(state, limit, answer).await?;
+                let joined = self.wait_for(&group, state, limit, answer).await?;
                 Ok(as_joined(member, joined))
             }
             other => Err(unexpected(&other)),
@@ -127,7 +127,7 @@ impl Groups {
                 })
                 .collect(),
         };
-        let _following = self.manifest.follow();
+        let _following = self.logs.of(Home::Group(&group)).follow();
         let _waiting = self.sessions.wait(&group, &member, &self.env);
         let (state, reply) = self.act(session, &group, GroupAction::Sync(sync)).await?;
         match reply {
@@ -151,7 +151,9 @@ impl Groups {
                         _ => Some(Err(Self::lost(found, &member, instance.as_deref()))),
                     }
                 };
-                Ok(as_synced(self.wait_for(state, limit, answer).await?))
+                Ok(as_synced(
+                    self.wait_for(&group, state, limit, answer).await?,
+                ))
             }
             other => Err(unexpected(&other)),
         }
@@ -173,10 +175,10 @@ impl Groups {
         if let Some(group) = self.vouched_from_memory(identity) {
             return answer_of(group.phase);
         }
-        // Something is amiss or new: the truth is in the manifest.
+        // Something is amiss or new: the truth is in the log.
         let session = &self.arrives(session);
-        let _following = self.manifest.follow();
-        let state = self.fresh().await?;
+        let _following = self.logs.of(Home::Group(group)).follow();
+        let state = self.fresh(Home::Group(group)).await?;
         let found = state
             .group(group)
             .ok_or(GroupOpError::UnknownMember(member.clone()))?;
@@ -203,7 +205,7 @@ impl Groups {
             instance,
             generation,
         } = identity;
-        let state = self.manifest.state();
+        let state = self.logs.of(Home::Group(id)).state();
         let group = state.group(id)?;
         let found = group
             .check_generation(member, instance.as_deref(), *generation)
@@ -220,7 +222,7 @@ impl Groups {
         let Some(me) = state.node_of(self.incarnation) else {
             return false;
         };
-        let silence = self.manifest.silent_for(self.incarnation);
+        let silence = self.logs.of(Home::Cluster).silent_for(self.incarnation);
         let holds = state.node(me).is_some_and(|node| silence < node.lease());
         voucher == Voucher::Node(me) && holds
     }

@@ -20,7 +20,7 @@ use crate::types::{GroupId, NodeId, Timestamp};
 
 use super::coordinator::Groups;
 use super::sessions::PULSE;
-use crate::broker::Unavailable;
+use crate::broker::{Home, Unavailable};
 
 /// How soon the next look follows one, whatever happens: folds come many times a second.
 const MIN_REST: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ async fn pulse(groups: &Groups) {
 }
 
 async fn reap(groups: &Groups) {
-    let mut states = groups.manifest.subscribe();
+    let mut states = groups.logs.of(Home::Groups).subscribe();
     let mut following = None;
     let mut next_sweep = Instant::now();
     loop {
@@ -75,7 +75,7 @@ async fn reap(groups: &Groups) {
             next_sweep = Instant::now() + next;
         }
         following = match groups.holds_members() {
-            true => following.or_else(|| Some(groups.manifest.follow())),
+            true => following.or_else(|| Some(groups.logs.of(Home::Groups).follow())),
             false => None,
         };
         let (anything, next) = due(groups, &state);
@@ -89,7 +89,9 @@ async fn reap(groups: &Groups) {
             sleep(RETRY).await;
         }
         sleep(MIN_REST).await;
-        let rest = next.map_or(OFFSETS_CHECK, |next| next.since(groups.manifest.time()));
+        let rest = next.map_or(OFFSETS_CHECK, |next| {
+            next.since(groups.logs.of(Home::Groups).time())
+        });
         let rest = if following.is_some() {
             rest.min(next_sweep.saturating_duration_since(Instant::now()))
         } else {
@@ -147,7 +149,7 @@ fn turn(group: &Group, me: Option<NodeId>, at: Timestamp) -> Timestamp {
 
 /// Whether it is this node's turn to propose anything, and when it is next.
 fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
-    let now = groups.manifest.time();
+    let now = groups.logs.of(Home::Groups).time();
     let me = state.node_of(groups.incarnation);
     let deadlines = state
         .groups()
@@ -164,8 +166,8 @@ fn due(groups: &Groups, state: &State) -> (bool, Option<Timestamp>) {
 /// Proposes `ops` and whatever is due in an up-to-date state.
 async fn propose(groups: &Groups, mut ops: Vec<Op>) -> Result<(), Unavailable> {
     sleep(groups.env.jittered(JITTER)).await;
-    let state = groups.fresh().await?;
-    let now = groups.manifest.time();
+    let state = groups.fresh(Home::Groups).await?;
+    let now = groups.logs.of(Home::Groups).time();
     let due = state
         .groups()
         .flat_map(|(id, g)| g.due(now).map(|action| op(id, action)).collect::<Vec<_>>());
@@ -190,10 +192,10 @@ async fn expire_offsets(groups: &Groups) {
 }
 
 async fn expire_old_offsets(groups: &Groups) -> Result<(), Unavailable> {
-    if expired_offsets(groups, &groups.manifest.state()).is_empty() {
+    if expired_offsets(groups, &groups.logs.of(Home::Groups).state()).is_empty() {
         return Ok(());
     }
-    let mut state = groups.fresh().await?;
+    let mut state = groups.fresh(Home::Groups).await?;
     for _ in 0..MAX_ROUNDS {
         let ops = expired_offsets(groups, &state);
         if ops.is_empty() {
@@ -207,7 +209,7 @@ async fn expire_old_offsets(groups: &Groups) -> Result<(), Unavailable> {
 fn expired_offsets(groups: &Groups, state: &State) -> Vec<Op> {
     let retention = i64::try_from(groups.settings().offsets_retention.as_millis());
     let retention = retention.unwrap_or(i64::MAX);
-    let now = groups.manifest.passed();
+    let now = groups.logs.of(Home::Groups).passed();
     let before = Timestamp(now.0.saturating_sub(retention));
     let stays = state.has(Feature::EmptyGroupsStay);
     let is_over = |group: &Group| {

@@ -7,7 +7,7 @@ use crate::state::group::{CommitOffsets, GroupAction, OffsetToCommit, OffsetToDe
 use crate::state::op::{Commit, CreateTopic, Op};
 use crate::state::{GroupChange, Level, offsets_partition_of};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, Timestamp, TopicId, TopicPartition,
+    CommitId, Generation, GroupId, Incarnation, LogId, Timestamp, TopicId, TopicPartition,
 };
 use uuid::Uuid;
 
@@ -53,6 +53,7 @@ impl Log {
             follows: None,
             forwarded: Vec::new(),
             wall: None,
+            log: LogId::ZERO,
         };
         self.state.apply(self.state.seq().next(), &commit, 64);
     }

@@ -542,7 +542,7 @@ async fn take_for_dead(by: &Node, other: &Node) -> NodeId {
     let incarnation = other.broker().inner.incarnation;
     let node = other.broker().node_id().unwrap();
     by.broker()
-        .commit(vec![Op::RetireNode { node, incarnation }])
+        .commit(Home::Cluster, vec![Op::RetireNode { node, incarnation }])
         .await
         .unwrap();
     node
@@ -557,7 +557,7 @@ async fn a_node_that_was_taken_for_dead_registers_anew() {
     let both = a.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(both.nodes.len(), 2);
     take_for_dead(&b, &a).await;
-    a.broker().fresh().await.unwrap();
+    a.broker().fresh(Home::Cluster).await.unwrap();
     tokio::time::sleep(Duration::from_secs(300)).await;
     let again = b.broker().cluster(&session(), "kafka").await.unwrap();
     assert_eq!(again.nodes.len(), 2, "{again:?}");
@@ -625,7 +625,7 @@ async fn all_nodes_call_a_node_that_was_started_again_the_same() {
     let again = node(&store, 3, |_| {}).await;
     a.broker().register(at(1), None).await.unwrap();
     killed.broker().register(at(2), None).await.unwrap();
-    a.broker().fresh().await.unwrap();
+    a.broker().fresh(Home::Cluster).await.unwrap();
     let first_run = a.broker().neighbours("kafka").remove(0);
     a.broker().note_looks(&[(first_run.clone(), Look::Reached)]);
     a.broker().note_looks(&[(first_run, Look::Refused)]);

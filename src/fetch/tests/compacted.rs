@@ -15,7 +15,7 @@ use crate::state::{ObjectRef, Partition, Slice, SliceIndex, State};
 use crate::store::{ObjectPath, PART_LEN, RequestKind, Store};
 use crate::testing::{Fault, Faulty};
 use crate::types::{
-    ByteCount, Offset, PartitionIndex, SegmentId, Timestamp, TopicId, TopicPartition,
+    ByteCount, LogId, Offset, PartitionIndex, SegmentId, Timestamp, TopicId, TopicPartition,
 };
 
 const ID: TopicPartition = TopicPartition {
@@ -159,6 +159,7 @@ impl Made {
         let options = CacheOptions::default();
         Reader::new(Blocks::new(
             self.store.clone(),
+            LogId::ZERO,
             &options,
             FetchMetrics::default(),
         ))
@@ -386,6 +387,7 @@ async fn what_is_under_way_is_bounded_in_memory_however_much_is_asked_for() {
     };
     let reader = Reader::new(Blocks::new(
         made.store.clone(),
+        LogId::ZERO,
         &options,
         FetchMetrics::default(),
     ));

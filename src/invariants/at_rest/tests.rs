@@ -6,7 +6,7 @@ use crate::segment::{BatchBuilder, Codec, patch};
 use crate::state::SliceIndex;
 use crate::state::op::{Append, AppendEntry, AppendSource, Commit, CreateTopic, Op};
 use crate::types::{
-    CommitId, Incarnation, PartitionIndex, SegmentId, Seq, Timestamp, TopicId, TopicName,
+    CommitId, Incarnation, LogId, PartitionIndex, SegmentId, Seq, Timestamp, TopicId, TopicName,
 };
 
 const ORDERS: TopicPartition = TopicPartition {
@@ -34,6 +34,7 @@ fn folded(ops: Vec<Op>) -> State {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     };
     state.apply(Seq(1), &commit, 64);
     state

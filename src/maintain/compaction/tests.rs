@@ -15,7 +15,7 @@ use crate::state::op::{
 };
 use crate::state::{Partition, Slice, SliceIndex, State};
 use crate::types::{
-    ByteCount, CommitId, Incarnation, Offset, PartitionIndex, SegmentId, Timestamp, TopicId,
+    ByteCount, CommitId, Incarnation, LogId, Offset, PartitionIndex, SegmentId, Timestamp, TopicId,
     TopicName, TopicPartition,
 };
 use std::time::Duration;
@@ -75,6 +75,7 @@ impl Log {
             follows: None,
             forwarded: Vec::new(),
             wall: None,
+            log: LogId::ZERO,
         };
         let crate::state::Folded::Outcomes(outcomes) = self.state.apply(seq, &commit, 64) else {
             panic!("folded before");

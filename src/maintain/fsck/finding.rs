@@ -57,6 +57,8 @@ pub enum Kind {
     CheckLeftover,
     /// An object that is not Weir's.
     Foreign,
+    /// Objects of logs that this version does not know.
+    OtherLogs,
     /// Whether segments are in use could not be judged.
     NotJudged,
     /// A segment that nothing refers to yet.
@@ -73,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::NoCluster,
         Kind::BadCluster,
         Kind::MissingCommit,
@@ -92,6 +94,7 @@ impl Kind {
         Kind::Orphan,
         Kind::CheckLeftover,
         Kind::Foreign,
+        Kind::OtherLogs,
         Kind::NotJudged,
         Kind::Uploading,
         Kind::SpareSnapshot,
@@ -121,6 +124,7 @@ impl Kind {
             Kind::Orphan => "orphan",
             Kind::CheckLeftover => "check-leftover",
             Kind::Foreign => "foreign",
+            Kind::OtherLogs => "other-logs",
             Kind::NotJudged => "not-judged",
             Kind::Uploading => "uploading",
             Kind::SpareSnapshot => "spare-snapshot",
@@ -151,6 +155,7 @@ impl Kind {
             | Kind::Orphan
             | Kind::CheckLeftover
             | Kind::Foreign
+            | Kind::OtherLogs
             | Kind::NotJudged => Severity::Warning,
             Kind::Uploading
             | Kind::SpareSnapshot
@@ -210,6 +215,10 @@ impl Kind {
             Kind::Foreign => {
                 "Weir does not use such names; it never reads, changes or deletes the object"
             }
+            Kind::OtherLogs => {
+                "names below logs/ are reserved for logs that this version does not know: it does not check, change or \
+                 delete what is there, and a newer version of Weir may depend on it"
+            }
             Kind::NotJudged => {
                 "while the log is broken, it is not known which segments are still needed"
             }
@@ -267,6 +276,9 @@ impl Kind {
             Kind::Orphan => "nothing: nodes remove orphans",
             Kind::CheckLeftover => "delete what is below check/ while no check runs",
             Kind::Foreign => "move it elsewhere; only Weir may use the prefix",
+            Kind::OtherLogs => {
+                "leave it as it is; check with the newest version of Weir that runs on this bucket"
+            }
             Kind::NotJudged => "repair the log first; delete nothing until then",
             Kind::Ahead => {
                 "nothing, if a node has died or is about to commit; if the commit before them was deleted, restore it"

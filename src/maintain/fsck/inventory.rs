@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::read::Looked;
 use super::{Walk, commit};
-use crate::store::{Listed, ObjectKind, StoreError};
+use crate::store::{Listed, ObjectKind, StoreError, is_of_another_log};
 use crate::types::{SegmentId, Seq, Timestamp};
 
 /// How many names that are not Weir's are kept; the others are counted.
@@ -46,6 +46,12 @@ pub struct Inventory {
     pub first_copy: Option<String>,
     /// The snapshots among them: a repair removed those.
     pub copied_snapshots: BTreeSet<Seq>,
+    /// Of other logs than the one that this version knows: how many objects.
+    pub of_other_logs: u64,
+    /// Their bytes.
+    pub bytes_of_other_logs: u64,
+    /// The name of the first of them.
+    pub first_of_other_logs: Option<String>,
     /// The first names that are not Weir's, with their sizes.
     pub foreign: Vec<(String, u64)>,
     /// How many of those there are.
@@ -118,6 +124,11 @@ impl Inventory {
                 self.copies += 1;
                 self.copied_bytes += size;
                 self.first_copy.get_or_insert(listed.name);
+            }
+            None if is_of_another_log(&listed.name) => {
+                self.of_other_logs += 1;
+                self.bytes_of_other_logs += size;
+                self.first_of_other_logs.get_or_insert(listed.name);
             }
             None => {
                 self.foreign_objects += 1;

@@ -283,6 +283,14 @@ impl Judgement {
             ));
         }
         found.extend(foreign(self.foreign, inventory));
+        found.extend(inventory.first_of_other_logs.as_ref().map(|first| {
+            let (objects, bytes) = (inventory.of_other_logs, inventory.bytes_of_other_logs);
+            Finding::new(
+                Kind::OtherLogs,
+                first,
+                format!("{objects} objects, {bytes} bytes"),
+            )
+        }));
         found.extend(inventory.first_copy.as_ref().map(|first| {
             let (copies, bytes) = (inventory.copies, inventory.copied_bytes);
             Finding::new(

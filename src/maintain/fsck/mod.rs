@@ -47,7 +47,7 @@ use uuid::Uuid;
 
 use crate::manifest::{OpenError, read_cluster};
 use crate::store::{ObjectPath, RequestKind, Store, StoreError};
-use crate::types::{Seq, Timestamp};
+use crate::types::{LogId, Seq, Timestamp};
 use finding::{About, Candidate};
 use judge::Judgement;
 use read::look;
@@ -97,6 +97,8 @@ pub struct Report {
     pub cluster_id: Option<Uuid>,
     /// Whether every byte was read.
     pub deep: bool,
+    /// The log that was checked, in which the seqs are positions.
+    pub log: LogId,
     /// The last commit that was listed first; 0 if there is none.
     pub log_end: Seq,
     /// The seq of the state that was judged; none if no state could be made.
@@ -205,6 +207,7 @@ pub async fn fsck(
         store: store.name().to_owned(),
         cluster_id,
         deep: options.deep,
+        log: LogId::ZERO,
         log_end,
         state_seq: fold.state.as_ref().map(|state| state.seq()),
         checked,

@@ -54,7 +54,8 @@ pub(super) fn kind_of_object(error: &ObjectError) -> Kind {
     match error {
         ObjectError::Format(error) => kind_of_format(error),
         ObjectError::Content { .. } | ObjectError::Level { .. } => Kind::Newer,
-        ObjectError::WrongSeq { .. }
+        ObjectError::WrongLog { .. }
+        | ObjectError::WrongSeq { .. }
         | ObjectError::WrongChunk { .. }
         | ObjectError::WrongDigest { .. } => Kind::Corrupt,
     }

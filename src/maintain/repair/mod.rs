@@ -62,7 +62,7 @@ use crate::format::FormatError;
 use crate::rules::{Rule, holds};
 use crate::state::op::{Commit, Op};
 use crate::store::StoreError;
-use crate::types::{CommitId, Incarnation, NodeId, Seq, Timestamp};
+use crate::types::{CommitId, Incarnation, LogId, NodeId, Seq, Timestamp};
 
 /// The most commits that are replaced in one repair. A log that lacks more is no log.
 pub const MAX_VOIDS: usize = 10_000;
@@ -162,5 +162,6 @@ fn empty(incarnation: Incarnation, counter: u64) -> Commit {
         ops: Vec::new(),
         follows: counter.checked_sub(1).filter(|before| *before > 0),
         forwarded: Vec::new(),
+        log: LogId::ZERO,
     }
 }

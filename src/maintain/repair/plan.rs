@@ -12,7 +12,7 @@ use crate::manifest::{OpenError, SnapshotError, find_cluster, read_snapshot};
 use crate::state::State;
 use crate::state::op::Commit;
 use crate::store::{ObjectPath, RequestKind, Store};
-use crate::types::{CommitId, Incarnation, NodeId, Seq, Timestamp};
+use crate::types::{CommitId, Incarnation, LogId, NodeId, Seq, Timestamp};
 
 /// What a repair goes by.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Plan {
     pub store: String,
     /// The id of the run.
     pub run: Uuid,
+    /// The log to be repaired, in which the seqs are positions.
+    pub log: LogId,
     /// The state from which nodes start: that of a snapshot, or 0 for the beginning of the log.
     pub start: Seq,
     /// The last commit.
@@ -121,6 +123,7 @@ pub async fn plan(
     let mut plan = Plan {
         store: store.name().to_owned(),
         run: options.run,
+        log: LogId::ZERO,
         start: state.seq(),
         log_end: inventory.log_end(),
         ahead: inventory.ahead.len(),

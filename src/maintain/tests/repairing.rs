@@ -231,6 +231,7 @@ async fn a_log_by_more_authors_than_the_fold_remembers_is_repaired() {
             follows: None,
             forwarded: Vec::new(),
             wall: None,
+            log: None,
         };
         let object = encode_commit(&commit, Bytes::new()).unwrap();
         let path = ObjectPath::commit(end);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use crate::manifest::peers::{Peer, PeerError, Peers};
-use crate::types::Seq;
+use crate::types::{LogId, Seq};
 
 /// The first and the longest time for which a peer that failed is left alone.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -25,8 +25,12 @@ impl Contact {
     }
 
     /// As [`Peers::log_after`].
-    pub(super) async fn log_after(&self, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
-        self.peers.log_after(&self.peer, after).await
+    pub(super) async fn log_after(
+        &self,
+        log: LogId,
+        after: Seq,
+    ) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+        self.peers.log_after(&self.peer, log, after).await
     }
 }
 

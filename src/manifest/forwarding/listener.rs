@@ -6,6 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::contact::{Backoff, Contact};
 use crate::env::Env;
+use crate::manifest::object::LOG;
 use crate::manifest::peers::{Declined, PeerError};
 use crate::types::{Incarnation, Seq};
 
@@ -41,7 +42,7 @@ impl Listener {
 
     /// Asks for what comes after `after`.
     pub(super) fn ask(&mut self, env: &Env, peer: Contact, after: Seq) {
-        let asking = async move { peer.log_after(after).await };
+        let asking = async move { peer.log_after(LOG, after).await };
         self.question = Some(AbortOnDropHandle::new(env.spawn(asking)));
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::manifest::object::LoggedCommit;
+use crate::manifest::object::{LoggedCommit, ObjectError};
 use crate::manifest::peers::Declined;
 use crate::state::op::{Commit, ForwardedCommit};
 use crate::types::Seq;
@@ -21,23 +21,32 @@ pub(in crate::manifest) struct Received {
 }
 
 impl Received {
-    /// Reads the object that a peer forwards; `None` if it cannot be stored for its forwarder.
+    /// Reads the object that a peer forwards.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be stored for its forwarder.
     pub(super) fn read(
         object: &Bytes,
         reply: oneshot::Sender<Result<Seq, Declined>>,
         share: OwnedSemaphorePermit,
-    ) -> Option<Received> {
+    ) -> Result<Received, Declined> {
         let len = object.len() as u64;
         let logged = LoggedCommit::decode("a commit that a peer forwards", Seq(0), object, len)
             .inspect_err(
-                |error| tracing::warn!(%error, "a peer forwarded something that is not a commit"),
+                |error| tracing::warn!(%error, "a peer forwarded a commit that cannot be read"),
             )
-            .ok()?;
-        logged.whole?;
-        let start = usize::try_from(logged.data_start).ok()?;
+            .map_err(|error| match error {
+                ObjectError::WrongLog { .. } => Declined::OtherLog,
+                _ => Declined::Unfit,
+            })?;
+        let (Some(_), Ok(start)) = (&logged.whole, usize::try_from(logged.data_start)) else {
+            return Err(Declined::Unfit);
+        };
         let commit = logged.commit;
-        let follows = commit.follows.filter(|_| commit.forwarded.is_empty())?;
-        Some(Received {
+        let follows = commit.follows.filter(|_| commit.forwarded.is_empty());
+        let follows = follows.ok_or(Declined::Unfit)?;
+        Ok(Received {
             follows,
             data: object.slice(start..),
             head_len: start,

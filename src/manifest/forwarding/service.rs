@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use super::received::Received;
 use super::receiver::MAX_FORWARDED;
 use crate::manifest::handle::{Manifest, Message};
+use crate::manifest::object::LOG;
 use crate::manifest::peers::Declined;
-use crate::types::Seq;
+use crate::types::{LogId, Seq};
 
 /// How many bytes of commits a node admits at once.
 const CAPACITY: usize = 16 << 20;
@@ -39,7 +40,7 @@ impl Manifest {
             .try_acquire_many_owned(permits)
             .map_err(|_| Declined::Full)?;
         let (reply, stored) = oneshot::channel();
-        let received = Received::read(&object, reply, share).ok_or(Declined::Unfit)?;
+        let received = Received::read(&object, reply, share)?;
         let message = Message::Admit(Box::new(received));
         self.shared
             .mailbox
@@ -48,17 +49,21 @@ impl Manifest {
         stored.await.unwrap_or(Err(Declined::Stopping))
     }
 
-    /// For a peer that follows: what this node has folded after `after`, as soon as there is something; nothing, if
-    /// there is nothing `within` that time.
+    /// For a peer that follows: what this node has folded of `log` after `after`, as soon as there is something;
+    /// nothing, if there is nothing `within` that time.
     ///
     /// # Errors
     ///
-    /// [`Declined::Forgotten`]: the store has it. [`Declined::Stopping`].
+    /// [`Declined::OtherLog`]. [`Declined::Forgotten`]: the store has it. [`Declined::Stopping`].
     pub async fn log_after(
         &self,
+        log: LogId,
         after: Seq,
         within: Duration,
     ) -> Result<Vec<(Seq, Bytes)>, Declined> {
+        if log != LOG {
+            return Err(Declined::OtherLog);
+        }
         let until = Instant::now() + within;
         let mut states = self.subscribe();
         loop {

@@ -15,7 +15,7 @@ use crate::manifest::peers::Declined;
 use crate::manifest::prepared::{Prepared, Sent};
 use crate::state::op::{Commit, Op, RegisterNode};
 use crate::state::{Folded, Level};
-use crate::types::{CommitId, PeerKey, Timestamp};
+use crate::types::{CommitId, LogId, PeerKey, Timestamp};
 
 /// This node, two others that are registered, and one that is not.
 const OWN: u128 = 1;
@@ -36,7 +36,7 @@ impl Peers for Nobody {
         std::future::pending().await
     }
 
-    async fn log_after(&self, _: &Peer, _: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+    async fn log_after(&self, _: &Peer, _: LogId, _: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
         std::future::pending().await
     }
 }
@@ -72,6 +72,7 @@ fn commit(id: CommitId, ops: Vec<Op>, follows: Option<u64>) -> Commit {
         follows,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     }
 }
 

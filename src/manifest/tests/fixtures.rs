@@ -19,8 +19,8 @@ use crate::state::group::{
 use crate::state::op::*;
 use crate::state::{Folded, Job, Level, Node, ObjectRef, SliceIndex, State};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, MemberId, NodeId, Offset, PartitionIndex, PeerKey,
-    ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, Timestamp, TopicId, TopicName,
+    CommitId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset, PartitionIndex,
+    PeerKey, ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, Timestamp, TopicId, TopicName,
     TopicPartition,
 };
 
@@ -299,6 +299,7 @@ fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     }
 }
 
@@ -549,4 +550,25 @@ fn a_variant_of_a_newer_version_says_to_upgrade() {
     let error = LoggedCommit::decode("log/7", Seq(7), &object, object.len() as u64).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("log/7") && text.contains("upgrade"), "{text}");
+}
+
+/// The first log is not named, so its commits are the bytes that they always were (the fixtures say which).
+#[test]
+fn a_commit_of_another_log_is_refused_by_name() {
+    let object = |log| {
+        let commit = Commit {
+            log,
+            ..commit(1, ops())
+        };
+        let encoded = EncodedCommit::new(&commit, Bytes::from_static(DATA));
+        encoded.unwrap().object
+    };
+    let read = |object: &Bytes| LoggedCommit::decode("log/1", Seq(1), object, object.len() as u64);
+    assert_eq!(read(&object(LogId::ZERO)).unwrap().commit.log, LogId::ZERO);
+    let error = read(&object(LogId(3))).unwrap_err();
+    assert!(!error.is_of_newer_software());
+    assert_eq!(
+        error.to_string(),
+        "log/1 holds a commit of log 3, expected log 0"
+    );
 }

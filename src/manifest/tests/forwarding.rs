@@ -13,7 +13,7 @@ use crate::manifest::handle::Message;
 use crate::manifest::object::EncodedCommit;
 use crate::state::Level;
 use crate::state::op::{Commit, RegisterNode};
-use crate::types::{CommitId, PeerKey};
+use crate::types::{CommitId, LogId, PeerKey};
 
 const PUT: Duration = Duration::from_millis(30);
 const HOP: Duration = Duration::from_millis(1);
@@ -85,7 +85,12 @@ impl Peers for Network {
         Ok(seq)
     }
 
-    async fn log_after(&self, peer: &Peer, after: Seq) -> Result<Vec<(Seq, Bytes)>, PeerError> {
+    async fn log_after(
+        &self,
+        peer: &Peer,
+        log: LogId,
+        after: Seq,
+    ) -> Result<Vec<(Seq, Bytes)>, PeerError> {
         if matches!(
             self.manners,
             Manners::Silent | Manners::Secretive | Manners::Gone
@@ -95,7 +100,7 @@ impl Peers for Network {
         tokio::time::sleep(HOP / 2).await;
         let news = self
             .at(peer)?
-            .log_after(after, Duration::from_secs(5))
+            .log_after(log, after, Duration::from_secs(5))
             .await;
         let news = news.map_err(PeerError::Declined)?;
         tokio::time::sleep(HOP / 2).await;
@@ -430,6 +435,7 @@ async fn what_cannot_be_forwarded_is_declined() {
         follows,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     };
     let encoded = |commit: &Commit| EncodedCommit::new(commit, Bytes::new()).unwrap().object;
     let sound = encoded(&commit(9, Some(1)));
@@ -445,23 +451,34 @@ async fn what_cannot_be_forwarded_is_declined() {
     ] {
         assert_eq!(manifest.admit(unfit).await, Err(Declined::Unfit));
     }
+    // Of another log, it says so.
+    let other = encoded(&Commit {
+        log: LogId(1),
+        ..commit(9, Some(1))
+    });
+    assert_eq!(manifest.admit(other).await, Err(Declined::OtherLog));
+    let other = manifest.log_after(LogId(1), Seq(0), Duration::ZERO).await;
+    assert_eq!(other, Err(Declined::OtherLog));
     // Out of order it is stored, and void.
     manifest.fresh().await.unwrap();
     let seq = manifest.admit(sound).await.unwrap();
     assert_eq!(next_id(manifest).await, 0);
     assert_eq!(
         manifest
-            .log_after(Seq(seq.0 - 1), Duration::ZERO)
+            .log_after(LogId::ZERO, Seq(seq.0 - 1), Duration::ZERO)
             .await
             .unwrap()[0]
             .0,
         seq
     );
     // What is not at hand is in the store.
-    let forgotten = members[1].manifest.log_after(Seq(0), Duration::ZERO).await;
+    let forgotten = members[1]
+        .manifest
+        .log_after(LogId::ZERO, Seq(0), Duration::ZERO)
+        .await;
     assert_eq!(forgotten, Err(Declined::Forgotten));
     let nothing = manifest
-        .log_after(manifest.state().seq(), Duration::from_secs(1))
+        .log_after(LogId::ZERO, manifest.state().seq(), Duration::from_secs(1))
         .await;
     assert_eq!(nothing, Ok(Vec::new()));
 }

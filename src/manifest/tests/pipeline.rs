@@ -10,7 +10,7 @@ use crate::rules::{Rule, assert_needed};
 use crate::state::Level;
 use crate::state::op::Commit;
 use crate::store::Created;
-use crate::types::{CommitId, ProducerId};
+use crate::types::{CommitId, LogId, ProducerId};
 
 const PUT: Duration = Duration::from_millis(30);
 
@@ -168,6 +168,7 @@ async fn stranger_at(store: &Store, seq: Seq) {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     };
     let object = EncodedCommit::new(&commit, Bytes::new()).unwrap().object;
     let path = ObjectPath::commit(seq);

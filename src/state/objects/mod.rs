@@ -8,14 +8,14 @@
 //! the sweep boundary has passed the time of its minting: from then on its age alone is refused.
 //!
 //! Durable: the dead objects and the sweep boundary. Derived from the slices of all partitions: how many lie in each
-//! object.
+//! object. Derived from the dead objects: in which order the sweep boundary passes those that are deleted.
 
 pub(super) mod rules;
 
 #[cfg(test)]
 mod tests;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -49,6 +49,10 @@ pub(super) struct Objects {
     #[cbor(skip)]
     #[serde(skip)]
     live: OrdMap<ObjectRef, u32>,
+    /// The deleted ones of the dead, in the order in which sweep boundaries pass them. Derived from `dead`.
+    #[cbor(skip)]
+    #[serde(skip)]
+    deleted: OrdSet<(Option<Timestamp>, ObjectRef)>,
     #[cbor(skip)]
     #[serde(skip)]
     now: Now,
@@ -113,7 +117,7 @@ impl Objects {
         *self.live.entry(object).or_default() += 1;
         let revives = Feature::LiveObjectsAreNotDead.since() <= self.now.level;
         if revives && holds(Rule::AppendsReviveCommits) {
-            self.dead.remove(&object);
+            self.forget(object);
         }
     }
 
@@ -126,7 +130,7 @@ impl Objects {
             .filter(|object| self.live.contains_key(object))
             .collect();
         for object in alive {
-            self.dead.remove(&object);
+            self.forget(object);
         }
     }
 
@@ -144,7 +148,9 @@ impl Objects {
                 deleted: false,
                 seq,
             };
-            self.dead.insert(object, dead);
+            if let Some(before) = self.dead.insert(object, dead) {
+                self.leave_index(object, before);
+            }
         }
     }
 
@@ -155,7 +161,9 @@ impl Objects {
         };
         dead.deleted = true;
         if self.is_past(object) || !holds(Rule::DeadSegmentsAreRemembered) {
-            self.dead.remove(&object);
+            self.forget(object);
+        } else {
+            self.deleted.insert((past_from(object), object));
         }
     }
 
@@ -165,23 +173,47 @@ impl Objects {
             true => self.sweep_boundary.max(before),
             false => before,
         };
+        while let Some((past_from, object)) = self.deleted.get_min().copied()
+            && past_from < Some(self.sweep_boundary)
+        {
+            self.forget(object);
+        }
+    }
+
+    /// Enters the deleted ones of the dead, which were read from a snapshot, in the index.
+    pub(super) fn index(&mut self) {
         let deleted = self.dead.iter().filter(|(_, dead)| dead.deleted);
-        let past: Vec<ObjectRef> = deleted
-            .map(|(object, _)| *object)
-            .filter(|object| self.is_past(*object))
+        self.deleted = deleted
+            .map(|(object, _)| (past_from(*object), *object))
             .collect();
-        for object in past {
-            self.dead.remove(&object);
+    }
+
+    /// Takes an object from the dead, if it is among them.
+    fn forget(&mut self, object: ObjectRef) {
+        if let Some(dead) = self.dead.remove(&object) {
+            self.leave_index(object, dead);
+        }
+    }
+
+    /// What is found by the index is not dead any more, or is dead again.
+    fn leave_index(&mut self, object: ObjectRef, dead: Dead) {
+        if dead.deleted {
+            self.deleted.remove(&(past_from(object), object));
         }
     }
 
     /// Whether nothing can refer to `object` again, whatever is said of it here: only the commit itself ever refers
     /// to the records in it, and a segment of before the sweep boundary is refused.
     fn is_past(&self, object: ObjectRef) -> bool {
-        match object {
-            ObjectRef::Commit(_) => true,
-            ObjectRef::Segment(segment) => segment.minted() < self.sweep_boundary,
-        }
+        past_from(object) < Some(self.sweep_boundary)
+    }
+}
+
+/// What a sweep boundary must be above to be past `object`; nothing, if any is.
+fn past_from(object: ObjectRef) -> Option<Timestamp> {
+    match object {
+        ObjectRef::Commit(_) => None,
+        ObjectRef::Segment(segment) => Some(segment.minted()),
     }
 }
 

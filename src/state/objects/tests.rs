@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::{Dead, Now, Objects};
 use crate::state::tests::*;
 
 const SECOND: i64 = 1000;
@@ -139,4 +142,68 @@ fn each_rule_of_deletion_has_a_test_that_fails_without_it() {
             a_segment_from_before_the_sweep_boundary_is_refused_and_the_boundary_never_falls,
         ),
     ]);
+}
+
+/// What happens to an object.
+#[derive(Clone, Debug)]
+enum Change {
+    Acquire(ObjectRef),
+    Release(ObjectRef),
+    Delete(ObjectRef),
+    Raise(Timestamp),
+    Revive,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let object = || {
+        prop_oneof![
+            1 => (1..4u64).prop_map(|seq| ObjectRef::Commit(Seq(seq))),
+            3 => (1..9i64, 0..2u8)
+                .prop_map(|(at, n)| ObjectRef::Segment(minted(at * SECOND, n))),
+        ]
+    };
+    prop_oneof![
+        4 => object().prop_map(Change::Acquire),
+        4 => object().prop_map(Change::Release),
+        4 => object().prop_map(Change::Delete),
+        2 => (0..10 * SECOND).prop_map(|at| Change::Raise(Timestamp(at))),
+        1 => Just(Change::Revive),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_sweep_boundary_takes_by_the_index_what_it_took_by_a_look_at_all(
+        changes in prop::collection::vec(change(), 0..80), revives in any::<bool>(),
+    ) {
+        let mut objects = Objects::default();
+        let level = if revives { Level::NEWEST } else { Level::FIRST };
+        objects.at(Now { level, ..Now::default() });
+        for change in changes {
+            match change {
+                Change::Acquire(object) => objects.acquire(object),
+                Change::Release(object) => objects.release(object),
+                Change::Delete(object) => objects.note_deleted(object),
+                Change::Revive => objects.revive(),
+                Change::Raise(before) => {
+                    let boundary = objects.sweep_boundary().max(before);
+                    let is_past = |object: &ObjectRef| match object {
+                        ObjectRef::Commit(_) => true,
+                        ObjectRef::Segment(segment) => segment.minted() < boundary,
+                    };
+                    let all = objects.dead().clone().into_iter();
+                    let kept: Vec<(ObjectRef, Dead)> =
+                        all.filter(|(object, dead)| !(dead.deleted && is_past(object))).collect();
+                    objects.raise_sweep_boundary(before);
+                    let left: Vec<(ObjectRef, Dead)> = objects.dead().clone().into_iter().collect();
+                    prop_assert_eq!(left, kept);
+                }
+            }
+            // Read back from a snapshot, it is found as before.
+            let bytes = minicbor::to_vec(&objects).unwrap();
+            let mut read: Objects = minicbor::decode(&bytes).unwrap();
+            read.index();
+            prop_assert_eq!(read.deleted, objects.deleted.clone());
+        }
+    }
 }

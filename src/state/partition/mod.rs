@@ -26,7 +26,7 @@ pub use slice::{Slice, SliceIndex};
 
 use super::objects::{ObjectRef, Objects};
 use super::op::Rejected;
-use super::producer::Producer;
+use super::producer::{Entered, Producer};
 use super::small::SmallMap;
 use super::{State, Topic};
 use crate::rules::{Rule, holds};
@@ -59,6 +59,10 @@ pub struct Partition {
     #[n(6)]
     #[cbor(default)]
     cleaned_to: Offset,
+    /// Where it is found by the age of its producers, if it has any. Derived.
+    #[cbor(skip)]
+    #[serde(skip)]
+    entered: Entered,
 }
 
 impl Partition {
@@ -312,6 +316,21 @@ impl Partition {
         for id in stale.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.producers.remove(&id);
         }
+    }
+
+    /// When the producer that is silent for longest wrote last; nothing, if there are none.
+    pub(super) fn oldest_write(&self) -> Option<Timestamp> {
+        self.producers.values().map(Producer::last_write).min()
+    }
+
+    /// Where it is found by the age of its producers, if it has any.
+    pub(super) fn entered(&self) -> Option<Entered> {
+        (self.producers.len() > 0).then_some(self.entered)
+    }
+
+    /// Notes where it is found.
+    pub(super) fn set_entered(&mut self, entered: Entered) {
+        self.entered = entered;
     }
 
     /// Whether `expire_producers` would forget any.

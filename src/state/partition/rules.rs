@@ -32,6 +32,7 @@ impl State {
         let Some(partition) = topic.make_mut().partition_mut(this.partition) else {
             return vec![Err(AppendRejected::UnknownPartition(this)); append.entries.len()];
         };
+        let had_producers = partition.entered().is_some();
         let (objects, totals) = (&mut self.objects, &mut self.totals);
         let judge = |entry| {
             let appended = partition.append(this, object, base, entry, now, objects)?;
@@ -40,7 +41,11 @@ impl State {
             }
             Ok(appended)
         };
-        append.entries.iter().map(judge).collect()
+        let outcomes = append.entries.iter().map(judge).collect();
+        if !had_producers && partition.entered().is_some() {
+            partition.set_entered(self.producers_by_age.enter(this, now));
+        }
+        outcomes
     }
 
     /// Raises the log start because a client asks for it.

@@ -2,7 +2,9 @@
 //! retry, on whichever node, gets the original offset (I5).
 //!
 //! Durable: the next id to be minted; each [`Producer`], in every partition that it wrote to. Ids are minted once.
+//! Derived from the partitions: which of them may have producers that wrote nothing for long (`by_age.rs`).
 
+mod by_age;
 mod op;
 mod rules;
 
@@ -12,6 +14,7 @@ mod tests;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+pub(super) use by_age::{ByAge, Entered};
 pub use op::ProducerBatch;
 
 use super::op::AppendRejected;

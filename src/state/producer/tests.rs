@@ -1,6 +1,11 @@
 //! Which batches of a producer are new, retries, or out of order.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
 use super::sequence_after;
+use crate::state::tests::properties::{aimed, any_log};
 use crate::state::tests::*;
 
 #[test]
@@ -93,4 +98,46 @@ fn a_batch_that_comes_behind_another_begins_no_producer() {
     ));
     // One that nothing is known of, and that says nothing of others before it, begins where it likes, as in Kafka.
     assert_eq!(f.append(entry(0, 1, Some((8, 0, 40)))), Ok(2));
+}
+
+/// Every producer of every partition.
+fn producers(state: &State) -> BTreeSet<(TopicPartition, ProducerId, Timestamp)> {
+    let partitions = state.topics().flat_map(Topic::partitions);
+    let each = partitions.flat_map(|(id, partition)| {
+        let producers = partition.producers();
+        producers.map(move |(producer, found)| (id, producer, found.last_write()))
+    });
+    each.collect()
+}
+
+proptest! {
+    /// Whether a state was folded from the start or begun with a snapshot, whose index is made anew, and however often
+    /// producers were forgotten before.
+    #[test]
+    fn producers_are_forgotten_by_the_index_as_by_a_look_at_all(
+        log in any_log(40), cut in 0..40usize, times in prop::collection::vec(0..2500i64, 40),
+    ) {
+        let mut state = State::new();
+        for (index, (commit, before)) in log.iter().zip(times).enumerate() {
+            if index == cut {
+                state = State::from_bytes(&state.to_bytes()).unwrap();
+            }
+            let commit = aimed(&state, commit);
+            state.apply(state.seq().next(), &commit, 64);
+            let (all, before) = (producers(&state), Timestamp(before));
+            let is_old = |(_, _, last_write): &(_, _, Timestamp)| *last_write < before;
+            prop_assert_eq!(state.has_producers_older_than(before), all.iter().any(is_old));
+            // One entry for each partition that has producers, and none for what is deleted.
+            let end = Timestamp(i64::MAX);
+            let entered: Vec<_> = state.producers_by_age.older(end).collect();
+            let with_producers: BTreeSet<_> = all.iter().map(|(id, _, _)| *id).collect();
+            prop_assert_eq!(entered.len(), with_producers.len());
+            prop_assert_eq!(entered.into_iter().collect::<BTreeSet<_>>(), with_producers);
+            if index % 2 == 0 {
+                let left = all.iter().filter(|producer| !is_old(producer)).copied().collect();
+                state.expire_producers(before).unwrap();
+                prop_assert_eq!(producers(&state), left);
+            }
+        }
+    }
 }

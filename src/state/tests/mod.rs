@@ -1,7 +1,7 @@
 //! The fold as a whole; and what the tests of the domains begin with: a log that is folded op by op.
 
 mod forwarded;
-mod properties;
+pub(super) mod properties;
 
 pub(super) use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub(super) fn commit(counter: u64, ops: Vec<Op>) -> Commit {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
+        log: LogId::ZERO,
     }
 }
 
@@ -207,6 +208,7 @@ impl Log {
             follows: None,
             forwarded: Vec::new(),
             wall: None,
+            log: LogId::ZERO,
         };
         match self.state.apply(seq, &commit, 64) {
             Folded::Outcomes(mut outcomes) => outcomes.pop().unwrap(),

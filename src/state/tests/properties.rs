@@ -170,6 +170,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
             wall: time.1.map(Timestamp),
             ops,
             follows,
+            log: LogId::ZERO,
         }
     })
 }
@@ -184,7 +185,7 @@ fn first_registration(incarnation: Incarnation) -> Op {
 }
 
 /// Any log, of either level. The ids of most commits follow those of their incarnations, so that most take effect.
-fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
+pub(in crate::state) fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
     let log = vec((any_commit(), proptest::bool::weighted(0.9)), 1..commits);
     (proptest::bool::weighted(0.8), log).prop_map(|(raised, log)| {
         let to = if raised { Level::NEWEST } else { Level::FIRST };
@@ -223,7 +224,7 @@ fn any_log(commits: usize) -> impl Strategy<Value = Vec<Commit>> {
 
 /// The commit, in half of all cases with what it asks of groups and of slices aimed at what is there just now: few
 /// members are known, and few slices met, by chance.
-fn aimed(state: &State, commit: &Commit) -> Commit {
+pub(in crate::state) fn aimed(state: &State, commit: &Commit) -> Commit {
     let mut commit = commit.clone();
     if commit.time.0 % 2 == 0 {
         return commit;
@@ -338,7 +339,7 @@ proptest! {
         }
         let apply = |ops| {
             let mut after = state.clone();
-            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, forwarded: Vec::new(), wall: None };
+            let commit = Commit { id: id(99, 1), time: Timestamp(0), ops, follows: None, forwarded: Vec::new(), wall: None, log: LogId::ZERO, };
             let folded = after.apply(state.seq().next(), &commit, 64);
             (after.to_bytes(), folded)
         };

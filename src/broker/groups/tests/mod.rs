@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::broker::{
-    BrokerOptions, BrokerParts, ConfigEdit, ConfigResource, Endpoints, NewTopic, Presence,
+    BrokerOptions, BrokerParts, ConfigEdit, ConfigResource, Endpoints, Logs, NewTopic, Presence,
     TopicError,
 };
 use crate::env::Env;
@@ -22,7 +22,7 @@ use crate::fetch::{Blocks, CacheOptions, FetchMetrics, Reader};
 use crate::ingest::{Ingest, IngestMetrics, IngestOptions};
 use crate::manifest::{self, ManifestMetrics, ManifestOptions};
 use crate::store::Store;
-use crate::types::{Incarnation, PartitionIndex};
+use crate::types::{Incarnation, LogId, PartitionIndex};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const SESSION: Duration = Duration::from_secs(10);
@@ -50,6 +50,7 @@ async fn node(store: &Store, seed: u64) -> TestNode {
     .unwrap();
     let blocks = Blocks::new(
         store.clone(),
+        LogId::ZERO,
         &CacheOptions::default(),
         FetchMetrics::default(),
     );
@@ -63,7 +64,7 @@ async fn node(store: &Store, seed: u64) -> TestNode {
     );
     let broker = Broker::new(BrokerParts {
         peer_key: None,
-        manifest,
+        logs: Logs::one(manifest),
         ingest,
         reader: Reader::new(blocks),
         env,

@@ -14,7 +14,7 @@ use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Level, State};
 use crate::store::{ObjectPath, StoreError};
 use crate::testing::snapshot_of_bytes;
-use crate::types::{CommitId, Incarnation, Seq};
+use crate::types::{CommitId, Incarnation, LogId, Seq};
 
 pub(super) fn snapshot_of(state: &State) -> Bytes {
     snapshot_of_bytes(&state.to_bytes())
@@ -84,6 +84,7 @@ async fn commits_on_their_way_behind_the_end_of_the_log_are_no_damage() {
                 follows,
                 forwarded: Vec::new(),
                 wall: None,
+                log: LogId::ZERO,
             };
             let head = minicbor::to_vec(&commit).unwrap();
             let object = ObjectBuilder::new(ObjectKind::Commit).finish(&head, &[]);

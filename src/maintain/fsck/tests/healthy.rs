@@ -77,6 +77,31 @@ async fn names_that_are_not_weirs_and_old_leftovers_of_checks_are_warnings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_reserved_for_other_logs_is_neither_foreign_nor_to_be_moved() {
+    let mut bucket = Bucket::healthy().await;
+    for name in [
+        "logs/1/manifest/log/00000000000000000001.commit",
+        "logs/1/segments/a/x",
+    ] {
+        bucket.put(name, "of another log").await;
+    }
+    bucket.now = bucket.now.after(Duration::from_secs(2 * 3600));
+    let report = bucket.check(true).await;
+    assert_eq!(kinds(&report), ["other-logs"]);
+    let found = &report.findings[0];
+    assert_eq!(
+        (found.object.as_str(), found.detail.as_str()),
+        (
+            "logs/1/manifest/log/00000000000000000001.commit",
+            "2 objects, 28 bytes"
+        )
+    );
+    assert!(report.is_sound());
+    let advice = format!("{} {}", Kind::OtherLogs.meaning(), Kind::OtherLogs.action());
+    assert!(advice.contains("reserved") && advice.contains("leave it as it is"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_that_was_never_announced_is_a_note() {
     let mut bucket = Bucket::healthy().await;
     let report = bucket.check(false).await;

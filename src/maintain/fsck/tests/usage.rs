@@ -38,11 +38,13 @@ async fn every_byte_has_one_reason_and_the_records_are_those_of_the_topics() {
     let orphan = ObjectPath::segment(SegmentId(env.uuid_at(env.wall())));
     bucket.put(orphan.as_str(), vec![0; 1000]).await;
     bucket.put("notes.txt", vec![0; 77]).await;
+    bucket.put("logs/1/cluster.json", vec![0; 55]).await;
     let check = ObjectPath::check(uuid::Uuid::from_u128(5), "race");
     bucket.put(check.as_str(), vec![0; 11]).await;
     let young = used(&bucket).await.unwrap();
     assert_eq!(bytes(&young, Reason::Uploading), 1000);
     assert_eq!(bytes(&young, Reason::Orphaned), 0);
+    assert_eq!(bytes(&young, Reason::OtherLogs), 55);
     assert_eq!(bytes(&young, Reason::Foreign), 77);
     assert!(bytes(&young, Reason::Snapshots) > 0 && bytes(&young, Reason::Log) > 0);
     let [orders] = young.topics.as_slice() else {

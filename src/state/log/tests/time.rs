@@ -69,6 +69,7 @@ impl Cluster {
             follows: None,
             forwarded: Vec::new(),
             wall: wall.map(Timestamp),
+            log: LogId::ZERO,
         };
         match self.state.apply(seq, &commit, 64) {
             Folded::Outcomes(outcomes) => outcomes,
