@@ -20,7 +20,7 @@ use crate::state::Feature;
 use crate::state::op::Commit;
 use crate::store::{Created, ObjectKind, ObjectPath, RequestKind, Store, StoreOptions};
 use crate::testing::simulated::{Fate, Network, Reply, Verb};
-use crate::types::{CommitId, Incarnation, Timestamp};
+use crate::types::{CommitId, Incarnation, LogId, Timestamp};
 
 /// How many there are: as many as are remembered at the first level, and some more.
 const CROWD: u64 = 1_050;
@@ -69,7 +69,7 @@ async fn stand_next(world: &World, store: &Store, who: Uuid) {
         follows: None,
         forwarded: Vec::new(),
         wall: None,
-        log: None,
+        log: LogId::ZERO,
     };
     let object = encode_commit(&commit, Bytes::new());
     let path = ObjectPath::commit(world.next_seq());

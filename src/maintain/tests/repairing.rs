@@ -12,7 +12,7 @@ use crate::manifest::{Stopped, encode_commit};
 use crate::state::op::Commit;
 use crate::store::RequestKind;
 use crate::testing::{Fault, Faulty};
-use crate::types::CommitId;
+use crate::types::{CommitId, LogId};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -231,7 +231,7 @@ async fn a_log_by_more_authors_than_the_fold_remembers_is_repaired() {
             follows: None,
             forwarded: Vec::new(),
             wall: None,
-            log: None,
+            log: LogId::ZERO,
         };
         let object = encode_commit(&commit, Bytes::new()).unwrap();
         let path = ObjectPath::commit(end);
