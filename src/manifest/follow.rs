@@ -137,8 +137,8 @@ impl Tail {
         }
     }
 
-    /// Waits before the log is read again after an error of the store; gives up if there was no `progress` for as long as
-    /// requests are repeated.
+    /// Waits before the log is read again after an error of the store; gives up if there was no `progress` for as long
+    /// as requests are repeated.
     async fn wait_or_fail(
         &mut self,
         error: LogError,
