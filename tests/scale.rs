@@ -1,4 +1,5 @@
-//! How the state scales: what a partition takes in memory, and what snapshots of many partitions take.
+//! How the state scales: what a partition takes in memory, what snapshots of many partitions take, and what a node has
+//! to do before it serves.
 //!
 //! `cargo test --test scale` runs bounded sizes; `make scale` the large ones of `docs/growth.md`, and prints the
 //! figures.
@@ -11,13 +12,20 @@
 )]
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use uuid::Uuid;
+use weir::env::Env;
+use weir::manifest::encode_commit;
+use weir::node::{Node, NodeMetrics, NodeOptions};
 use weir::state::State;
 use weir::state::op::{
     Append, AppendEntry, AppendSource, Commit, CreateTopic, Op, ProducerBatch, RegisterNode,
 };
+use weir::store::{Created, ObjectPath, RequestKind, Store, StoreUrl};
 use weir::types::{
     CommitId, Incarnation, LogId, PartitionIndex, ProducerEpoch, ProducerId, SegmentId, Seq,
     Timestamp, TopicId, TopicName, TopicPartition,
@@ -49,8 +57,8 @@ fn topic(n: i32) -> TopicId {
     TopicId(Uuid::from_u128(n as u128 + 1))
 }
 
-/// A batch of an idempotent producer for each partition, in a segment of its own.
-fn append(n: i32, round: i32) -> Op {
+/// Batches of an idempotent producer for a partition, in a segment of its own. Each round has as many.
+fn append(n: i32, round: i32, batches: i32) -> Op {
     // Each topic is minted at another time; what matters is that segments differ.
     let segment =
         Uuid::from_u128((0x0190_0000_0000_7000 << 64) | (n as u128) << 20 | round as u128);
@@ -60,44 +68,51 @@ fn append(n: i32, round: i32) -> Op {
             partition: PartitionIndex(n % PER_TOPIC),
         },
         source: AppendSource::Segment(SegmentId(segment)),
-        entries: vec![AppendEntry {
-            start: 40,
-            len: 1000,
-            records: 10,
-            max_timestamp: Timestamp(1_700_000_000_000),
-            producer: Some(ProducerBatch {
-                id: ProducerId(i64::from(n)),
-                epoch: ProducerEpoch(0),
-                base_sequence: round * 10,
-                continues: false,
-            }),
-        }],
+        entries: (0..batches)
+            .map(|batch| AppendEntry {
+                start: 40 + 1000 * batch as u64,
+                len: 1000,
+                records: 10,
+                max_timestamp: Timestamp(1_700_000_000_000),
+                producer: Some(ProducerBatch {
+                    id: ProducerId(i64::from(n)),
+                    epoch: ProducerEpoch(0),
+                    base_sequence: (round * batches + batch) * 10,
+                    continues: false,
+                }),
+            })
+            .collect(),
+    })
+}
+
+/// The commits that create so many partitions and give each so many slices, with so many batches each.
+fn commits_of(partitions: i32, slices: i32, batches: i32) -> impl Iterator<Item = Vec<Op>> {
+    let topics = (0..(partitions + PER_TOPIC - 1) / PER_TOPIC).map(move |n| {
+        vec![Op::CreateTopic(CreateTopic {
+            id: topic(n),
+            name: TopicName::new(&format!("topic-{n}")).unwrap(),
+            partitions: PER_TOPIC.min(partitions - n * PER_TOPIC),
+            configs: BTreeMap::new(),
+            replicas: None,
+        })]
+    });
+    topics.chain((0..slices).flat_map(move |round| appends(partitions, round, batches)))
+}
+
+/// The commits that give each of so many partitions a slice, a thousand partitions at a time.
+fn appends(partitions: i32, round: i32, batches: i32) -> impl Iterator<Item = Vec<Op>> {
+    (0..partitions).step_by(1000).map(move |first| {
+        let until = partitions.min(first + 1000);
+        (first..until).map(|n| append(n, round, batches)).collect()
     })
 }
 
 /// A state of so many partitions, each with one producer and so many slices.
 fn state_of(partitions: i32, slices: i32) -> State {
     let mut state = State::new();
-    for n in 0..(partitions + PER_TOPIC - 1) / PER_TOPIC {
-        let create = CreateTopic {
-            id: topic(n),
-            name: TopicName::new(&format!("topic-{n}")).unwrap(),
-            partitions: PER_TOPIC.min(partitions - n * PER_TOPIC),
-            configs: BTreeMap::new(),
-            replicas: None,
-        };
+    for ops in commits_of(partitions, slices, 1) {
         let counter = state.seq().0 + 1;
-        fold(
-            &mut state,
-            &commit(1, counter, vec![Op::CreateTopic(create)]),
-        );
-    }
-    for round in 0..slices {
-        for first in (0..partitions).step_by(1000) {
-            let ops = (first..partitions.min(first + 1000)).map(|n| append(n, round));
-            let counter = state.seq().0 + 1;
-            fold(&mut state, &commit(1, counter, ops.collect()));
-        }
+        fold(&mut state, &commit(1, counter, ops));
     }
     state
 }
@@ -187,4 +202,89 @@ fn three_hundred_nodes_register_and_live() {
     );
     assert_eq!(state.nodes().count(), 300);
     assert_eq!(state.seq(), Seq(300 + 30_000));
+}
+
+/// Somebody who writes to a log and needs no state for it.
+struct Writer {
+    store: Store,
+    counter: u64,
+    end: Seq,
+}
+
+impl Writer {
+    /// Puts a commit at the end of the log, wherever that is now.
+    async fn write(&mut self, ops: Vec<Op>) {
+        self.counter += 1;
+        let object = encode_commit(&commit(1, self.counter, ops), Bytes::new()).unwrap();
+        loop {
+            self.end = self.end.next();
+            let path = ObjectPath::commit(self.end);
+            let put = self
+                .store
+                .create(&path, object.clone(), RequestKind::CommitPut);
+            if matches!(put.await.unwrap(), Created::Created) {
+                return;
+            }
+        }
+    }
+}
+
+/// A snapshot is due after a million entries, or two if the node whose turn it is does not take it: so many are behind
+/// the last one at most, and while a node reads them, more come.
+#[test]
+fn a_node_starts_within_ten_seconds_while_a_hundred_thousand_entries_a_second_are_written() {
+    const PARTITIONS: i32 = 20_000;
+    const BATCHES: i32 = 10;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::memory();
+        let node = async || {
+            let options = NodeOptions::new(StoreUrl::memory(), Env::system());
+            Node::start(store.clone(), options, &NodeMetrics::default())
+                .await
+                .unwrap()
+        };
+        let first = node().await;
+        let mut writer = Writer {
+            store: store.clone(),
+            counter: 0,
+            end: Seq::ZERO,
+        };
+        for ops in commits_of(PARTITIONS, 8, BATCHES) {
+            writer.write(ops).await;
+        }
+        let limit = Instant::now() + Duration::from_secs(120);
+        while first.manifest().state().last_snapshot().is_none() {
+            assert!(Instant::now() < limit, "no snapshot was taken");
+            first.manifest().commit(Vec::new()).await.unwrap();
+        }
+        first.stop(Duration::from_secs(10)).await;
+        for ops in (8..18).flat_map(|round| appends(PARTITIONS, round, BATCHES)) {
+            writer.write(ops).await;
+        }
+        let started = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&started);
+        let written = tokio::spawn(async move {
+            // A commit has a tenth of a second's entries.
+            let mut every = tokio::time::interval(Duration::from_millis(100));
+            let mut more = (18..).flat_map(|round| appends(PARTITIONS, round, BATCHES));
+            while !until.load(Ordering::Relaxed) {
+                every.tick().await;
+                writer.write(more.next().unwrap()).await;
+            }
+            writer.end
+        });
+        let began = Instant::now();
+        let second = node().await;
+        let took = began.elapsed();
+        let reached = second.manifest().state().seq();
+        started.store(true, Ordering::Relaxed);
+        let end = written.await.unwrap();
+        println!("started in {took:?} at seq {} of {}", reached.0, end.0);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        second.stop(Duration::from_secs(10)).await;
+    });
 }

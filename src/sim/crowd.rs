@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::cluster::Cluster;
@@ -28,10 +28,13 @@ const CROWD: u64 = 1_050;
 /// In which share of the runs that begin at the first level they come.
 const COMES: f64 = 0.6;
 
-/// How many of them come late, one by one: they take the places for which the commits of the forgotten are meant.
-const LATE: u64 = 60;
+/// How many of them come late, one by one, if they can when two commits are on their way: they take the place for which
+/// the first of the two is meant.
+const LATE: u64 = 40;
 
-/// Comes a few times, while the cluster is at the first level.
+/// Comes a few times while the cluster is at the first level, each time when a node has just sent a commit behind two
+/// others that are on their way: these three lose the race, and are sent again as others, the last two of them side by
+/// side.
 pub(super) async fn crowd(cluster: Cluster, name: String, until: Instant) {
     let world = cluster.world.clone();
     let mut dice = world.dice(&name);
@@ -42,13 +45,15 @@ pub(super) async fn crowd(cluster: Cluster, name: String, until: Instant) {
     let store = cluster.store_behind(Arc::new(AtOnce::new(&world)), options);
     let mut number = 0xc0_0000_0000;
     for _ in 0..3 {
-        world.rest(dice.time(1_000, 15_000)).await;
-        if Instant::now() >= until || world.has(Feature::ManyIncarnations) {
+        world.rest(dice.time(1_000, 10_000)).await;
+        let three = timeout_at(until, world.commit_sent_behind(2)).await;
+        if three.is_err() || world.has(Feature::ManyIncarnations) {
             return;
         }
         for late in 0..CROWD + LATE {
             if late >= CROWD {
-                world.rest(dice.time(1, 100)).await;
+                let most = dice.time(1, 1_000);
+                let _ = timeout(most, world.commit_sent_behind(1)).await;
             }
             number += 1;
             stand_next(&world, &store, Uuid::from_u128(number)).await;
