@@ -70,7 +70,7 @@ pub(crate) enum Rule {
     UploadsCommitInOrder,
     /// A segment that could not be stored is not committed.
     FailedUploadsAreNotCommitted,
-    /// A put that takes long without an answer is sent a second time, instead of waited for until it times out.
+    /// A put that takes long without an answer is sent again, instead of waited for until it times out.
     SlowPutsAreHedged,
 
     // Topics and groups

@@ -16,7 +16,7 @@
 //! answered never exceed the buffer's size (one larger request alone excepted); those who find it full wait,
 //! and with them the sockets they read from.
 //!
-//! An upload of which nothing is heard is made once more beside itself
+//! An upload of which nothing is heard is made again beside itself
 //! ([`Store::put_hedged`](crate::store::Store::put_hedged)), and one that is overdue holds up its own partitions only.
 //! A task that uploads and panics has failed: what it had is not appended, and what comes behind it goes on.
 //!

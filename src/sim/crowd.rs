@@ -62,6 +62,9 @@ pub(super) async fn crowd(cluster: Cluster, name: String, until: Instant) {
     }
 }
 
+/// How often one of them tries to be the next in the log: a node's commit may come to stand in the same millisecond.
+const TRIES: u32 = 8;
+
 /// Puts the only commit of an incarnation at the end of the log.
 async fn stand_next(world: &World, store: &Store, who: Uuid) {
     let commit = Commit {
@@ -76,11 +79,20 @@ async fn stand_next(world: &World, store: &Store, who: Uuid) {
         wall: None,
         log: LogId::ZERO,
     };
-    let object = encode_commit(&commit, Bytes::new());
-    let path = ObjectPath::commit(world.next_seq());
-    let created = match object {
-        Ok(object) => store.create(&path, object, RequestKind::CommitPut).await,
+    let object = match encode_commit(&commit, Bytes::new()) {
+        Ok(object) => object,
         Err(error) => return world.found(Finding::Wrong(error.to_string())),
+    };
+    let mut tries = 0;
+    let created = loop {
+        let path = ObjectPath::commit(world.next_seq());
+        let created = store
+            .create(&path, object.clone(), RequestKind::CommitPut)
+            .await;
+        tries += 1;
+        if tries == TRIES || !matches!(created, Ok(Created::Exists)) {
+            break created;
+        }
     };
     if !matches!(created, Ok(Created::Created)) {
         let what = format!("a commit of the crowd did not come to stand: {created:?}");

@@ -249,8 +249,8 @@ impl Store {
             .map_err(|ended| plain(ended, path, &(0..0)))
     }
 
-    /// The same for a put that others wait for: when it takes much longer than such puts do, it is sent once more
-    /// beside itself, and the first answer counts. See `hedge.rs` for what that may cost.
+    /// The same for a put that others wait for: while it takes much longer than such puts do, it is sent again beside
+    /// itself, and the first answer counts. See `hedge.rs` for what that may cost.
     ///
     /// # Errors
     /// Those of [`Store::put_unique`].

@@ -1,4 +1,4 @@
-//! Hedging: a put for which others wait, and of which nothing is heard, is sent once more beside itself.
+//! Hedging: a put for which others wait, and of which nothing is heard, is sent again beside itself.
 //!
 //! Now and then a store, or something on the way to it, swallows a request: it is never answered, while the next one is
 //! answered in milliseconds. To wait for its timeout costs half a minute. So when a put takes much longer than puts of
@@ -6,10 +6,15 @@
 //! harmless for the names that [`Store::put_hedged`](super::Store::put_hedged) takes: nobody else can mint them, and
 //! whichever put arrives last, a minute later too, leaves the same bytes there.
 //!
+//! A hedge may be swallowed as well. So hedges are sent until one attempt is answered or the time of the first is over,
+//! each after a pause that is longer than the one before ([`GROWTH`]). The first attempt and the first hedge are never
+//! given up for another, since they may only be slow; of the later hedges each replaces the one before.
+//!
 //! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits
-//! for none; there are at most [`MAX_HEDGES`] beside one attempt; and of all puts at most one in [`PUTS_PER_HEDGE`] is
-//! hedged, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow for all is not
-//! sent twice what it cannot take once.
+//! for none; at most [`MAX_HEDGES`] are under way beside one attempt; and there is at most one hedge for
+//! [`PUTS_PER_HEDGE`] puts, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow
+//! for all is not sent twice what it cannot take once. A put that has been hedged leaves one hedge for others, so that
+//! one whose attempts are never answered does not use up all of them.
 //!
 //! A dropped future drops all attempts, each of which may arrive, as any put that is dropped may.
 
@@ -25,8 +30,13 @@ use super::failure::Verdict;
 use super::metrics::Outcome;
 use crate::rules::{Rule, holds};
 
-/// The most hedges beside one attempt.
-const MAX_HEDGES: u32 = 2;
+/// The most hedges that are under way beside one attempt at the same time.
+const MAX_HEDGES: usize = 2;
+
+/// How many times longer each pause is than the one before it, between two hedges of one attempt. The sooner hedges
+/// follow one another, the more of them can be lost without a long wait: with pauses from 0.4 s on, the fourth is sent
+/// after 2.3 s, and the thirteenth is the last before an attempt times out at 30 s.
+const GROWTH: f64 = 1.25;
 
 /// How many puts must succeed for one to be hedged, in the long run.
 const PUTS_PER_HEDGE: f64 = 8.0;
@@ -112,13 +122,13 @@ impl Hedging {
         pace.save(1.0 / PUTS_PER_HEDGE);
     }
 
-    /// Whether one may be hedged now; it is counted as such.
-    fn spend(&self) -> bool {
+    /// Whether a hedge may be sent now and so many are left then; it is counted as sent.
+    fn spend(&self, left: f64) -> bool {
         let (mut pace, now) = (self.pace(), Instant::now());
         let passed = now.saturating_duration_since(pace.as_of);
         pace.as_of = now;
         pace.save(passed.as_secs_f64() * HEDGES_PER_SECOND);
-        let may = pace.saved >= 1.0 && holds(Rule::SlowPutsAreHedged);
+        let may = pace.saved >= 1.0 + left && holds(Rule::SlowPutsAreHedged);
         if may {
             pace.saved -= 1.0;
         }
@@ -155,25 +165,34 @@ impl Requests {
         let until = Instant::now() + limit;
         let left = || until.saturating_duration_since(Instant::now());
         let send = |place| self.attempt_in(place, asked, left(), work());
-        let mut under_way = FuturesUnordered::new();
-        under_way.push(send(place));
-        let mut delay = self.hedging.delay(asked.sent);
-        let mut due = Instant::now() + delay;
-        let mut hedges = 0;
+        // Those that are kept until they end, and the one that the next hedge replaces.
+        let mut kept = FuturesUnordered::new();
+        kept.push(send(place));
+        let mut last = FuturesUnordered::new();
+        let mut pause = self.hedging.delay(asked.sent);
+        let mut due = Instant::now() + pause;
+        let mut is_hedged = false;
         loop {
             let ended = tokio::select! {
                 biased;
-                Some(ended) = under_way.next() => ended,
-                () = tokio::time::sleep_until(due), if hedges < MAX_HEDGES => {
-                    delay *= 2;
-                    due = Instant::now() + delay;
+                Some(ended) = kept.next() => ended,
+                Some(ended) = last.next() => ended,
+                () = tokio::time::sleep_until(due) => {
+                    let left_for_others = if is_hedged { 1.0 } else { 0.0 };
                     if let Some(place) = self.free_place(asked.kind)
-                        && self.hedging.spend()
+                        && self.hedging.spend(left_for_others)
                     {
-                        hedges += 1;
-                        tracing::debug!(subject = %asked.subject, "no answer yet; sent the request a second time");
-                        under_way.push(send(place));
+                        is_hedged = true;
+                        pause = pause.mul_f64(GROWTH);
+                        tracing::debug!(subject = %asked.subject, "no answer yet; sent the request again");
+                        if kept.len() < MAX_HEDGES {
+                            kept.push(send(place));
+                        } else {
+                            last.clear();
+                            last.push(send(place));
+                        }
                     }
+                    due = Instant::now() + pause;
                     continue;
                 }
             };
@@ -184,7 +203,7 @@ impl Requests {
                 }
                 Err(failure) => {
                     let may_succeed = matches!(failure.verdict, Verdict::Transient { .. });
-                    if under_way.is_empty() || !may_succeed {
+                    if kept.is_empty() && last.is_empty() || !may_succeed {
                         return ended;
                     }
                     ended.running.end(Outcome::Retry);
@@ -220,15 +239,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_there_are_few_puts_one_may_be_hedged_each_second() {
         let hedging = Hedging::default();
-        while hedging.spend() {}
+        while hedging.spend(0.0) {}
         for _ in 0..10 {
             tokio::time::advance(Duration::from_millis(999)).await;
-            assert!(!hedging.spend());
+            assert!(!hedging.spend(0.0));
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(hedging.spend());
+            assert!(hedging.spend(0.0));
         }
         tokio::time::advance(Duration::from_secs(3_600)).await;
-        assert_eq!((0..100).filter(|_| hedging.spend()).count(), 4);
+        assert_eq!((0..100).filter(|_| hedging.spend(0.0)).count(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_put_that_is_hedged_in_vain_leaves_a_hedge_for_others() {
+        let hedging = Hedging::default();
+        for _ in 0..10 {
+            while hedging.spend(1.0) {}
+            assert!(hedging.spend(0.0));
+            assert!(!hedging.spend(0.0));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(!hedging.spend(1.0));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,12 +268,12 @@ mod tests {
         let mut spent = 0;
         for _ in 0..1_000 {
             hedging.note(MIB, Duration::from_millis(100));
-            spent += u32::from(hedging.spend());
+            spent += u32::from(hedging.spend(0.0));
         }
         assert!((120..=130).contains(&spent), "{spent}");
-        let at_once = (0..100).filter(|_| Hedging::default().spend()).count();
+        let at_once = (0..100).filter(|_| Hedging::default().spend(0.0)).count();
         assert_eq!(at_once, 100);
         let fresh = Hedging::default();
-        assert_eq!((0..100).filter(|_| fresh.spend()).count(), 4);
+        assert_eq!((0..100).filter(|_| fresh.spend(0.0)).count(), 4);
     }
 }

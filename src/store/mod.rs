@@ -20,8 +20,8 @@
 //! whatever became of the attempts before, and are: jittered exponential backoff, until a deadline. A store
 //! that is overloaded (503) or gone is [`StoreError::Unavailable`], never fatal. What only a person can
 //! change (rights, a missing bucket, a wrong clock) is [`StoreError::Refused`] at once, with what to do.
-//! A put that others wait for ([`Store::put_hedged`]) is sent once more beside itself when nothing is heard of it; that
-//! is bounded (`hedge.rs`).
+//! A put that others wait for ([`Store::put_hedged`]) is sent again beside itself while nothing is heard of it; that is
+//! bounded (`hedge.rs`).
 //!
 //! # Answers of others
 //! Between a node and its store there may be gateways, portals and proxies that answer in its place. A status proves

@@ -116,14 +116,19 @@ async fn put_hedged(store: &Store, bytes: usize) -> Duration {
     began.elapsed()
 }
 
+/// A store that swallows so many of the first requests and answers the others soon.
+fn swallowing(requests: usize) -> (Store, Arc<Faulty>) {
+    Faulty::store(move |n| match n < requests {
+        true => Fault::Hangs,
+        false => Fault::Slow(Duration::from_millis(50)),
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_put_that_is_swallowed_is_sent_once_more_beside_itself() {
     // One; and one whose hedge is swallowed as well.
     for swallowed in [1, 2] {
-        let (store, faulty) = Faulty::store(move |n| match n < swallowed {
-            true => Fault::Hangs,
-            false => Fault::Slow(Duration::from_millis(50)),
-        });
+        let (store, faulty) = swallowing(swallowed);
         let took = put_hedged(&store, 8 << 20).await;
         let most = [0, 1_000, 3_000][swallowed];
         assert!(took < Duration::from_millis(most), "{took:?}");
@@ -134,6 +139,77 @@ async fn a_put_that_is_swallowed_is_sent_once_more_beside_itself() {
             (1, swallowed as u64)
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_is_hedged_until_one_attempt_is_answered_and_few_of_them_are_under_way_at_once() {
+    // From what was sent in vain, how many milliseconds it may take.
+    for (swallowed, longest) in [
+        (3, 2_000),
+        (4, 3_000),
+        (5, 4_000),
+        (8, 10_000),
+        (12, 29_000),
+    ] {
+        let (store, faulty) = swallowing(swallowed);
+        let mut put = std::pin::pin!(put_hedged(&store, 10));
+        let took = loop {
+            let tick = Duration::from_millis(10);
+            if let Ok(took) = tokio::time::timeout(tick, put.as_mut()).await {
+                break took;
+            }
+            let count = |outcome| store.metrics().count(RequestKind::SegmentPut, outcome);
+            let ended = count(Outcome::Ok) + count(Outcome::Cancelled);
+            let under_way = faulty.requests() as u64 - ended;
+            assert!((1..=3).contains(&under_way), "{under_way}");
+        };
+        assert!(
+            took < Duration::from_millis(longest),
+            "{swallowed}: {took:?}"
+        );
+        assert_eq!(faulty.requests(), swallowed + 1);
+        assert_eq!(
+            store
+                .metrics()
+                .count(RequestKind::SegmentPut, Outcome::Retry),
+            0
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_attempt_and_the_first_hedge_are_not_given_up_for_later_hedges() {
+    for slow in [0, 1] {
+        let (store, faulty) = Faulty::store(move |n| match n == slow {
+            true => Fault::Slow(Duration::from_secs(9)),
+            false => Fault::Hangs,
+        });
+        let took = put_hedged(&store, 10).await;
+        assert!(took < Duration::from_secs(10), "{slow}: {took:?}");
+        assert!(faulty.requests() > 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_for_which_there_was_no_place_is_sent_soon_after_there_is_one() {
+    // For data there are 48 places. Reads have all others until then.
+    const READS: usize = 47;
+    let reads_end = Duration::from_secs(4);
+    let (store, faulty) = Faulty::store(move |n| match n {
+        0..READS => Fault::Slow(reads_end),
+        READS => Fault::Hangs,
+        _ => Fault::Slow(Duration::from_millis(50)),
+    });
+    let path = commit();
+    let reads = (0..READS).map(|_| store.get(&path, RequestKind::SegmentGet));
+    let reads = futures::future::join_all(reads);
+    let (_, took) = tokio::join!(reads, put_hedged(&store, 10));
+    let after = took.checked_sub(reads_end);
+    assert!(
+        after.is_some_and(|after| after < Duration::from_millis(500)),
+        "{took:?}"
+    );
+    assert_eq!(faulty.requests(), READS + 2);
 }
 
 #[tokio::test(start_paused = true)]
