@@ -278,7 +278,6 @@ mod the_simulator_finds {
         an_acknowledgement_before_the_fold: Rule::AcknowledgementsFollowFold;
         a_commit_folded_behind_one_that_is_not_there: Rule::CommitsFoldInChain;
         a_commit_that_is_recalled_and_sent_as_another: Rule::RecalledCommitsKeepTheirId;
-        commits_that_go_again_as_others_and_do_not_follow_one_another: Rule::RenewedCommitsStayChained;
         an_offset_that_is_used_again: Rule::OffsetsAreUnique;
         a_producer_check_that_is_dropped_after_a_conflict: Rule::RetriedCommitsKeepSequences;
         a_retry_that_is_appended_again: Rule::RetriesAreDeduplicated;
