@@ -37,6 +37,16 @@ const FIRST_START_WINDOW: u64 = 8;
 /// How far a start looks beyond what seems to be the end of the log.
 const BEYOND: u64 = 8;
 
+/// What a start finds beyond what seemed to be the end of the log.
+enum Beyond {
+    /// It was the end when it was read.
+    End,
+    /// A commit that was sent when the next one stood, which does not.
+    Missing { beyond: Seq },
+    /// The log was truncated beyond the next commit.
+    Truncated,
+}
+
 /// How often a start tries to read a commit before it begins again with what it has. One of many that are read at once
 /// nearly always fails while a part of all requests does, and those behind it would be read in vain.
 const START_ATTEMPTS: u32 = 8;
@@ -121,14 +131,19 @@ impl Tail {
                     window = (window * 4).min(MAX_START_WINDOW);
                 }
                 Ok(Some(_)) => match self.look_beyond_the_end().await {
-                    Ok(None) => {
+                    Ok(Beyond::End) => {
+                        self.check_diverged()?;
                         self.note_proof(sent);
                         return Ok(());
                     }
-                    Ok(Some(beyond)) => self.expect_next(beyond).await?,
-                    Err(error) => {
-                        self.wait_or_fail(error, progress, &mut failures).await?;
+                    Ok(Beyond::Missing { beyond }) => {
+                        return Err(OpenError::MissingCommit {
+                            missing: ObjectPath::commit(self.state.seq().next()),
+                            beyond: ObjectPath::commit(beyond),
+                        });
                     }
+                    Ok(Beyond::Truncated) => self.start_over().await?,
+                    Err(error) => self.wait_or_fail(error, progress, &mut failures).await?,
                 },
                 Ok(None) => self.start_over().await?,
                 Err(LogError::Object(error)) => return Err(error.into()),
@@ -157,15 +172,16 @@ impl Tail {
         Ok(())
     }
 
-    /// Looks whether what seems to be the end of the log is a commit that is missing: says which commit stands behind
-    /// it and was sent when it was there.
+    /// Looks whether what seemed to be the end of the log was a commit that is missing.
     ///
     /// Commits are sent behind one another before the first of them stands, and each of those says what it
     /// [follows](crate::state::op::Commit::follows). One that follows nothing was sent by a node that had read, or
-    /// written, the one before it.
-    async fn look_beyond_the_end(&mut self) -> Result<Option<Seq>, LogError> {
+    /// written, the one before it: then the next commit has come since it was asked for, or is missing, or the log was
+    /// truncated beyond it. If it has come, the log did end here when it was read: others go on writing, and a start
+    /// that went after them would never be over while they write faster than a request takes.
+    async fn look_beyond_the_end(&mut self) -> Result<Beyond, LogError> {
         if !holds(Rule::MissingCommitsStopStarts) {
-            return Ok(None);
+            return Ok(Beyond::End);
         }
         let first = self.state.seq().0 + 2;
         let (store, known) = (&self.store, self.options.level);
@@ -176,27 +192,15 @@ impl Tail {
         let reads = (first..first + BEYOND).map(read);
         let found = futures::future::try_join_all(reads).await?;
         let mut found = found.into_iter().flatten();
-        let proof = found.find(|logged| logged.commit.follows.is_none());
-        Ok(proof.map(|logged| logged.seq))
-    }
-
-    /// Reads the next commit, which must be there since one behind it proves that it was. It may have come after it
-    /// was asked for, and the log may be truncated beyond it.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::MissingCommit`]; the store's.
-    async fn expect_next(&mut self, beyond: Seq) -> Result<(), OpenError> {
-        match self.read_window(1, START_ATTEMPTS).await {
-            Ok(Some(0)) => Err(OpenError::MissingCommit {
-                missing: ObjectPath::commit(self.state.seq().next()),
-                beyond: ObjectPath::commit(beyond),
-            }),
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Ok(self.start_over().await?),
-            Err(LogError::Object(error)) => Err(error.into()),
-            Err(LogError::Store(error)) => Err(error.into()),
-        }
+        let Some(proof) = found.find(|logged| logged.commit.follows.is_none()) else {
+            return Ok(Beyond::End);
+        };
+        let beyond = proof.seq;
+        Ok(match self.read_window(1, START_ATTEMPTS).await? {
+            Some(0) => Beyond::Missing { beyond },
+            Some(_) => Beyond::End,
+            None => Beyond::Truncated,
+        })
     }
 
     /// Reads the next `window` commits at once, each with so many attempts, and folds those that are there; returns how
