@@ -141,7 +141,7 @@ fn slices_that_lie_end_to_end_are_dense_and_any_other_arrangement_is_named() {
         ),
         (
             partition(0, 5, 11, &[(0, 5, 10)]),
-            Some("11 bytes are counted, and the slices have 10"),
+            Some("11 bytes are counted, but the slices have 10"),
         ),
         (
             partition(0, 5, 0, &[]),
