@@ -94,9 +94,8 @@ fn run_seeds(
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 25] = [
+const HAPPENS: [&str; 24] = [
     "clocks set wrong",
-    "crowds",
     "retention",
     "producers",
     "deletion",
@@ -278,7 +277,6 @@ mod the_simulator_finds {
         an_acknowledgement_before_the_fold: Rule::AcknowledgementsFollowFold;
         a_commit_folded_behind_one_that_is_not_there: Rule::CommitsFoldInChain;
         a_commit_that_is_recalled_and_sent_as_another: Rule::RecalledCommitsKeepTheirId;
-        commits_that_go_again_as_others_and_do_not_follow_one_another: Rule::RenewedCommitsStayChained;
         an_offset_that_is_used_again: Rule::OffsetsAreUnique;
         a_producer_check_that_is_dropped_after_a_conflict: Rule::RetriedCommitsKeepSequences;
         a_retry_that_is_appended_again: Rule::RetriesAreDeduplicated;

@@ -19,7 +19,7 @@ use crate::invariants::history::{
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
 use crate::state::op::Commit;
-use crate::state::{Feature, Folded, State};
+use crate::state::{Folded, State};
 use crate::types::{CommitId, Seq, Timestamp};
 
 /// The wall time at which every run begins.
@@ -277,18 +277,6 @@ impl World {
     /// Whether anything was found.
     pub(super) fn is_broken(&self) -> bool {
         !self.history().findings.is_empty()
-    }
-
-    /// Where the next commit will stand.
-    pub(super) fn next_seq(&self) -> Seq {
-        let judge = lock(&self.inner.judge);
-        let ahead = judge.ahead.keys().next_back();
-        ahead.copied().unwrap_or(judge.state.seq()).next()
-    }
-
-    /// Whether a rule is in force in the log.
-    pub(super) fn has(&self, feature: Feature) -> bool {
-        lock(&self.inner.judge).state.has(feature)
     }
 
     /// A boundary of the log was stored.
