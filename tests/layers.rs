@@ -955,7 +955,7 @@ fn tests_in_production(source: &Source) -> Vec<Breach> {
         let line = item.lines().next().unwrap_or_default();
         let name = line.trim_end_matches([' ', '{', '}', ';']);
         let is_room = |room: &&str| source.name == "lib.rs" && name == format!("mod {room}");
-        if !name.ends_with(TEST_MODULE) && !TEST_ROOMS.iter().any(|room| is_room(&room)) {
+        if !name.ends_with(TEST_MODULE) && !TEST_ROOMS.iter().any(is_room) {
             let says = format!(
                 "`{line}` is for tests only: put it into a module `tests`, or into src/testing if several rooms use it"
             );
