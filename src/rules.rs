@@ -214,8 +214,6 @@ pub(crate) enum Rule {
     ChunksPrecedeHead,
     /// The head of a snapshot is deleted before its chunks.
     HeadIsDeletedFirst,
-    /// A node does not start behind a commit that is missing, which it would write anew, if one behind it is there.
-    MissingCommitsStopStarts,
     /// A node whose state is not that of a snapshot of another node halts.
     DivergentNodesHalt,
     /// A node that has folded what a repair took out of the log halts at the seal of the repair.

@@ -3,7 +3,7 @@
 use super::handle::Stopped;
 use super::object::ObjectError;
 use crate::state::Level;
-use crate::store::{ObjectPath, StoreError};
+use crate::store::StoreError;
 use crate::types::Seq;
 
 /// Why the manifest could not be opened.
@@ -60,18 +60,6 @@ pub enum OpenError {
         boundary: Seq,
         /// What was tried, and why it cannot be read.
         unreadable: String,
-    },
-    /// A commit in the middle of the log is gone. To go on would be to put another in its place.
-    #[error(
-        "{missing} is not in the store, but {beyond} is, which was written when {missing} was there: it was deleted, or \
-         was lost. Put it back from a copy or an old version of the object; if there is none, `weir fsck` says what \
-         else is damaged, and `weir store repair` says what is lost without it"
-    )]
-    MissingCommit {
-        /// The object that is not there.
-        missing: ObjectPath,
-        /// One behind it.
-        beyond: ObjectPath,
     },
     /// The log could not be folded to its end.
     #[error(transparent)]

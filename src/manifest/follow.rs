@@ -9,7 +9,7 @@ use super::handle::Stopped;
 use super::log::{self, LogError};
 use super::tail::Tail;
 use crate::rules::{Rule, holds};
-use crate::store::{ObjectPath, RequestKind, StoreError};
+use crate::store::{RequestKind, StoreError};
 use crate::types::Seq;
 
 /// How much of a commit is read when nobody here is waiting for its records: the ops, mostly.
@@ -33,9 +33,6 @@ const MAX_START_WINDOW: u64 = 256;
 
 /// How many commits a start begins with.
 const FIRST_START_WINDOW: u64 = 8;
-
-/// How far a start looks beyond what seems to be the end of the log.
-const BEYOND: u64 = 8;
 
 /// How often a start tries to read a commit before it begins again with what it has. One of many that are read at once
 /// nearly always fails while a part of all requests does, and those behind it would be read in vain.
@@ -106,6 +103,7 @@ impl Tail {
     /// The store's, when nothing more of the log could be read for the time that requests are repeated: a node that is
     /// starting says so instead of waiting for ever. However many requests fail, what has been read counts.
     pub(super) async fn read_to_the_end(&mut self) -> Result<(), OpenError> {
+        let timeout = self.store.options().retry.deadline;
         let _places = self.store.more_places();
         let mut window = FIRST_START_WINDOW;
         let (mut failures, mut progress) = (0, Instant::now());
@@ -120,82 +118,20 @@ impl Tail {
                 Ok(Some(read)) if read == window => {
                     window = (window * 4).min(MAX_START_WINDOW);
                 }
-                Ok(Some(_)) => match self.look_beyond_the_end().await {
-                    Ok(None) => {
-                        self.note_proof(sent);
-                        return Ok(());
-                    }
-                    Ok(Some(beyond)) => self.expect_next(beyond).await?,
-                    Err(error) => {
-                        self.wait_or_fail(error, progress, &mut failures).await?;
-                    }
-                },
+                Ok(Some(_)) => {
+                    self.note_proof(sent);
+                    return Ok(());
+                }
                 Ok(None) => self.start_over().await?,
                 Err(LogError::Object(error)) => return Err(error.into()),
-                Err(error) => self.wait_or_fail(error, progress, &mut failures).await?,
+                Err(LogError::Store(error)) => {
+                    if !error.is_retriable() || progress.elapsed() >= timeout {
+                        return Err(error.into());
+                    }
+                    self.pause_after(&error, &mut failures, "read the log")
+                        .await;
+                }
             }
-        }
-    }
-
-    /// Waits before the log is read again after an error of the store; gives up if there was no `progress` for as long as
-    /// requests are repeated.
-    async fn wait_or_fail(
-        &mut self,
-        error: LogError,
-        progress: Instant,
-        failures: &mut u32,
-    ) -> Result<(), OpenError> {
-        let error = match error {
-            LogError::Object(error) => return Err(error.into()),
-            LogError::Store(error) => error,
-        };
-        let timeout = self.store.options().retry.deadline;
-        if !error.is_retriable() || progress.elapsed() >= timeout {
-            return Err(error.into());
-        }
-        self.pause_after(&error, failures, "read the log").await;
-        Ok(())
-    }
-
-    /// Looks whether what seems to be the end of the log is a commit that is missing: says which commit stands behind
-    /// it and was sent when it was there.
-    ///
-    /// Commits are sent behind one another before the first of them stands, and each of those says what it
-    /// [follows](crate::state::op::Commit::follows). One that follows nothing was sent by a node that had read, or
-    /// written, the one before it.
-    async fn look_beyond_the_end(&mut self) -> Result<Option<Seq>, LogError> {
-        if !holds(Rule::MissingCommitsStopStarts) {
-            return Ok(None);
-        }
-        let first = self.state.seq().0 + 2;
-        let (store, known) = (&self.store, self.options.level);
-        let read = |seq| {
-            let (seq, probe) = (Seq(seq), RequestKind::CommitProbe);
-            log::read_repeatedly(store, known, seq, HEAD, probe, START_ATTEMPTS)
-        };
-        let reads = (first..first + BEYOND).map(read);
-        let found = futures::future::try_join_all(reads).await?;
-        let mut found = found.into_iter().flatten();
-        let proof = found.find(|logged| logged.commit.follows.is_none());
-        Ok(proof.map(|logged| logged.seq))
-    }
-
-    /// Reads the next commit, which must be there since one behind it proves that it was. It may have come after it
-    /// was asked for, and the log may be truncated beyond it.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::MissingCommit`]; the store's.
-    async fn expect_next(&mut self, beyond: Seq) -> Result<(), OpenError> {
-        match self.read_window(1, START_ATTEMPTS).await {
-            Ok(Some(0)) => Err(OpenError::MissingCommit {
-                missing: ObjectPath::commit(self.state.seq().next()),
-                beyond: ObjectPath::commit(beyond),
-            }),
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Ok(self.start_over().await?),
-            Err(LogError::Object(error)) => Err(error.into()),
-            Err(LogError::Store(error)) => Err(error.into()),
         }
     }
 

@@ -13,7 +13,6 @@ use crate::manifest::restore::newest_state;
 use crate::manifest::snapshot::Taking;
 use crate::rules::{Rule, assert_needed};
 use crate::state::State;
-use crate::store::Created;
 
 /// A node that takes a snapshot after every fourth commit.
 async fn writer(store: &Store, seed: u64) -> Running {
@@ -141,44 +140,6 @@ async fn a_node_starts_from_whatever_snapshot_can_be_read_and_else_from_the_log(
         assert_eq!(started.to_bytes(), state.to_bytes());
         assert_eq!(metrics.snapshots_unreadable.get(), n as u64 + 1);
     }
-}
-
-fn a_missing_commit_stops_a_start() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build();
-    runtime.unwrap().block_on(async {
-        let store = Store::memory();
-        let node = writer(&store, 1).await;
-        let state = fill(&node, 14).await;
-        let snapshots = stored(&store).await;
-        store
-            .delete(snapshots.into_iter().map(ObjectPath::snapshot).collect())
-            .await
-            .unwrap();
-        let path = ObjectPath::commit(Seq(5));
-        let kept = store.get(&path, RequestKind::CommitGet).await.unwrap();
-        store.delete(vec![path.clone()]).await.unwrap();
-        let error = try_start(&store, 2).await.err().unwrap();
-        assert!(
-            matches!(&error, OpenError::MissingCommit { missing, .. } if *missing == path),
-            "{error}"
-        );
-        let created = store.create(&path, kept, RequestKind::CommitPut).await;
-        assert!(matches!(created, Ok(Created::Created)), "{created:?}");
-        let (started, _) = try_start(&store, 3).await.unwrap();
-        assert_eq!(started.to_bytes(), state.to_bytes());
-    });
-}
-
-#[test]
-fn a_commit_that_is_missing_in_the_middle_of_the_log_stops_a_start() {
-    a_missing_commit_stops_a_start();
-    assert_needed(&[(
-        Rule::MissingCommitsStopStarts,
-        a_missing_commit_stops_a_start,
-    )]);
 }
 
 #[tokio::test(start_paused = true)]
