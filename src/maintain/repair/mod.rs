@@ -33,9 +33,9 @@
 //! that later commits use; minted again, they would make the first batch of a new producer a retry of one of those, and
 //! it would be acknowledged and not stored. So the void mints more ids than can be in a commit, for nobody.
 //!
-//! # Authors that the fold has forgotten
+//! # Incarnations that the fold has forgotten
 //!
-//! The fold remembers a bounded number of authors. If so many others have written since the last void that it has
+//! The fold remembers a bounded number of incarnations. If so many others have written since the last void that it has
 //! forgotten that one's, nothing can follow it: a void or a seal that did would be void to everybody, and every node
 //! would halt at it. A void follows none then, and there is no seal: whoever slept through the repair and all of those
 //! commits is not told.

@@ -276,10 +276,10 @@ impl Plan {
 
 /// Whether this is a void or a seal that is void to whoever folds it now.
 fn halts_nodes(commit: &Commit, state: &State) -> bool {
-    let author = commit.id.incarnation;
-    author.is_of_repair()
+    let incarnation = commit.id.incarnation;
+    incarnation.is_of_repair()
         && commit.follows.is_some()
-        && commit.follows != state.last_commit_of(author)
+        && commit.follows != state.last_commit_of(incarnation)
 }
 
 async fn what_was_in(store: &Store, seq: Seq, state: &State) -> Option<Lost> {
