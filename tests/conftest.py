@@ -83,8 +83,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_runtest_protocol(item):
     """A test holds a lock that all may hold at once; one that runs alone holds it while nobody else does.
 
-    `make test` holds it as well while the tests of the Rust library run. Around everything, the time-out too: to wait for
-    its turn costs a test none of its time.
+    Around everything, the timeout too: to wait for its turn costs a test none of its time.
     """
     with open(SETUP / "turns", "a") as turns:
         fcntl.flock(turns, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
