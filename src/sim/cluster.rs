@@ -21,7 +21,7 @@ use crate::manifest::PEER_ENDPOINT;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::state::Level;
 use crate::store::{Store, StoreOptions};
-use crate::testing::simulated::{Bucket, Network};
+use crate::testing::simulated::Bucket;
 use crate::types::ByteCount;
 
 /// For how long a background job is claimed.
@@ -253,11 +253,6 @@ impl Cluster {
             true => Level::FIRST,
             false => Level::NEWEST,
         }
-    }
-
-    /// A store on the bucket of this cluster, behind another network than those of the nodes.
-    pub(super) fn store_behind(&self, network: Arc<dyn Network>, options: StoreOptions) -> Store {
-        self.bucket.behind(network, options)
     }
 
     /// A node with older software, if there is one.

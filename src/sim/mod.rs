@@ -14,7 +14,6 @@ mod admins;
 mod batches;
 mod chaos;
 mod cluster;
-mod crowd;
 mod dice;
 mod impatient;
 mod keyed;
@@ -225,7 +224,6 @@ async fn live(cluster: &Cluster, until: Instant) {
     add("upgrader", &|name| {
         admins::upgrader(here(), name, until).boxed()
     });
-    add("crowd", &|name| crowd::crowd(here(), name, until).boxed());
     add("deleter", &|name| {
         admins::deleter(here(), name, until).boxed()
     });

@@ -289,11 +289,6 @@ impl Network for Wire {
         if is_segment && fate.answer == Reply::Never {
             self.world.count("puts of segments swallowed", 1);
         }
-        if verb == Verb::Put
-            && let Ok(ObjectKind::Commit(seq)) = name.parse::<ObjectPath>().map(|path| path.kind())
-        {
-            self.world.commit_sent(seq);
-        }
         match verb {
             Verb::Part => self.world.count("parts of uploads", 1),
             Verb::Complete => self.world.count("uploads completed", 1),

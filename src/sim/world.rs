@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::dice::Dice;
@@ -20,7 +19,7 @@ use crate::invariants::history::{
 use crate::invariants::{Invariant, Violation};
 use crate::manifest::LoggedCommit;
 use crate::state::op::Commit;
-use crate::state::{Feature, Folded, State};
+use crate::state::{Folded, State};
 use crate::types::{CommitId, Seq, Timestamp};
 
 /// The wall time at which every run begins.
@@ -101,8 +100,6 @@ struct Inner {
     history: Mutex<History>,
     judge: Mutex<Judge>,
     ages: OnceLock<Ages>,
-    /// Behind how many that have not come to stand yet a commit is sent.
-    behind: watch::Sender<u64>,
     /// At every so many seqs the states are compared: to write them out is most of what a long run costs.
     stride: AtomicU64,
 }
@@ -149,7 +146,6 @@ impl World {
                 history: Mutex::default(),
                 judge: Mutex::default(),
                 ages: OnceLock::new(),
-                behind: watch::Sender::new(0),
                 stride: AtomicU64::new(1),
             }),
         }
@@ -281,31 +277,6 @@ impl World {
     /// Whether anything was found.
     pub(super) fn is_broken(&self) -> bool {
         !self.history().findings.is_empty()
-    }
-
-    /// Where the next commit will stand.
-    pub(super) fn next_seq(&self) -> Seq {
-        let judge = lock(&self.inner.judge);
-        let ahead = judge.ahead.keys().next_back();
-        ahead.copied().unwrap_or(judge.state.seq()).next()
-    }
-
-    /// A node sends a commit that is to stand at `seq`.
-    pub(super) fn commit_sent(&self, seq: Seq) {
-        let behind = seq.0.saturating_sub(self.next_seq().0);
-        self.inner.behind.send_replace(behind);
-    }
-
-    /// Waits until a node sends a commit behind so many others that are still on their way.
-    pub(super) async fn commit_sent_behind(&self, others: u64) {
-        let mut behind = self.inner.behind.subscribe();
-        // The sender lives as long as this.
-        while behind.changed().await.is_ok() && *behind.borrow_and_update() < others {}
-    }
-
-    /// Whether a rule is in force in the log.
-    pub(super) fn has(&self, feature: Feature) -> bool {
-        lock(&self.inner.judge).state.has(feature)
     }
 
     /// A boundary of the log was stored.
