@@ -244,11 +244,11 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
         .chain(checks);
     other.for_each(|size| shares.add(Reason::Other, *size));
     let other = shares.of(Reason::Other);
-    other.objects += listed.copies;
-    other.bytes += listed.copied_bytes;
-    let of_other_logs = shares.of(Reason::OtherLogs);
-    of_other_logs.objects = listed.of_other_logs;
-    of_other_logs.bytes = listed.bytes_of_other_logs;
+    other.objects += listed.copies.objects;
+    other.bytes += listed.copies.bytes;
+    let other_logs = shares.of(Reason::OtherLogs);
+    other_logs.objects = listed.other_logs.objects;
+    other_logs.bytes = listed.other_logs.bytes;
     let foreign = shares.of(Reason::Foreign);
     foreign.objects = listed.foreign_objects;
     foreign.bytes = listed.foreign_bytes;

@@ -3,8 +3,8 @@
 
 use std::io;
 
-use tracing::Level;
 use tracing::subscriber::DefaultGuard;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::world::{Finding, World};
@@ -15,7 +15,7 @@ const CLOCK_WATCH: &str = "weir::store::watch";
 /// From now on, the warnings and errors of this thread are noted in the trace, until the guard is dropped.
 pub(super) fn note_logs(world: &World) -> DefaultGuard {
     let logs = tracing_subscriber::fmt()
-        .with_writer(Lines(world.clone()))
+        .with_writer(Logs(world.clone()))
         .with_max_level(Level::WARN)
         .with_ansi(false)
         .without_time()
@@ -23,18 +23,22 @@ pub(super) fn note_logs(world: &World) -> DefaultGuard {
     tracing::subscriber::set_default(logs)
 }
 
-/// Each write is one line.
-#[derive(Clone)]
-struct Lines(World);
+struct Logs(World);
 
-impl io::Write for Lines {
+/// Each write is one line.
+struct Lines<'a> {
+    world: &'a World,
+    is_finding: bool,
+}
+
+impl io::Write for Lines<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
-        self.0.note(format_args!("log: {text}"));
-        if text.starts_with("ERROR") && !text.contains(CLOCK_WATCH) {
-            self.0
-                .found(Finding::Wrong(format!("a node logged: {text}")));
+        self.world.note(format_args!("log: {text}"));
+        if self.is_finding {
+            let what = format!("a node logged: {text}");
+            self.world.found(Finding::Wrong(what));
         }
         Ok(line.len())
     }
@@ -44,10 +48,20 @@ impl io::Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for Logs {
+    type Writer = Lines<'a>;
 
-    fn make_writer(&'a self) -> Lines {
-        self.clone()
+    fn make_writer(&'a self) -> Lines<'a> {
+        Lines {
+            world: &self.0,
+            is_finding: false,
+        }
+    }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Lines<'a> {
+        Lines {
+            world: &self.0,
+            is_finding: *of.level() == Level::ERROR && of.target() != CLOCK_WATCH,
+        }
     }
 }

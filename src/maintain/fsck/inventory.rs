@@ -14,6 +14,25 @@ const KEPT_FOREIGN: usize = 1000;
 /// The most commits behind a gap at the end of the log that are taken for some that nodes had on their way.
 const MAX_AHEAD: usize = 64;
 
+/// Objects of one kind that are counted, however many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// How many.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The name of the first.
+    pub first: Option<String>,
+}
+
+impl Counted {
+    fn add(&mut self, name: String, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+        self.first.get_or_insert(name);
+    }
+}
+
 /// Everything under a URL, by kind, with sizes in bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
@@ -38,20 +57,12 @@ pub struct Inventory {
     pub segments: BTreeMap<SegmentId, u64>,
     /// What checks of the store left: name, size, and when it was written.
     pub checks: Vec<(String, u64, Timestamp)>,
-    /// What repairs kept copies of: how many objects.
-    pub copies: u64,
-    /// Their bytes.
-    pub copied_bytes: u64,
-    /// The name of the first of them.
-    pub first_copy: Option<String>,
+    /// What repairs kept copies of.
+    pub copies: Counted,
     /// The snapshots among them: a repair removed those.
     pub copied_snapshots: BTreeSet<Seq>,
-    /// Of other logs than the one that this version knows: how many objects.
-    pub of_other_logs: u64,
-    /// Their bytes.
-    pub bytes_of_other_logs: u64,
-    /// The name of the first of them.
-    pub first_of_other_logs: Option<String>,
+    /// What belongs to other logs than the one that this version knows.
+    pub other_logs: Counted,
     /// The first names that are not Weir's, with their sizes.
     pub foreign: Vec<(String, u64)>,
     /// How many of those there are.
@@ -121,15 +132,9 @@ impl Inventory {
                 if let ObjectKind::Snapshot(seq) = of.kind() {
                     self.copied_snapshots.insert(seq);
                 }
-                self.copies += 1;
-                self.copied_bytes += size;
-                self.first_copy.get_or_insert(listed.name);
+                self.copies.add(listed.name, size);
             }
-            None if is_of_another_log(&listed.name) => {
-                self.of_other_logs += 1;
-                self.bytes_of_other_logs += size;
-                self.first_of_other_logs.get_or_insert(listed.name);
-            }
+            None if is_of_another_log(&listed.name) => self.other_logs.add(listed.name, size),
             None => {
                 self.foreign_objects += 1;
                 self.foreign_bytes += size;

@@ -283,22 +283,15 @@ impl Judgement {
             ));
         }
         found.extend(foreign(self.foreign, inventory));
-        found.extend(inventory.first_of_other_logs.as_ref().map(|first| {
-            let (objects, bytes) = (inventory.of_other_logs, inventory.bytes_of_other_logs);
-            Finding::new(
-                Kind::OtherLogs,
-                first,
-                format!("{objects} objects, {bytes} bytes"),
-            )
-        }));
-        found.extend(inventory.first_copy.as_ref().map(|first| {
-            let (copies, bytes) = (inventory.copies, inventory.copied_bytes);
-            Finding::new(
-                Kind::Copies,
-                first,
-                format!("{copies} objects, {bytes} bytes"),
-            )
-        }));
+        for (kind, counted) in [
+            (Kind::OtherLogs, &inventory.other_logs),
+            (Kind::Copies, &inventory.copies),
+        ] {
+            found.extend(counted.first.as_ref().map(|first| {
+                let detail = format!("{} objects, {} bytes", counted.objects, counted.bytes);
+                Finding::new(kind, first, detail)
+            }));
+        }
         found
     }
 }
