@@ -29,6 +29,9 @@ pub(super) async fn reign(cluster: Cluster, until: Instant) {
     if cluster.settings.long {
         cluster.sky.lock().stuck = Some((0.05, until));
     }
+    if cluster.settings.maintenance.is_some() {
+        cluster.sky.lock().dozes = Some((0.02, until));
+    }
     // How often something happens differs from run to run.
     let pace = dice.one_of(&[2_000, 6_000, 20_000]) * cluster.settings.pace;
     let mut sleeper = Sleeper::draw(&mut dice, nodes);

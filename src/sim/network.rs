@@ -45,6 +45,10 @@ pub(super) struct Weather {
     arriving: BTreeMap<Seq, Instant>,
     /// How many nodes have been paused while they read what stands where a stuck commit arrives.
     trapped: usize,
+    /// The share of puts of segments in which the node falls asleep, if it wakes up before this moment.
+    pub(super) dozes: Option<(f64, Instant)>,
+    /// How many have.
+    dozed: usize,
     /// How far each node has folded the log.
     pub(super) folded: BTreeMap<usize, Seq>,
 }
@@ -54,6 +58,13 @@ const STUCK_MILLIS: (u64, u64) = (660_000, 1_000_000);
 
 /// How many nodes are paused in a read of what is about to be taken by a stuck commit.
 const TRAPS: usize = 3;
+
+/// How long a node sleeps that falls asleep in the put of a segment: so long that the sweep may take what it put there
+/// for an orphan, with the time that a sweep takes to come about.
+const DOZE_MILLIS: (u64, u64) = (65_000, 150_000);
+
+/// How many nodes fall asleep so.
+const DOZES: usize = 2;
 
 /// The weather, shared.
 #[derive(Clone, Default)]
@@ -162,6 +173,40 @@ impl Wire {
             }
             _ => None,
         }
+    }
+
+    /// Has the node fall asleep in the put of a segment, now and then. What it put there has become an orphan when it
+    /// wakes up, and it goes on to commit it.
+    fn doze(&self) {
+        let mut weather = self.sky.lock();
+        let Some((share, until)) = weather.dozes else {
+            return;
+        };
+        let sleeps = {
+            let dice = &mut self.inner().0;
+            let (least, most) = DOZE_MILLIS;
+            let sleeps = Duration::from_millis(dice.number(least, most));
+            dice.chance(share).then_some(sleeps)
+        };
+        let Some(wakes) = sleeps.map(|sleeps| Instant::now() + sleeps) else {
+            return;
+        };
+        if weather.dozed == DOZES || wakes >= until || self.process.is_paused() {
+            return;
+        }
+        weather.dozed += 1;
+        drop(weather);
+        self.world.count("asleep in a put of a segment", 1);
+        self.world.note(format_args!(
+            "n{}.{} falls asleep in this put",
+            self.node, self.run
+        ));
+        let process = self.process.clone();
+        process.pause();
+        tokio::spawn(async move {
+            sleep_until(wakes).await;
+            process.resume();
+        });
     }
 
     fn fate(&self, dice: &mut Dice, is_segment: bool) -> Fate {
@@ -310,6 +355,9 @@ impl Network for Wire {
             returns.as_millis(),
             fate.answer
         ));
+        if is_segment {
+            self.doze();
+        }
         fate
     }
 
