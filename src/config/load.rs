@@ -8,7 +8,7 @@ use super::{
     ConfigError, Group, ListenAddress, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
     Protocol, Setting, StoreConfig,
 };
-use crate::types::ByteCount;
+use crate::types::{ByteCount, MAX_COMMITS_IN_FLIGHT};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,9 +275,6 @@ fn check_store(store: &StoreConfig, sources: &Sources) -> Result<(), ConfigError
     }
     Ok(())
 }
-
-/// More would not make a message wait less.
-const MAX_COMMITS_IN_FLIGHT: u32 = 16;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

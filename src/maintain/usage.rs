@@ -205,6 +205,10 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
     let mut shares = Shares::default();
     let refers = references(state);
     let no_slices = Vec::new();
+    // Those behind the end of the log have not been folded by anybody: they go on, or are never folded.
+    for size in listed.ahead.values() {
+        shares.add(Reason::Log, *size);
+    }
     for (seq, size) in &listed.commits {
         let object = ObjectRef::Commit(*seq);
         let rest = shares.records(*size, refers.get(&object).unwrap_or(&no_slices));

@@ -17,7 +17,7 @@ use crate::rules::{Rule, holds};
 use crate::state::op::{AppendSource, Commit, Op};
 use crate::state::{Feature, Level};
 use crate::store::ClockOff;
-use crate::types::{CommitId, Seq};
+use crate::types::{CommitId, MAX_COMMITS_IN_FLIGHT, Seq};
 
 /// The most bytes of ops in one commit: what every node must read to follow.
 const MAX_HEAD: u64 = 16 << 20;
@@ -31,7 +31,10 @@ impl Tail {
     /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent
     /// behind one that loses its race is sent in vain.
     fn window(&self) -> usize {
-        let most = self.options.commits_in_flight.max(1);
+        let most = self
+            .options
+            .commits_in_flight
+            .clamp(1, MAX_COMMITS_IN_FLIGHT as usize);
         self.undisturbed.saturating_add(1).min(most)
     }
 

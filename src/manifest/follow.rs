@@ -9,8 +9,9 @@ use super::handle::Stopped;
 use super::log::{self, LogError};
 use super::tail::Tail;
 use crate::rules::{Rule, holds};
-use crate::store::{ObjectPath, RequestKind, StoreError};
-use crate::types::Seq;
+use crate::state::Level;
+use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
+use crate::types::{MAX_COMMITS_IN_FLIGHT, Seq};
 
 /// How much of a commit is read when nobody here is waiting for its records: the ops, mostly.
 const HEAD: u64 = 64 << 10;
@@ -34,15 +35,12 @@ const MAX_START_WINDOW: u64 = 256;
 /// How many commits a start begins with.
 const FIRST_START_WINDOW: u64 = 8;
 
-/// How far a start looks beyond what seems to be the end of the log.
-const BEYOND: u64 = 8;
-
-/// What a start finds beyond what seemed to be the end of the log.
+/// What there is beyond what seemed to be the end of the log.
 enum Beyond {
     /// It was the end when it was read.
     End,
     /// A commit that was sent when the next one stood, which does not.
-    Missing { beyond: Seq },
+    Missing(OpenError),
     /// The log was truncated beyond the next commit.
     Truncated,
 }
@@ -50,6 +48,22 @@ enum Beyond {
 /// How often a start tries to read a commit before it begins again with what it has. One of many that are read at once
 /// nearly always fails while a part of all requests does, and those behind it would be read in vain.
 const START_ATTEMPTS: u32 = 8;
+
+/// The first of these commits that was sent when all before it stood.
+async fn that_follows_nothing(
+    store: &Store,
+    known: Level,
+    seqs: &[Seq],
+) -> Result<Option<Seq>, LogError> {
+    let reads = seqs.iter().map(|seq| {
+        let probe = RequestKind::CommitProbe;
+        log::read_repeatedly(store, known, *seq, HEAD, probe, START_ATTEMPTS)
+    });
+    let found = futures::future::try_join_all(reads).await?;
+    let mut found = found.into_iter().flatten();
+    let proof = found.find(|logged| logged.commit.follows.is_none());
+    Ok(proof.map(|logged| logged.seq))
+}
 
 impl Tail {
     /// How much of a commit to ask for.
@@ -64,10 +78,19 @@ impl Tail {
         let mut window = (self.freshness.last_found() + 1).min(MAX_FIRST);
         let mut found = 0u64;
         let mut failures = 0;
+        let mut has_started_over = false;
         loop {
             let sent = Moment::now(&self.env);
-            let read = self.read_window(window, 1).await;
+            let mut read = self.read_window(window, 1).await;
             self.check_diverged()?;
+            if has_started_over && matches!(read, Ok(Some(read)) if read < window) {
+                match self.look_beyond_the_end().await {
+                    Ok(Beyond::End) => self.check_diverged()?,
+                    Ok(Beyond::Missing(error)) => return Err(self.halt(&error)),
+                    Ok(Beyond::Truncated) => read = Ok(None),
+                    Err(error) => read = Err(error),
+                }
+            }
             match read {
                 Ok(Some(read)) => {
                     found += read;
@@ -80,7 +103,7 @@ impl Tail {
                 }
                 Ok(None) => {
                     self.start_over().await?;
-                    window = MAX_WINDOW;
+                    (window, has_started_over) = (MAX_WINDOW, true);
                 }
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(_)) if !holds(Rule::FailedProbesAreNoEnd) => {
@@ -136,12 +159,7 @@ impl Tail {
                         self.note_proof(sent);
                         return Ok(());
                     }
-                    Ok(Beyond::Missing { beyond }) => {
-                        return Err(OpenError::MissingCommit {
-                            missing: ObjectPath::commit(self.state.seq().next()),
-                            beyond: ObjectPath::commit(beyond),
-                        });
-                    }
+                    Ok(Beyond::Missing(error)) => return Err(error),
                     Ok(Beyond::Truncated) => self.start_over().await?,
                     Err(error) => self.wait_or_fail(error, progress, &mut failures).await?,
                 },
@@ -172,32 +190,48 @@ impl Tail {
         Ok(())
     }
 
-    /// Looks whether what seemed to be the end of the log was a commit that is missing.
+    /// Looks whether what seemed to be the end of the log was a commit that is missing. For a node that has the state
+    /// of a snapshot: one that follows the log has proof that it is whole.
     ///
     /// Commits are sent behind one another before the first of them stands, and each of those says what it
     /// [follows](crate::state::op::Commit::follows). One that follows nothing was sent by a node that had read, or
-    /// written, the one before it: then the next commit has come since it was asked for, or is missing, or the log was
-    /// truncated beyond it. If it has come, the log did end here when it was read: others go on writing, and a start
-    /// that went after them would never be over while they write faster than a request takes.
+    /// written, the one before it; and so was each that stands [farther](MAX_COMMITS_IN_FLIGHT) behind than any node
+    /// sends. Then the next commit has come since it was asked for, or is missing, or the log was truncated beyond it.
+    /// If it has come, the log did end here when it was read: others go on writing, and a start that went after them
+    /// would never be over while they write faster than a request takes.
+    ///
+    /// Not to be told from the end is a commit that is missing with a few behind it, all of which were sent before the
+    /// first of them stood.
     async fn look_beyond_the_end(&mut self) -> Result<Beyond, LogError> {
         if !holds(Rule::MissingCommitsStopStarts) {
             return Ok(Beyond::End);
         }
-        let first = self.state.seq().0 + 2;
-        let (store, known) = (&self.store, self.options.level);
-        let read = |seq| {
-            let (seq, probe) = (Seq(seq), RequestKind::CommitProbe);
-            log::read_repeatedly(store, known, seq, HEAD, probe, START_ATTEMPTS)
-        };
-        let reads = (first..first + BEYOND).map(read);
-        let found = futures::future::try_join_all(reads).await?;
-        let mut found = found.into_iter().flatten();
-        let Some(proof) = found.find(|logged| logged.commit.follows.is_none()) else {
+        let next = self.state.seq().next();
+        let (after, limit) = (ObjectPath::commit(next), MAX_COMMITS_IN_FLIGHT as usize);
+        // With so many behind it, the last stands farther behind than any node sends.
+        let listed = self
+            .store
+            .list(ObjectPrefix::Log, Some(&after), limit)
+            .await?;
+        let beyond: Vec<Seq> = listed
+            .iter()
+            .filter_map(|object| match object.path.kind() {
+                ObjectKind::Commit(seq) => Some(seq),
+                _ => None,
+            })
+            .collect();
+        let far = beyond.iter().copied().find(|seq| seq.proves(next));
+        let Some(beyond) = (match far {
+            Some(far) => Some(far),
+            None => that_follows_nothing(&self.store, self.options.level, &beyond).await?,
+        }) else {
             return Ok(Beyond::End);
         };
-        let beyond = proof.seq;
         Ok(match self.read_window(1, START_ATTEMPTS).await? {
-            Some(0) => Beyond::Missing { beyond },
+            Some(0) => Beyond::Missing(OpenError::MissingCommit {
+                missing: after,
+                beyond: ObjectPath::commit(beyond),
+            }),
             Some(_) => Beyond::End,
             None => Beyond::Truncated,
         })

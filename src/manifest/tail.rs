@@ -18,7 +18,7 @@ use super::forwarding::{Forwarding, News, Route};
 use super::freshness::Freshness;
 use super::handle::{CommitSource, Manifest, Message, Stopped, Submission, refuse};
 use super::metrics::ManifestMetrics;
-use super::object::{LoggedCommit, ObjectError};
+use super::object::LoggedCommit;
 use super::options::ManifestOptions;
 use super::peers::Declined;
 use super::prepared::{Prepared, Sent, answer_of};
@@ -340,7 +340,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn halt(&self, error: &ObjectError) -> Stopped {
+    pub(super) fn halt(&self, error: &dyn std::error::Error) -> Stopped {
         tracing::error!(%error, seq = %self.state.seq().next(), "cannot apply the log any further; run `weir fsck`");
         Stopped::Halted(error.to_string().into())
     }

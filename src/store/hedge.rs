@@ -8,16 +8,24 @@
 //!
 //! A hedge may be swallowed as well. So hedges are sent until one attempt is answered or the time of the first is over,
 //! each after a pause that is longer than the one before ([`GROWTH`]). The first attempt and the first hedge are never
-//! given up for another, since they may only be slow; of the later hedges each replaces the one before.
+//! given up for another, since they may only be slow; of the later hedges each replaces the one before. A first attempt
+//! that fails ends them all: it is repeated as a request is that was never hedged.
 //!
 //! What it costs is bounded. A hedge shares the memory of its first attempt; it takes a place that is free and waits
 //! for none; at most [`MAX_HEDGES`] are under way beside one attempt; and there is at most one hedge for
-//! [`PUTS_PER_HEDGE`] puts, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once: a store that is slow
-//! for all is not sent twice what it cannot take once. A put that has been hedged leaves one hedge for others, so that
-//! one whose attempts are never answered does not use up all of them.
+//! [`PUTS_PER_HEDGE`] puts, or [`HEDGES_PER_SECOND`] where there are few puts, [`SAVED`] at once. A put that has been
+//! hedged leaves one hedge for others, so that one whose attempts are never answered does not use up all of them.
+//!
+//! A store, or a link to it, that is slow for all is not sent twice what it cannot take once: while no put is answered
+//! that was sent later, nothing shows that a late one was swallowed, and only one of all that are late is hedged. Once
+//! a later one is answered, the others are. What puts took lately is the median of the last [`REMEMBERED`], those that
+//! ran out of time among them.
+//!
+//! Files of this machine are not hedged: a call to the system is not swallowed, and one that hangs cannot be given up.
 //!
 //! A dropped future drops all attempts, each of which may arrive, as any put that is dropped may.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +34,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::attempt::{Asked, Attempt, Ended, Requests};
+use super::backend::Nature;
 use super::failure::Verdict;
 use super::metrics::Outcome;
 use crate::rules::{Rule, holds};
@@ -41,8 +50,8 @@ const GROWTH: f64 = 1.25;
 /// How many puts must succeed for one to be hedged, in the long run.
 const PUTS_PER_HEDGE: f64 = 8.0;
 
-/// How many hedges there may be in any case: no store is slower for so few, and a node that writes seldom would else
-/// wait for many puts to succeed before the next that is swallowed can be hedged.
+/// How many hedges there may be in any case: a node that writes seldom would else wait for many puts to succeed before
+/// the next that is swallowed can be hedged.
 const HEDGES_PER_SECOND: f64 = 1.0;
 
 /// How many hedges may be saved up.
@@ -55,11 +64,9 @@ const ORDINARY: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 const TIMES: f64 = 2.5;
 const SOONEST: Duration = Duration::from_millis(400);
 
-/// The share of the last put in what puts took lately.
-const SHARE: f64 = 1.0 / 8.0;
-
-/// From here up the slowness grows when puts take longer: it at most doubles.
-const MIN_SLOWNESS: f64 = 1.0 / 16.0;
+/// Of how many puts the median is what puts took lately: fewer than half of them can be swallowed, or held up, and
+/// change nothing.
+const REMEMBERED: usize = 9;
 
 /// What is known of puts: how long they take, and how many may be hedged.
 #[derive(Debug)]
@@ -67,8 +74,12 @@ pub(super) struct Hedging(Mutex<Pace>);
 
 #[derive(Debug)]
 struct Pace {
-    /// How many times longer than an ordinary store's puts took lately.
-    slowness: f64,
+    /// How many times longer than an ordinary store's each of the last puts took, oldest first.
+    lately: VecDeque<f64>,
+    /// When the latest of the attempts was sent that were answered.
+    answered: Option<Instant>,
+    /// Whether a put is hedged though no later one was answered.
+    is_probing: bool,
     /// How many puts may be hedged, as of then.
     saved: f64,
     as_of: Instant,
@@ -79,15 +90,39 @@ impl Pace {
     fn save(&mut self, hedges: f64) {
         self.saved = (self.saved + hedges).min(SAVED);
     }
+
+    /// Remembers how long a put took.
+    fn remember(&mut self, bytes: u64, took: Duration) {
+        let slowness = took.as_secs_f64() / ordinary(bytes).as_secs_f64();
+        self.lately.pop_front();
+        self.lately.push_back(slowness);
+    }
+
+    fn slowness(&self) -> f64 {
+        let mut lately: Vec<f64> = self.lately.iter().copied().collect();
+        lately.sort_by(f64::total_cmp);
+        lately.get(REMEMBERED / 2).copied().unwrap_or(1.0)
+    }
 }
 
 impl Default for Hedging {
     fn default() -> Hedging {
         Hedging(Mutex::new(Pace {
-            slowness: 1.0,
+            lately: VecDeque::from([1.0; REMEMBERED]),
+            answered: None,
+            is_probing: false,
             saved: SAVED,
             as_of: Instant::now(),
         }))
+    }
+}
+
+/// While it lives its put may be hedged though no later one was answered.
+struct Probe<'a>(&'a Hedging);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.pace().is_probing = false;
     }
 }
 
@@ -105,7 +140,7 @@ impl Hedging {
 
     /// How long a put of so many bytes takes, going by the last ones.
     pub(super) fn expected(&self, bytes: u64) -> Duration {
-        ordinary(bytes).mul_f64(self.pace().slowness)
+        ordinary(bytes).mul_f64(self.pace().slowness())
     }
 
     /// How long a put of so many bytes is waited for before it is hedged.
@@ -113,13 +148,32 @@ impl Hedging {
         SOONEST.max(self.expected(bytes).mul_f64(TIMES))
     }
 
-    /// Notes how long a put took that succeeded. One that took much longer than others for once changes little.
-    fn note(&self, bytes: u64, took: Duration) {
-        let slowness = took.as_secs_f64() / ordinary(bytes).as_secs_f64();
+    /// Notes how long a put took that succeeded, which was sent then.
+    fn note(&self, bytes: u64, took: Duration, sent: Instant) {
         let mut pace = self.pace();
-        let slowness = slowness.min(pace.slowness * 2.0).max(MIN_SLOWNESS);
-        pace.slowness += (slowness - pace.slowness) * SHARE;
+        pace.remember(bytes, took);
+        pace.answered = pace.answered.max(Some(sent));
         pace.save(1.0 / PUTS_PER_HEDGE);
+    }
+
+    /// Notes that a put, which was sent then, ran out of time. If a later one was answered it was swallowed, which says
+    /// nothing of how long puts take.
+    fn note_overdue(&self, bytes: u64, took: Duration, sent: Instant) {
+        let mut pace = self.pace();
+        if pace.answered <= Some(sent) {
+            pace.remember(bytes, took);
+        }
+    }
+
+    /// Whether a put was answered that was sent later than then.
+    fn is_overtaken(&self, sent: Instant) -> bool {
+        self.pace().answered > Some(sent)
+    }
+
+    /// Leave to hedge a put though no later one was answered: nobody else has it meanwhile.
+    fn probe(&self) -> Option<Probe<'_>> {
+        let is_first = !std::mem::replace(&mut self.pace().is_probing, true);
+        is_first.then(|| Probe(self))
     }
 
     /// Whether a hedge may be sent now and so many are left then; it is counted as sent.
@@ -146,12 +200,15 @@ impl Requests {
     where
         W: Future<Output = object_store::Result<T>>,
     {
+        if self.backend.nature == Nature::File {
+            return self.repeat(asked, work).await;
+        }
         let attempt = |limit| self.hedged(asked, limit, &work);
         self.repeat_by(asked, attempt).await
     }
 
-    /// Makes one attempt, and others beside it while nothing is heard of it. The first that succeeds counts; else the
-    /// last that fails.
+    /// Makes one attempt, and others beside it while nothing is heard of it. The first that succeeds counts, or the
+    /// failure of the first attempt.
     async fn hedged<T, W>(
         &self,
         asked: Asked<'_>,
@@ -162,48 +219,67 @@ impl Requests {
         W: Future<Output = object_store::Result<T>>,
     {
         let place = self.place(asked.kind).await;
-        let until = Instant::now() + limit;
-        let left = || until.saturating_duration_since(Instant::now());
-        let send = |place| self.attempt_in(place, asked, left(), work());
+        let began = Instant::now();
+        let until = began + limit;
+        let send = |place, is_first: bool| async move {
+            let (sent, left) = (
+                Instant::now(),
+                until.saturating_duration_since(Instant::now()),
+            );
+            let ended = self.attempt_in(place, asked, left, work()).await;
+            (ended, sent, is_first)
+        };
         // Those that are kept until they end, and the one that the next hedge replaces.
         let mut kept = FuturesUnordered::new();
-        kept.push(send(place));
+        kept.push(send(place, true));
         let mut last = FuturesUnordered::new();
         let mut pause = self.hedging.delay(asked.sent);
-        let mut due = Instant::now() + pause;
+        let mut due = began + pause;
         let mut is_hedged = false;
+        let mut probe = None;
         loop {
-            let ended = tokio::select! {
+            let (ended, sent, is_first) = tokio::select! {
                 biased;
                 Some(ended) = kept.next() => ended,
                 Some(ended) = last.next() => ended,
                 () = tokio::time::sleep_until(due) => {
+                    let is_overtaken = self.hedging.is_overtaken(began);
+                    if is_overtaken {
+                        probe = None;
+                    } else if probe.is_none() {
+                        probe = self.hedging.probe();
+                    }
                     let left_for_others = if is_hedged { 1.0 } else { 0.0 };
-                    if let Some(place) = self.free_place(asked.kind)
+                    if (is_overtaken || probe.is_some())
+                        && let Some(place) = self.free_place(asked.kind)
                         && self.hedging.spend(left_for_others)
                     {
                         is_hedged = true;
                         pause = pause.mul_f64(GROWTH);
                         tracing::debug!(subject = %asked.subject, "no answer yet; sent the request again");
                         if kept.len() < MAX_HEDGES {
-                            kept.push(send(place));
+                            kept.push(send(place, false));
                         } else {
                             last.clear();
-                            last.push(send(place));
+                            last.push(send(place, false));
                         }
                     }
                     due = Instant::now() + pause;
                     continue;
                 }
             };
+            let took = ended.took();
             match &ended.result {
                 Ok(_) => {
-                    self.hedging.note(asked.sent, ended.took());
+                    self.hedging.note(asked.sent, took, sent);
                     return ended;
                 }
                 Err(failure) => {
                     let may_succeed = matches!(failure.verdict, Verdict::Transient { .. });
-                    if kept.is_empty() && last.is_empty() || !may_succeed {
+                    if is_first && took >= limit {
+                        self.hedging.note_overdue(asked.sent, took, sent);
+                    }
+                    if is_first || !may_succeed {
                         return ended;
                     }
                     ended.running.end(Outcome::Retry);
@@ -225,15 +301,49 @@ mod tests {
         let (small, large) = (hedging.delay(1), hedging.delay(8 * MIB));
         assert_eq!(small, SOONEST);
         assert!(large > small && large < Duration::from_secs(1), "{large:?}");
-        for _ in 0..100 {
-            hedging.note(8 * MIB, Duration::from_millis(20));
+        for _ in 0..REMEMBERED {
+            hedging.note(8 * MIB, Duration::from_millis(20), Instant::now());
         }
         assert_eq!(hedging.delay(8 * MIB), SOONEST);
-        for _ in 0..100 {
-            hedging.note(8 * MIB, Duration::from_secs(7));
+        // One that was held up changes nothing, and neither do three more.
+        for _ in 0..4 {
+            hedging.note(8 * MIB, Duration::from_secs(7), Instant::now());
+            assert_eq!(hedging.delay(8 * MIB), SOONEST);
         }
+        hedging.note(8 * MIB, Duration::from_secs(7), Instant::now());
         let slow = hedging.delay(8 * MIB).as_secs_f64();
-        assert!((16.0..18.0).contains(&slow), "{slow}");
+        assert!((17.0..18.0).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn what_runs_out_of_time_is_slow_unless_a_later_one_was_answered() {
+        let hedging = Hedging::default();
+        let sent = Instant::now();
+        for _ in 0..5 {
+            hedging.note_overdue(MIB, Duration::from_secs(30), sent);
+        }
+        assert!(hedging.delay(MIB) > Duration::from_secs(30));
+        let hedging = Hedging::default();
+        hedging.note(
+            MIB,
+            Duration::from_millis(50),
+            sent + Duration::from_secs(1),
+        );
+        assert!(hedging.is_overtaken(sent));
+        for _ in 0..REMEMBERED {
+            hedging.note_overdue(MIB, Duration::from_secs(30), sent);
+        }
+        assert_eq!(hedging.delay(MIB), SOONEST);
+    }
+
+    #[test]
+    fn of_puts_that_are_not_overtaken_one_is_hedged_at_a_time() {
+        let hedging = Hedging::default();
+        let probe = hedging.probe();
+        assert!(probe.is_some());
+        assert!(hedging.probe().is_none());
+        drop(probe);
+        assert!(hedging.probe().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,7 +377,7 @@ mod tests {
         let hedging = Hedging::default();
         let mut spent = 0;
         for _ in 0..1_000 {
-            hedging.note(MIB, Duration::from_millis(100));
+            hedging.note(MIB, Duration::from_millis(100), Instant::now());
             spent += u32::from(hedging.spend(0.0));
         }
         assert!((120..=130).contains(&spent), "{spent}");

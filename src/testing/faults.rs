@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     None,
     /// It is not applied, and the answer is an error such as 503.
     Fails,
+    /// The same, after so long.
+    SlowlyFails(Duration),
     /// It is applied, and the answer is lost.
     AnswerLost,
     /// A create, or a part of an upload, is not applied and answered with an error; all else is as usual.
@@ -37,6 +39,8 @@ pub(crate) enum Fault {
     Hangs,
     /// It takes so long to reach the store.
     Slow(Duration),
+    /// A put goes over a link that carries so many bytes a second of all puts together.
+    Narrow(u32),
     /// The credentials have no right to it.
     Denied,
     /// What is stored differs from what was sent in its last byte.
@@ -65,6 +69,8 @@ pub(crate) struct Faulty {
     inner: Arc<InMemory>,
     plan: Plan,
     requests: AtomicUsize,
+    /// How many puts are on a link that is narrow.
+    on_link: AtomicUsize,
     /// Uploads that were begun and neither completed nor aborted.
     uploads: Mutex<HashSet<MultipartId>>,
 }
@@ -102,6 +108,7 @@ impl Faulty {
             inner: bucket,
             plan: Box::new(plan),
             requests: AtomicUsize::new(0),
+            on_link: AtomicUsize::new(0),
             uploads: Mutex::default(),
         });
         let options = StoreOptions::new(Env::simulated(7, Timestamp(1_700_000_000_000)));
@@ -163,10 +170,32 @@ impl Faulty {
         self.requests.load(Ordering::SeqCst)
     }
 
+    /// Waits until so many bytes have come over the link, of which all that are on it have equal shares.
+    async fn carry(&self, bytes: usize, per_second: u32) {
+        struct OnLink<'a>(&'a AtomicUsize);
+        impl Drop for OnLink<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.on_link.fetch_add(1, Ordering::SeqCst);
+        let on_link = OnLink(&self.on_link);
+        let (tick, mut left) = (Duration::from_millis(20), bytes as f64);
+        while left > 0.0 {
+            tokio::time::sleep(tick).await;
+            let share = on_link.0.load(Ordering::SeqCst) as f64;
+            left -= f64::from(per_second) * tick.as_secs_f64() / share;
+        }
+    }
+
     async fn next(&self, path: &Path) -> Result<Fault> {
         let fault = (self.plan)(self.requests.fetch_add(1, Ordering::SeqCst), path.as_ref());
         match fault {
             Fault::Fails => Err(slow_down()),
+            Fault::SlowlyFails(time) => {
+                tokio::time::sleep(time).await;
+                Err(slow_down())
+            }
             Fault::Hangs => futures::future::pending().await,
             Fault::Slow(time) => {
                 tokio::time::sleep(time).await;
@@ -209,6 +238,7 @@ impl ObjectStore for Faulty {
         match fault {
             Fault::Garbles => payload = garbled(&payload),
             Fault::CreateFails => return Err(slow_down()),
+            Fault::Narrow(per_second) => self.carry(payload.content_length(), per_second).await,
             Fault::IgnoresCondition => opts.mode = PutMode::Overwrite,
             Fault::ChecksThenWrites if opts.mode == PutMode::Create => {
                 match self

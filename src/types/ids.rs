@@ -66,6 +66,10 @@ integer_id! {
     Seq(u64)
 }
 
+/// The most commits that a node has sent and not seen in the log, in every version: a commit stands at most so many
+/// places behind the last one that its node had folded when it was sent.
+pub const MAX_COMMITS_IN_FLIGHT: u32 = 16;
+
 impl Seq {
     /// The seq of the state before any commit.
     pub const ZERO: Seq = Seq(0);
@@ -78,6 +82,12 @@ impl Seq {
     /// The seq after this one.
     pub const fn next(self) -> Seq {
         Seq(self.0 + 1)
+    }
+
+    /// Whether a commit that stands here proves by its place alone that one stood at `gap`, where none is: no node sends
+    /// a commit so far behind what it has folded (see [`MAX_COMMITS_IN_FLIGHT`]).
+    pub const fn proves(self, gap: Seq) -> bool {
+        self.0 >= gap.0.saturating_add(MAX_COMMITS_IN_FLIGHT as u64)
     }
 }
 

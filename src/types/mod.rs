@@ -13,8 +13,8 @@ mod rendezvous;
 
 pub use digest::StateDigest;
 pub use ids::{
-    CommitId, Generation, Incarnation, LogId, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
-    SegmentId, Seq, TopicId, TopicPartition,
+    CommitId, Generation, Incarnation, LogId, MAX_COMMITS_IN_FLIGHT, NodeId, PartitionIndex,
+    ProducerEpoch, ProducerId, SegmentId, Seq, TopicId, TopicPartition,
 };
 pub use key::PeerKey;
 pub use names::{GroupId, InvalidName, MemberId, TopicName};

@@ -11,9 +11,6 @@ use crate::types::{SegmentId, Seq, Timestamp};
 /// How many names that are not Weir's are kept; the others are counted.
 const KEPT_FOREIGN: usize = 1000;
 
-/// The most commits behind a gap at the end of the log that are taken for some that nodes had on their way.
-const MAX_AHEAD: usize = 64;
-
 /// Objects of one kind that are counted, however many there are.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
@@ -94,7 +91,7 @@ impl Inventory {
             return Ok(());
         };
         let behind: Vec<Seq> = self.commits.range(end..).map(|(seq, _)| *seq).collect();
-        if behind.len() > MAX_AHEAD {
+        if behind.iter().any(|seq| seq.proves(end)) {
             return Ok(());
         }
         let heads = Walk {

@@ -11,18 +11,37 @@ mod truncation;
 
 pub(crate) use super::parts::tests::snapshot_of_bytes;
 
+/// The object of a commit of nothing, with that number among those of a node that is not there, which was sent while the
+/// one that it follows was under way.
+pub(crate) fn empty_commit(counter: u64, follows: Option<u64>) -> Bytes {
+    let commit = Commit {
+        id: CommitId {
+            incarnation: Incarnation(Uuid::from_u128(1)),
+            counter,
+        },
+        time: Timestamp(1_700_000_000_000),
+        ops: Vec::new(),
+        follows,
+        forwarded: Vec::new(),
+        wall: None,
+        log: LogId::ZERO,
+    };
+    encode_commit(&commit, Bytes::new()).unwrap()
+}
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::*;
 use crate::env::Env;
-use crate::state::op::{Applied, CreateTopic, Op, Rejected};
+use crate::state::op::{Applied, Commit, CreateTopic, Op, Rejected};
 use crate::store::{ObjectPath, ObjectPrefix, RequestKind, Store};
 use crate::testing::{Fault, Faulty};
-use crate::types::{Incarnation, ProducerId, Seq, Timestamp, TopicId, TopicName};
+use crate::types::{CommitId, Incarnation, LogId, ProducerId, Seq, Timestamp, TopicId, TopicName};
 use tokio_util::sync::CancellationToken;
 
 /// A node's manifest with its task running until the guard is dropped.

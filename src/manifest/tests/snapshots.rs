@@ -14,6 +14,8 @@ use crate::manifest::snapshot::Taking;
 use crate::rules::{Rule, assert_needed};
 use crate::state::State;
 use crate::store::Created;
+use crate::testing::empty_commit;
+use crate::types::MAX_COMMITS_IN_FLIGHT;
 
 /// A node that takes a snapshot after every fourth commit.
 async fn writer(store: &Store, seed: u64) -> Running {
@@ -144,6 +146,44 @@ async fn a_node_starts_from_whatever_snapshot_can_be_read_and_else_from_the_log(
 }
 
 fn a_missing_commit_stops_a_start() {
+    // One; as many as no node has under way.
+    for missing in [5..=5, 5..=28] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(async {
+            let store = Store::memory();
+            let node = writer(&store, 1).await;
+            let state = fill(&node, 30).await;
+            let snapshots = stored(&store).await;
+            store
+                .delete(snapshots.into_iter().map(ObjectPath::snapshot).collect())
+                .await
+                .unwrap();
+            let mut kept = Vec::new();
+            for seq in missing {
+                let path = ObjectPath::commit(Seq(seq));
+                let body = store.get(&path, RequestKind::CommitGet).await.unwrap();
+                store.delete(vec![path.clone()]).await.unwrap();
+                kept.push((path, body));
+            }
+            let error = try_start(&store, 2).await.err().unwrap();
+            assert!(
+                matches!(&error, OpenError::MissingCommit { missing, .. } if *missing == kept[0].0),
+                "{error}"
+            );
+            for (path, body) in kept {
+                let created = store.create(&path, body, RequestKind::CommitPut).await;
+                assert!(matches!(created, Ok(Created::Created)), "{created:?}");
+            }
+            let (started, _) = try_start(&store, 3).await.unwrap();
+            assert_eq!(started.to_bytes(), state.to_bytes());
+        });
+    }
+}
+
+fn commits_that_all_follow_others_show_that_one_is_missing() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -151,24 +191,21 @@ fn a_missing_commit_stops_a_start() {
     runtime.unwrap().block_on(async {
         let store = Store::memory();
         let node = writer(&store, 1).await;
-        let state = fill(&node, 14).await;
-        let snapshots = stored(&store).await;
-        store
-            .delete(snapshots.into_iter().map(ObjectPath::snapshot).collect())
-            .await
-            .unwrap();
-        let path = ObjectPath::commit(Seq(5));
-        let kept = store.get(&path, RequestKind::CommitGet).await.unwrap();
-        store.delete(vec![path.clone()]).await.unwrap();
-        let error = try_start(&store, 2).await.err().unwrap();
-        assert!(
-            matches!(&error, OpenError::MissingCommit { missing, .. } if *missing == path),
-            "{error}"
-        );
-        let created = store.create(&path, kept, RequestKind::CommitPut).await;
-        assert!(matches!(created, Ok(Created::Created)), "{created:?}");
-        let (started, _) = try_start(&store, 3).await.unwrap();
-        assert_eq!(started.to_bytes(), state.to_bytes());
+        let end = fill(&node, 3).await.seq().0;
+        drop(node);
+        // Nobody sends more than that before the first of them stands.
+        for ahead in 0..u64::from(MAX_COMMITS_IN_FLIGHT) {
+            let path = ObjectPath::commit(Seq(end + 2 + ahead));
+            let body = empty_commit(7 + ahead, Some(6 + ahead));
+            let created = store.create(&path, body, RequestKind::CommitPut).await;
+            assert!(matches!(created, Ok(Created::Created)), "{created:?}");
+            let is_last = ahead + 1 == u64::from(MAX_COMMITS_IN_FLIGHT);
+            if is_last || ahead == 3 {
+                let looks = try_start(&store, 2 + ahead).await;
+                let is_missing = matches!(&looks, Err(OpenError::MissingCommit { .. }));
+                assert_eq!(is_missing, is_last, "{:?}", looks.err());
+            }
+        }
     });
 }
 
@@ -178,6 +215,15 @@ fn a_commit_that_is_missing_in_the_middle_of_the_log_stops_a_start() {
     assert_needed(&[(
         Rule::MissingCommitsStopStarts,
         a_missing_commit_stops_a_start,
+    )]);
+}
+
+#[test]
+fn a_commit_that_is_missing_before_many_that_follow_one_another_stops_a_start() {
+    commits_that_all_follow_others_show_that_one_is_missing();
+    assert_needed(&[(
+        Rule::MissingCommitsStopStarts,
+        commits_that_all_follow_others_show_that_one_is_missing,
     )]);
 }
 

@@ -75,6 +75,32 @@ async fn a_node_that_slept_does_not_take_a_free_name_for_the_end_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_starts_over_does_not_write_where_a_commit_is_missing() {
+    let store = Store::memory();
+    let (awake, sleeper) = (start(&store, 1).await, start(&store, 2).await);
+    awake.truncate(&store).await;
+    let mut n = 0;
+    let gap = loop {
+        awake.create(&format!("more-{n}")).await.unwrap();
+        n += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let newest = *snapshots::stored(&store).await.last().unwrap();
+        if newest.next() < awake.manifest.state().seq() {
+            break ObjectPath::commit(newest.next());
+        }
+    };
+    store.delete(vec![gap.clone()]).await.unwrap();
+    let told = sleeper.create("late").await;
+    assert_eq!(told.unwrap_err(), Stopped::OutcomeUnknown);
+    let told = sleeper.create("late").await.unwrap_err();
+    assert!(
+        matches!(&told, Stopped::Halted(why) if why.contains(gap.as_str())),
+        "{told:?}"
+    );
+    assert!(store.head(&gap, RequestKind::CommitGet).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_created_at_a_name_that_was_deleted_is_not_acknowledged() {
     let store = Store::memory();
     let (awake, sleeper) = (start(&store, 1).await, start(&store, 2).await);

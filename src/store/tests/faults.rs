@@ -254,6 +254,55 @@ async fn to_a_store_that_is_slow_for_all_few_puts_are_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn over_a_narrow_link_puts_that_are_hedged_still_arrive() {
+    const MIB: u32 = 1 << 20;
+    // Without hedges a round takes so many seconds, of the 30 that an attempt has: at 2.4 MiB/s it is nearly all of
+    // them, and what is hedged once may run out of time once.
+    for (per_second, rounds, longest) in [
+        (8 * MIB, 3, 3 * 11),
+        (4 * MIB, 3, 3 * 21),
+        (3 * MIB, 3, 3 * 28),
+        (MIB / 10 * 24, 4, 4 * 27 + 40),
+    ] {
+        let (store, faulty) = Faulty::store(move |_| Fault::Narrow(per_second));
+        let began = Instant::now();
+        for _ in 0..rounds {
+            let puts = (0..8).map(|_| put_hedged(&store, 8 << 20));
+            futures::future::join_all(puts).await;
+        }
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(longest),
+            "{per_second}: {took:?}"
+        );
+        assert!(faulty.requests() > rounds * 8, "nothing was hedged");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_puts_that_are_swallowed_together_all_are_hedged_once_one_is_answered() {
+    let (store, faulty) = swallowing(8);
+    let began = Instant::now();
+    futures::future::join_all((0..8).map(|_| put_hedged(&store, 10))).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert_eq!(faulty.requests(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_fails_is_repeated_though_its_hedge_is_swallowed() {
+    let (store, faulty) = Faulty::store(|n| match n {
+        0 => Fault::SlowlyFails(Duration::from_millis(500)),
+        1 => Fault::Hangs,
+        _ => Fault::Slow(Duration::from_millis(50)),
+    });
+    // What others have left of the budget does not matter.
+    let took = put_hedged(&store, 10).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(faulty.requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_stays_away_is_given_up_at_the_deadline() {
     for fault in [Fault::Fails, Fault::Hangs] {
         let (store, _) = Faulty::store(move |_| fault);

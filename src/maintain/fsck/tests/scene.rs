@@ -29,6 +29,7 @@ use crate::segment::{BatchBuilder, Codec, SegmentBuilder};
 use crate::state::State;
 use crate::state::op::{Append, AppendEntry, AppendSource, CreateTopic, Op};
 use crate::store::{ObjectPath, RequestKind, Store, StoreMetrics, StoreOptions};
+use crate::testing::empty_commit;
 use crate::types::{
     Incarnation, PartitionIndex, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
 };
@@ -222,6 +223,16 @@ impl Bucket {
 
     pub(super) fn empty() -> Bucket {
         Bucket::of(Arc::new(InMemory::new()), Env::system().wall())
+    }
+
+    /// Puts so many commits behind the end of the log, with one missing before them.
+    pub(super) async fn put_ahead(&mut self, follows: Option<u64>, count: u64) {
+        let end = self.log_end().await;
+        for ahead in 0..count {
+            let path = ObjectPath::commit(Seq(end + 2 + ahead));
+            let commit = empty_commit(7 + ahead, follows);
+            self.put(path.as_str(), commit.to_vec()).await;
+        }
     }
 
     /// A stopped cluster: commits with and without records in them, segments, several snapshots, and a few commits

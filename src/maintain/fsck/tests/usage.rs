@@ -33,7 +33,11 @@ fn bytes(usage: &Usage, reason: Reason) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn every_byte_has_one_reason_and_the_records_are_those_of_the_topics() {
-    let bucket = Bucket::healthy().await;
+    let mut bucket = Bucket::healthy().await;
+    let log = bytes(&used(&bucket).await.unwrap(), Reason::Log);
+    bucket.put_ahead(Some(6), 2).await;
+    let ahead = bytes(&used(&bucket).await.unwrap(), Reason::Log);
+    assert!(log < ahead, "{ahead}");
     let env = Env::simulated(9, bucket.now);
     let orphan = ObjectPath::segment(SegmentId(env.uuid_at(env.wall())));
     bucket.put(orphan.as_str(), vec![0; 1000]).await;
