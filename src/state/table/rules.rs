@@ -1,0 +1,1 @@
+//! How tables come, grow, are rewritten and go.
