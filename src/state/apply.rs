@@ -207,6 +207,7 @@ impl State {
             Op::RaiseLevel { to } => self.raise_level(*to),
             // Judged with those that it is about.
             Op::Asked(_) => Ok(Applied::Done),
+            Op::Access { action } => self.change_access(action),
         }
     }
 

@@ -30,13 +30,15 @@
 //! | `jobs` | who claimed which background work |
 //! | `log` | the log itself: last commits, time, level, snapshots, truncation |
 //! | `asked` | what clients ask for: requests that come too late |
+//! | `access` | users, groups of users, and who may do what |
 //!
 //! A rule reads what it needs and changes its own domain; what follows for others is in `effects.rs`, by name, and
-//! found by an index, not by a loop over everything. A new domain (delivery, transactions, access, tables) is one more
+//! found by an index, not by a loop over everything. A new domain (delivery, transactions, tables) is one more
 //! folder, its fields at the end of [`State`], its ops at the end of the list, and a line for each in `apply.rs`.
 //!
 //! There is one log, and a state is the fold of it alone.
 
+pub mod access;
 mod apply;
 mod asked;
 mod check;
@@ -77,6 +79,7 @@ pub use partition::{Partition, Slice, SliceIndex};
 pub use producer::Producer;
 pub use topic::{MAX_PARTITIONS, Topic};
 
+use access::Access;
 use asked::Deletions;
 use codec::map;
 use group::{Changes, Groups};
@@ -142,6 +145,9 @@ pub struct State {
     /// What was deleted lately, of what may come back.
     #[cbor(n(18), default, skip_if = "Deletions::is_empty")]
     deletions: Deletions,
+    /// Who is who, and who may do what.
+    #[cbor(n(24), default, skip_if = "Access::is_untouched")]
+    access: Access,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -240,6 +246,7 @@ impl State {
         state.index_producers();
         state.objects.index();
         state.claims.index();
+        state.access.index();
         if let Some(changes) = &mut state.changes {
             changes.derive(state.groups.iter());
         }

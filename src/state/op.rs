@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::access::AccessAction;
 pub use super::asked::Asked;
 use super::group::{GroupAction, GroupReply};
 use super::jobs::Job;
@@ -312,6 +313,13 @@ pub enum Op {
     /// The next ops of the commit are what a client asked for.
     #[n(24)]
     Asked(#[n(0)] Asked),
+    /// A change of users, groups of users or access rules. Since [`Feature::Access`].
+    #[n(40)]
+    Access {
+        /// The change.
+        #[n(0)]
+        action: AccessAction,
+    },
 }
 
 impl Commit {
@@ -341,6 +349,7 @@ impl Op {
                 digest: Some(_), ..
             } => Feature::SnapshotDigests.since(),
             Op::Asked(_) => Feature::AskedOps.since(),
+            Op::Access { .. } => Feature::Access.since(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }

@@ -17,6 +17,6 @@ pub use ids::{
     SegmentId, Seq, TopicId, TopicPartition,
 };
 pub use key::PeerKey;
-pub use names::{GroupId, InvalidName, MemberId, TopicName};
+pub use names::{GroupId, InvalidName, MemberId, Principal, TopicName, UserGroup, UserName};
 pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};
 pub use rendezvous::bid;
