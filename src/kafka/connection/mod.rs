@@ -330,6 +330,12 @@ impl<W: Line, S: Service> Serving<W, S> {
         match outcome {
             Outcome::Reply(reply) if !self.broken => self.ready.push_back(reply),
             Outcome::Reply(_) | Outcome::Silent => {}
+            Outcome::Last(reply, violation) => {
+                if !self.broken {
+                    self.ready.push_back(reply);
+                }
+                return Some(violation);
+            }
             Outcome::Close(violation) => return Some(violation),
         }
         None

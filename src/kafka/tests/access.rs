@@ -43,6 +43,8 @@ use uuid::Uuid;
 
 use crate::broker::{Action, Policy, RaiseLevelError, Resource, Session};
 
+use crate::state::State;
+
 use super::data::end_offset;
 use super::*;
 
@@ -61,7 +63,7 @@ struct Denied {
 }
 
 impl Policy for Denying {
-    fn allows(&self, _: &Session, action: Action, resource: &Resource<'_>) -> bool {
+    fn allows(&self, _: &State, _: &Session, action: Action, resource: &Resource<'_>) -> bool {
         let denied = self.0.lock().unwrap();
         let mut some = denied.some.iter();
         let is_it = |(what, on): &(Action, Resource<'static>)| *what == action && on == resource;
