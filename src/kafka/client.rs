@@ -4,6 +4,7 @@
 //! the request was read.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::sasl::{Exchange, Mechanism};
 pub(crate) struct Client {
     listener: Arc<str>,
     asks_login: bool,
+    is_stranger: Arc<AtomicBool>,
     remote: Option<SocketAddr>,
     known: Arc<Mutex<Known>>,
 }
@@ -57,6 +59,7 @@ impl Client {
         Client {
             listener: Arc::clone(listener),
             asks_login,
+            is_stranger: Arc::new(AtomicBool::new(asks_login)),
             remote,
             known: Arc::new(Mutex::new(known)),
         }
@@ -87,6 +90,11 @@ impl Client {
     /// Whether its listener has clients log in.
     pub(crate) fn asks_login(&self) -> bool {
         self.asks_login
+    }
+
+    /// Set until it has logged in, where it has to.
+    pub(crate) fn stranger(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_stranger)
     }
 
     /// Whether it may go on.
@@ -144,6 +152,7 @@ impl Client {
         session.user = identity.user;
         session.decisions = Decisions::default();
         known.session = Arc::new(session);
+        self.is_stranger.store(false, Ordering::Release);
         known.logged_in = Some((
             mechanism,
             lifetime.map(|lifetime| Instant::now() + lifetime),

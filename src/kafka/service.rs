@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt;
 use kafka_protocol::ResponseError;
@@ -121,5 +122,9 @@ impl Service for KafkaService {
 
     fn sent(&self, bytes: usize) {
         self.shared.metrics.sent(bytes);
+    }
+
+    fn stranger(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.client.stranger())
     }
 }

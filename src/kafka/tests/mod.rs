@@ -28,6 +28,7 @@ mod limits;
 mod log_dirs;
 mod names;
 mod policies;
+mod sasl;
 mod topics;
 
 /// The wall time at which tests begin.
