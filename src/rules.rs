@@ -89,6 +89,14 @@ pub(crate) enum Rule {
     /// Only the present incarnation of a node speaks for its members, and none that had its id before.
     OnlyCurrentIncarnationVouches,
 
+    // Who may do what
+    /// Once anybody is defined there is a superuser who is not disabled, so that nobody is locked out for good.
+    SomebodyCanAdminister,
+    /// A rule that denies decides, whatever other rules allow.
+    DenialsComeFirst,
+    /// A session may do nothing once its user is disabled or deleted, whoever has the name afterwards.
+    SessionsEndWithTheirUser,
+
     // Reading
     /// Batches are served with their real offsets, and not with those that the producer wrote.
     RealOffsetsAreServed,

@@ -16,6 +16,9 @@ from test_cluster import addresses, ends
 
 OLD = {"arguments": ["--max-level", "1"]}
 
+# The newest level there is.
+NEW = 4
+
 
 def weir(place, *arguments, fails=False):
     done = subprocess.run([binary(), *arguments, "--store", place.url], env={**os.environ, **place.env},
@@ -71,15 +74,15 @@ def test_a_rolling_upgrade_under_load_and_back_before_the_level_is_raised(older,
 
     for number in (0, 1):
         replace(number, newer)
-    wait_until(lambda: levels(place) == [1, 2, 2], 20, "two nodes that know the next level")
+    wait_until(lambda: levels(place) == [1, NEW, NEW], 20, "two nodes that know the next level")
     refused = weir(place, "cluster", "upgrade", fails=True)
     assert "supports levels up to 1" in refused and "upgrade" in refused, refused
     replace(1, older)  # and back
-    wait_until(lambda: levels(place) == [1, 1, 2], 20, "one node that knows the next level")
+    wait_until(lambda: levels(place) == [1, 1, NEW], 20, "one node that knows the next level")
     for number in (1, 2):
         replace(number, newer)
-    wait_until(lambda: levels(place) == [2, 2, 2], 20, "three nodes that know the next level")
-    assert "from level 1 to 2" in weir(place, "cluster", "upgrade")
+    wait_until(lambda: levels(place) == [NEW, NEW, NEW], 20, "three nodes that know the next level")
+    assert f"from level 1 to {NEW}" in weir(place, "cluster", "upgrade")
     assert "already" in weir(place, "cluster", "upgrade")
     # On a quick machine all of this takes two seconds.
     wait_until(lambda: len(stream.told.placed) > 200, 20, "more than 200 acknowledged records")

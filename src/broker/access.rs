@@ -4,7 +4,12 @@
 //! makes a permit, and no work is done without one, so an operation that forgets to ask does not compile. Front ends
 //! never decide: they say what was [`Denied`] in the words of their wire.
 //!
-//! What decides is a [`Policy`]. There are no accounts yet: everybody may do everything ([`AllowAll`]).
+//! What decides is a [`Policy`]: in a node the users and access rules that are in the state ([`ByRules`]), judged as
+//! Kafka's authorizer judges them (`state/access`). While nobody is defined there everybody may do everything. Whoever
+//! is inside the process ([`Session::internal`]) holds the bucket, and so may do everything.
+//!
+//! It goes by the newest state that this node knows, without asking the store: a node that is not told of anything else
+//! follows the log all the time, so a rule that another node has stored holds here a moment later, as with Kafka.
 //!
 //! # What is asked
 //!
@@ -19,12 +24,20 @@
 //!
 //! # Futures that are dropped, nodes that die
 //!
-//! A decision changes nothing and is remembered nowhere. A permit is for one call.
+//! A decision changes nothing. It is remembered with the session for as long as users and rules are the same
+//! ([`Decisions`]). A permit is for one call.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Broker, Session, TopicNotFound, TopicRef, offsets_topic};
+use super::{Broker, Home, Session, TopicNotFound, TopicRef, offsets_topic};
 use crate::state::State;
+use crate::state::access::{Asking, Operation, ResourcePattern, ResourceType};
+use crate::types::Seq;
+
+/// Whether everybody may do that about which there is no rule: a setting of the cluster, by Kafka's name.
+const EVERYONE: &str = "allow.everyone.if.no.acl.found";
 
 /// What is to be done: Kafka's operations (KIP-11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +77,16 @@ impl<'a> Resource<'a> {
     /// The group of this id.
     pub fn group(id: &'a str) -> Resource<'a> {
         Resource::Group(Cow::Borrowed(id))
+    }
+
+    /// Its type and its name, as rules have them.
+    pub fn in_rules(&self) -> (ResourceType, &str) {
+        match self {
+            Resource::Topic(name) => (ResourceType::Topic, name),
+            Resource::Group(id) => (ResourceType::Group, id),
+            Resource::Cluster => (ResourceType::Cluster, ResourcePattern::CLUSTER),
+            Resource::TransactionalId(id) => (ResourceType::TransactionalId, id),
+        }
     }
 
     /// The same, for who keeps it.
@@ -122,19 +145,142 @@ pub struct Denied {
 
 /// What decides who may do what.
 ///
-/// It is asked for each topic of each request, so it answers from memory, at once, and without allocating.
+/// It is asked for each topic of each request, so it answers from memory and at once.
 pub trait Policy: std::fmt::Debug + Send + Sync {
-    /// Whether the client of that session may do that.
-    fn allows(&self, session: &Session, action: Action, resource: &Resource<'_>) -> bool;
+    /// Whether the client of that session may do that, in that state.
+    fn allows(
+        &self,
+        state: &State,
+        session: &Session,
+        action: Action,
+        resource: &Resource<'_>,
+    ) -> bool;
+
+    /// Whether it may do that on any resource of this type at all. Who cannot tell says no.
+    fn allows_any(&self, _: &State, _: &Session, _: Action, _: ResourceType) -> bool {
+        false
+    }
 }
 
-/// Everybody may do everything.
+/// The users and access rules in the state decide.
 #[derive(Clone, Copy, Debug)]
-pub struct AllowAll;
+pub struct ByRules;
 
-impl Policy for AllowAll {
-    fn allows(&self, _: &Session, _: Action, _: &Resource<'_>) -> bool {
-        true
+impl Policy for ByRules {
+    fn allows(
+        &self,
+        state: &State,
+        session: &Session,
+        action: Action,
+        resource: &Resource<'_>,
+    ) -> bool {
+        if session.trusted || state.access().is_open() {
+            return true;
+        }
+        let (kind, name) = resource.in_rules();
+        session.decisions.of(state, action, (kind, name), || {
+            let host = session.host();
+            let asking = asking(state, session, &host);
+            let verdict = state.access().judge(asking, action.into(), kind, name);
+            verdict.allows()
+        })
+    }
+
+    fn allows_any(
+        &self,
+        state: &State,
+        session: &Session,
+        action: Action,
+        kind: ResourceType,
+    ) -> bool {
+        if session.trusted || state.access().is_open() {
+            return true;
+        }
+        let host = session.host();
+        let asking = asking(state, session, &host);
+        state.access().judge_any(asking, action.into(), kind)
+    }
+}
+
+fn asking<'a>(state: &State, session: &'a Session, host: &'a str) -> Asking<'a> {
+    Asking {
+        principal: &session.principal,
+        host,
+        user: session.user,
+        everyone: may_everyone(state),
+    }
+}
+
+/// Whether everybody may do that about which there is no rule.
+pub(super) fn may_everyone(state: &State) -> bool {
+    let set = state.configs().get(EVERYONE);
+    set.is_some_and(|value| value == "true")
+}
+
+impl From<Action> for Operation {
+    fn from(action: Action) -> Operation {
+        match action {
+            Action::Read => Operation::Read,
+            Action::Write => Operation::Write,
+            Action::Create => Operation::Create,
+            Action::Delete => Operation::Delete,
+            Action::Alter => Operation::Alter,
+            Action::Describe => Operation::Describe,
+            Action::ClusterAction => Operation::ClusterAction,
+            Action::DescribeConfigs => Operation::DescribeConfigs,
+            Action::AlterConfigs => Operation::AlterConfigs,
+            Action::IdempotentWrite => Operation::IdempotentWrite,
+        }
+    }
+}
+
+/// What was decided for a session, until users, rules or the setting are altered. Clones share it.
+#[derive(Clone, Default)]
+pub struct Decisions(Arc<Mutex<Decided>>);
+
+#[derive(Default)]
+struct Decided {
+    /// What it was decided by: when users and rules were altered last, and the setting.
+    by: (Seq, bool),
+    count: usize,
+    decisions: HashMap<(Action, ResourceType), HashMap<Box<str>, bool>>,
+}
+
+/// How many decisions a session remembers before it begins anew. A client that uses more topics is asked about again.
+const MAX_DECISIONS: usize = 1000;
+
+impl Decisions {
+    /// What was decided of it, or what `judge` decides.
+    fn of(
+        &self,
+        state: &State,
+        action: Action,
+        (kind, name): (ResourceType, &str),
+        judge: impl FnOnce() -> bool,
+    ) -> bool {
+        let by = (state.access().altered(), may_everyone(state));
+        let mut decided = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided.by != by || decided.count >= MAX_DECISIONS {
+            *decided = Decided {
+                by,
+                ..Decided::default()
+            };
+        }
+        let known = decided.decisions.get(&(action, kind));
+        if let Some(known) = known.and_then(|known| known.get(name)) {
+            return *known;
+        }
+        let allowed = judge();
+        let of_this = decided.decisions.entry((action, kind)).or_default();
+        of_this.insert(name.into(), allowed);
+        decided.count += 1;
+        allowed
+    }
+}
+
+impl std::fmt::Debug for Decisions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decisions(..)")
     }
 }
 
@@ -151,8 +297,9 @@ impl Broker {
         action: Action,
         resource: Resource<'_>,
     ) -> Result<Permit, Denied> {
+        let state = self.inner.logs.of(Home::Cluster).state();
         let policy = &self.inner.settings.policy;
-        if policy.allows(session, action, &resource) {
+        if policy.allows(&state, session, action, &resource) {
             tracing::trace!(principal = session.principal, %action, %resource, "allowed");
             return Ok(Permit(()));
         }
@@ -194,6 +341,18 @@ impl Broker {
         Ok(permitted?)
     }
 
+    /// The gate for what needs a right on any topic, whichever that is, instead of one on the cluster.
+    pub(super) fn authorize_on_any_topic(
+        &self,
+        session: &Session,
+        action: Action,
+    ) -> Option<Permit> {
+        let state = self.inner.logs.of(Home::Cluster).state();
+        let policy = &self.inner.settings.policy;
+        let allowed = policy.allows_any(&state, session, action, ResourceType::Topic);
+        allowed.then_some(Permit(()))
+    }
+
     /// The permit for what Kafka tells whoever is connected: which nodes there are.
     pub(super) fn open_to_all(&self, session: &Session) -> Permit {
         tracing::trace!(principal = session.principal, "open to all");
@@ -207,8 +366,9 @@ impl Broker {
         actions: &'static [Action],
         resource: &Resource<'_>,
     ) -> impl Iterator<Item = Action> {
+        let state = self.inner.logs.of(Home::Cluster).state();
         let policy = &self.inner.settings.policy;
-        let allowed = |action: &Action| policy.allows(session, *action, resource);
+        let allowed = move |action: &Action| policy.allows(&state, session, *action, resource);
         actions.iter().copied().filter(allowed)
     }
 }

@@ -31,6 +31,7 @@ mod fetch;
 mod groups;
 mod lease;
 mod level;
+mod login;
 mod logs;
 mod offsets_topic;
 mod partition_offsets;
@@ -45,11 +46,12 @@ mod sizes;
 mod tables;
 mod topic_error;
 mod topics;
+mod users;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::{Action, AllowAll, Denied, Policy, Resource};
+pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource};
 pub use asked::Arrival;
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
@@ -67,6 +69,7 @@ pub use groups::{
 };
 pub use lease::{Endpoints, Presence};
 pub use level::RaiseLevelError;
+pub use login::{LoggedIn, LoginError, ScramLogin, Secret, UnfitPassword};
 pub use logs::{Home, Logs};
 pub use partition_offsets::{DeleteRecordsError, FoundOffset, ListOffsetsError, OffsetSpec};
 pub use produce::{ProduceError, ProducePartition, Produced, Producing};
@@ -81,6 +84,8 @@ pub use topic_error::{InvalidRequest, TopicError};
 pub use topics::{
     KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicRef, TopicView,
 };
+
+pub use users::{AlterPassword, UsersError};
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -128,7 +133,7 @@ impl Default for BrokerOptions {
             request_timeout: Duration::from_secs(20),
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
-            policy: Arc::new(AllowAll),
+            policy: Arc::new(ByRules),
         }
     }
 }
@@ -168,6 +173,7 @@ struct Inner {
     /// Partitions that are being created by requests of this node.
     promised: Mutex<u64>,
     groups: groups::Groups,
+    logins: login::Logins,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
 }
@@ -191,6 +197,7 @@ impl Broker {
             incarnation,
             timeout: settings.request_timeout,
         });
+        let logins = login::Logins::new(&env);
         let inner = Inner {
             logs,
             ingest,
@@ -205,6 +212,7 @@ impl Broker {
             topic_configs: resolve::TopicConfigCache::default(),
             promised: Mutex::new(0),
             groups,
+            logins,
             properties: OnceLock::new(),
         };
         Broker {

@@ -32,7 +32,10 @@ impl Broker {
         &self,
         session: &Session,
     ) -> Result<(ProducerId, ProducerEpoch), NewProducerError> {
-        let permit = self.authorize(session, Action::IdempotentWrite, Resource::Cluster)?;
+        let on_cluster = self.authorize(session, Action::IdempotentWrite, Resource::Cluster);
+        // Who may write anything may do so without repeating itself (KIP-679).
+        let on_any_topic = || self.authorize_on_any_topic(session, Action::Write);
+        let permit = on_cluster.or_else(|denied| on_any_topic().ok_or(denied))?;
         Ok(self.next_producer(permit).await?)
     }
 

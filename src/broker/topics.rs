@@ -354,11 +354,23 @@ impl Broker {
         let mut asking = self.asks(session, Home::Cluster).await?;
         loop {
             let state = asking.state();
+            let of_cluster = self.authorize(session, Action::Delete, Resource::Cluster);
             let find = |topic: &TopicRef| {
-                let permit =
-                    self.authorize_topic::<TopicError>(session, Action::Delete, topic, state)?;
-                let found = topic.find(state).map(|found| TopicView::of(permit, found));
-                found.ok_or_else(|| topic.not_stored(state))
+                let may = |action| self.authorize_topic(session, action, topic, state);
+                // Who may delete a topic may know of it, unless a rule denies just that: then it is told nothing.
+                let known: Result<Permit, TopicError> = match (&of_cluster, topic) {
+                    (Ok(permit), _) => Ok(*permit),
+                    (Err(_), TopicRef::Name(_)) => may(Action::Describe),
+                    (Err(_), TopicRef::Id(_)) => may(Action::Delete),
+                };
+                let known = known?;
+                let found = topic.find(state).map(|found| TopicView::of(known, found));
+                let found = found.ok_or_else(|| topic.not_stored(state))?;
+                let _: Permit = match &of_cluster {
+                    Ok(permit) => *permit,
+                    Err(_) => may(Action::Delete)?,
+                };
+                Ok(found)
             };
             let mut found: Vec<_> = topics.iter().map(find).collect();
             let known = found.iter().flatten();

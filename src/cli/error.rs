@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable};
+use crate::broker::{GroupOpError, ListOffsetsError, TopicError, Unavailable, UsersError};
 use crate::config::ConfigError;
 use crate::embedded::ClientError;
 use crate::maintain::usage::UsageError;
@@ -186,6 +186,15 @@ impl From<GroupOpError> for CliError {
     fn from(error: GroupOpError) -> CliError {
         match error {
             GroupOpError::Unavailable(error) => error.into(),
+            error => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<UsersError> for CliError {
+    fn from(error: UsersError) -> CliError {
+        match error {
+            UsersError::Unavailable(error) => error.into(),
             error => CliError::failed(error.to_string()),
         }
     }

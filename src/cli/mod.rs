@@ -12,6 +12,7 @@
 //! Nothing here panics on input. A command that is killed leaves what it had committed, and nothing half
 //! done: each change is one commit.
 
+mod acl;
 mod cluster;
 mod consume;
 mod context;
@@ -34,6 +35,7 @@ mod table;
 mod tests;
 mod text;
 mod topic;
+mod user;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -58,6 +60,9 @@ Examples:
   echo hello | weir produce orders
   weir consume orders --from-beginning
   weir group describe billing
+  weir user create admin --superuser --password-file admin.password
+      From now on only users may do something: superusers everything, others what rules allow.
+  weir acl add --allow User:alice --operation read --topic orders
   weir cluster set num.partitions=6
       New topics have six partitions, unless they say otherwise.
   weir store check --store s3://bucket/weir
@@ -121,6 +126,12 @@ enum Command {
     /// Consumer groups: list, describe, reset, delete.
     #[command(subcommand)]
     Group(group::Group),
+    /// Users: create, list, alter, delete, set passwords.
+    #[command(subcommand)]
+    User(user::User),
+    /// Access rules, which Kafka calls ACLs: add, list, remove, test.
+    #[command(subcommand)]
+    Acl(acl::Acl),
     /// Nodes: list those that are alive.
     #[command(subcommand)]
     Node(node::Node),
@@ -211,6 +222,8 @@ async fn run_client(command: Command, context: &mut Context) -> Result<(), CliEr
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,
         Command::Group(command) => group::run(&command, context).await,
+        Command::User(command) => user::run(&command, context).await,
+        Command::Acl(command) => acl::run(&command, context).await,
         Command::Node(command) => node::run(&command, context).await,
         Command::Cluster(command) => cluster::run(&command, context).await,
         Command::Store(command) => store::run(&command, context).await,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    ConfigError, Group, ListenAddress, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
+    ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
     Protocol, Setting, StoreConfig,
 };
 use crate::types::{ByteCount, MAX_COMMITS_IN_FLIGHT};
@@ -460,10 +460,12 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
     )?;
     // AMQP is not listened to in this version; HTTP has no clients that are told where to connect.
     let advertised = listen.advertise.as_ref();
-    if let ListenAddress::At(address) = &listen.kafka
-        && address.is_unspecified()
-        && !advertised.is_some_and(|a| a.names(Protocol::Kafka))
-    {
+    let is_told = advertised.is_some_and(|a| a.names(Protocol::Kafka));
+    let mut untold = listen.kafka.iter().filter(|one| {
+        let named = advertised.is_some_and(|a| a.names_listener(one.security.listener()));
+        one.address.is_unspecified() && !named && !is_told
+    });
+    if let Some(KafkaListener { address, .. }) = untold.next() {
         return Err(sources.conflict(
             "kafka",
             format!(

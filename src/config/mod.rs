@@ -16,6 +16,7 @@
 
 mod error;
 mod groups;
+mod listeners;
 mod load;
 mod page;
 mod setting;
@@ -25,6 +26,7 @@ mod values;
 
 pub use error::ConfigError;
 pub use groups::{ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
+pub use listeners::{KafkaListener, KafkaListeners, Security};
 pub use load::{ClientConfig, ConfigFile, ServeConfig, Source, Sources};
 pub use page::settings_page;
 pub use setting::{Group, Setting, Value};

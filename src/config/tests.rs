@@ -69,7 +69,7 @@ fn the_file_takes_texts_numbers_and_booleans() {
         Some(Duration::from_millis(250))
     );
     assert_eq!(config.node.upload_parallelism, 8);
-    assert_eq!(config.listen.kafka, ListenAddress::Off);
+    assert_eq!(config.listen.kafka.iter().count(), 0);
 }
 
 #[test]
@@ -181,6 +181,14 @@ fn listening_on_all_addresses_needs_an_address_to_tell_clients() {
             let flags = [("kafka", all), ("advertise", advertise)];
             assert!(ServeConfig::load(&sources(&flags, &[], "")).is_ok());
         }
+        let sasl = format!("sasl_plaintext://{all}");
+        let flags = [
+            ("kafka", sasl.as_str()),
+            ("advertise", "kafka-sasl=queue.example:1"),
+        ];
+        assert!(ServeConfig::load(&sources(&flags, &[], "")).is_ok());
+        let error = serve_error(&[("kafka", all), ("advertise", "kafka-sasl=queue.example:1")]);
+        assert!(error.contains("--advertise"), "{error}");
         let error = serve_error(&[("kafka", all), ("advertise", "http=queue.example")]);
         assert!(error.contains("--advertise"), "{error}");
     }
@@ -242,6 +250,23 @@ fn clients_are_told_the_advertised_address_or_the_bound_one() {
             .to_string(),
         "127.0.0.1:49152"
     );
+    let of_sasl = |text: &str| {
+        let advertise = Advertise::read(text).unwrap();
+        advertise
+            .endpoint_of("kafka-sasl", Protocol::Kafka, bound)
+            .to_string()
+    };
+    for (text, expected) in [
+        ("lb.example:1", "lb.example:49152"),
+        ("kafka=lb.example:1", "lb.example:49152"),
+        (
+            "kafka=lb.example:1,kafka-sasl=sasl.example:2",
+            "sasl.example:2",
+        ),
+        ("http=lb.example", "127.0.0.1:49152"),
+    ] {
+        assert_eq!(of_sasl(text), expected);
+    }
     for bad in [
         "",
         "a,b",

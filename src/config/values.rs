@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Value;
+use super::{Security, Value};
 
 /// A host (a name or an address) and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,13 +155,33 @@ impl Protocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advertise {
     all: Option<(String, Option<u16>)>,
-    each: BTreeMap<Protocol, (String, Option<u16>)>,
+    /// By the names of listeners.
+    each: BTreeMap<&'static str, (String, Option<u16>)>,
 }
 
 impl Advertise {
     /// Whether an address is given for `protocol`.
     pub fn names(&self, protocol: Protocol) -> bool {
-        self.all.is_some() || self.each.contains_key(&protocol)
+        self.all.is_some() || self.names_listener(protocol.name())
+    }
+
+    /// Whether an address is given for the listener of this name.
+    pub fn names_listener(&self, listener: &str) -> bool {
+        self.each.contains_key(listener)
+    }
+
+    /// What clients of a further listener of `protocol` are told: what is said for it by name, or the host that is said
+    /// for the front end, with the port that is listened on.
+    pub fn endpoint_of(&self, listener: &str, protocol: Protocol, bound: SocketAddr) -> HostPort {
+        if listener == protocol.name() {
+            return self.endpoint(protocol, bound);
+        }
+        let of_protocol = self.each.get(protocol.name()).or(self.all.as_ref());
+        match (self.each.get(listener), of_protocol) {
+            (Some(named), _) => at(named, bound),
+            (None, Some((host, _))) => at(&(host.clone(), None), bound),
+            (None, None) => bound.into(),
+        }
     }
 
     /// What clients of `protocol` are told, where it is bound to `bound` (with its real port).
@@ -175,7 +195,7 @@ impl Advertise {
 
     /// The same if it is said for this front end by name, and not for all of them.
     pub fn own_endpoint(&self, protocol: Protocol, bound: SocketAddr) -> Option<HostPort> {
-        self.each.get(&protocol).map(|named| at(named, bound))
+        self.each.get(protocol.name()).map(|named| at(named, bound))
     }
 }
 
@@ -193,12 +213,17 @@ impl Value for Advertise {
     fn read(text: &str) -> Result<Advertise, String> {
         let mut advertise = Advertise::default();
         for part in text.split(',').map(str::trim) {
-            let (protocol, address) = match part.split_once('=') {
+            let (listener, address) = match part.split_once('=') {
                 None => (None, part),
                 Some((name, address)) => {
-                    let known = Protocol::ALL.into_iter().find(|p| p.name() == name.trim());
-                    let known = known.ok_or_else(|| {
-                        format!("'{name}' is not a front end; they are kafka, amqp and http")
+                    let protocols = Protocol::ALL.map(Protocol::name);
+                    let listeners = Security::ALL.map(Security::listener);
+                    let mut names = protocols.into_iter().chain(listeners);
+                    let known = names.find(|known| *known == name.trim()).ok_or_else(|| {
+                        format!(
+                            "'{name}' is not a front end; they are kafka, amqp and http, and kafka-sasl is the listener \
+                             of Kafka clients that log in"
+                        )
                     })?;
                     (Some(known), address.trim())
                 }
@@ -214,9 +239,9 @@ impl Value for Advertise {
                 return Err(format!("clients cannot connect to '{address}'; {rule}"));
             }
             let entry = (given.host, port);
-            let before = match protocol {
+            let before = match listener {
                 None => advertise.all.replace(entry),
-                Some(protocol) => advertise.each.insert(protocol, entry),
+                Some(listener) => advertise.each.insert(listener, entry),
             };
             if before.is_some() {
                 return Err(format!("it names two addresses for one front end; {rule}"));

@@ -230,6 +230,9 @@ definitions! {
     "The default of the topic setting of the same name."
     "archive.value.schema": String = Some(""), Check::JsonObject;
     "The default of the topic setting of the same name."
+    "allow.everyone.if.no.acl.found": Boolean = FALSE, ANY;
+    "Whether everybody may do that about which there is no access rule. While no user and no rule is defined, everybody \
+     may do everything."
     "auto.create.topics.enable": Boolean = TRUE, ANY;
     "Whether asking for the metadata of a topic that does not exist creates it."
     "compression.gzip.level": Int = Some("-1"), Check::OneOfOr(-1, 1, 9);
@@ -381,9 +384,13 @@ pub(super) const OF_RECORDS: [&str; 24] = [
     "offsets.retention.minutes",
 ];
 
-/// Whether a setting of the cluster decides what becomes of records or committed offsets.
-pub(super) fn is_of_records(name: &str) -> bool {
-    OF_RECORDS.contains(&name)
+/// The setting of the cluster that says whether everybody may do that about which there is no access rule.
+const EVERYONE: &str = "allow.everyone.if.no.acl.found";
+
+/// Whether a setting of the cluster decides what becomes of records or committed offsets, or who may do what: no single
+/// node does.
+pub(super) fn is_shared(name: &str) -> bool {
+    OF_RECORDS.contains(&name) || name == EVERYONE
 }
 
 /// The definition named `name` in a table that is ordered by name.

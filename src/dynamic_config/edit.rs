@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find, is_of_records};
+use super::definitions::{CLUSTER, Definition, NODE, TOPIC, find, is_shared};
 use super::resolve::{Layers, Overrides, cluster_value, node_value, topic_value};
 use super::values::{check, items};
 use super::{ConfigEdit, ConfigType, DynamicConfigError};
@@ -38,7 +38,7 @@ impl Edited<'_> {
                 _ => DynamicConfigError::Unknown { name, resource },
             }
         })?;
-        if matches!(self, Edited::Node(_)) && is_of_records(name) {
+        if matches!(self, Edited::Node(_)) && is_shared(name) {
             let name = name.to_owned();
             return Err(DynamicConfigError::OfCluster { name });
         }

@@ -32,6 +32,7 @@ async fn front(max_known: usize) -> Front {
     let options = ListenerOptions {
         max_connections: STRANGERS,
         max_connections_per_ip: FROM_ONE,
+        asks_login: false,
         max_known,
     };
     let listener = Listener::bind("http", "127.0.0.1:0", options);

@@ -71,6 +71,9 @@ macro_rules! every_api {
             ListGroups(ListGroupsRequest) => group_admin::list, Alone,
                 "*s@4+ *s@5+",
                 "all groups are of type `classic`";
+            SaslHandshake(SaslHandshakeRequest) => sasl::handshake, Alone,
+                "s",
+                "PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, on listeners that ask for a login";
             ApiVersions(ApiVersionsRequest) => api_versions::api_versions, Alone,
                 "s@3+ s@3+",
                 "a newer version is answered in version 0 with error 35 (KIP-511)";
@@ -89,6 +92,15 @@ macro_rules! every_api {
             OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) => partition_offsets::offset_for_leader_epoch, Alone,
                 "4@3+ [s [4 4 4]]",
                 "there is one leader epoch, 0, for ever";
+            DescribeAcls(DescribeAclsRequest) => acls::describe, Alone,
+                "1 s? 1 s? s? 1 1",
+                "";
+            CreateAcls(CreateAclsRequest) => acls::create, Alone,
+                "[1 s 1 s s 1 1]",
+                "refused until there is a superuser: `weir user create`";
+            DeleteAcls(DeleteAclsRequest) => acls::delete, Alone,
+                "[1 s? 1 s? s? 1 1]",
+                "";
             DescribeConfigs(DescribeConfigsRequest) => configs::describe, Alone,
                 "[1 s *s?] 1 1@3+",
                 "";
@@ -98,6 +110,9 @@ macro_rules! every_api {
             DescribeLogDirs(DescribeLogDirsRequest) => log_dirs::describe, Alone,
                 "[s *4]?",
                 "one directory, the store; its size and what is free are not known (-1)";
+            SaslAuthenticate(SaslAuthenticateRequest) => sasl::authenticate, Alone,
+                "b",
+                "re-authentication (KIP-368)";
             CreatePartitions(CreatePartitionsRequest) => topics::create_partitions, Alone,
                 "[s 4 [*4]?] 4 1",
                 "";
@@ -110,6 +125,12 @@ macro_rules! every_api {
             OffsetDelete(OffsetDeleteRequest) => committed_offsets::delete, Alone,
                 "s [s [4]]",
                 "";
+            DescribeUserScramCredentials(DescribeUserScramCredentialsRequest) => passwords::describe, Alone,
+                "[s]?",
+                "";
+            AlterUserScramCredentials(AlterUserScramCredentialsRequest) => passwords::alter, Alone,
+                "[s 1] [s 1 4 b b]",
+                "refused until there is a superuser: `weir user create`";
             DescribeCluster(DescribeClusterRequest) => cluster::describe, Alone,
                 "1 1@1+ 1@2+",
                 "endpoint type `brokers` only";
@@ -238,7 +259,7 @@ mod tests {
             // Panics where it is not well-formed.
             LazyLock::force(&api.shape);
         }
-        assert_eq!(APIS.len(), 28);
+        assert_eq!(APIS.len(), 35);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     Reply(Reply),
     /// No answer is expected (`acks=0`).
     Silent,
+    /// An answer, after which the connection cannot go on.
+    Last(Reply, Violation),
     /// The connection cannot go on.
     Close(Violation),
 }
@@ -62,6 +64,13 @@ pub(crate) enum Violation {
     Unanswerable(String),
     #[error("{0}")]
     Defect(#[from] Unencodable),
+    #[error("it sent a request before it logged in")]
+    NotLoggedIn,
+    #[error("its login has expired, and it did not log in again")]
+    LoginExpired,
+    /// Logged where it failed.
+    #[error("it could not log in")]
+    LoginFailed,
     #[error("it did not read an answer of {0} bytes in time")]
     SlowReader(usize),
 }

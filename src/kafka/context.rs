@@ -1,7 +1,7 @@
 //! What a handler works with, and what it gives back. This file knows no handler and no connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Session};
-use crate::net::{BytePermit, MemoryBudget};
+use crate::net::{BytePermit, MemoryBudget, RateLimitedLog};
 
 use super::call::{Outcome, Overlap, Reply, Violation};
 use super::client::Client;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) requests: MemoryBudget,
     /// Memory of responses.
     pub(crate) responses: MemoryBudget,
+    /// Logins that failed, in the log.
+    pub(crate) failed_logins: Mutex<RateLimitedLog>,
 }
 
 impl Shared {
@@ -39,6 +41,7 @@ impl Shared {
             responses: MemoryBudget::new(options.response_memory),
             options,
             metrics,
+            failed_logins: Mutex::default(),
         }
     }
 }
@@ -55,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) frame: usize,
     /// The first error of the answer, for metrics.
     first_error: AtomicI16,
+    /// Whether the connection ends with the answer.
+    is_last: AtomicBool,
     /// Memory that is kept for the answer.
     reserved: Mutex<BytePermit>,
     kept: Mutex<Option<OwnedMutexGuard<()>>>,
@@ -79,6 +84,7 @@ impl Context {
             correlation: header.correlation,
             frame,
             first_error: AtomicI16::new(0),
+            is_last: AtomicBool::new(false),
             reserved: Mutex::new(BytePermit::none()),
             kept: Mutex::default(),
         }
@@ -114,6 +120,11 @@ impl Context {
 
     fn reserved(&self) -> std::sync::MutexGuard<'_, BytePermit> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection ends with the answer, because the client could not log in.
+    pub(crate) fn is_last(&self) {
+        self.is_last.store(true, Ordering::Relaxed);
     }
 
     /// The code of an error that goes into the answer.
@@ -184,7 +195,10 @@ pub(crate) async fn answer<R: Response>(
             if size > SMALL && reply.permit.bytes() == 0 {
                 reply.permit = context.shared.responses.acquire(size).await;
             }
-            Outcome::Reply(reply)
+            match context.is_last.load(Ordering::Relaxed) {
+                true => Outcome::Last(reply, Violation::LoginFailed),
+                false => Outcome::Reply(reply),
+            }
         }
         Ok(None) => Outcome::Silent,
         Err(violation) => Outcome::Close(violation),

@@ -11,10 +11,11 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::{
     DeleteRecordsError, Denied, DynamicConfigError, FetchError, GroupOpError, ListOffsetsError,
     NewProducerError, ProduceError, Resource, SizesError, TopicError, TopicNotFound, TopicRef,
-    Unavailable,
+    Unavailable, UsersError,
 };
 use crate::manifest::Stopped;
 use crate::segment::Fault as Kind;
+use crate::state::access::AccessError;
 
 /// An error as it goes on the wire: a code and, where the API has a field for it, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +195,33 @@ pub(crate) fn admin(why: &Unavailable) -> Fault {
         }
     };
     Fault::new(code, why.to_string())
+}
+
+/// Users or access rules were not shown or changed.
+pub(crate) fn users(error: &UsersError) -> Fault {
+    match error {
+        UsersError::Denied(why) => denied(why),
+        UsersError::Refused(why) => access(why),
+        UsersError::TooMany(_) => Fault::new(ResponseError::InvalidRequest, error.to_string()),
+        UsersError::Unavailable(why) => admin(why),
+    }
+}
+
+/// Why a user or an access rule was not changed.
+pub(crate) fn access(error: &AccessError) -> Fault {
+    use ResponseError as Code;
+    let code = match error {
+        AccessError::LevelTooLow => Code::UnsupportedVersion,
+        AccessError::UserExists(_) => Code::DuplicateResource,
+        AccessError::UnknownUser(_) | AccessError::NoVerifier { .. } => Code::ResourceNotFound,
+        // What Kafka says where no authorizer is configured.
+        AccessError::NoAdministrator => Code::SecurityDisabled,
+        AccessError::NoAdministratorWithPassword | AccessError::TooMany { .. } => {
+            Code::PolicyViolation
+        }
+        AccessError::Invalid(_) => Code::InvalidRequest,
+    };
+    Fault::new(code, error.to_string())
 }
 
 /// The sizes of partitions are not known.

@@ -43,6 +43,13 @@ pub struct KafkaMetrics {
     rejected: Family<Reason, Counter>,
     closed: Family<Reason, Counter>,
     bytes: Family<Direction, Counter>,
+    logins: Family<Login, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Login {
+    mechanism: &'static str,
+    result: &'static str,
 }
 
 fn seconds() -> Histogram {
@@ -62,6 +69,7 @@ impl KafkaMetrics {
             rejected: Family::default(),
             closed: Family::default(),
             bytes: Family::default(),
+            logins: Family::default(),
         };
         registry.register(
             "weir_kafka_requests",
@@ -101,7 +109,18 @@ impl KafkaMetrics {
             Unit::Bytes,
             metrics.bytes.clone(),
         );
+        registry.register(
+            "weir_kafka_logins",
+            "Logins, by mechanism and by whether they succeeded",
+            metrics.logins.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn login(&self, mechanism: &'static str, succeeded: bool) {
+        let result = if succeeded { "succeeded" } else { "failed" };
+        let login = Login { mechanism, result };
+        self.logins.get_or_create(&login).inc();
     }
 
     pub(crate) fn answered(&self, api: &'static str, error: i16, waits: bool, took: Duration) {
@@ -164,6 +183,7 @@ mod tests {
         metrics.connection(ListenerEvent::Rejected(Rejection::Node));
         metrics.ended("idle");
         metrics.received(10);
+        metrics.login("PLAIN", false);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -175,6 +195,7 @@ mod tests {
             r#"weir_kafka_connections_rejected_total{reason="max_connections"} 1"#,
             r#"weir_kafka_connections_closed_total{reason="idle"} 1"#,
             r#"weir_kafka_bytes_total{direction="in"} 10"#,
+            r#"weir_kafka_logins_total{mechanism="PLAIN",result="failed"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

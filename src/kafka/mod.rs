@@ -9,6 +9,7 @@
 //! | `metrics` | `weir_kafka_...` |
 //! | `call` | what a connection runs: a request that is ready, and what comes of it |
 //! | `connection` | order and overlap of requests, sending, the ends of a connection |
+//! | `sasl` | what is said in SASL: mechanisms, tokens, how far a login is |
 //! | `client` | what is known of the client at the other end |
 //! | `context` | what a handler works with, and what it gives back |
 //! | `handlers` | one file per API or family of APIs, and the dispatch to them |
@@ -53,6 +54,7 @@ mod guard;
 mod handlers;
 mod metrics;
 mod options;
+mod sasl;
 mod service;
 
 pub use apis::served_apis;
@@ -68,6 +70,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::net::{Closing, FrontEnd, Listener, Stream};
 
+use call::Violation;
 use client::Client;
 use connection::Ended;
 use context::Shared;
@@ -97,12 +100,12 @@ impl FrontEnd for KafkaFrontEnd {
         let (shared, stop) = (Arc::clone(&self.shared), shutdown.clone());
         let metrics = shared.metrics.clone();
         let drain = shared.options.drain;
-        let name = Arc::clone(listener.name());
+        let (name, asks_login) = (Arc::clone(listener.name()), listener.asks_login());
         let handle = move |stream: Stream, remote| {
             let (shared, stop, name) = (Arc::clone(&shared), stop.clone(), Arc::clone(&name));
             async move {
                 let (reader, writer) = stream.into_split();
-                let client = Client::new(&name, Some(remote));
+                let client = Client::new(&name, asks_login, Some(remote));
                 converse(reader, writer, client, shared, stop).await;
             }
         };
@@ -140,10 +143,13 @@ async fn converse<R, W>(
         Ended::ByClient => return,
         Ended::Idle => "idle",
         Ended::Stopped => "stopping",
+        Ended::Violation(Violation::LoginFailed) => "login",
         Ended::Violation(_) => "violation",
     };
     shared.metrics.ended(reason);
-    if let Ended::Violation(why) = ended {
+    if let Ended::Violation(why) = ended
+        && !matches!(why, Violation::LoginFailed)
+    {
         let remote = client.remote().map(|remote| remote.to_string());
         let about = client.describe();
         tracing::warn!(remote, client = about, %why, "closed a Kafka connection");

@@ -24,6 +24,8 @@ pub struct KafkaOptions {
     pub max_idle: Duration,
     /// How long a client may make no headway within a message; large messages have more time.
     pub max_stall: Duration,
+    /// For how long a login holds; then the client has to log in again (`connections.max.reauth.ms`).
+    pub max_login: Option<Duration>,
     /// How long connections have to finish what they have begun when the node stops.
     pub drain: Duration,
 }
@@ -39,6 +41,7 @@ impl Default for KafkaOptions {
             max_in_flight: 1000,
             max_idle: Duration::from_secs(600),
             max_stall: Duration::from_secs(30),
+            max_login: None,
             drain: Duration::from_secs(10),
         }
     }

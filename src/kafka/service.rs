@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures::FutureExt;
 use kafka_protocol::ResponseError;
@@ -11,7 +12,7 @@ use crate::broker::Presence;
 use crate::net::{BytePermit, Frame};
 
 use super::call::{Call, Outcome, Overlap, Reply, Violation};
-use super::client::Client;
+use super::client::{Client, Standing};
 use super::codec::{self, Header, Opening};
 use super::connection::Service;
 use super::context::{Context, Shared};
@@ -83,12 +84,28 @@ impl Service for KafkaService {
         self.shared.metrics.received(frame + 4);
         self.presence
             .get_or_insert_with(|| self.shared.broker.client_arrived());
+        if self.client.sends_bare_tokens() {
+            return Ok(handlers::sasl::bare_token(
+                self.shared.clone(),
+                self.client.clone(),
+                body,
+            ));
+        }
         let (header, body) = match codec::open(&body)? {
             Opening::Request(header, body) => (header, body),
             Opening::UnknownApiVersions { correlation } => {
                 return Ok(unknown_api_versions(&self.shared, correlation));
             }
         };
+        let opens = matches!(
+            header.api.key,
+            ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate
+        );
+        match self.client.standing() {
+            Standing::Unknown if !opens => return Err(Violation::NotLoggedIn),
+            Standing::Expired if !opens => return Err(Violation::LoginExpired),
+            _ => {}
+        }
         let verdict = codec::check(&header, &body)?;
         let held = body.len() + verdict.memory;
         self.shared.requests.resize(&mut permit, held);
@@ -105,5 +122,9 @@ impl Service for KafkaService {
 
     fn sent(&self, bytes: usize) {
         self.shared.metrics.sent(bytes);
+    }
+
+    fn stranger(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.client.stranger())
     }
 }

@@ -226,7 +226,8 @@ const fn commit_version(level: Level) -> u16 {
     match level {
         Level::FIRST => 3,
         Level(2) => 4,
-        _ => 5,
+        Level(3) => 5,
+        _ => 6,
     }
 }
 

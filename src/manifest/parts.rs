@@ -62,7 +62,8 @@ const fn version_of(level: Level) -> u16 {
     match level {
         Level::FIRST => 2,
         Level(2) => 3,
-        _ => 4,
+        Level(3) => 4,
+        _ => 5,
     }
 }
 

@@ -1,6 +1,8 @@
 //! A stream cut into frames: a four-byte length, big-endian, and that many bytes.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -121,7 +123,12 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     limits: FrameLimits,
     budget: MemoryBudget,
+    /// Set while nobody knows who sends them.
+    is_stranger: Option<Arc<AtomicBool>>,
 }
+
+/// The largest frame of a client that has not logged in (Kafka's `sasl.server.max.receive.size`).
+const MAX_STRANGER_SIZE: ByteCount = ByteCount(512 * 1024);
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads `stream` within `limits`, and `budget`.
@@ -131,6 +138,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             buffer: BytesMut::new(),
             limits,
             budget,
+            is_stranger: None,
+        }
+    }
+
+    /// The same, with less space for frames while the flag is set.
+    pub fn of_stranger(self, is_stranger: Option<Arc<AtomicBool>>) -> FrameReader<R> {
+        FrameReader {
+            is_stranger,
+            ..self
+        }
+    }
+
+    fn max_size(&self) -> ByteCount {
+        let flag = self.is_stranger.as_ref();
+        match flag.is_some_and(|flag| flag.load(Ordering::Acquire)) {
+            true => self.limits.max_size.min(MAX_STRANGER_SIZE),
+            false => self.limits.max_size,
         }
     }
 
@@ -150,10 +174,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         length.copy_from_slice(&self.buffer[..LENGTH]);
         let declared = i32::from_be_bytes(length);
         let size = usize::try_from(declared).map_err(|_| FrameError::Negative(declared))?;
-        if size > self.limits.max_size.as_usize() {
+        let limit = self.max_size();
+        if size > limit.as_usize() {
             return Err(FrameError::TooLarge {
                 size: size as u64,
-                limit: self.limits.max_size,
+                limit,
             });
         }
         let head = LENGTH + size.min(8);

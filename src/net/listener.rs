@@ -28,6 +28,8 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// The most at one time from one address (Kafka's `max.connections.per.ip`).
     pub max_connections_per_ip: usize,
+    /// Whether clients have to log in before anything else.
+    pub asks_login: bool,
     /// The most at one time that have shown who they are ([`Slot::become_known`]). They count towards neither of the
     /// above.
     pub max_known: usize,
@@ -39,6 +41,7 @@ impl Default for ListenerOptions {
         ListenerOptions {
             max_connections: 10_000,
             max_connections_per_ip: 10_000,
+            asks_login: false,
             max_known: 0,
         }
     }
@@ -126,6 +129,11 @@ impl Listener {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether clients have to log in before anything else.
+    pub fn asks_login(&self) -> bool {
+        self.options.asks_login
     }
 
     /// The address that was bound, with the real port.
@@ -380,6 +388,7 @@ mod tests {
         let options = ListenerOptions {
             max_connections,
             max_connections_per_ip,
+            asks_login: false,
             max_known: 2,
         };
         Listener::bind("test", "127.0.0.1:0", options)

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::broker;
-use crate::config::{HostPort, ListenAddress, Protocol, ServeConfig};
+use crate::config::{HostPort, Protocol, Security, ServeConfig};
 use crate::net::{BindError, Listener, ListenerOptions};
 
 /// Where a node listens.
@@ -20,9 +20,19 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
+/// A listener that is asked for.
+struct Wanted<'a> {
+    name: &'static str,
+    protocol: Protocol,
+    security: Security,
+    address: &'a HostPort,
+    options: ListenerOptions,
+}
+
 /// A listener that is bound.
 pub(super) struct Bound {
     pub(super) protocol: Protocol,
+    pub(super) security: Security,
     pub(super) listener: Listener,
     /// What clients are told to connect to.
     pub(super) advertised: HostPort,
@@ -46,12 +56,14 @@ impl Bound {
     }
 }
 
-/// Binds the listeners that are asked for: one for each front end, with its name.
+/// Binds the listeners that are asked for, each with its name: for Kafka clients one for each security protocol, for
+/// others one for each front end.
 pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> {
     let listen = &config.listen;
-    let of_kafka = ListenerOptions {
+    let of_kafka = |security: Security| ListenerOptions {
         max_connections: as_usize(listen.max_connections),
         max_connections_per_ip: as_usize(listen.max_connections_per_ip),
+        asks_login: security.asks_login(),
         max_known: 0,
     };
     let most = as_usize(listen.max_http_connections);
@@ -59,24 +71,40 @@ pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> 
         max_connections: most,
         // Nodes that connect from elsewhere find a place before they have shown that they are nodes.
         max_connections_per_ip: most.div_ceil(2),
+        asks_login: false,
         max_known: as_usize(listen.max_peer_connections),
     };
-    let wanted: [(&str, Protocol, &ListenAddress, ListenerOptions); 2] = [
-        ("kafka", Protocol::Kafka, &listen.kafka, of_kafka),
-        ("http", Protocol::Http, &listen.http, of_http),
-    ];
+    let kafka = listen.kafka.iter().map(|one| Wanted {
+        name: one.security.listener(),
+        protocol: Protocol::Kafka,
+        security: one.security,
+        address: &one.address,
+        options: of_kafka(one.security),
+    });
+    let http = listen.http.address().map(|address| Wanted {
+        name: "http",
+        protocol: Protocol::Http,
+        security: Security::Plaintext,
+        address,
+        options: of_http,
+    });
     let mut bound = Vec::new();
-    for (name, protocol, address, options) in wanted {
-        let Some(asked) = address.address() else {
-            continue;
-        };
+    for wanted in kafka.chain(http) {
+        let Wanted {
+            name,
+            protocol,
+            security,
+            address: asked,
+            options,
+        } = wanted;
         let listener = Listener::bind(name, &asked.to_string(), options).await?;
         let at = listener.local_addr();
         bound.push(Bound {
             protocol,
+            security,
             listener,
             advertised: match &listen.advertise {
-                Some(advertise) => advertise.endpoint(protocol, at),
+                Some(advertise) => advertise.endpoint_of(name, protocol, at),
                 // As it was asked for, with the real port: a host name stays one.
                 None => HostPort {
                     host: asked.host.clone(),
@@ -94,7 +122,7 @@ pub(super) fn of_kafka(listeners: &[Bound]) -> Vec<broker::ListenerAddresses> {
         .iter()
         .filter(|one| one.protocol == Protocol::Kafka);
     let said = kafka.map(|one| broker::ListenerAddresses {
-        name: "PLAINTEXT",
+        name: one.security.name(),
         bound: one.address().into(),
         advertised: one.advertised.clone(),
     });

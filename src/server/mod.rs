@@ -120,6 +120,7 @@ impl Server {
         let collector = StateMetrics::new(node.manifest().clone());
         telemetry.registry().register_collector(Box::new(collector));
 
+        warn_if_open(&node, &listeners);
         let stop_fronts = CancellationToken::new();
         let grace = config.listen.shutdown_grace;
         let listening = listeners.iter().map(Bound::listening).collect();
@@ -139,8 +140,11 @@ impl Server {
             }
         }
         let (broker, stop) = (node.broker().clone(), stop_fronts.clone());
+        // One listener tells whether another node is there.
+        let watched = config.listen.kafka.iter().next();
+        let watched = watched.map_or(Protocol::Kafka.name(), |one| one.security.listener());
         fronts.spawn(async move {
-            let _ = stop.run_until_cancelled(watch_peers(broker)).await;
+            let _ = stop.run_until_cancelled(watch_peers(broker, watched)).await;
         });
         Ok(Server {
             node,
@@ -195,6 +199,22 @@ impl Server {
     }
 }
 
+/// Says once that everybody who reaches this node may do everything, where others than this machine can.
+fn warn_if_open(node: &Node, listeners: &[Bound]) {
+    let is_reached =
+        |one: &&Bound| one.protocol == Protocol::Kafka && !one.address().ip().is_loopback();
+    let state = node.broker().manifest().state();
+    if let Some(one) = listeners.iter().find(is_reached)
+        && state.access().is_open()
+    {
+        tracing::warn!(
+            address = %one.address(),
+            "no user is defined, so whoever reaches this address may do everything: keep it inside a network that you \
+             trust, or create a user (weir user create NAME --superuser)"
+        );
+    }
+}
+
 /// Registers the node, for as long as requests to the store are repeated: each attempt takes a commit, which may have
 /// to catch up with others that write, in a store that is slow. Registered twice is registered once.
 async fn register(
@@ -226,13 +246,13 @@ const PEER_INTERVAL: Duration = Duration::from_millis(500);
 const PEER_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Looks whether the other nodes still listen, so that clients are not sent to one that is gone.
-async fn watch_peers(broker: Broker) {
+async fn watch_peers(broker: Broker, listener: &'static str) {
     loop {
         tokio::time::sleep(PEER_INTERVAL).await;
         if broker.clients() == 0 {
             continue;
         }
-        let neighbours = broker.neighbours(Protocol::Kafka.name()).into_iter();
+        let neighbours = broker.neighbours(listener).into_iter();
         let looks = neighbours.map(|node| async move {
             let look = look_at(&node).await;
             (node, look)
@@ -307,6 +327,7 @@ fn kafka_options(config: &ServeConfig) -> KafkaOptions {
         request_memory: half,
         response_memory: half,
         max_idle: listen.idle_timeout,
+        max_login: listen.max_login,
         drain: listen.shutdown_grace / FRONT_SHARE,
         ..KafkaOptions::default()
     }

@@ -221,6 +221,7 @@ impl State {
             }
             // Judged with those that it is about.
             Op::Asked(_) => Ok(Applied::Done),
+            Op::Access { action } => self.change_access(action),
         }
     }
 

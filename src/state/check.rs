@@ -44,6 +44,7 @@ impl State {
         if self.names.len() != self.topics.len() {
             return Err("two topics have one name".to_owned());
         }
+        self.access.check(self.seq)?;
         for (id, topic) in &self.topics {
             if *id != topic.id() {
                 return Err(format!("topic {id} says that it is {}", topic.id()));

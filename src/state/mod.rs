@@ -31,13 +31,15 @@
 //! | `log` | the log itself: last commits, time, level, snapshots, truncation |
 //! | `table` | the archive: which files each table consists of, and up to where each partition is archived |
 //! | `asked` | what clients ask for: requests that come too late |
+//! | `access` | users, groups of users, and who may do what |
 //!
 //! A rule reads what it needs and changes its own domain; what follows for others is in `effects.rs`, by name, and
-//! found by an index, not by a loop over everything. A new domain (delivery, transactions, access, tables) is one more
+//! found by an index, not by a loop over everything. A new domain (delivery, transactions, tables) is one more
 //! folder, its fields at the end of [`State`], its ops at the end of the list, and a line for each in `apply.rs`.
 //!
 //! There is one log, and a state is the fold of it alone.
 
+pub mod access;
 mod apply;
 mod asked;
 mod check;
@@ -79,6 +81,7 @@ pub use partition::{Partition, Slice, SliceIndex};
 pub use producer::Producer;
 pub use topic::{MAX_PARTITIONS, Topic};
 
+use access::Access;
 use asked::Deletions;
 use codec::map;
 use group::{Changes, Groups};
@@ -147,6 +150,9 @@ pub struct State {
     deletions: Deletions,
     #[cbor(n(19), default, skip_if = "Tables::is_empty")]
     tables: Tables,
+    /// Who is who, and who may do what.
+    #[cbor(n(24), default, skip_if = "Access::is_untouched")]
+    access: Access,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -246,6 +252,7 @@ impl State {
         state.objects.index();
         state.claims.index();
         state.tables.index();
+        state.access.index();
         if let Some(changes) = &mut state.changes {
             changes.derive(state.groups.iter());
         }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::access::AccessAction;
 pub use super::asked::Asked;
 use super::group::{GroupAction, GroupReply};
 use super::jobs::Job;
@@ -365,6 +366,13 @@ pub enum Op {
         #[n(1)]
         manifests: Vec<FileId>,
     },
+    /// A change of users, groups of users or access rules. Since [`Feature::Access`].
+    #[n(40)]
+    Access {
+        /// The change.
+        #[n(0)]
+        action: AccessAction,
+    },
 }
 
 impl Commit {
@@ -403,6 +411,7 @@ impl Op {
             | Op::ExpireFiles { .. }
             | Op::ManifestsDeleted { .. } => Feature::Tables.since(),
             Op::ClaimJob { job, .. } | Op::ReleaseJob { job, .. } => job.level(),
+            Op::Access { .. } => Feature::Access.since(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }

@@ -1,5 +1,6 @@
 //! Why an op changes nothing. Why a batch is not appended: [`AppendRejected`](super::op::AppendRejected).
 
+use super::access::AccessError;
 use super::group::GroupError;
 use super::jobs::{Claim, Job};
 use super::log::Level;
@@ -77,6 +78,9 @@ pub enum Rejected {
     /// The group refused.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// Users, groups of users or access rules were not changed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Another incarnation has the job.
     #[error("{job:?} is held by incarnation {} until {}", held.incarnation, held.until)]
     JobHeld {

@@ -17,6 +17,8 @@ pub use ids::{
     PartitionIndex, ProducerEpoch, ProducerId, SegmentId, Seq, TableId, TopicId, TopicPartition,
 };
 pub use key::PeerKey;
-pub use names::{GroupId, InvalidName, MemberId, TableName, TopicName};
+pub use names::{
+    GroupId, InvalidName, MemberId, Principal, TableName, TopicName, UserGroup, UserName,
+};
 pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};
 pub use rendezvous::bid;

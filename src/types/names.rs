@@ -143,6 +143,122 @@ impl TableName {
     }
 }
 
+name! {
+    /// The name of a user: 1 to 255 bytes of any text without control characters, as the subject of a certificate
+    /// may be one; not `*`, which stands for everybody, and not `ANONYMOUS`, who is whoever did not say.
+    UserName
+}
+
+name! {
+    /// The name of a group of users: as that of a user.
+    UserGroup
+}
+
+name! {
+    /// Who an access rule is about, in Kafka's words: `User:alice`, `User:*`, and also `Group:analysts`.
+    Principal
+}
+
+/// The longest name of a user or of a group of users, in bytes.
+const MAX_USER_NAME: usize = 255;
+
+/// Why it names no user and no group of users.
+fn fault_of_user_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty"),
+        "*" => Some("'*' stands for everybody"),
+        "ANONYMOUS" => Some("it is the name of clients that do not say who they are"),
+        _ if name.len() > MAX_USER_NAME => Some("it is longer than 255 bytes"),
+        _ if name.chars().any(char::is_control) => Some("it has control characters"),
+        _ => None,
+    }
+}
+
+fn checked_user_name(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    match fault_of_user_name(name) {
+        None => Ok(()),
+        Some(reason) => Err(InvalidName {
+            what,
+            name: name.to_owned(),
+            reason,
+        }),
+    }
+}
+
+impl UserName {
+    /// Checks `name`.
+    pub fn new(name: &str) -> Result<UserName, InvalidName> {
+        checked_user_name("user", name).map(|()| UserName(name.into()))
+    }
+
+    /// Whether it is one: what is read from a log is not checked.
+    pub fn is_valid(&self) -> bool {
+        fault_of_user_name(&self.0).is_none()
+    }
+}
+
+impl UserGroup {
+    /// Checks `name`.
+    pub fn new(name: &str) -> Result<UserGroup, InvalidName> {
+        checked_user_name("group of users", name).map(|()| UserGroup(name.into()))
+    }
+
+    /// Whether it is one: what is read from a log is not checked.
+    pub fn is_valid(&self) -> bool {
+        fault_of_user_name(&self.0).is_none()
+    }
+}
+
+impl Principal {
+    /// Everybody, in a rule.
+    pub const EVERYBODY: &str = "User:*";
+
+    /// Who has not said who it is.
+    pub const ANONYMOUS: &str = "User:ANONYMOUS";
+
+    /// The longest: a type and a name.
+    const MAX_LENGTH: usize = 300;
+
+    /// Checks what a rule says: a type and a name with a colon between them.
+    pub fn new(text: &str) -> Result<Principal, InvalidName> {
+        match Principal::fault(text) {
+            None => Ok(Principal(text.into())),
+            Some(reason) => Err(InvalidName {
+                what: "principal",
+                name: text.to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    fn fault(text: &str) -> Option<&'static str> {
+        match text.split_once(':') {
+            None => Some("it is not a type and a name, as 'User:alice'"),
+            Some(("", _) | (_, "")) => {
+                Some("its type or its name is empty, and not as in 'User:alice'")
+            }
+            _ if text.len() > Self::MAX_LENGTH => Some("it is longer than 300 bytes"),
+            _ if text.chars().any(char::is_control) => Some("it has control characters"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one: what is read from a log is not checked.
+    pub fn is_valid(&self) -> bool {
+        Principal::fault(&self.0).is_none()
+    }
+
+    /// The principal of a user.
+    pub fn of_user(user: &UserName) -> Principal {
+        Principal(format!("User:{user}").into())
+    }
+
+    /// The principal of a group of users.
+    pub fn of_group(group: &UserGroup) -> Principal {
+        Principal(format!("Group:{group}").into())
+    }
+}
+
 impl TopicName {
     /// The longest name, as Kafka's.
     pub const MAX_LENGTH: usize = 249;
@@ -258,6 +374,34 @@ mod tests {
         assert_eq!(dotless("a.b_c.d"), dotless("a_b.c_d"));
         assert_ne!(dotless("a.b"), dotless("a-b"));
         assert_eq!(dotless("plain").as_str(), "plain");
+    }
+
+    #[test]
+    fn users_and_principals_are_named_as_rules_can_name_them() {
+        for good in ["alice", "CN=Alice A., O=Example, C=DE", "ä b:c"] {
+            let user = UserName::new(good).unwrap();
+            let principal = Principal::of_user(&user);
+            assert!(user.is_valid() && principal.is_valid());
+            assert_eq!(Principal::new(&format!("User:{good}")).unwrap(), principal);
+            assert!(UserGroup::new(good).is_ok_and(|group| group.is_valid()));
+        }
+        let too_long = "x".repeat(256);
+        for bad in ["", "*", "ANONYMOUS", "a\nb", &too_long] {
+            assert!(UserName::new(bad).is_err() && UserGroup::new(bad).is_err());
+        }
+        for good in ["User:*", "Group:a", "Custom:x:y"] {
+            assert!(Principal::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "alice",
+            "User:",
+            ":alice",
+            "User:a\tb",
+            &format!("User:{too_long:300}"),
+        ] {
+            assert!(Principal::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

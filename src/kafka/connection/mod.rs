@@ -40,6 +40,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -81,6 +83,10 @@ pub(crate) trait Service {
     fn charge(head: &[u8], size: usize) -> usize;
     /// So many bytes were sent.
     fn sent(&self, bytes: usize);
+    /// What is set while the client has to log in first.
+    fn stranger(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
 }
 
 /// The bounds of a connection.
@@ -125,7 +131,8 @@ where
     S: Service,
 {
     let (frames, received) = mpsc::channel(1);
-    let mut reader = FrameReader::new(reader, limits.frames, budget);
+    let reader = FrameReader::new(reader, limits.frames, budget);
+    let mut reader = reader.of_stranger(service.stranger());
     // A future of its own, so that waiting for the budget keeps its place in the queue whatever else happens.
     let reading = async move {
         loop {
@@ -330,6 +337,12 @@ impl<W: Line, S: Service> Serving<W, S> {
         match outcome {
             Outcome::Reply(reply) if !self.broken => self.ready.push_back(reply),
             Outcome::Reply(_) | Outcome::Silent => {}
+            Outcome::Last(reply, violation) => {
+                if !self.broken {
+                    self.ready.push_back(reply);
+                }
+                return Some(violation);
+            }
             Outcome::Close(violation) => return Some(violation),
         }
         None

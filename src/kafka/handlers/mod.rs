@@ -5,6 +5,7 @@
 //! [`apis`](super::apis) names it; `dispatch` finds it there. What is here beside the files is what several of them
 //! need.
 
+mod acls;
 pub(crate) mod api_versions;
 mod cluster;
 mod committed_offsets;
@@ -17,8 +18,10 @@ mod items;
 mod log_dirs;
 mod metadata;
 mod partition_offsets;
+mod passwords;
 mod produce;
 mod producers;
+pub(crate) mod sasl;
 mod topics;
 
 use std::time::Duration;

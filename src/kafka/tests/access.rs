@@ -4,8 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use kafka_protocol::messages::alter_configs_request::{self, AlterConfigsResource};
+use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialDeletion;
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -31,9 +34,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest,
+    AlterConfigsRequest, AlterUserScramCredentialsRequest, CreateAclsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, DescribeUserScramCredentialsRequest, FetchRequest,
     FindCoordinatorRequest, GroupId, HeartbeatRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
     ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
@@ -42,6 +47,8 @@ use kafka_protocol::messages::{
 use uuid::Uuid;
 
 use crate::broker::{Action, Policy, RaiseLevelError, Resource, Session};
+
+use crate::state::State;
 
 use super::data::end_offset;
 use super::*;
@@ -61,7 +68,7 @@ struct Denied {
 }
 
 impl Policy for Denying {
-    fn allows(&self, _: &Session, action: Action, resource: &Resource<'_>) -> bool {
+    fn allows(&self, _: &State, _: &Session, action: Action, resource: &Resource<'_>) -> bool {
         let denied = self.0.lock().unwrap();
         let mut some = denied.some.iter();
         let is_it = |(what, on): &(Action, Resource<'static>)| *what == action && on == resource;
@@ -366,8 +373,11 @@ async fn what_may_not_be_changed_stays_as_it_is() {
             .with_name(None)
             .with_topic_id(id)
     };
-    let by_name = DeleteTopicState::default().with_name(Some(name("closed")));
-    let topics = vec![by_name, by_id(closed), by_id(open)];
+    let by_name = |topic| DeleteTopicState::default().with_name(Some(name(topic)));
+    let of_cluster = (Action::Delete, Resource::Cluster);
+    let delete = (Action::Delete, CLOSED_TOPIC);
+    denying.only(&[of_cluster.clone(), delete.clone()]);
+    let topics = vec![by_name("closed"), by_id(closed), by_id(open)];
     let request = DeleteTopicsRequest::default()
         .with_topics(topics)
         .with_timeout_ms(10_000);
@@ -376,6 +386,79 @@ async fn what_may_not_be_changed_stays_as_it_is() {
     assert_eq!(codes, [TOPIC, TOPIC, 0]);
     assert_eq!(answer.responses[1].name, None);
     assert_eq!(end_offset(&mut client, "closed").await, 0);
+
+    // Whether there is a topic that one may not describe is not told; else it is, also if one may not delete it.
+    let hidden = (Action::Describe, Resource::topic("hidden"));
+    denying.only(&[of_cluster, delete.clone(), hidden]);
+    let mut deleted = async |topics: Vec<DeleteTopicState>| {
+        let request = DeleteTopicsRequest::default()
+            .with_topics(topics)
+            .with_timeout_ms(10_000);
+        let answer = client.call(6, request).await;
+        answer
+            .responses
+            .iter()
+            .map(|one| one.error_code)
+            .collect::<Vec<_>>()
+    };
+    let codes = deleted(vec![
+        by_name("hidden"),
+        by_name("nowhere"),
+        by_name("closed"),
+    ])
+    .await;
+    assert_eq!(codes, [TOPIC, 3, TOPIC]);
+    // Who may delete in the cluster may delete all that is in it.
+    denying.only(&[delete]);
+    assert_eq!(deleted(vec![by_name("closed")]).await, [0]);
+}
+
+/// Users and rules are shown to who may describe the cluster, and changed by who may alter it.
+#[tokio::test(start_paused = true)]
+async fn users_and_rules_are_told_to_who_may_know_of_the_cluster() {
+    let (_rig, denying, mut client, _) = rig().await;
+    denying.only(&[
+        (Action::Describe, Resource::Cluster),
+        (Action::Alter, Resource::Cluster),
+    ]);
+    let any = DescribeAclsRequest::default()
+        .with_resource_type_filter(1)
+        .with_pattern_type_filter(1)
+        .with_operation(1)
+        .with_permission_type(1);
+    let answer = client.call(3, any).await;
+    assert_eq!((answer.error_code, answer.resources.len()), (CLUSTER, 0));
+    let rule = AclCreation::default()
+        .with_resource_type(2)
+        .with_resource_name(words("t"))
+        .with_resource_pattern_type(3)
+        .with_principal(words("User:a"))
+        .with_host(words("*"))
+        .with_operation(3)
+        .with_permission_type(3);
+    let answer = client
+        .call(3, CreateAclsRequest::default().with_creations(vec![rule]))
+        .await;
+    assert_eq!(answer.results[0].error_code, CLUSTER);
+    let filter = DeleteAclsFilter::default()
+        .with_resource_type_filter(1)
+        .with_pattern_type_filter(1)
+        .with_operation(1)
+        .with_permission_type(1);
+    let answer = client
+        .call(3, DeleteAclsRequest::default().with_filters(vec![filter]))
+        .await;
+    let told = &answer.filter_results[0];
+    assert_eq!((told.error_code, told.matching_acls.len()), (CLUSTER, 0));
+    let asked = DescribeUserScramCredentialsRequest::default().with_users(None);
+    let answer = client.call(0, asked).await;
+    assert_eq!((answer.error_code, answer.results.len()), (CLUSTER, 0));
+    let deletion = ScramCredentialDeletion::default()
+        .with_name(words("a"))
+        .with_mechanism(1);
+    let request = AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion]);
+    let answer = client.call(0, request).await;
+    assert_eq!(answer.results[0].error_code, CLUSTER);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use crate::broker::{AllowAll, Endpoints, Policy};
+use crate::broker::{ByRules, Endpoints, Policy};
 use crate::env::Env;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::{BatchBuilder, Codec};
@@ -28,6 +28,7 @@ mod limits;
 mod log_dirs;
 mod names;
 mod policies;
+mod sasl;
 mod topics;
 
 /// The wall time at which tests begin.
@@ -51,7 +52,7 @@ impl Rig {
     }
 
     async fn on(store: Store, options: KafkaOptions) -> Rig {
-        Rig::under(store, options, Arc::new(AllowAll)).await
+        Rig::under(store, options, Arc::new(ByRules)).await
     }
 
     async fn under(store: Store, options: KafkaOptions, policy: Arc<dyn Policy>) -> Rig {
@@ -84,7 +85,7 @@ impl Rig {
         let (stream, ours) = duplex(1 << 16);
         let (reader, writer) = tokio::io::split(ours);
         let shared = Arc::clone(&self.shared);
-        let client = client::Client::new(&listener.into(), None);
+        let client = client::Client::new(&listener.into(), listener.contains("sasl"), None);
         let ended = tokio::spawn(converse(reader, writer, client, shared, self.stop.clone()));
         Client {
             stream,

@@ -4,7 +4,7 @@
 //! A test that fails here has found a change of the format. If it is meant, it is a new version: add fixtures
 //! of it, and keep these. `WEIR_WRITE_FIXTURES=1 cargo test fixtures` writes those that do not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 use crate::manifest::object::{EncodedCommit, LoggedCommit};
 use crate::manifest::parts::{EncodedSnapshot, MAX_CHUNK, SnapshotParts, decode_snapshot};
+use crate::state::access::{
+    AccessAction, AccessRule, Entry, Operation, PatternType, Permission, ResourcePattern,
+    ResourceType, ScramMechanism, Verifier, Verifiers,
+};
 use crate::state::group::{
     Assignment, CommitOffsets, GroupAction, Join, Leaver, OffsetToCommit, OffsetToDelete, Protocol,
     Sync,
@@ -23,8 +27,8 @@ use crate::state::table::{
 use crate::state::{Folded, Job, Level, Node, ObjectRef, SliceIndex, State};
 use crate::types::{
     CommitId, FileId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset,
-    PartitionIndex, PeerKey, ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, TableId,
-    TableName, Timestamp, TopicId, TopicName, TopicPartition,
+    PartitionIndex, PeerKey, Principal, ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest,
+    TableId, TableName, Timestamp, TopicId, TopicName, TopicPartition, UserGroup, UserName,
 };
 
 const DATA: &[u8] = b"the bytes of the inline appends";
@@ -739,4 +743,87 @@ fn a_commit_of_another_log_is_refused_by_name() {
         error.to_string(),
         "log/1 holds a commit of log 3, expected log 0"
     );
+}
+
+/// Users, groups and rules of a cluster at level 4.
+fn ops_of_access() -> Vec<Op> {
+    let user = |name: &str| UserName::new(name).unwrap();
+    let verifier = |len| Verifier::new(4096, vec![7; 16], vec![8; len], vec![9; len]);
+    let both = Verifiers::from([
+        (ScramMechanism::Sha256, verifier(32)),
+        (ScramMechanism::Sha512, verifier(64)),
+    ]);
+    let rule = |pattern, permission| AccessRule {
+        resource: ResourcePattern {
+            kind: ResourceType::Topic,
+            pattern,
+            name: "orders".into(),
+        },
+        entry: Entry {
+            principal: Principal::new("Group:analysts").unwrap(),
+            host: "*".into(),
+            operation: Operation::DescribeConfigs,
+            permission,
+        },
+    };
+    let denying = rule(PatternType::Prefixed, Permission::Deny);
+    let actions = [
+        AccessAction::CreateUser {
+            user: user("root"),
+            superuser: true,
+            verifiers: both.clone(),
+        },
+        AccessAction::AlterVerifiers {
+            user: user("alice"),
+            set: both,
+            remove: BTreeSet::new(),
+        },
+        AccessAction::AlterVerifiers {
+            user: user("alice"),
+            set: Verifiers::new(),
+            remove: BTreeSet::from([ScramMechanism::Sha256]),
+        },
+        AccessAction::AlterUser {
+            user: user("alice"),
+            superuser: None,
+            disabled: Some(true),
+        },
+        AccessAction::AlterGroup {
+            group: UserGroup::new("analysts").unwrap(),
+            add: BTreeSet::from([user("alice"), user("CN=bob")]),
+            remove: BTreeSet::from([user("carl")]),
+        },
+        AccessAction::AddRules {
+            rules: BTreeSet::from([
+                rule(PatternType::Literal, Permission::Allow),
+                denying.clone(),
+            ]),
+        },
+        AccessAction::RemoveRules {
+            rules: BTreeSet::from([denying]),
+        },
+        AccessAction::CreateUser {
+            user: user("dora"),
+            superuser: false,
+            verifiers: Verifiers::new(),
+        },
+        AccessAction::DeleteUser { user: user("dora") },
+    ];
+    let raise = Op::RaiseLevel { to: Level(4) };
+    let access = actions.into_iter().map(|action| Op::Access { action });
+    std::iter::once(raise).chain(access).collect()
+}
+
+#[test]
+fn users_and_rules_are_read_and_written_for_ever() {
+    let commit = commit(1, ops_of_access());
+    let state = folded(std::slice::from_ref(&commit));
+    assert_eq!(state.access().users().count(), 2);
+    assert_eq!(state.access().rule_count(), 1);
+    let (stored, present) = commit_fixture("commit.4.access", &commit);
+    assert_eq!(stored, present);
+    let present = EncodedSnapshot::new(&state, MAX_CHUNK).unwrap().object;
+    let stored = fixture("snapshot.3.access", &present);
+    assert_eq!(decode_snapshot("fixture", Seq(1), &stored).unwrap(), state);
+    assert_eq!(stored, present);
 }

@@ -81,6 +81,7 @@ impl State {
             Op::CreatePartitions { topic, .. } => self.sized(*topic),
             Op::DeleteRecords { partition, .. } => self.sized(partition.topic),
             Op::AlterConfigs { topic: None, .. } => self.configs_altered,
+            Op::Access { .. } => self.access.altered(),
             Op::Group { group, action } => self.changed_of_group(group, action),
             _ => Seq::ZERO,
         }

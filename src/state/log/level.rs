@@ -35,7 +35,7 @@ impl Level {
     pub const FIRST: Level = Level(1);
 
     /// The highest level that this software knows.
-    pub const NEWEST: Level = Level(3);
+    pub const NEWEST: Level = Level(4);
 
     /// What a node that knows this level registers as its version: the version of its software, and this level as
     /// SemVer's build metadata.
@@ -107,6 +107,8 @@ pub enum Feature {
     ForwardedRegistrations,
     /// Topics are archived in tables.
     Tables,
+    /// There are users, groups of users and access rules.
+    Access,
 }
 
 impl State {
@@ -154,6 +156,7 @@ impl Feature {
             | Feature::AskedOps
             | Feature::ForwardedRegistrations => Level(2),
             Feature::Tables => Level(3),
+            Feature::Access => Level(4),
         }
     }
 }

@@ -9,6 +9,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
+use super::super::access::tests::any_action as any_access_action;
 use super::super::group::tests::{aim, any_action};
 use super::super::table::tests as tables;
 use super::super::table::{ColumnType, Manifest, PartitionBy};
@@ -169,7 +170,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (node(), proptest::option::of(0..60u64)).prop_map(|((node, incarnation), as_of)| Op::ExpireNode {
             node, incarnation, as_of: as_of.map(Seq),
         }),
-        6 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
+        8 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
             group: GroupId::new(&group).unwrap(), action,
         }),
         1 => (0..60u64, any::<u64>(), any::<bool>()).prop_map(|(seq, bytes, said)| {
@@ -195,8 +196,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
             job, incarnation: Incarnation(Uuid::from_u128(n)),
         }),
-        1 => (0..4u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
         14 => any_table_op(),
+        1 => any_access_action().prop_map(|action| Op::Access { action }),
+        1 => (0..5u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
         1 => (0..4u32, 20..90u64, 1_900..9_000i64).prop_map(|(ops, as_of, until)| Op::Asked(Asked {
             ops, as_of: Seq(as_of), until: Timestamp(until),
         })),
@@ -438,6 +440,7 @@ fn kind(op: &Op) -> String {
         Op::AlterConfigs { topic: None, .. } => format!("{name} of the cluster"),
         Op::ReplaceSlices(replace) if replace.cleaned.is_some() => format!("{name} cleaned"),
         Op::Group { action, .. } => format!("{name} {}", action.name()),
+        Op::Access { action } => format!("{name} {}", action.name()),
         _ => name.to_owned(),
     }
 }
@@ -554,6 +557,7 @@ impl Op {
         "ExpireSnapshots",
         "ExpireFiles",
         "ManifestsDeleted",
+        "Access",
     ];
 
     /// What kind of op it is.
@@ -591,6 +595,7 @@ impl Op {
             Op::ExpireSnapshots { .. } => "ExpireSnapshots",
             Op::ExpireFiles { .. } => "ExpireFiles",
             Op::ManifestsDeleted { .. } => "ManifestsDeleted",
+            Op::Access { .. } => "Access",
         }
     }
 }

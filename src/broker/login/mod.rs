@@ -1,0 +1,401 @@
+//! Logging in: whoever says who it is shows it here, whatever the protocol.
+//!
+//! A password is checked against the verifiers of its user in the state, in a time that does not tell whether there is
+//! such a user, and beside the tasks that serve others. SCRAM never sees the password; a password that comes as it is
+//! (PLAIN) is hashed like SCRAM's, and what was right is remembered for a minute, as a keyed hash of it that nobody else
+//! can make.
+//!
+//! # Guessing
+//!
+//! A login that fails is answered late: after 0.1 s, and twice as late each time one from the same address has failed
+//! shortly before, up to 5 s. No more than [`SLOTS`] logins of one address are under way, those that wait for their
+//! delay among them, so that an address guesses a few passwords a second at first and less than one later. Others are
+//! not delayed by it, but for those whose address shares its place in a table of fixed size, which is keyed, so that
+//! nobody can choose them. On this node no more than [`HASHING`] passwords are hashed at once.
+//!
+//! # What it goes by
+//!
+//! The store is asked for newer commits before a user is looked up, so who was just created can log in anywhere, and
+//! whose password was just changed cannot log in with the old one. If the store does not answer, the newest state that
+//! is known counts.
+//!
+//! # Futures that are dropped, nodes that die
+//!
+//! Nothing is changed by a login but what this process remembers of it. A client whose node dies logs in elsewhere.
+
+mod credentials;
+mod scram;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout};
+
+pub(in crate::broker) use credentials::of_salted;
+use credentials::{ITERATIONS, hash};
+pub use credentials::{Secret, UnfitPassword};
+
+use super::{Broker, Home, Session};
+use crate::env::Env;
+use crate::state::access::{ScramMechanism, Verifier, Verifiers};
+use crate::types::{Principal, Seq, UserName};
+
+/// How many logins of one address are under way at most.
+const SLOTS: usize = 4;
+
+/// How many passwords are hashed at once.
+const HASHING: usize = 2;
+
+/// How many places there are for addresses.
+const ADDRESSES: usize = 1024;
+
+/// How long a login waits for others from its address.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// How late a failure is answered: the first, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+
+/// After how long a failure is forgotten.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// For how long, and how many, passwords are remembered that were right.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MAX_REMEMBERED: usize = 1000;
+
+/// How long the store is waited for.
+const STORE_WAIT: Duration = Duration::from_secs(2);
+
+/// Who somebody is, as it has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// `User:alice`.
+    pub principal: String,
+    /// The commit that created the user.
+    pub user: Option<Seq>,
+}
+
+/// Why somebody is not logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// There is no such user, it is disabled, or the password is wrong; which of these is told nobody.
+    #[error("the user is unknown or disabled, or the password is wrong")]
+    Wrong,
+    /// What the client says is not what the mechanism has it say.
+    #[error("the message is not one of the mechanism")]
+    Malformed,
+    /// Too many logins from this address are under way.
+    #[error("too many logins from this address have failed; try again later")]
+    TooMany,
+}
+
+/// What the process remembers of logins.
+pub(super) struct Logins {
+    key: hmac::Key,
+    addresses: Vec<Address>,
+    hashing: Semaphore,
+    /// Passwords that were right, by their keyed hash, and when that was.
+    right: Mutex<HashMap<Vec<u8>, Instant>>,
+}
+
+struct Address {
+    slots: Semaphore,
+    failed: Mutex<Failed>,
+}
+
+#[derive(Default)]
+struct Failed {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Failed {
+    /// Notes a failure; how late it is to be answered.
+    fn note(&mut self, now: Instant) -> Duration {
+        if let Some(last) = self.last {
+            let passed = now.duration_since(last).as_secs() / FORGIVEN_AFTER.as_secs();
+            let forgiven = u32::try_from(passed).unwrap_or(u32::MAX);
+            self.count = self.count.saturating_sub(forgiven);
+        }
+        let delay = FIRST_DELAY.saturating_mul(1 << self.count.min(16));
+        self.count = self.count.saturating_add(1);
+        self.last = Some(now);
+        delay.min(MAX_DELAY)
+    }
+}
+
+impl Logins {
+    pub(super) fn new(env: &Env) -> Logins {
+        let address = || Address {
+            slots: Semaphore::new(SLOTS),
+            failed: Mutex::default(),
+        };
+        Logins {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &env.random_key()),
+            addresses: (0..ADDRESSES).map(|_| address()).collect(),
+            hashing: Semaphore::new(HASHING),
+            right: Mutex::default(),
+        }
+    }
+
+    /// What nobody outside of this process can compute of these bytes.
+    fn keyed(&self, what: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(what);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.sign().as_ref().to_vec()
+    }
+
+    fn address(&self, remote: Option<SocketAddr>) -> Option<&Address> {
+        let octets = match remote.map(|remote| remote.ip().to_canonical()) {
+            Some(IpAddr::V4(address)) => address.octets().to_vec(),
+            // Whoever has one address of a network has all of them.
+            Some(IpAddr::V6(address)) => address.octets()[..8].to_vec(),
+            None => Vec::new(),
+        };
+        let hashed = self.keyed(b"address", &[&octets]);
+        let at = hashed
+            .first_chunk()
+            .map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        self.addresses.get(usize::from(at) % ADDRESSES)
+    }
+
+    fn is_remembered(&self, key: &[u8]) -> bool {
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right
+            .get(key)
+            .is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    fn remember(&self, key: Vec<u8>) {
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if right.len() >= MAX_REMEMBERED {
+            right.retain(|_, since| since.elapsed() < REMEMBERED);
+        }
+        if right.len() >= MAX_REMEMBERED {
+            right.clear();
+        }
+        right.insert(key, Instant::now());
+    }
+
+    /// A verifier of no password, always the same for the same name, so that one cannot tell that there is no such user.
+    fn decoy(&self, user: &str, mechanism: ScramMechanism) -> Verifier {
+        let of = |what: &[u8]| self.keyed(what, &[user.as_bytes(), mechanism.name().as_bytes()]);
+        let mut key = of(b"stored");
+        key.extend(of(b"more"));
+        key.truncate(mechanism.hash_len());
+        let salt = of(b"salt").into_iter().take(SALT).collect();
+        Verifier::new(ITERATIONS, salt, key.clone(), key)
+    }
+}
+
+/// How many bytes of salt there are.
+const SALT: usize = 16;
+
+/// A login under way, which keeps its slot.
+struct Attempt<'a> {
+    broker: &'a Broker,
+    address: Option<&'a Address>,
+    _slot: Option<SemaphorePermit<'a>>,
+}
+
+impl Attempt<'_> {
+    /// Answers late.
+    async fn fails(self, why: LoginError) -> LoginError {
+        if let Some(address) = self.address {
+            let delay = {
+                let mut failed = address
+                    .failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                failed.note(Instant::now())
+            };
+            sleep(self.broker.inner.env.jittered(delay)).await;
+        }
+        why
+    }
+}
+
+/// A SCRAM login that waits for the client's proof.
+pub struct ScramLogin {
+    exchange: scram::Exchange,
+    /// Nobody, if the challenge is a decoy.
+    identity: Option<LoggedIn>,
+}
+
+impl std::fmt::Debug for ScramLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScramLogin(..)")
+    }
+}
+
+impl ScramLogin {
+    /// What the client is to answer.
+    pub fn challenge(&self) -> &str {
+        self.exchange.challenge()
+    }
+}
+
+impl Broker {
+    async fn attempt(&self, session: &Session) -> Result<Attempt<'_>, LoginError> {
+        let address = self.inner.logins.address(session.remote);
+        let slot = match address {
+            Some(address) => match timeout(MAX_WAIT, address.slots.acquire()).await {
+                Ok(slot) => slot.ok(),
+                Err(_) => return Err(LoginError::TooMany),
+            },
+            None => None,
+        };
+        Ok(Attempt {
+            broker: self,
+            address,
+            _slot: slot,
+        })
+    }
+
+    /// The verifiers of a user who may log in, and who that is.
+    async fn verifiers_of(&self, name: &str) -> Option<(LoggedIn, Verifiers)> {
+        let fresh = timeout(STORE_WAIT, self.fresh(Home::Cluster)).await;
+        let state = match fresh {
+            Ok(Ok(state)) => state,
+            _ => self.inner.logs.of(Home::Cluster).state(),
+        };
+        let user = state.access().user(name).filter(|user| !user.disabled)?;
+        let name = UserName::new(name).ok()?;
+        let identity = LoggedIn {
+            principal: Principal::of_user(&name).to_string(),
+            user: Some(user.created),
+        };
+        Some((identity, user.verifiers.clone()))
+    }
+
+    /// Whether there is a user of that name with that password.
+    ///
+    /// # Errors
+    /// [`LoginError`], late.
+    pub async fn log_in(
+        &self,
+        session: &Session,
+        name: &str,
+        password: Secret,
+    ) -> Result<LoggedIn, LoginError> {
+        let attempt = self.attempt(session).await?;
+        let found = self.verifiers_of(name).await;
+        let (identity, mut verifiers) = match found {
+            Some((identity, verifiers)) => (Some(identity), verifiers),
+            None => (None, Verifiers::new()),
+        };
+        // One is as good as the other: they were made of one password, or the client knows which it has.
+        let known: Vec<(ScramMechanism, Verifier)> = ScramMechanism::ALL
+            .into_iter()
+            .filter_map(|mechanism| Some((mechanism, verifiers.remove(&mechanism)?)))
+            .collect();
+        let mechanism = ScramMechanism::Sha256;
+        let decoy = vec![(mechanism, self.inner.logins.decoy(name, mechanism))];
+        let identity = identity.filter(|_| !known.is_empty());
+        for (mechanism, verifier) in if known.is_empty() { decoy } else { known } {
+            if self.is_password(name, &password, mechanism, verifier).await
+                && let Some(identity) = identity
+            {
+                return Ok(identity);
+            }
+        }
+        Err(attempt.fails(LoginError::Wrong).await)
+    }
+
+    async fn is_password(
+        &self,
+        name: &str,
+        password: &Secret,
+        mechanism: ScramMechanism,
+        verifier: Verifier,
+    ) -> bool {
+        let logins = &self.inner.logins;
+        let parts = [name.as_bytes(), verifier.stored_key(), password.expose()];
+        let key = logins.keyed(b"password", &parts);
+        if logins.is_remembered(&key) {
+            return true;
+        }
+        let Ok(_turn) = logins.hashing.acquire().await else {
+            return false;
+        };
+        let password = password.clone();
+        let hashed = move || credentials::is_password(&password, mechanism, &verifier);
+        let is_right = self.inner.env.compute(hashed).await.unwrap_or(false);
+        if is_right {
+            logins.remember(key);
+        }
+        is_right
+    }
+
+    /// Begins a login by SCRAM with the client's first message.
+    ///
+    /// # Errors
+    /// [`LoginError`], late; not if there is no such user.
+    pub async fn begin_scram(
+        &self,
+        session: &Session,
+        mechanism: ScramMechanism,
+        message: &[u8],
+    ) -> Result<ScramLogin, LoginError> {
+        let attempt = self.attempt(session).await?;
+        let Ok(first) = scram::First::parse(message) else {
+            return Err(attempt.fails(LoginError::Malformed).await);
+        };
+        let found = self.verifiers_of(&first.user).await;
+        let found = found
+            .and_then(|(identity, mut verifiers)| Some((identity, verifiers.remove(&mechanism)?)));
+        let (identity, verifier) = match found {
+            Some((identity, verifier)) => (Some(identity), verifier),
+            None => (None, self.inner.logins.decoy(&first.user, mechanism)),
+        };
+        let nonce = self.inner.env.random_key();
+        let exchange = scram::Exchange::new(mechanism, first, &nonce[..18], verifier);
+        Ok(ScramLogin { exchange, identity })
+    }
+
+    /// Ends it with the client's proof: what the client is told, and who it is.
+    ///
+    /// # Errors
+    /// [`LoginError`], late.
+    pub async fn finish_scram(
+        &self,
+        session: &Session,
+        login: ScramLogin,
+        message: &[u8],
+    ) -> Result<(String, LoggedIn), LoginError> {
+        let attempt = self.attempt(session).await?;
+        match (login.exchange.finish(message), login.identity) {
+            (Ok(Some(told)), Some(identity)) => Ok((told, identity)),
+            (Ok(_), _) => Err(attempt.fails(LoginError::Wrong).await),
+            (Err(scram::Malformed), _) => Err(attempt.fails(LoginError::Malformed).await),
+        }
+    }
+
+    /// The verifiers of a password, for every mechanism.
+    ///
+    /// # Errors
+    /// The password is none that every client sends alike.
+    pub async fn verifiers(&self, password: &Secret) -> Result<Verifiers, UnfitPassword> {
+        password.check_password()?;
+        let mut verifiers = Verifiers::new();
+        for mechanism in ScramMechanism::ALL {
+            let (password, salt) = (password.clone(), self.inner.env.random_key());
+            let hashed = move || hash(&password, mechanism, &salt[..SALT], ITERATIONS);
+            if let Ok(verifier) = self.inner.env.compute(hashed).await {
+                verifiers.insert(mechanism, verifier);
+            }
+        }
+        Ok(verifiers)
+    }
+}
+
+#[cfg(test)]
+mod tests;

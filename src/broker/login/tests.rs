@@ -1,0 +1,293 @@
+//! Who logs in, who does not, and how late failures are answered; on simulated time.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::credentials::Algorithms;
+use super::*;
+use crate::node::{Node, NodeMetrics, NodeOptions};
+use crate::state::access::{AccessAction, AccessError};
+use crate::store::{Store, StoreUrl};
+use crate::types::Timestamp;
+
+use super::super::UsersError;
+
+async fn node(store: &Store, seed: u64) -> Node {
+    let env = Env::simulated(seed, Timestamp(1_700_000_000_000));
+    let options = NodeOptions::new(StoreUrl::memory(), env);
+    let metrics = NodeMetrics::default();
+    Node::start(store.clone(), options, &metrics).await.unwrap()
+}
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+async fn create(node: &Node, name: &str, password: &str, superuser: bool) {
+    let verifiers = node
+        .broker()
+        .verifiers(&Secret::new(password))
+        .await
+        .unwrap();
+    let user = user(name);
+    change(
+        node,
+        AccessAction::CreateUser {
+            user,
+            superuser,
+            verifiers,
+        },
+    )
+    .await
+    .unwrap();
+}
+
+async fn change(node: &Node, action: AccessAction) -> Result<(), UsersError> {
+    let session = Session::internal("test");
+    node.broker().change_users(&session, action).await
+}
+
+fn from(address: &str) -> Session {
+    Session::anonymous(Some(format!("{address}:1234").parse().unwrap()))
+}
+
+async fn log_in(node: &Node, name: &str, password: &str) -> Result<String, LoginError> {
+    let session = from("10.0.0.1");
+    let identity = node
+        .broker()
+        .log_in(&session, name, Secret::new(password))
+        .await;
+    identity.map(|identity| identity.principal)
+}
+
+/// Logs in with SCRAM as a client does.
+async fn prove(
+    node: &Node,
+    mechanism: ScramMechanism,
+    name: &str,
+    password: &str,
+) -> Result<String, LoginError> {
+    let (broker, session) = (node.broker(), from("10.0.0.1"));
+    let bare = format!("n={name},r=abc");
+    let login = broker
+        .begin_scram(&session, mechanism, format!("n,,{bare}").as_bytes())
+        .await?;
+    let challenge = login.challenge().to_owned();
+    let field = |name: &str| {
+        let mut fields = challenge.split(',');
+        let field = fields.find_map(|field| field.strip_prefix(name));
+        field.unwrap().to_owned()
+    };
+    let (nonce, salt) = (field("r="), STANDARD.decode(field("s=")).unwrap());
+    assert!(nonce.starts_with("abc") && nonce.len() > 20);
+    let without_proof = format!("c=biws,r={nonce}");
+    let signed = format!("{bare},{challenge},{without_proof}");
+    let iterations = field("i=").parse().unwrap();
+    let verifier = hash(&Secret::new(password), mechanism, &salt, iterations);
+    let algorithms = Algorithms::of(mechanism);
+    let signature = algorithms.hmac(verifier.stored_key(), signed.as_bytes());
+    let client_key = client_key(password, mechanism, &salt, iterations);
+    let proof: Vec<u8> = client_key
+        .iter()
+        .zip(signature.as_ref())
+        .map(|(a, b)| a ^ b)
+        .collect();
+    let message = format!("{without_proof},p={}", STANDARD.encode(proof));
+    let (told, identity) = broker
+        .finish_scram(&session, login, message.as_bytes())
+        .await?;
+    let server = algorithms.hmac(verifier.server_key(), signed.as_bytes());
+    assert_eq!(told, format!("v={}", STANDARD.encode(server)));
+    Ok(identity.principal)
+}
+
+fn client_key(password: &str, mechanism: ScramMechanism, salt: &[u8], iterations: u32) -> Vec<u8> {
+    use aws_lc_rs::pbkdf2;
+    let algorithm = match mechanism {
+        ScramMechanism::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+        ScramMechanism::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
+    };
+    let mut salted = vec![0; mechanism.hash_len()];
+    let rounds = std::num::NonZeroU32::new(iterations).unwrap();
+    pbkdf2::derive(algorithm, rounds, salt, password.as_bytes(), &mut salted);
+    Algorithms::of(mechanism)
+        .hmac(&salted, b"Client Key")
+        .as_ref()
+        .to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_logs_in_with_its_password_on_every_node_and_with_no_other() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    create(&a, "root", "pencil", true).await;
+    // The other node has not heard of it.
+    assert_eq!(log_in(&b, "root", "pencil").await.unwrap(), "User:root");
+    assert_eq!(log_in(&b, "root", "pencil ").await, Err(LoginError::Wrong));
+    assert_eq!(log_in(&b, "toor", "pencil").await, Err(LoginError::Wrong));
+    assert_eq!(log_in(&b, "root", "").await, Err(LoginError::Wrong));
+    for mechanism in ScramMechanism::ALL {
+        let proven = prove(&b, mechanism, "root", "pencil").await;
+        assert_eq!(proven.as_deref(), Ok("User:root"));
+        for (name, password) in [("root", "pencils"), ("toor", "pencil")] {
+            let proven = prove(&b, mechanism, name, password).await;
+            assert_eq!(proven, Err(LoginError::Wrong), "{name} {password}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_was_changed_or_whose_user_is_disabled_is_wrong_at_once() {
+    let store = Store::memory();
+    let (a, b) = (node(&store, 1).await, node(&store, 2).await);
+    create(&a, "root", "pencil", true).await;
+    create(&a, "alice", "first", false).await;
+    // What was right is remembered.
+    for _ in 0..2 {
+        log_in(&b, "alice", "first").await.unwrap();
+    }
+    let set = a.broker().verifiers(&Secret::new("second")).await.unwrap();
+    let alter = |set| AccessAction::AlterVerifiers {
+        user: user("alice"),
+        set,
+        remove: std::collections::BTreeSet::new(),
+    };
+    change(&a, alter(set)).await.unwrap();
+    assert_eq!(log_in(&b, "alice", "first").await, Err(LoginError::Wrong));
+    log_in(&b, "alice", "second").await.unwrap();
+    let disable = AccessAction::AlterUser {
+        user: user("alice"),
+        superuser: None,
+        disabled: Some(true),
+    };
+    change(&a, disable).await.unwrap();
+    assert_eq!(log_in(&b, "alice", "second").await, Err(LoginError::Wrong));
+    let proven = prove(&b, ScramMechanism::Sha512, "alice", "second").await;
+    assert_eq!(proven, Err(LoginError::Wrong));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_user_has_to_be_a_superuser() {
+    let node = node(&Store::memory(), 1).await;
+    let alice = AccessAction::CreateUser {
+        user: user("alice"),
+        superuser: false,
+        verifiers: Verifiers::new(),
+    };
+    let refused = change(&node, alice).await;
+    assert_eq!(
+        refused,
+        Err(UsersError::Refused(AccessError::NoAdministrator))
+    );
+}
+
+/// An unknown user is challenged like a known one: always with the same salt, and another one for each name.
+#[tokio::test(start_paused = true)]
+async fn a_challenge_does_not_tell_whether_there_is_such_a_user() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pencil", true).await;
+    let challenge = async |name: &str| {
+        let message = format!("n,,n={name},r=abc");
+        let session = from("10.0.0.1");
+        let mechanism = ScramMechanism::Sha256;
+        let login = node
+            .broker()
+            .begin_scram(&session, mechanism, message.as_bytes())
+            .await;
+        let challenge = login.unwrap().challenge().to_owned();
+        let (_, rest) = challenge.split_once(",s=").unwrap();
+        rest.to_owned()
+    };
+    let (known, unknown) = (challenge("root").await, challenge("nobody").await);
+    assert_eq!(unknown, challenge("nobody").await);
+    assert_ne!(unknown, challenge("somebody").await);
+    assert_eq!(known.len(), unknown.len());
+    assert_eq!(
+        known.split_once(",i="),
+        known
+            .split_once(",i=")
+            .filter(|(_, i)| unknown.ends_with(i))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_answered_later_and_later_and_do_not_delay_others() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pencil", true).await;
+    let took = async |address: &str, password: &str| {
+        let began = Instant::now();
+        let session = from(address);
+        let _ = node
+            .broker()
+            .log_in(&session, "root", Secret::new(password))
+            .await;
+        began.elapsed()
+    };
+    let mut last = Duration::ZERO;
+    for _ in 0..6 {
+        let now = took("10.0.0.1", "wrong").await;
+        assert!(
+            now >= FIRST_DELAY / 2 && now > last / 3,
+            "{now:?} after {last:?}"
+        );
+        last = now;
+    }
+    assert!(last >= Duration::from_secs(1), "{last:?}");
+    // Who is right is not late, and neither is another address.
+    assert!(took("10.0.0.1", "pencil").await < FIRST_DELAY / 2);
+    assert!(took("10.0.0.2", "wrong").await < FIRST_DELAY * 2);
+    sleep(FORGIVEN_AFTER * 20).await;
+    assert!(took("10.0.0.1", "wrong").await < FIRST_DELAY * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_guesses_few_passwords_however_many_connections_it_has() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pencil", true).await;
+    let guess = async |n: u32| {
+        let session = from("10.0.0.1");
+        let guess = Secret::new(format!("guess {n}"));
+        node.broker().log_in(&session, "root", guess).await
+    };
+    let outcomes = futures::future::join_all((0..100).map(guess)).await;
+    let judged = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Err(LoginError::Wrong))
+        .count();
+    let turned_away = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Err(LoginError::TooMany))
+        .count();
+    assert_eq!(judged + turned_away, 100);
+    assert!(
+        (4..40).contains(&judged),
+        "{judged} of 100 guesses were judged"
+    );
+}
+
+#[test]
+fn the_delay_has_an_end() {
+    let mut failed = Failed::default();
+    let now = Instant::now();
+    let delays: Vec<Duration> = (0..100).map(|_| failed.note(now)).collect();
+    assert_eq!(delays[..3], [FIRST_DELAY, FIRST_DELAY * 2, FIRST_DELAY * 4]);
+    assert_eq!(delays[99], MAX_DELAY);
+}
+
+#[test]
+fn what_was_right_is_forgotten() {
+    let logins = Logins::new(&Env::simulated(1, Timestamp(0)));
+    for n in 0..MAX_REMEMBERED * 3 {
+        logins.remember(n.to_be_bytes().to_vec());
+    }
+    assert!(logins.right.lock().unwrap().len() <= MAX_REMEMBERED);
+    let again = Logins::new(&Env::simulated(2, Timestamp(0)));
+    assert_ne!(
+        logins.keyed(b"x", &[b"ab", b"c"]),
+        again.keyed(b"x", &[b"ab", b"c"])
+    );
+    assert_ne!(
+        logins.keyed(b"x", &[b"ab", b"c"]),
+        logins.keyed(b"x", &[b"a", b"bc"])
+    );
+}
