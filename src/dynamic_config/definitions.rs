@@ -99,10 +99,9 @@ definitions! {
     "Whether the file version-hint.text of the table is kept up to date, for engines that open a table by its path. It is \
      the one object that Weir overwrites."
     "archive.key.format": String = Some("bytes"), Check::Format, from [same("archive.key.format")];
-    "What the keys of the records are. With bytes they are stored as they are; other formats will make columns of their \
-     fields, and are refused by this version."
+    "What the keys of the records are: bytes, string or json. The fields of json become columns, beside the key itself."
     "archive.key.schema": String = Some(""), Check::JsonObject, from [same("archive.key.schema")];
-    "The schema of keys, a JSON object, for formats whose fields become columns."
+    "The JSON Schema of keys with archive.key.format=json. Without one columns are added as fields come."
     "archive.lag": Long = Some("1800000"), Check::Millis(0), from [same("archive.lag")];
     "How long records wait before they are archived, in milliseconds or with a unit (5s, 30min). Short waits make many small \
      files, which are merged later. 256 MiB do not wait."
@@ -116,10 +115,9 @@ definitions! {
     "archive.serve": Boolean = FALSE, Check::NotBuilt(NO_SERVE), from [same("archive.serve")];
     "Whether consumers are served from the archive what is no longer in the topic."
     "archive.value.format": String = Some("bytes"), Check::Format, from [same("archive.value.format")];
-    "What the values of the records are. With bytes they are stored as they are; other formats will make columns of their \
-     fields, and are refused by this version."
+    "What the values of the records are: bytes, string or json. The fields of json become columns, beside the value itself."
     "archive.value.schema": String = Some(""), Check::JsonObject, from [same("archive.value.schema")];
-    "The schema of values, a JSON object, for formats whose fields become columns."
+    "The JSON Schema of values with archive.value.format=json. Without one columns are added as fields come."
     "cleanup.policy": List = Some("delete"), Check::ListOf(POLICIES), from [same("log.cleanup.policy")];
     "What happens to old records: 'delete' removes them by retention.ms and retention.bytes, 'compact' \
      keeps the last record of each key, both may be given; an empty list keeps everything."

@@ -145,8 +145,8 @@ fn with_unit(value: &str, check: Check) -> Result<String, String> {
 }
 
 /// The formats of records that become columns, and those that will.
-const FORMATS: &[&str] = &["bytes"];
-const NOT_BUILT_FORMATS: &[&str] = &["string", "json", "avro", "protobuf"];
+const FORMATS: &[&str] = &["bytes", "string", "json"];
+const NOT_BUILT_FORMATS: &[&str] = &["avro", "protobuf"];
 
 fn format(value: &str) -> Result<(), String> {
     if FORMATS.contains(&value) {
@@ -154,7 +154,9 @@ fn format(value: &str) -> Result<(), String> {
     }
     let known = FORMATS.join(", ");
     Err(match NOT_BUILT_FORMATS.contains(&value) {
-        true => format!("this version of Weir cannot make columns of {value} yet; use {known}"),
+        true => {
+            format!("this version of Weir cannot make columns of {value} yet; use one of {known}")
+        }
         false => format!("it must be one of {known}"),
     })
 }

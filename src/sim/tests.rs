@@ -94,7 +94,7 @@ fn run_seeds(
 
 /// What must have happened in the seeds that every change is tried with: a simulation in which a background job has
 /// nothing to do shows nothing about it.
-const HAPPENS: [&str; 25] = [
+const HAPPENS: [&str; 27] = [
     "clocks set wrong",
     "retention",
     "producers",

@@ -19,6 +19,10 @@ use crate::types::TableId;
 /// How much of one table is done before the others get their turn.
 const MAX_STEPS: usize = 64;
 
+/// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never be
+/// published, merged or expired.
+const MAX_PASSES: usize = 4;
+
 /// Does all there is to do for all tables, whichever node it falls to. Returns whether there was anything.
 ///
 /// # Errors
@@ -112,14 +116,12 @@ impl Archiving {
 
     /// What is to be done next for a table.
     fn next(&self, m: &Maintenance, state: &State, table: &Table) -> Option<Step> {
-        let topic = table.topic().and_then(|topic| state.topic(topic));
-        if let Some(topic) = topic.filter(|_| table.is_enabled()) {
-            let lag = policy::backlog(state, topic);
-            let settings = policy::settings(state, table);
-            if settings.enable && policy::is_archiving_due(&lag, &settings, m.time()) {
-                return Some(Step::Archive);
-            }
-        }
+        let archive = is_archiving_due(m, state, table).then_some(Step::Archive);
+        archive.or_else(|| self.next_besides(m, state, table))
+    }
+
+    /// What is to be done next beside archiving.
+    fn next_besides(&self, m: &Maintenance, state: &State, table: &Table) -> Option<Step> {
         let is_dropped = table.is_dropped();
         if !is_dropped && policy::merge(table, &m.options().archive, m.time()).is_some() {
             return Some(Step::Merge);
@@ -155,17 +157,25 @@ impl Archiving {
     }
 
     async fn steps(&mut self, m: &Maintenance, id: TableId) -> Result<bool, JobError> {
-        let mut did = false;
+        let (mut did, mut passes) = (false, 0);
         for _ in 0..MAX_STEPS {
             let state: Arc<State> = m.state();
             let Some(table) = state.table(id) else {
                 break;
             };
-            let Some(step) = self.next(m, &state, table) else {
+            if passes == MAX_PASSES && self.next_besides(m, &state, table).is_none() {
+                passes = 0;
+            }
+            let step = match passes < MAX_PASSES {
+                true => self.next(m, &state, table),
+                false => self.next_besides(m, &state, table),
+            };
+            let Some(step) = step else {
                 break;
             };
             match step {
                 Step::Archive => {
+                    passes += 1;
                     pass::archive(m, &state, table).await?;
                 }
                 Step::Merge => {
@@ -187,6 +197,16 @@ impl Archiving {
         }
         Ok(did)
     }
+}
+
+fn is_archiving_due(m: &Maintenance, state: &State, table: &Table) -> bool {
+    let topic = table.topic().and_then(|topic| state.topic(topic));
+    let Some(topic) = topic.filter(|_| table.is_enabled()) else {
+        return false;
+    };
+    let settings = policy::settings(state, table);
+    let lag = policy::backlog(state, topic);
+    settings.enable && policy::is_archiving_due(&lag, &settings, m.time())
 }
 
 /// By which a table falls to a node.

@@ -1,8 +1,7 @@
 //! Neighbouring small manifests become one, with few files.
 //!
-//! The files are read as they are stored, checked against length and CRC of the state, and their records are written
-//! again in the order of partition and offset: of each file one batch of rows is decoded at a time. The fold refuses the
-//! result if it has not as many rows as there were, or if what was read is not there any more.
+//! The files are read as they are stored, checked against length and CRC of the state, and their rows are written again in
+//! the order of partition and offset, with the columns of the newest schema. The fold refuses the result if it has not as many rows as there were, or if what was read is not there any more.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use crate::rules::{Rule, holds};
 use crate::state::op::{Op, RewriteFiles};
 use crate::state::table::{DataFile, LiveManifest, OffsetRange, Table};
 use crate::store::{ArchiveObject, ObjectPath, RequestKind};
-use crate::table::{ArchivedRecord, FileError, TableWriter, base_batches, records_of};
+use crate::table::rewrite;
 
 /// Merges these manifests of a table.
 ///
@@ -29,7 +28,7 @@ pub(super) async fn merge(
     run: &[LiveManifest],
 ) -> Result<(), JobError> {
     let began = Instant::now();
-    let mut writing = Writing::new(m, table)?;
+    let mut writing = Writing::again(m, table)?;
     let written = async {
         let mut files = Vec::new();
         for file in run.iter().flat_map(|live| &live.manifest.files) {
@@ -97,62 +96,6 @@ async fn read(m: &Maintenance, table: &Table, file: &DataFile) -> Result<Bytes, 
         )));
     }
     Ok(bytes)
-}
-
-/// Writes the records of all files again, in the order of partition and offset.
-fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
-    let mut sources = files
-        .into_iter()
-        .map(Source::new)
-        .collect::<Result<Vec<_>, _>>()?;
-    loop {
-        for source in &mut sources {
-            source.fill()?;
-        }
-        let first = sources
-            .iter_mut()
-            .filter(|source| source.next().is_some())
-            .min_by_key(|source| source.next().map(|row| (row.partition, row.offset)));
-        let Some(first) = first else {
-            return Ok(());
-        };
-        if let Some(record) = first.rows.pop() {
-            writer.push(&record.row())?;
-        }
-    }
-}
-
-/// The records of a file, in order: one batch of them is in memory.
-struct Source {
-    batches: Box<dyn Iterator<Item = Result<Vec<ArchivedRecord>, FileError>> + Send>,
-    /// The last is the next.
-    rows: Vec<ArchivedRecord>,
-    ended: bool,
-}
-
-impl Source {
-    fn new(file: Bytes) -> Result<Source, FileError> {
-        let batches = base_batches(file)?;
-        Ok(Source {
-            batches: Box::new(batches.map(|batch| records_of(&batch?))),
-            rows: Vec::new(),
-            ended: false,
-        })
-    }
-
-    fn fill(&mut self) -> Result<(), FileError> {
-        while self.rows.is_empty() && !self.ended {
-            match self.batches.next() {
-                Some(rows) => self.rows = rows?.into_iter().rev().collect(),
-                None => self.ended = true,
-            }
-        }
-        Ok(())
-    }
-
-    fn next(&self) -> Option<&ArchivedRecord> {
-        self.rows.last()
-    }
 }
 
 /// The offsets of all of these, in as few ranges as there can be.

@@ -15,10 +15,11 @@ use super::super::metrics::Task;
 use super::write::{Writing, discard};
 use super::{TARGET, policy};
 use crate::rules::{Rule, holds};
-use crate::segment::{BatchError, BatchHeader, Limits, decode_records};
-use crate::state::op::{Archive, Op};
-use crate::state::table::{Manifest, OffsetRange, Table};
+use crate::segment::{BatchError, BatchHeader, Limits, Records, decode_records};
+use crate::state::op::{AlterTable, Archive, Op};
+use crate::state::table::{Manifest, OffsetRange, Schema, Table};
 use crate::state::{State, Topic};
+use crate::table::typing::{Evolution, Formats, Typing};
 use crate::table::{FileError, Row, TableWriter};
 use crate::types::{Offset, PartitionIndex};
 
@@ -84,7 +85,12 @@ pub(super) async fn archive(
         return Ok(false);
     }
     let began = Instant::now();
-    let mut writing = Writing::new(m, table)?;
+    let typing = typing(state, table)?;
+    let table = &match with_columns(m, &plan, table, &typing).await {
+        Ok(table) => table,
+        Err(error) => return Err(explained(m, error).await),
+    };
+    let mut writing = Writing::new(m, table, &typing)?;
     let manifest = match write(m, plan, &mut writing).await {
         Ok(manifest) => manifest,
         Err(error) => {
@@ -98,7 +104,10 @@ pub(super) async fn archive(
         table: table.id(),
         manifest,
     });
-    let committed = match m.commit(vec![op]).await {
+    // Fields that came later have columns from the next pass on.
+    let grown = writing.wanted().map(|schema| alter(table, schema));
+    let ops = std::iter::once(op).chain(grown).collect();
+    let committed = match m.commit(ops).await {
         Err(error) if !holds(Rule::UnsettledFilesAreKept) => {
             discard(m, writing.into_stored()).await;
             return Err(error);
@@ -122,6 +131,72 @@ pub(super) async fn archive(
         "archived"
     );
     Ok(true)
+}
+
+/// What the settings of a topic say of its keys and values.
+fn typing(state: &State, table: &Table) -> Result<Typing, JobError> {
+    let settings = policy::settings(state, table);
+    let (key, value) = (settings.key, settings.value);
+    let typing = Typing::new(&key.name, &key.schema, &value.name, &value.schema);
+    typing.map_err(|error| JobError::Table {
+        table: table.name().clone(),
+        reason: error.to_string(),
+    })
+}
+
+fn alter(table: &Table, schema: Schema) -> Op {
+    Op::AlterTable(AlterTable {
+        table: table.id(),
+        schema: Some(schema),
+        by: None,
+        enabled: None,
+    })
+}
+
+/// The table with columns for what the first slice of a pass has, which are added before anything is written.
+async fn with_columns(
+    m: &Maintenance,
+    plan: &Plan,
+    table: &Table,
+    typing: &Typing,
+) -> Result<Table, JobError> {
+    if typing.formats() == Formats::default() {
+        return Ok(table.clone());
+    }
+    let first = plan.inputs.iter().take(1).copied().collect();
+    let mut read = pin!(read(m, Task::Archive, first, true));
+    let mut evolution = Evolution::new(typing, table.schema(), table.last_column());
+    while let Some((input, bytes)) = read.try_next().await? {
+        let partition = input.partition.partition;
+        for (base, batch) in input.batches(&bytes)? {
+            let opened = open(&batch).map_err(|error| input.unreadable(error.to_string()))?;
+            let Some((header, records)) = opened else {
+                continue;
+            };
+            for record in records {
+                let record = record.map_err(|error| input.unreadable(error.to_string()))?;
+                let time = header.attributes.timestamp_type();
+                evolution.see(&Row::of(partition, base, time, &record));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let Some(schema) = evolution.schema() else {
+        return Ok(table.clone());
+    };
+    let state = m.must_commit(vec![alter(table, schema)]).await?;
+    let table = state.table(table.id()).cloned();
+    table.ok_or(JobError::InputsChanged)
+}
+
+/// The records of a batch, whose checksum is checked; nothing, if it is one that says something of transactions.
+fn open(batch: &Bytes) -> Result<Option<(BatchHeader, Records)>, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    header.check_crc(batch)?;
+    if header.attributes.is_control() {
+        return Ok(None);
+    }
+    Ok(Some((header, decode_records(batch, LIMITS)?)))
 }
 
 async fn write(
@@ -166,18 +241,11 @@ fn push(
 ) -> Result<Result<u64, BatchError>, FileError> {
     let mut bytes = 0;
     for (base, batch) in batches {
-        let opened = BatchHeader::parse(batch).and_then(|header| {
-            header.check_crc(batch)?;
-            let records = decode_records(batch, LIMITS)?;
-            Ok((header, records))
-        });
-        let (header, records) = match opened {
-            Ok(opened) => opened,
+        let (header, records) = match open(batch) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => continue,
             Err(error) => return Ok(Err(error)),
         };
-        if header.attributes.is_control() {
-            continue;
-        }
         for record in records {
             let record = match record {
                 Ok(record) => record,

@@ -83,12 +83,37 @@ pub(super) fn merge(
             run.push(live);
         }
     }
-    is_worth_it(&run, options, now).then(|| run.into_iter().cloned().collect())
+    if !is_worth_it(&run, options, now) {
+        return None;
+    }
+    let alike = alike(&run);
+    let chosen = match alike.len() >= options.merge_at {
+        true => alike,
+        false => &run[..],
+    };
+    Some(chosen.iter().map(|live| (*live).clone()).collect())
 }
 
 fn is_worth_it(run: &[&LiveManifest], options: &ArchiveOptions, now: Timestamp) -> bool {
     let old = |live: &&LiveManifest| live.manifest.id.minted().after(options.merge_wait) <= now;
-    run.len() >= options.merge_at || run.len() > 1 && run.first().is_some_and(old)
+    run.len() > 1 && run.first().is_some_and(old) || alike(run).len() >= options.merge_at
+}
+
+/// The end of a run without what is larger than all that is behind it: to write that again for the sake of a few small ones
+/// would be to write it again and again.
+fn alike<'a, 'b>(run: &'a [&'b LiveManifest]) -> &'a [&'b LiveManifest] {
+    let bytes = |live: &LiveManifest| live.manifest.counts().bytes;
+    let mut behind = 0u64;
+    let mut from = run.len();
+    for (place, live) in run.iter().enumerate().rev() {
+        let own = bytes(live);
+        if own > behind && place + 1 < run.len() {
+            break;
+        }
+        behind = behind.saturating_add(own);
+        from = place;
+    }
+    run.get(from..).unwrap_or_default()
 }
 
 /// The first snapshot that stays, if older ones are to go.
@@ -137,5 +162,59 @@ fn time_of(live: &LiveManifest) -> Timestamp {
     match live.manifest.max_timestamp {
         timestamp if timestamp < Timestamp(0) => live.manifest.id.minted(),
         timestamp => timestamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::options::MaintenanceOptions;
+    use super::*;
+    use crate::state::table::{DataFile, Manifest};
+
+    fn run(sizes: &[u64]) -> Vec<LiveManifest> {
+        let live = |bytes: &u64| LiveManifest {
+            manifest: Manifest {
+                files: vec![DataFile {
+                    bytes: *bytes,
+                    ..DataFile::default()
+                }],
+                ..Manifest::default()
+            },
+            added: Seq(1),
+        };
+        sizes.iter().map(live).collect()
+    }
+
+    #[test]
+    fn what_is_larger_than_all_behind_it_is_not_written_again_for_their_sake() {
+        for (sizes, expected) in [
+            (&[][..], 0),
+            (&[1], 1),
+            (&[1, 1, 1], 3),
+            (&[3, 1, 1], 2),
+            (&[2, 1, 1], 3),
+            (&[1, 30, 1, 1], 2),
+            (&[8, 4, 2, 1, 1], 5),
+        ] {
+            let run = run(sizes);
+            let run: Vec<&LiveManifest> = run.iter().collect();
+            assert_eq!(alike(&run).len(), expected, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_that_have_been_there_for_long_are_merged_however_different_they_are() {
+        let options = MaintenanceOptions::default().archive;
+        let mut run = run(&[30, 1]);
+        let minted = |at: u64| {
+            let id = uuid::Builder::from_unix_timestamp_millis(at, &[1; 10]);
+            FileId(id.into_uuid())
+        };
+        run[0].manifest.id = minted(1_000_000);
+        let run: Vec<&LiveManifest> = run.iter().collect();
+        let at = |later: Duration| is_worth_it(&run, &options, Timestamp(1_000_000).after(later));
+        assert!(!at(Duration::from_secs(3600)));
+        assert!(at(options.merge_wait));
+        assert!(!is_worth_it(&run[..1], &options, Timestamp(i64::MAX)));
     }
 }

@@ -32,7 +32,9 @@ pub(super) async fn keep_in_step(m: &Maintenance) -> Result<bool, JobError> {
                 tracing::info!(table = %create.name, "created a table");
             }
             (_, Ok(_)) => did = true,
-            (_, Err(error @ Rejected::InvalidTable { .. })) => return Err(error.into()),
+            (_, Err(error @ Rejected::InvalidTable { .. })) => {
+                tracing::warn!(%error, "a table was not brought in step with the settings of its topic");
+            }
             (_, Err(error)) => tracing::debug!(%error, "another node was faster"),
         }
     }

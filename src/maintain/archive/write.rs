@@ -7,9 +7,10 @@ use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::WRITER;
 use crate::manifest::Stopped;
-use crate::state::table::{DataFile, MAX_FILES, Manifest, OffsetRange, PartitionBy, Table};
+use crate::state::table::{DataFile, MAX_FILES, Manifest, OffsetRange, PartitionBy, Schema, Table};
 use crate::store::{ArchiveObject, ObjectPath, RequestKind};
 use crate::table::iceberg::{self, Location, ManifestFile};
+use crate::table::typing::Typing;
 use crate::table::{Columns, FileError, FinishedFile, TableWriter};
 use crate::types::{TableName, Timestamp};
 
@@ -20,8 +21,9 @@ const ENOUGH_FILES: usize = MAX_FILES / 4;
 /// no op ever names it.
 pub(super) struct Writing<'a> {
     m: &'a Maintenance,
-    table: &'a Table,
+    table: Table,
     writer: Option<TableWriter>,
+    wanted: Option<Schema>,
     files: Vec<ManifestFile>,
     errors: u64,
     times: Option<(Timestamp, Timestamp)>,
@@ -29,21 +31,40 @@ pub(super) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    pub(super) fn new(m: &'a Maintenance, table: &'a Table) -> Result<Writing<'a>, JobError> {
-        let columns = Columns::new(table.schema().clone());
-        let columns = columns.map_err(|error| JobError::Table {
-            table: table.name().clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(Writing {
+    /// For records, of which columns are made as `typing` says.
+    pub(super) fn new(
+        m: &'a Maintenance,
+        table: &Table,
+        typing: &Typing,
+    ) -> Result<Writing<'a>, JobError> {
+        let (last, by) = (table.last_column(), table.spec().by);
+        let columns = columns(table)?;
+        let writer = TableWriter::typed(columns, typing, last, by, WRITER);
+        Ok(Writing::with(m, table, writer))
+    }
+
+    /// For rows that are written again.
+    pub(super) fn again(m: &'a Maintenance, table: &Table) -> Result<Writing<'a>, JobError> {
+        let writer = TableWriter::new(columns(table)?, table.spec().by, WRITER);
+        Ok(Writing::with(m, table, writer))
+    }
+
+    fn with(m: &'a Maintenance, table: &Table, writer: TableWriter) -> Writing<'a> {
+        Writing {
             m,
-            table,
-            writer: Some(TableWriter::new(columns, table.spec().by, WRITER)),
+            table: table.clone(),
+            writer: Some(writer),
+            wanted: None,
             files: Vec::new(),
             errors: 0,
             times: None,
             stored: Vec::new(),
-        })
+        }
+    }
+
+    /// The schema that the table should have for what was found in records meanwhile, once all is finished.
+    pub(super) fn wanted(&mut self) -> Option<Schema> {
+        self.wanted.take()
     }
 
     /// Where the table is, as engines see it.
@@ -90,6 +111,7 @@ impl<'a> Writing<'a> {
         };
         let pass = compute(self.m, move || writer.finish()).await?;
         let pass = pass.map_err(|error| self.failed(&error.to_string()))?;
+        self.wanted = pass.wanted;
         for file in pass.files {
             self.store(file).await?;
         }
@@ -105,8 +127,8 @@ impl<'a> Writing<'a> {
             }
         }
         let location = Writing::location(self.m, self.table.name());
-        let schema = self.table.schema();
-        let bytes = iceberg::manifest(&location, schema, spec, &self.files);
+        let schema = self.table.schema().clone();
+        let bytes = iceberg::manifest(&location, &schema, spec, &self.files);
         let bytes = Bytes::from(bytes.map_err(|error| self.failed(&error.to_string()))?);
         let id = self.m.inner.manifest.mint_file();
         let crc32c = crc32c::crc32c(&bytes);
@@ -172,6 +194,13 @@ impl<'a> Writing<'a> {
             reason: reason.to_owned(),
         }
     }
+}
+
+fn columns(table: &Table) -> Result<Columns, JobError> {
+    Columns::new(table.schema().clone()).map_err(|error| JobError::Table {
+        table: table.name().clone(),
+        reason: error.to_string(),
+    })
 }
 
 /// Stores a long file in parts.

@@ -72,11 +72,12 @@ pub(super) async fn a_topic_with_records_is_archived_from_its_beginning_and_kept
     assert_archived(&store, &a, "orders_eu_1", &[(0, 2), (1, 4)]).await;
     // What is younger than the lag waits.
     a.produce("orders.eu-1", 0, 100).await;
-    assert!(!archive::run(&a.jobs).await.unwrap());
+    let before = table(&a, "orders_eu_1").version();
+    archive::run(&a.jobs).await.unwrap();
+    assert_eq!(table(&a, "orders_eu_1").version(), before);
     wait(Duration::from_secs(6)).await;
     assert!(archive::run(&a.jobs).await.unwrap());
     assert_archived(&store, &a, "orders_eu_1", &[(0, 4), (1, 4)]).await;
-    assert!(!archive::run(&a.jobs).await.unwrap());
     assert_sound(&store, &a).await;
 }
 
@@ -118,7 +119,11 @@ pub(super) async fn each_version_is_published_and_the_hint_names_the_newest() {
 #[tokio::test(start_paused = true)]
 pub(super) async fn small_neighbours_are_merged_and_what_they_were_goes_after_the_grace_period() {
     let store = Store::memory();
-    let a = worker_with(&store, 1, |options| options.archive.merge_at = 3).await;
+    let merging = |options: &mut MaintenanceOptions| {
+        options.archive.merge_at = 3;
+        options.archive.merge_wait = 100 * DAY;
+    };
+    let a = worker_with(&store, 1, merging).await;
     a.topic("t", 1, ARCHIVED).await;
     for _ in 0..2 {
         a.produce("t", 0, 100).await;
@@ -179,6 +184,7 @@ pub(super) async fn records_expire_after_they_are_archived_and_the_table_by_its_
     assert_eq!(a.log_start("t", 0), 2);
     assert_archived(&store, &a, "t", &[(0, 2)]).await;
     wait(3 * DAY).await;
+    a.topic("tick", 1, &[]).await;
     archive::run(&a.jobs).await.unwrap();
     assert_eq!(table(&a, "t").manifest_count(), 0);
     // Nor is there anything left of a topic that is deleted, in the end.
@@ -298,4 +304,56 @@ pub(super) async fn a_node_that_is_cut_off_anywhere_while_it_archives_leaves_eac
         served += 1;
     }
     assert!(served > 5, "{served} requests were cut off");
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn fsck_finds_what_is_missing_damaged_or_not_what_is_derived_from_the_state() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, ARCHIVED).await;
+    a.produce("t", 0, 100).await;
+    wait(Duration::from_secs(6)).await;
+    archive::run(&a.jobs).await.unwrap();
+    let table = table(&a, "t");
+    let manifest = &table.manifests().next().unwrap().manifest;
+    let path = |object| ObjectPath::archive(table.name(), object);
+    let data = path(ArchiveObject::Data(manifest.files[0].id));
+    let metadata = path(ArchiveObject::Metadata(table.version()));
+    let kind = RequestKind::ArchivePut;
+    let found = async || {
+        let options = FsckOptions {
+            deep: true,
+            now: a.env.wall(),
+        };
+        let report = fsck(&store, options, &()).await.unwrap();
+        let found = report.findings.iter();
+        let found = found.map(|finding| (finding.kind.id(), finding.object.clone()));
+        found.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(found().await, BTreeSet::new());
+    let whole = store.get(&data, RequestKind::ArchiveGet).await.unwrap();
+    let mut damaged = whole.to_vec();
+    damaged[10] ^= 1;
+    for (object, bytes, expected) in [
+        (&data, Some(damaged), "corrupt"),
+        (&data, Some(whole[1..].to_vec()), "wrong-length"),
+        (&data, None, "missing-object"),
+        (&metadata, Some(b"{}".to_vec()), "metadata-differs"),
+    ] {
+        let before = store.get(object, RequestKind::ArchiveGet).await.unwrap();
+        match bytes {
+            Some(bytes) => {
+                let body = vec![Bytes::from(bytes)];
+                store.put_unique(object, body, kind).await.unwrap();
+            }
+            None => store.delete(vec![object.clone()]).await.unwrap(),
+        }
+        let found = found().await;
+        assert!(
+            found.contains(&(expected, object.to_string())),
+            "{expected}: {found:?}"
+        );
+        store.put_unique(object, vec![before], kind).await.unwrap();
+    }
+    assert_eq!(found().await, BTreeSet::new());
 }

@@ -170,7 +170,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (node(), proptest::option::of(0..60u64)).prop_map(|((node, incarnation), as_of)| Op::ExpireNode {
             node, incarnation, as_of: as_of.map(Seq),
         }),
-        8 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
+        10 => ("[g-i]", any_action()).prop_map(|(group, action)| Op::Group {
             group: GroupId::new(&group).unwrap(), action,
         }),
         1 => (0..60u64, any::<u64>(), any::<bool>()).prop_map(|(seq, bytes, said)| {
@@ -196,7 +196,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
             job, incarnation: Incarnation(Uuid::from_u128(n)),
         }),
-        14 => any_table_op(),
+        10 => any_table_op(),
         1 => any_access_action().prop_map(|action| Op::Access { action }),
         1 => (0..5u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
         1 => (0..4u32, 20..90u64, 1_900..9_000i64).prop_map(|(ops, as_of, until)| Op::Asked(Asked {
