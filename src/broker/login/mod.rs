@@ -9,9 +9,10 @@
 //!
 //! A login that fails is answered late: after 0.1 s, and twice as late each time one from the same address has failed
 //! shortly before, up to 5 s. No more than [`SLOTS`] logins of one address are under way, those that wait for their
-//! delay among them, so that an address guesses a few passwords a second at first and less than one later. Others are
-//! not delayed by it, but for those whose address shares its place in a table of fixed size, which is keyed, so that
-//! nobody can choose them. On this node no more than [`HASHING`] passwords are hashed at once.
+//! delay among them: enough for all clients behind a load balancer to come at once, and no more than a dozen guesses a
+//! second. Whoever finds no slot in time is sent away without a judgement, and may come again. Others are not delayed by
+//! it, but for those whose address shares its place in a table of fixed size, which is keyed, so that nobody can choose
+//! them. On this node no more than [`HASHING`] passwords are hashed at once.
 //!
 //! # What it goes by
 //!
@@ -45,7 +46,7 @@ use crate::state::access::{ScramMechanism, Verifier, Verifiers};
 use crate::types::{Principal, Seq, UserName};
 
 /// How many logins of one address are under way at most.
-const SLOTS: usize = 4;
+const SLOTS: usize = 64;
 
 /// How many passwords are hashed at once.
 const HASHING: usize = 2;
