@@ -17,6 +17,7 @@ from local.node import binary
 
 pytestmark = pytest.mark.parametrize("store", ["file"])
 
+SASL = ("sasl_plaintext",)
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 PASSWORDS = {"root": "root's marked password", "alice": "alice's marked password"}
 
@@ -46,13 +47,17 @@ def users(weir):
 @pytest.fixture
 def node(make_node, place, users):
     """A node at which clients log in."""
-    return make_node(place, sasl=True).start()
+    return make_node(place, security=SASL).start()
 
 
 def login(node, user, mechanism="SCRAM-SHA-256", password=None):
     """The configuration of librdkafka."""
+    return login_at(node.secured["sasl_plaintext"], user, mechanism, password)
+
+
+def login_at(address, user, mechanism="SCRAM-SHA-256", password=None):
     return {
-        "bootstrap.servers": node.sasl, "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": mechanism,
+        "bootstrap.servers": address, "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": mechanism,
         "sasl.username": user, "sasl.password": password or PASSWORDS[user], "log_level": 0,
     }
 
@@ -63,6 +68,12 @@ def admin(node, user="root"):
 
 def done(futures):
     return {key: future.result(20) for key, future in futures.items()}
+
+
+def make(node, *topics):
+    """Makes topics; the client has to live until they are there."""
+    client = admin(node)
+    done(client.create_topics([NewTopic(topic, 1) for topic in topics]))
 
 
 def code(futures):
@@ -159,11 +170,11 @@ def test_librdkafka_logs_in_by_each_mechanism(node, mechanism):
 def test_kafka_python_logs_in_by_each_mechanism(node, mechanism):
     def config(password):
         return {
-            "bootstrap_servers": node.sasl, "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": mechanism,
+            "bootstrap_servers": node.secured["sasl_plaintext"], "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": mechanism,
             "sasl_plain_username": "root", "sasl_plain_password": password,
         }
 
-    done(admin(node).create_topics([NewTopic("orders", 1)]))
+    make(node, "orders")
     producer = kafka.KafkaProducer(**config(PASSWORDS["root"]))
     producer.send("orders", b"value").get(15)
     producer.close()
@@ -187,7 +198,7 @@ def test_a_wrong_password_is_told_to_the_client(node, mechanism):
 
 
 def test_a_new_password_holds_at_once_and_a_disabled_user_is_cut_off(weir, node):
-    done(admin(node).create_topics([NewTopic("orders", 1)]))
+    make(node, "orders")
     weir("acl", "add", "--allow", "User:alice", "--operation", "write", "--topic", "orders")
     weir("user", "passwd", "alice", "--password-stdin", text="another password")
     changed = {"sasl.password": "another password"}
@@ -239,7 +250,7 @@ def test_rules_made_by_kafkas_tools_decide_what_one_may_do(node):
 
 
 def test_whoever_does_not_log_in_may_do_what_everybody_may(weir, node):
-    done(admin(node).create_topics([NewTopic("news", 1), NewTopic("secret", 1)]))
+    make(node, "news", "secret")
     anonymous = AdminClient({"bootstrap.servers": node.kafka, "log_level": 0})
     assert anonymous.list_topics(timeout=10).topics == {}
     weir("acl", "add", "--allow", "User:*", "--operation", "read", "--topic", "news")
@@ -265,8 +276,8 @@ def test_kafkas_tools_set_passwords(node):
 
 
 def test_a_login_is_repeated_on_the_connection_when_it_expires(make_node, place, users):
-    node = make_node(place, sasl=True, arguments=("--max-login", "3s")).start()
-    done(admin(node).create_topics([NewTopic("orders", 1)]))
+    node = make_node(place, security=SASL, arguments=("--max-login", "3s")).start()
+    make(node, "orders")
     told = []
     producer = confluent_kafka.Producer({**login(node, "root"), "message.timeout.ms": 10_000})
     until = time.monotonic() + 10
@@ -277,3 +288,85 @@ def test_a_login_is_repeated_on_the_connection_when_it_expires(make_node, place,
     assert len(told) > 20 and not any(told), [error for error in told if error][:3]
     logins = node.metrics()["weir_kafka_logins_total"]
     assert sum(count for labels, count in logins.items() if 'result="succeeded"' in labels) >= 4
+
+
+# TLS.
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Writes a certificate that vouches for itself, and its key, always to the same files."""
+    files = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+
+    def write():
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-keyout", files["key"], "-out", files["cert"], "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=IP:127.0.0.1"],
+            check=True, capture_output=True,
+        )
+        return files
+
+    write.files = files
+    write()
+    return write
+
+
+def test_clients_log_in_over_tls_and_a_new_certificate_is_shown_without_a_restart(
+    make_node, place, users, certificate, tmp_path,
+):
+    files = certificate.files
+    node = make_node(place, security=("ssl", "sasl_ssl"),
+                     arguments=("--tls-cert", files["cert"], "--tls-key", files["key"])).start()
+
+    def over_tls(user, authority):
+        return {**login_at(node.secured["sasl_ssl"], user), "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
+                "ssl.ca.location": authority}
+
+    old = tmp_path / "old.pem"
+    old.write_text(open(files["cert"]).read())
+    root = AdminClient(over_tls("root", str(old)))
+    done(root.create_topics([NewTopic("orders", 1)]))
+    told = []
+    producer = confluent_kafka.Producer(over_tls("root", str(old)))
+    producer.produce("orders", b"value", on_delivery=lambda error, _: told.append(error))
+    producer.flush(15)
+    assert told == [None]
+    # TLS alone is no login.
+    anonymous = AdminClient({"bootstrap.servers": node.secured["ssl"], "security.protocol": "SSL",
+                             "ssl.ca.location": str(old), "log_level": 0})
+    assert anonymous.list_topics(timeout=10).topics == {}
+
+    certificate()
+
+    def is_shown():
+        shown = subprocess.run(
+            ["openssl", "s_client", "-connect", node.secured["sasl_ssl"], "-CAfile", files["cert"],
+             "-verify_return_error"], input=b"", capture_output=True, timeout=20,
+        )
+        return shown.returncode == 0
+
+    wait_until(is_shown, 20, "the new certificate")
+    # Who is connected stays.
+    producer.produce("orders", b"value", on_delivery=lambda error, _: told.append(error))
+    producer.flush(15)
+    assert told == [None, None]
+
+
+def test_no_old_version_of_tls_is_spoken(make_node, place, certificate):
+    files = certificate.files
+    node = make_node(place, security=("ssl",),
+                     arguments=("--tls-cert", files["cert"], "--tls-key", files["key"])).start()
+
+    def shakes(*arguments):
+        return subprocess.run(
+            ["openssl", "s_client", "-connect", node.secured["ssl"], *arguments], input=b"", capture_output=True, timeout=20,
+        )
+
+    for version in ("-tls1_2", "-tls1_3"):
+        shaken = shakes(version)
+        assert shaken.returncode == 0, shaken.stderr
+        assert b"Compression: NONE" in shaken.stdout
+    for version in ("-tls1", "-tls1_1"):
+        assert shakes(version, "-cipher", "ALL:@SECLEVEL=0").returncode != 0
+    weak = shakes("-tls1_2", "-cipher", "AES128-SHA:AES256-SHA:DES-CBC3-SHA:@SECLEVEL=0")
+    assert weak.returncode != 0

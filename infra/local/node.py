@@ -18,19 +18,20 @@ def binary():
 class Node(Process):
     """`weir serve` on fixed free ports, so that it comes back where it was.
 
-    `advertise` is what it tells clients to connect to: its own address when it is not given. With `sasl` it also listens
-    at `.sasl` for clients that log in.
+    `advertise` is what it tells clients to connect to: its own address when it is not given. For each security protocol
+    in `security` it also listens at `.secured[protocol]`.
     """
 
     def __init__(self, name, store_url, log, env=None, advertise=None, arguments=(), detached=False,
-                 kafka_port=None, http_port=None, sasl=False):
-        self.sasl = f"127.0.0.1:{free_port()}" if sasl else None
+                 kafka_port=None, http_port=None, security=()):
+        self.secured = {protocol: f"127.0.0.1:{free_port()}" for protocol in security}
         self.kafka = f"127.0.0.1:{kafka_port or free_port()}"
         self.http = f"127.0.0.1:{http_port or free_port()}"
         super().__init__(
             name,
             [binary(), "serve", "--store", store_url,
-             "--kafka", f"{self.kafka},sasl_plaintext://{self.sasl}" if sasl else self.kafka, "--http", self.http,
+             "--kafka", ",".join([self.kafka, *(f"{protocol}://{at}" for protocol, at in self.secured.items())]),
+             "--http", self.http,
              "--amqp", "off", "--advertise", advertise or self.kafka, *arguments],
             log, env, detached,
         )

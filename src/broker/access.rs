@@ -37,7 +37,7 @@ use crate::state::access::{Asking, Operation, ResourcePattern, ResourceType};
 use crate::types::Seq;
 
 /// Whether everybody may do that about which there is no rule: a setting of the cluster, by Kafka's name.
-const EVERYONE: &str = "allow.everyone.if.no.acl.found";
+pub(super) const EVERYONE: &str = "allow.everyone.if.no.acl.found";
 
 /// What is to be done: Kafka's operations (KIP-11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -212,7 +212,7 @@ fn asking<'a>(state: &State, session: &'a Session, host: &'a str) -> Asking<'a> 
 }
 
 /// Whether everybody may do that about which there is no rule.
-pub(super) fn may_everyone(state: &State) -> bool {
+pub fn may_everyone(state: &State) -> bool {
     let set = state.configs().get(EVERYONE);
     set.is_some_and(|value| value == "true")
 }
@@ -249,6 +249,10 @@ struct Decided {
 /// How many decisions a session remembers before it begins anew. A client that uses more topics is asked about again.
 const MAX_DECISIONS: usize = 1000;
 
+/// The longest name about which a decision is remembered, in bytes. Those of topics are no longer; what a client asks
+/// about may be as long as a request, and be no name of anything.
+const MAX_REMEMBERED_NAME: usize = 255;
+
 impl Decisions {
     /// What was decided of it, or what `judge` decides.
     fn of(
@@ -258,6 +262,9 @@ impl Decisions {
         (kind, name): (ResourceType, &str),
         judge: impl FnOnce() -> bool,
     ) -> bool {
+        if name.len() > MAX_REMEMBERED_NAME {
+            return judge();
+        }
         let by = (state.access().altered(), may_everyone(state));
         let mut decided = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if decided.by != by || decided.count >= MAX_DECISIONS {
@@ -381,6 +388,20 @@ mod tests {
         /// For tests of the work alone.
         pub(in crate::broker) fn for_test() -> Permit {
             Permit(())
+        }
+    }
+
+    #[test]
+    fn what_was_decided_of_a_name_that_nothing_can_have_is_not_remembered() {
+        let (decisions, state) = (Decisions::default(), State::default());
+        let of = |name: &str, allowed: bool| {
+            let kind = ResourceType::Group;
+            decisions.of(&state, Action::Read, (kind, name), || allowed)
+        };
+        for (length, is_kept) in [(255, true), (256, false)] {
+            let name = "g".repeat(length);
+            assert!(of(&name, true));
+            assert_eq!(of(&name, false), is_kept);
         }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use super::access::{Action, Permit, Resource};
+use super::access::{Action, EVERYONE, Permit, Resource};
 use super::{
     Broker, Home, InvalidRequest, NewTopic, Session, TopicError, TopicNotFound, TopicRef,
     Unavailable, offsets_topic,
@@ -190,6 +190,10 @@ impl Broker {
         let mut asking = self.asks(session, Home::Cluster).await?;
         loop {
             let (topic, node, edits) = planned(permit, asking.state(), resource, &plan)?;
+            if edits.contains_key(EVERYONE) {
+                // It decides what everybody may do, so it is for those who may make rules.
+                let _: Permit = self.authorize(session, Action::Alter, Resource::Cluster)?;
+            }
             if validate_only || edits.is_empty() {
                 return Ok(());
             }

@@ -51,7 +51,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource};
+pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource, may_everyone};
 pub use asked::Arrival;
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;

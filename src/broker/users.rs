@@ -11,12 +11,12 @@ use std::sync::Arc;
 use super::access::{Action, Denied, Permit, Resource, may_everyone};
 use super::login::{Secret, of_salted};
 use super::{Broker, Home, Session, Unavailable};
-use crate::state::State;
 use crate::state::access::{
     AccessAction, AccessError, AccessRule, Asking, Operation, ResourceType, RuleFilter,
     ScramMechanism, Verdict, Verifiers,
 };
 use crate::state::op::{Op, Rejected};
+use crate::state::{Feature, State};
 use crate::types::UserName;
 
 /// The most rules, filters or users of one request.
@@ -117,8 +117,16 @@ impl Broker {
             // What the fold would refuse anyway is not sent; of the others it has the last word, as they are folded.
             let state = asking.state();
             let checked: Vec<_> = match actions.as_slice() {
-                // The first commit of a cluster gives it its level.
-                all if state.seq().is_zero() => all.iter().map(|_| Ok(())).collect(),
+                // The first commit of a cluster gives it its level: the one that this node knows.
+                all if state.seq().is_zero() => {
+                    let may = match Feature::Access.since()
+                        <= self.inner.logs.of(Home::Cluster).level()
+                    {
+                        true => Ok(()),
+                        false => Err(AccessError::LevelTooLow),
+                    };
+                    all.iter().map(|_| may.clone()).collect()
+                }
                 [action] => vec![state.check_access(action)],
                 all => all.iter().map(|_| state.check_access_level()).collect(),
             };
@@ -140,8 +148,9 @@ impl Broker {
             let judged = checked.into_iter().map(|checked| {
                 checked?;
                 match outcomes.next() {
+                    Some(Ok(_)) => Ok(()),
                     Some(Err(Rejected::Access(refused))) => Err(refused),
-                    _ => Ok(()),
+                    Some(Err(_)) | None => Err(AccessError::Invalid("the change was not made")),
                 }
             });
             return Ok(judged.collect());
@@ -241,8 +250,9 @@ impl Broker {
                 continue;
             };
             return match committed.outcomes.into_iter().next() {
+                Some(Ok(_)) => Ok(found),
                 Some(Err(Rejected::Access(refused))) => Err(refused.into()),
-                _ => Ok(found),
+                Some(Err(_)) | None => Err(AccessError::Invalid("the change was not made").into()),
             };
         }
     }

@@ -27,10 +27,16 @@ impl Context {
         work: impl AsyncFnOnce(&Client, &mut Output) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
         let store = &self.config.store.store;
-        let opening = Client::open_with(&self.config, self.env.clone(), "weir-cli");
+        // On the heap: one of these futures is large, and an unoptimised build has space on the stack for that of each
+        // command at once.
+        let opening = Box::pin(Client::open_with(
+            &self.config,
+            self.env.clone(),
+            "weir-cli",
+        ));
         let client = Progress::during(&format!("opening {store}"), opening).await?;
-        let done = work(&client, &mut self.output).await;
-        Progress::during("closing", client.close()).await;
+        let done = Box::pin(work(&client, &mut self.output)).await;
+        Progress::during("closing", Box::pin(client.close())).await;
         let flushed = self.output.flush();
         let done = done?;
         flushed.map(|()| done)

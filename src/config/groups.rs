@@ -93,17 +93,18 @@ settings! {
     #[title = "Listening"]
     /// Where a node listens, which addresses it gives to clients, and what it accepts from them.
     pub struct ListenConfig {
-        /// Where Kafka clients connect: `HOST:PORT` for those that do not log in, `sasl_plaintext://HOST:PORT` for those
-        /// that log in with SASL (PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512), or both with a comma between them. Nothing is
-        /// encrypted on either.
+        /// Where Kafka clients connect: `HOST:PORT` or `SECURITY://HOST:PORT`, several with commas between them, each of
+        /// another of Kafka's security protocols: `plaintext`, `sasl_plaintext` (clients log in with PLAIN,
+        /// SCRAM-SHA-256 or SCRAM-SHA-512), `ssl` (TLS), `sasl_ssl` (both).
         kafka: KafkaListeners = "127.0.0.1:9092",
         /// Where AMQP clients connect. The AMQP front end is not in this version: nothing listens.
         amqp: ListenAddress = "127.0.0.1:5672",
         /// Where `/healthz`, `/readyz` and `/metrics` are.
         http: ListenAddress = "127.0.0.1:8080",
         /// The address that clients are told to connect to, where it differs from the one listened on: the
-        /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`; `kafka-sasl=HOST:PORT` is of
-        /// the listener with SASL, which otherwise is told with the host of `kafka` and its own port. Needed when a
+        /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`; `kafka-sasl=HOST:PORT`,
+        /// `kafka-ssl` and `kafka-sasl-ssl` are of the listeners with another security protocol, which otherwise are told
+        /// with the host of `kafka` and their own port. Needed when a
         /// front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
         /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
@@ -117,6 +118,11 @@ settings! {
         /// How many connections of other nodes may be open. Each node that is not winning races has up to five to the
         /// one that is. Fewer where the limit of open files of the process does not allow as many.
         max_peer_connections: u32 = "2048",
+        /// A file with the certificate of the node and those between it and the authority that clients trust, in PEM.
+        /// Needed for `ssl` and `sasl_ssl`. It is read again when it changes.
+        tls_cert: Option<String> = "",
+        /// A file with the key of the certificate, in PEM.
+        tls_key: Option<String> = "",
         /// For how long a login with SASL holds; then the client has to log in again on its connection, as clients of
         /// Kafka do by themselves, or it is closed (Kafka's `connections.max.reauth.ms`). If it is not set it holds as
         /// long as the connection.

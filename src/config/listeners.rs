@@ -11,17 +11,28 @@ pub enum Security {
     Plaintext,
     /// Nothing is encrypted, and clients log in with SASL.
     SaslPlaintext,
+    /// TLS, and nobody logs in.
+    Ssl,
+    /// TLS, and clients log in with SASL.
+    SaslSsl,
 }
 
 impl Security {
     /// All of them.
-    pub const ALL: [Security; 2] = [Security::Plaintext, Security::SaslPlaintext];
+    pub const ALL: [Security; 4] = [
+        Security::Plaintext,
+        Security::SaslPlaintext,
+        Security::Ssl,
+        Security::SaslSsl,
+    ];
 
     /// How it is written before an address.
     pub fn scheme(self) -> &'static str {
         match self {
             Security::Plaintext => "plaintext",
             Security::SaslPlaintext => "sasl_plaintext",
+            Security::Ssl => "ssl",
+            Security::SaslSsl => "sasl_ssl",
         }
     }
 
@@ -30,6 +41,8 @@ impl Security {
         match self {
             Security::Plaintext => "PLAINTEXT",
             Security::SaslPlaintext => "SASL_PLAINTEXT",
+            Security::Ssl => "SSL",
+            Security::SaslSsl => "SASL_SSL",
         }
     }
 
@@ -38,14 +51,24 @@ impl Security {
         match self {
             Security::Plaintext => "kafka",
             Security::SaslPlaintext => "kafka-sasl",
+            Security::Ssl => "kafka-ssl",
+            Security::SaslSsl => "kafka-sasl-ssl",
         }
     }
 
     /// Whether clients have to log in.
     pub fn asks_login(self) -> bool {
         match self {
-            Security::Plaintext => false,
-            Security::SaslPlaintext => true,
+            Security::Plaintext | Security::Ssl => false,
+            Security::SaslPlaintext | Security::SaslSsl => true,
+        }
+    }
+
+    /// Whether what is sent is encrypted.
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Security::Plaintext | Security::SaslPlaintext => false,
+            Security::Ssl | Security::SaslSsl => true,
         }
     }
 }
@@ -136,11 +159,12 @@ mod tests {
             "off",
             "0.0.0.0:9092,sasl_plaintext://[::]:9093",
             "sasl_plaintext://localhost:0",
+            "ssl://localhost:0,sasl_ssl://localhost:1",
         ] {
             assert_eq!(read(text).to_string(), text);
         }
-        let two = read("PLAINTEXT://a:1, SASL_PLAINTEXT://b:2");
-        assert_eq!(two.to_string(), "a:1,sasl_plaintext://b:2");
+        let two = read("PLAINTEXT://a:1, SASL_SSL://b:2");
+        assert_eq!(two.to_string(), "a:1,sasl_ssl://b:2");
         assert_eq!(
             two.iter()
                 .map(|one| one.security.asks_login())

@@ -458,6 +458,18 @@ fn check_listen(listen: &ListenConfig, sources: &Sources) -> Result<(), ConfigEr
         Duration::ZERO,
         HOUR,
     )?;
+    let encrypted = listen.kafka.iter().find(|one| one.security.is_encrypted());
+    if let Some(one) = encrypted
+        && (listen.tls_cert.is_none() || listen.tls_key.is_none())
+    {
+        let scheme = one.security.scheme();
+        return Err(sources.conflict(
+            "kafka",
+            format!(
+                "{scheme} needs a certificate and its key: set --tls-cert FILE and --tls-key FILE"
+            ),
+        ));
+    }
     // AMQP is not listened to in this version; HTTP has no clients that are told where to connect.
     let advertised = listen.advertise.as_ref();
     let is_told = advertised.is_some_and(|a| a.names(Protocol::Kafka));

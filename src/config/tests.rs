@@ -181,6 +181,7 @@ fn listening_on_all_addresses_needs_an_address_to_tell_clients() {
             let flags = [("kafka", all), ("advertise", advertise)];
             assert!(ServeConfig::load(&sources(&flags, &[], "")).is_ok());
         }
+        assert!(serve_error(&[("kafka", "ssl://127.0.0.1:1")]).contains("--tls-cert"));
         let sasl = format!("sasl_plaintext://{all}");
         let flags = [
             ("kafka", sasl.as_str()),

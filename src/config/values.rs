@@ -221,8 +221,8 @@ impl Value for Advertise {
                     let mut names = protocols.into_iter().chain(listeners);
                     let known = names.find(|known| *known == name.trim()).ok_or_else(|| {
                         format!(
-                            "'{name}' is not a front end; they are kafka, amqp and http, and kafka-sasl is the listener \
-                             of Kafka clients that log in"
+                            "'{name}' is not a front end; they are kafka, amqp and http, and kafka-sasl, kafka-ssl and \
+                             kafka-sasl-ssl are listeners of Kafka clients"
                         )
                     })?;
                     (Some(known), address.trim())

@@ -68,6 +68,9 @@ pub(crate) enum Violation {
     NotLoggedIn,
     #[error("its login has expired, and it did not log in again")]
     LoginExpired,
+    /// Clients take this for a failure of the network, and come again.
+    #[error("too many clients of its address log in at once, or have failed to")]
+    TooManyLogins,
     /// Logged where it failed.
     #[error("it could not log in")]
     LoginFailed,

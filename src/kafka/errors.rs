@@ -215,7 +215,7 @@ pub(crate) fn access(error: &AccessError) -> Fault {
         AccessError::UserExists(_) => Code::DuplicateResource,
         AccessError::UnknownUser(_) | AccessError::NoVerifier { .. } => Code::ResourceNotFound,
         // What Kafka says where no authorizer is configured.
-        AccessError::NoAdministrator => Code::SecurityDisabled,
+        AccessError::NoAdministrator | AccessError::OpensToEverybody => Code::SecurityDisabled,
         AccessError::NoAdministratorWithPassword | AccessError::TooMany { .. } => {
             Code::PolicyViolation
         }

@@ -143,12 +143,12 @@ async fn converse<R, W>(
         Ended::ByClient => return,
         Ended::Idle => "idle",
         Ended::Stopped => "stopping",
-        Ended::Violation(Violation::LoginFailed) => "login",
+        Ended::Violation(Violation::LoginFailed | Violation::TooManyLogins) => "login",
         Ended::Violation(_) => "violation",
     };
     shared.metrics.ended(reason);
     if let Ended::Violation(why) = ended
-        && !matches!(why, Violation::LoginFailed)
+        && !matches!(why, Violation::LoginFailed | Violation::TooManyLogins)
     {
         let remote = client.remote().map(|remote| remote.to_string());
         let about = client.describe();

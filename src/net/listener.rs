@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{RateLimitedLog, Stream};
+use super::{RateLimitedLog, Stream, Tls};
 
 const BACKLOG: u32 = 1024;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -96,6 +96,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     options: ListenerOptions,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listener {
@@ -118,12 +119,19 @@ impl Listener {
                         socket,
                         address,
                         options,
+                        tls: None,
                     });
                 }
                 Err(error) => last = error,
             }
         }
         Err(wrap(last))
+    }
+
+    /// The same, speaking TLS if there is a certificate for it.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Listener {
+        Listener { tls, ..self }
     }
 
     /// Its name.
@@ -151,7 +159,7 @@ impl Listener {
         handle: H,
     ) -> Closing
     where
-        H: Fn(Stream, SocketAddr) -> F,
+        H: Fn(Stream, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let handle = move |stream, remote, _: Arc<Slot>| handle(stream, remote);
@@ -167,15 +175,17 @@ impl Listener {
         handle: H,
     ) -> Closing
     where
-        H: Fn(Stream, SocketAddr, Arc<Slot>) -> F,
+        H: Fn(Stream, SocketAddr, Arc<Slot>) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let Listener {
             name,
             socket,
             options,
+            tls,
             ..
         } = self;
+        let handle = Arc::new(handle);
         let census = Arc::new(Census {
             observe: Box::new(observe),
             options,
@@ -215,10 +225,20 @@ impl Listener {
                 Ok(slot) => {
                     tune(&stream);
                     let slot = Arc::new(slot);
-                    let connection = handle(stream.into(), remote, slot.clone());
+                    let (tls, handle) = (tls.clone(), Arc::clone(&handle));
                     connections.spawn(async move {
-                        let _slot = slot;
-                        connection.await;
+                        let stream = match tls {
+                            None => stream.into(),
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => Stream::Tls(Box::new(stream)),
+                                Err(error) => {
+                                    tracing::debug!(%remote, %error, "a TLS handshake failed");
+                                    return;
+                                }
+                            },
+                        };
+                        let _slot = Arc::clone(&slot);
+                        handle(stream, remote, slot).await;
                     });
                 }
                 Err(why) => {

@@ -34,6 +34,7 @@ mod frames;
 mod listener;
 mod rate_limited_log;
 mod stream;
+mod tls;
 
 pub use budget::{BytePermit, MemoryBudget};
 pub use descriptors::{connections_within, open_files};
@@ -43,3 +44,4 @@ pub use listener::{
 };
 pub use rate_limited_log::RateLimitedLog;
 pub use stream::{Stream, StreamReader, StreamWriter};
+pub use tls::{Tls, TlsError};

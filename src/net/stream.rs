@@ -8,15 +8,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::server::TlsStream;
 
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
     /// The bytes are on the socket as they are.
     Plain(TcpStream),
+    /// They are encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// The half of a connection that is read.
@@ -24,6 +27,8 @@ pub enum Stream {
 pub enum StreamReader {
     /// The bytes are on the socket as they are.
     Plain(OwnedReadHalf),
+    /// They are encrypted.
+    Tls(ReadHalf<Box<TlsStream<TcpStream>>>),
 }
 
 /// The half of a connection that is written.
@@ -31,6 +36,8 @@ pub enum StreamReader {
 pub enum StreamWriter {
     /// The bytes are on the socket as they are.
     Plain(OwnedWriteHalf),
+    /// They are encrypted.
+    Tls(WriteHalf<Box<TlsStream<TcpStream>>>),
 }
 
 impl Stream {
@@ -41,20 +48,10 @@ impl Stream {
                 let (reader, writer) = socket.into_split();
                 (StreamReader::Plain(reader), StreamWriter::Plain(writer))
             }
-        }
-    }
-
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket),
-        }
-    }
-}
-
-impl StreamReader {
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut OwnedReadHalf> {
-        match self.get_mut() {
-            StreamReader::Plain(half) => Pin::new(half),
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                (StreamReader::Tls(reader), StreamWriter::Tls(writer))
+            }
         }
     }
 }
@@ -62,15 +59,13 @@ impl StreamReader {
 impl StreamWriter {
     /// Whether the peer has closed its side, though there may be bytes that have not been read.
     pub fn is_hung_up(&self) -> bool {
-        let StreamWriter::Plain(half) = self;
+        let half = match self {
+            StreamWriter::Plain(half) => half,
+            // What comes behind the last byte is inside what is encrypted.
+            StreamWriter::Tls(_) => return false,
+        };
         let ready = half.as_ref().ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
-    }
-
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut OwnedWriteHalf> {
-        match self.get_mut() {
-            StreamWriter::Plain(half) => Pin::new(half),
-        }
     }
 }
 
@@ -80,7 +75,7 @@ impl From<TcpStream> for Stream {
     }
 }
 
-/// Reads and writes of a type are those of its `inner`.
+/// Reads and writes of a type are those of what it holds.
 macro_rules! pass_on {
     (read $type:ty) => {
         impl AsyncRead for $type {
@@ -89,7 +84,10 @@ macro_rules! pass_on {
                 context: &mut Context<'_>,
                 into: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
-                self.inner().poll_read(context, into)
+                match self.get_mut() {
+                    Self::Plain(inner) => Pin::new(inner).poll_read(context, into),
+                    Self::Tls(inner) => Pin::new(inner).poll_read(context, into),
+                }
             }
         }
     };
@@ -100,7 +98,10 @@ macro_rules! pass_on {
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                self.inner().poll_write(context, bytes)
+                match self.get_mut() {
+                    Self::Plain(inner) => Pin::new(inner).poll_write(context, bytes),
+                    Self::Tls(inner) => Pin::new(inner).poll_write(context, bytes),
+                }
             }
 
             fn poll_write_vectored(
@@ -108,24 +109,34 @@ macro_rules! pass_on {
                 context: &mut Context<'_>,
                 pieces: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.inner().poll_write_vectored(context, pieces)
+                match self.get_mut() {
+                    Self::Plain(inner) => Pin::new(inner).poll_write_vectored(context, pieces),
+                    Self::Tls(inner) => Pin::new(inner).poll_write_vectored(context, pieces),
+                }
             }
 
             fn is_write_vectored(&self) -> bool {
                 match self {
                     Self::Plain(inner) => inner.is_write_vectored(),
+                    Self::Tls(inner) => inner.is_write_vectored(),
                 }
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.inner().poll_flush(context)
+                match self.get_mut() {
+                    Self::Plain(inner) => Pin::new(inner).poll_flush(context),
+                    Self::Tls(inner) => Pin::new(inner).poll_flush(context),
+                }
             }
 
             fn poll_shutdown(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
             ) -> Poll<io::Result<()>> {
-                self.inner().poll_shutdown(context)
+                match self.get_mut() {
+                    Self::Plain(inner) => Pin::new(inner).poll_shutdown(context),
+                    Self::Tls(inner) => Pin::new(inner).poll_shutdown(context),
+                }
             }
         }
     };

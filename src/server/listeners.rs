@@ -4,10 +4,12 @@
 //! is told the other nodes' addresses of the same name. There may be several for one front end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::broker;
 use crate::config::{HostPort, Protocol, Security, ServeConfig};
-use crate::net::{BindError, Listener, ListenerOptions};
+use crate::net::{BindError, Listener, ListenerOptions, Tls, TlsError};
 
 /// Where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,17 @@ pub struct Listening {
     pub protocol: Protocol,
     /// The address that is bound, with the real port.
     pub address: SocketAddr,
+}
+
+/// A listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Its address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It cannot speak TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A listener that is asked for.
@@ -58,8 +71,14 @@ impl Bound {
 
 /// Binds the listeners that are asked for, each with its name: for Kafka clients one for each security protocol, for
 /// others one for each front end.
-pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> {
+pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, ListenError> {
     let listen = &config.listen;
+    let is_encrypted = listen.kafka.iter().any(|one| one.security.is_encrypted());
+    let files = listen.tls_cert.as_ref().zip(listen.tls_key.as_ref());
+    let tls = match files.filter(|_| is_encrypted) {
+        Some((cert, key)) => Some(Arc::new(Tls::load(Path::new(cert), Path::new(key))?)),
+        None => None,
+    };
     let of_kafka = |security: Security| ListenerOptions {
         max_connections: as_usize(listen.max_connections),
         max_connections_per_ip: as_usize(listen.max_connections_per_ip),
@@ -98,6 +117,7 @@ pub(super) async fn bind(config: &ServeConfig) -> Result<Vec<Bound>, BindError> 
             options,
         } = wanted;
         let listener = Listener::bind(name, &asked.to_string(), options).await?;
+        let listener = listener.with_tls(tls.clone().filter(|_| security.is_encrypted()));
         let at = listener.local_addr();
         bound.push(Bound {
             protocol,

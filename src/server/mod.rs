@@ -7,7 +7,7 @@
 
 mod listeners;
 
-pub use listeners::Listening;
+pub use listeners::{ListenError, Listening};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::http::{HttpFrontEnd, StateMetrics};
 use crate::kafka::{KafkaFrontEnd, KafkaMetrics, KafkaOptions};
 use crate::maintain::MaintenanceOptions;
 use crate::manifest::{PEER_ENDPOINT, Stopped};
-use crate::net::{BindError, FrontEnd, connections_within, open_files};
+use crate::net::{FrontEnd, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
 use crate::peer::HttpPeers;
 use crate::store::InvalidStoreUrl;
@@ -46,7 +46,7 @@ pub enum ServeError {
     Node(#[from] NodeError),
     /// An address cannot be listened on.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Listen(#[from] ListenError),
     /// The process may not have enough files open.
     #[error(
         "this process may open {limit} files, but a node needs more than {needed}: raise the limit (ulimit -n, \

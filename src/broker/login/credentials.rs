@@ -51,6 +51,8 @@ pub enum UnfitPassword {
          would replace or forbid): use others"
     )]
     Ambiguous,
+    #[error("the password was not hashed, as the process is stopping")]
+    NotHashed,
 }
 
 impl Secret {

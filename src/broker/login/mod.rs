@@ -9,9 +9,10 @@
 //!
 //! A login that fails is answered late: after 0.1 s, and twice as late each time one from the same address has failed
 //! shortly before, up to 5 s. No more than [`SLOTS`] logins of one address are under way, those that wait for their
-//! delay among them, so that an address guesses a few passwords a second at first and less than one later. Others are
-//! not delayed by it, but for those whose address shares its place in a table of fixed size, which is keyed, so that
-//! nobody can choose them. On this node no more than [`HASHING`] passwords are hashed at once.
+//! delay among them: enough for all clients behind a load balancer to come at once, and no more than a dozen guesses a
+//! second. Whoever finds no slot in time is sent away without a judgement, and may come again. Others are not delayed by
+//! it, but for those whose address shares its place in a table of fixed size, which is keyed, so that nobody can choose
+//! them. On this node no more than [`HASHING`] passwords are hashed at once.
 //!
 //! # What it goes by
 //!
@@ -21,18 +22,20 @@
 //!
 //! # Futures that are dropped, nodes that die
 //!
-//! Nothing is changed by a login but what this process remembers of it. A client whose node dies logs in elsewhere.
+//! Nothing is changed by a login but what this process remembers of it. A client whose node dies logs in elsewhere. A
+//! client that hangs up gains nothing: its login goes on as a task, and keeps its slot until its answer would have been
+//! due; a password that is being hashed keeps its turn until it is.
 
 mod credentials;
 mod scram;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(in crate::broker) use credentials::of_salted;
@@ -45,7 +48,7 @@ use crate::state::access::{ScramMechanism, Verifier, Verifiers};
 use crate::types::{Principal, Seq, UserName};
 
 /// How many logins of one address are under way at most.
-const SLOTS: usize = 4;
+const SLOTS: usize = 64;
 
 /// How many passwords are hashed at once.
 const HASHING: usize = 2;
@@ -59,6 +62,9 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// How late a failure is answered: the first, and at most.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
+
+/// So many failures are answered as late as can be.
+const MAX_COUNT: u32 = 6;
 
 /// After how long a failure is forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
@@ -96,14 +102,14 @@ pub enum LoginError {
 /// What the process remembers of logins.
 pub(super) struct Logins {
     key: hmac::Key,
-    addresses: Vec<Address>,
-    hashing: Semaphore,
+    addresses: Vec<Arc<Address>>,
+    hashing: Arc<Semaphore>,
     /// Passwords that were right, by their keyed hash, and when that was.
     right: Mutex<HashMap<Vec<u8>, Instant>>,
 }
 
 struct Address {
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     failed: Mutex<Failed>,
 }
 
@@ -121,8 +127,9 @@ impl Failed {
             let forgiven = u32::try_from(passed).unwrap_or(u32::MAX);
             self.count = self.count.saturating_sub(forgiven);
         }
-        let delay = FIRST_DELAY.saturating_mul(1 << self.count.min(16));
-        self.count = self.count.saturating_add(1);
+        let delay = FIRST_DELAY.saturating_mul(1 << self.count);
+        // More would be as late, and be forgiven later.
+        self.count = self.count.saturating_add(1).min(MAX_COUNT);
         self.last = Some(now);
         delay.min(MAX_DELAY)
     }
@@ -130,14 +137,16 @@ impl Failed {
 
 impl Logins {
     pub(super) fn new(env: &Env) -> Logins {
-        let address = || Address {
-            slots: Semaphore::new(SLOTS),
-            failed: Mutex::default(),
+        let address = || {
+            Arc::new(Address {
+                slots: Arc::new(Semaphore::new(SLOTS)),
+                failed: Mutex::default(),
+            })
         };
         Logins {
             key: hmac::Key::new(hmac::HMAC_SHA256, &env.random_key()),
             addresses: (0..ADDRESSES).map(|_| address()).collect(),
-            hashing: Semaphore::new(HASHING),
+            hashing: Arc::new(Semaphore::new(HASHING)),
             right: Mutex::default(),
         }
     }
@@ -153,7 +162,7 @@ impl Logins {
         context.sign().as_ref().to_vec()
     }
 
-    fn address(&self, remote: Option<SocketAddr>) -> Option<&Address> {
+    fn address(&self, remote: Option<SocketAddr>) -> Option<&Arc<Address>> {
         let octets = match remote.map(|remote| remote.ip().to_canonical()) {
             Some(IpAddr::V4(address)) => address.octets().to_vec(),
             // Whoever has one address of a network has all of them.
@@ -200,16 +209,37 @@ impl Logins {
 const SALT: usize = 16;
 
 /// A login under way, which keeps its slot.
-struct Attempt<'a> {
-    broker: &'a Broker,
-    address: Option<&'a Address>,
-    _slot: Option<SemaphorePermit<'a>>,
+struct Attempt {
+    broker: Broker,
+    address: Option<Arc<Address>>,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Attempt<'_> {
-    /// Answers late.
-    async fn fails(self, why: LoginError) -> LoginError {
-        if let Some(address) = self.address {
+impl Attempt {
+    /// Goes through with a judgement, whether or not the client waits for it.
+    async fn judged<T, J>(
+        self,
+        judge: impl FnOnce(Broker) -> J + Send + 'static,
+    ) -> Result<T, LoginError>
+    where
+        T: Send + 'static,
+        J: Future<Output = Result<T, LoginError>> + Send,
+    {
+        let env = self.broker.inner.env.clone();
+        let judged = env.spawn(async move {
+            let judged = judge(self.broker.clone()).await;
+            if judged.is_err() {
+                self.wait().await;
+            }
+            judged
+        });
+        // Only a node that is stopping drops its tasks.
+        judged.await.unwrap_or(Err(LoginError::Wrong))
+    }
+
+    /// Waits for as long as a failure is answered late.
+    async fn wait(&self) {
+        if let Some(address) = &self.address {
             let delay = {
                 let mut failed = address
                     .failed
@@ -219,7 +249,6 @@ impl Attempt<'_> {
             };
             sleep(self.broker.inner.env.jittered(delay)).await;
         }
-        why
     }
 }
 
@@ -244,17 +273,20 @@ impl ScramLogin {
 }
 
 impl Broker {
-    async fn attempt(&self, session: &Session) -> Result<Attempt<'_>, LoginError> {
-        let address = self.inner.logins.address(session.remote);
-        let slot = match address {
-            Some(address) => match timeout(MAX_WAIT, address.slots.acquire()).await {
-                Ok(slot) => slot.ok(),
-                Err(_) => return Err(LoginError::TooMany),
-            },
+    async fn attempt(&self, session: &Session) -> Result<Attempt, LoginError> {
+        let address = self.inner.logins.address(session.remote).cloned();
+        let slot = match &address {
+            Some(address) => {
+                let slot = address.slots.clone().acquire_owned();
+                match timeout(MAX_WAIT, slot).await {
+                    Ok(slot) => slot.ok(),
+                    Err(_) => return Err(LoginError::TooMany),
+                }
+            }
             None => None,
         };
         Ok(Attempt {
-            broker: self,
+            broker: self.clone(),
             address,
             _slot: slot,
         })
@@ -287,27 +319,31 @@ impl Broker {
         password: Secret,
     ) -> Result<LoggedIn, LoginError> {
         let attempt = self.attempt(session).await?;
-        let found = self.verifiers_of(name).await;
-        let (identity, mut verifiers) = match found {
+        let name = name.to_owned();
+        let judge = |broker: Broker| async move { broker.judge_password(&name, &password).await };
+        attempt.judged(judge).await
+    }
+
+    async fn judge_password(&self, name: &str, password: &Secret) -> Result<LoggedIn, LoginError> {
+        let (identity, mut verifiers) = match self.verifiers_of(name).await {
             Some((identity, verifiers)) => (Some(identity), verifiers),
             None => (None, Verifiers::new()),
         };
-        // One is as good as the other: they were made of one password, or the client knows which it has.
-        let known: Vec<(ScramMechanism, Verifier)> = ScramMechanism::ALL
-            .into_iter()
-            .filter_map(|mechanism| Some((mechanism, verifiers.remove(&mechanism)?)))
-            .collect();
-        let mechanism = ScramMechanism::Sha256;
-        let decoy = vec![(mechanism, self.inner.logins.decoy(name, mechanism))];
-        let identity = identity.filter(|_| !known.is_empty());
-        for (mechanism, verifier) in if known.is_empty() { decoy } else { known } {
-            if self.is_password(name, &password, mechanism, verifier).await
+        // One is as good as the other: they were made of one password, or the client knows which it has. As many are
+        // tried for a user that has none, or that there is not.
+        for mechanism in ScramMechanism::ALL {
+            let known = verifiers.remove(&mechanism);
+            let is_known = known.is_some();
+            let verifier = known.unwrap_or_else(|| self.inner.logins.decoy(name, mechanism));
+            let is_right = self.is_password(name, password, mechanism, verifier).await;
+            if is_right
+                && is_known
                 && let Some(identity) = identity
             {
                 return Ok(identity);
             }
         }
-        Err(attempt.fails(LoginError::Wrong).await)
+        Err(LoginError::Wrong)
     }
 
     async fn is_password(
@@ -323,11 +359,15 @@ impl Broker {
         if logins.is_remembered(&key) {
             return true;
         }
-        let Ok(_turn) = logins.hashing.acquire().await else {
+        let Ok(turn) = logins.hashing.clone().acquire_owned().await else {
             return false;
         };
         let password = password.clone();
-        let hashed = move || credentials::is_password(&password, mechanism, &verifier);
+        let hashed = move || {
+            let is_right = credentials::is_password(&password, mechanism, &verifier);
+            drop(turn);
+            is_right
+        };
         let is_right = self.inner.env.compute(hashed).await.unwrap_or(false);
         if is_right {
             logins.remember(key);
@@ -347,7 +387,9 @@ impl Broker {
     ) -> Result<ScramLogin, LoginError> {
         let attempt = self.attempt(session).await?;
         let Ok(first) = scram::First::parse(message) else {
-            return Err(attempt.fails(LoginError::Malformed).await);
+            return attempt
+                .judged(|_| async { Err(LoginError::Malformed) })
+                .await;
         };
         let found = self.verifiers_of(&first.user).await;
         let found = found
@@ -372,26 +414,26 @@ impl Broker {
         message: &[u8],
     ) -> Result<(String, LoggedIn), LoginError> {
         let attempt = self.attempt(session).await?;
-        match (login.exchange.finish(message), login.identity) {
+        let judged = match (login.exchange.finish(message), login.identity) {
             (Ok(Some(told)), Some(identity)) => Ok((told, identity)),
-            (Ok(_), _) => Err(attempt.fails(LoginError::Wrong).await),
-            (Err(scram::Malformed), _) => Err(attempt.fails(LoginError::Malformed).await),
-        }
+            (Ok(_), _) => Err(LoginError::Wrong),
+            (Err(scram::Malformed), _) => Err(LoginError::Malformed),
+        };
+        attempt.judged(|_| async { judged }).await
     }
 
     /// The verifiers of a password, for every mechanism.
     ///
     /// # Errors
-    /// The password is none that every client sends alike.
+    /// The password is none that every client sends alike; or it could not be hashed, as the node is stopping.
     pub async fn verifiers(&self, password: &Secret) -> Result<Verifiers, UnfitPassword> {
         password.check_password()?;
         let mut verifiers = Verifiers::new();
         for mechanism in ScramMechanism::ALL {
             let (password, salt) = (password.clone(), self.inner.env.random_key());
             let hashed = move || hash(&password, mechanism, &salt[..SALT], ITERATIONS);
-            if let Ok(verifier) = self.inner.env.compute(hashed).await {
-                verifiers.insert(mechanism, verifier);
-            }
+            let verifier = self.inner.env.compute(hashed).await;
+            verifiers.insert(mechanism, verifier.map_err(|_| UnfitPassword::NotHashed)?);
         }
         Ok(verifiers)
     }

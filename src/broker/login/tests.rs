@@ -249,20 +249,58 @@ async fn an_address_guesses_few_passwords_however_many_connections_it_has() {
         let guess = Secret::new(format!("guess {n}"));
         node.broker().log_in(&session, "root", guess).await
     };
-    let outcomes = futures::future::join_all((0..100).map(guess)).await;
-    let judged = outcomes
-        .iter()
-        .filter(|outcome| **outcome == Err(LoginError::Wrong))
-        .count();
-    let turned_away = outcomes
-        .iter()
-        .filter(|outcome| **outcome == Err(LoginError::TooMany))
-        .count();
-    assert_eq!(judged + turned_away, 100);
+    let outcomes = futures::future::join_all((0..1000).map(guess)).await;
+    let count = |of| {
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == Err(of))
+            .count()
+    };
+    let (judged, sent_away) = (count(LoginError::Wrong), count(LoginError::TooMany));
+    assert_eq!(judged + sent_away, 1000);
     assert!(
-        (4..40).contains(&judged),
-        "{judged} of 100 guesses were judged"
+        (SLOTS..SLOTS * 6).contains(&judged),
+        "{judged} of 1000 guesses were judged"
     );
+}
+
+/// It hangs up as soon as it is not told at once that it is right.
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_guesses_no_more_passwords() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pencil", true).await;
+    let judged = || {
+        let logins = &node.broker().inner.logins;
+        let address = logins.address(from("10.0.0.1").remote).unwrap();
+        SLOTS - address.slots.available_permits()
+    };
+    let mut given_up = 0;
+    for n in 0..1000 {
+        let session = from("10.0.0.1");
+        let guess = Secret::new(format!("guess {n}"));
+        let login = node.broker().log_in(&session, "root", guess);
+        let told = timeout(Duration::from_millis(1), login).await;
+        given_up += usize::from(told.is_err());
+    }
+    assert_eq!(given_up, 1000);
+    assert_eq!(judged(), SLOTS, "those that were given up keep their slots");
+    // After the second that this took, those who guess still wait.
+    let waits = from("10.0.0.1");
+    let login = node.broker().log_in(&waits, "root", Secret::new("pencil"));
+    assert!(timeout(Duration::from_millis(100), login).await.is_err());
+    let other = from("10.0.0.2");
+    let login = node.broker().log_in(&other, "root", Secret::new("pencil"));
+    assert!(login.await.is_ok());
+}
+
+/// As behind a load balancer, after a node was started again.
+#[tokio::test(start_paused = true)]
+async fn many_clients_of_one_address_log_in_at_once() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pencil", true).await;
+    let enter = async || log_in(&node, "root", "pencil").await;
+    let outcomes = futures::future::join_all((0..1000).map(|_| enter())).await;
+    assert!(outcomes.iter().all(Result::is_ok));
 }
 
 #[test]
@@ -272,6 +310,9 @@ fn the_delay_has_an_end() {
     let delays: Vec<Duration> = (0..100).map(|_| failed.note(now)).collect();
     assert_eq!(delays[..3], [FIRST_DELAY, FIRST_DELAY * 2, FIRST_DELAY * 4]);
     assert_eq!(delays[99], MAX_DELAY);
+    // However many there were, they are forgotten in a minute.
+    let later = now + FORGIVEN_AFTER * (MAX_COUNT + 1);
+    assert_eq!(failed.note(later), FIRST_DELAY);
 }
 
 #[test]

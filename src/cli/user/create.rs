@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{CliError, Context, PasswordArgs, user_name};
-use crate::broker::UsersError;
+use crate::broker::{UsersError, may_everyone};
 use crate::state::access::{AccessAction, AccessError, Verifiers};
 
 /// Create a user.
@@ -45,12 +45,18 @@ pub(super) async fn run(command: &Create, context: &mut Context) -> Result<(), C
                     .map_err(|error| CliError::usage(error.to_string()))?,
                 None => Verifiers::new(),
             };
-            let is_first = broker.users(client.session()).await?.access().is_open();
-            if is_first && command.superuser {
+            let state = broker.users(client.session()).await?;
+            if state.access().is_open() && command.superuser {
                 output.line(
                     "nobody was defined, so everybody could do everything. That ends now: superusers may do everything, \
                      others what access rules allow (`weir acl add`), and clients that do not log in are User:ANONYMOUS",
                 )?;
+                if may_everyone(&state) {
+                    output.line(
+                        "but allow.everyone.if.no.acl.found is true: whoever it is may do all about which there is no rule. \
+                         `weir cluster set allow.everyone.if.no.acl.found=false` ends that, too",
+                    )?;
+                }
                 output.flush()?;
             }
             let action = AccessAction::CreateUser {

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{CliError, Context, user_name};
-use crate::state::access::{AccessAction, RuleFilter};
+use crate::broker::UsersError;
+use crate::state::access::{AccessAction, AccessError, RuleFilter};
 use crate::types::Principal;
 
 /// Delete users, with their passwords and memberships. Connections that have logged in as such a user may do nothing
@@ -25,18 +26,17 @@ pub(super) async fn run(command: &Delete, context: &mut Context) -> Result<(), C
             let (broker, session) = (client.broker(), client.session());
             for name in &command.names {
                 let user = user_name(name)?;
-                let state = broker.users(session).await?;
-                let access = state.access();
-                let is_last = access.users().count() == 1 && access.user(name).is_some();
-                let nothing_else = access.rule_count() == 0 && access.groups().count() == 0;
-                if is_last && nothing_else && !command.open_to_everybody {
-                    return Err(CliError::failed(
-                        "this is the last user: without it everybody may do everything",
-                    )
-                    .hint("create another superuser first, or add --open-to-everybody"));
+                let action = AccessAction::DeleteUser {
+                    user: user.clone(),
+                    open_to_everybody: command.open_to_everybody,
+                };
+                match broker.change_users(session, action).await {
+                    Err(UsersError::Refused(refused @ AccessError::OpensToEverybody)) => {
+                        return Err(CliError::failed(refused.to_string())
+                            .hint("create another superuser first, or add --open-to-everybody"));
+                    }
+                    deleted => deleted?,
                 }
-                let action = AccessAction::DeleteUser { user: user.clone() };
-                broker.change_users(session, action).await?;
                 output.line(&format!("deleted {}", user.as_str().escape_debug()))?;
                 let about = RuleFilter {
                     principal: Some(Principal::of_user(&user).to_string()),

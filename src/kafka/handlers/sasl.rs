@@ -84,7 +84,8 @@ pub(super) async fn authenticate(
                 .with_auth_bytes(token)
                 .with_session_lifetime_ms(i64::try_from(millis).unwrap_or(i64::MAX)))
         }
-        Err(why) => {
+        Err(Failure::TooMany) => Err(Violation::TooManyLogins),
+        Err(Failure::Said(why)) => {
             context.is_last();
             Ok(refused(&Fault::new(
                 ResponseError::SaslAuthenticationFailed,
@@ -111,7 +112,8 @@ pub(crate) fn bare_token(shared: Arc<Shared>, client: Client, token: Bytes) -> C
                     permit: BytePermit::none(),
                 })
             }
-            Err(_) => Outcome::Close(Violation::LoginFailed),
+            Err(Failure::TooMany) => Outcome::Close(Violation::TooManyLogins),
+            Err(Failure::Said(_)) => Outcome::Close(Violation::LoginFailed),
         }
     };
     Call {
@@ -127,11 +129,11 @@ async fn step(
     session: &Session,
     exchange: Exchange,
     token: &[u8],
-) -> Result<(Bytes, bool), String> {
+) -> Result<(Bytes, bool), Failure> {
     let mechanism = exchange.mechanism;
     let is_bare = exchange.bare;
     let stepped = match mechanism {
-        _ if token.len() > MAX_TOKEN => Err("the token is too long".to_owned()),
+        _ if token.len() > MAX_TOKEN => Err(Failure::Said("the token is too long".to_owned())),
         Mechanism::Plain => plain(shared, session, token)
             .await
             .map(|identity| (Bytes::new(), Some(identity))),
@@ -165,15 +167,15 @@ async fn step(
         };
         let principal = identity.principal.clone();
         if !client.is_now(identity, mechanism, shared.options.max_login) {
-            return Err(format!(
+            return Err(Failure::Said(format!(
                 "Cannot change principals during re-authentication to {principal}"
-            ));
+            )));
         }
         tracing::debug!(principal, mechanism = mechanism.name(), "logged in");
         shared.metrics.login(mechanism.name(), true);
         Ok((token, true))
     });
-    if let Err(why) = &finished {
+    if let Err(Failure::Said(why)) = &finished {
         shared.metrics.login(mechanism.name(), false);
         let passed = {
             let log = shared.failed_logins.lock();
@@ -196,23 +198,32 @@ async fn step(
     finished
 }
 
-async fn plain(shared: &Shared, session: &Session, token: &[u8]) -> Result<LoggedIn, String> {
-    let Plain { user, password } = Plain::parse(token).map_err(str::to_owned)?;
+/// Why a login failed.
+enum Failure {
+    /// In Kafka's words, for the client.
+    Said(String),
+    /// It was not judged.
+    TooMany,
+}
+
+async fn plain(shared: &Shared, session: &Session, token: &[u8]) -> Result<LoggedIn, Failure> {
+    let said = Plain::parse(token).map_err(|why| Failure::Said(why.to_owned()))?;
+    let Plain { user, password } = said;
     let logged_in = shared.broker.log_in(session, &user, password).await;
     logged_in.map_err(|why| match why {
         LoginError::Wrong | LoginError::Malformed => {
-            "Authentication failed: Invalid username or password".to_owned()
+            Failure::Said("Authentication failed: Invalid username or password".to_owned())
         }
-        LoginError::TooMany => format!("Authentication failed: {why}"),
+        LoginError::TooMany => Failure::TooMany,
     })
 }
 
-fn scram_failed(why: LoginError, mechanism: Mechanism) -> String {
+fn scram_failed(why: LoginError, mechanism: Mechanism) -> Failure {
     match why {
-        LoginError::Wrong | LoginError::Malformed => format!(
+        LoginError::Wrong | LoginError::Malformed => Failure::Said(format!(
             "Authentication failed during authentication due to invalid credentials with SASL mechanism {}",
             mechanism.name()
-        ),
-        LoginError::TooMany => format!("Authentication failed: {why}"),
+        )),
+        LoginError::TooMany => Failure::TooMany,
     }
 }

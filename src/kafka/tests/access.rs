@@ -516,6 +516,27 @@ async fn settings_are_shown_and_altered_by_who_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_everybody_may_do_is_set_by_who_may_make_rules() {
+    let (_rig, denying, mut client, _) = rig().await;
+    denying.only(&[(Action::Alter, Resource::Cluster)]);
+    for (name, code) in [
+        ("auto.create.topics.enable", 0),
+        ("allow.everyone.if.no.acl.found", CLUSTER),
+    ] {
+        let config = incremental::AlterableConfig::default()
+            .with_name(words(name))
+            .with_value(Some(words("true")));
+        let resource = incremental::AlterConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(words(""))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let answer = client.call(1, request).await;
+        assert_eq!(answer.responses[0].error_code, code, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_may_not_read_a_group_is_no_member_and_commits_nothing() {
     let (_rig, denying, mut client, _) = rig().await;
     denying.only(&[(Action::Read, CLOSED_GROUP)]);

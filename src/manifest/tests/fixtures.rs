@@ -807,7 +807,10 @@ fn ops_of_access() -> Vec<Op> {
             superuser: false,
             verifiers: Verifiers::new(),
         },
-        AccessAction::DeleteUser { user: user("dora") },
+        AccessAction::DeleteUser {
+            user: user("dora"),
+            open_to_everybody: false,
+        },
     ];
     let raise = Op::RaiseLevel { to: Level(4) };
     let access = actions.into_iter().map(|action| Op::Access { action });

@@ -44,6 +44,9 @@ pub enum AccessAction {
         /// Its name.
         #[n(0)]
         user: UserName,
+        /// Also if nobody is defined then, so that everybody may do everything.
+        #[n(1)]
+        open_to_everybody: bool,
     },
     /// Set and remove verifiers of a user, which is created if there is no such user and there are some to set.
     #[n(3)]

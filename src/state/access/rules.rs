@@ -41,6 +41,9 @@ pub enum AccessError {
     /// No superuser could log in with a password any more.
     #[error("then no superuser who is not disabled would have a password any more")]
     NoAdministratorWithPassword,
+    /// Nobody would be defined any more.
+    #[error("this is the last user: without it everybody may do everything")]
+    OpensToEverybody,
     /// A name, verifier or rule is none.
     #[error("{0}")]
     Invalid(&'static str),
@@ -107,7 +110,15 @@ impl Access {
                 altered.disabled = disabled.unwrap_or(altered.disabled);
                 self.note_superuser(user);
             }
-            AccessAction::DeleteUser { user } => self.delete_user(user)?,
+            AccessAction::DeleteUser {
+                user,
+                open_to_everybody,
+            } => {
+                self.delete_user(user)?;
+                if self.is_open() && !open_to_everybody {
+                    return Err(AccessError::OpensToEverybody);
+                }
+            }
             AccessAction::AlterVerifiers { user, set, remove } => {
                 self.alter_verifiers(user, set, remove, seq)?;
             }

@@ -149,7 +149,10 @@ fn the_last_administrator_stays() {
     let mut f = folding();
     f.access(create("root", true)).unwrap();
     f.access(create("a", false)).unwrap();
-    let delete = AccessAction::DeleteUser { user: user("root") };
+    let delete = AccessAction::DeleteUser {
+        user: user("root"),
+        open_to_everybody: false,
+    };
     for action in [
         alter("root", Some(false), None),
         alter("root", None, Some(true)),
@@ -160,8 +163,11 @@ fn the_last_administrator_stays() {
     f.access(alter("a", Some(true), None)).unwrap();
     f.access(delete).unwrap();
     // Who deletes all that is defined opens the cluster again.
-    f.access(AccessAction::DeleteUser { user: user("a") })
-        .unwrap();
+    f.access(AccessAction::DeleteUser {
+        user: user("a"),
+        open_to_everybody: false,
+    })
+    .unwrap();
     assert!(f.state.access().is_open() && may_read(&f, "User:b", "t"));
 }
 
@@ -201,7 +207,10 @@ fn what_does_not_fit_is_refused() {
     let unknown = || Err(AccessError::UnknownUser(user("b")));
     assert_eq!(f.access(alter("b", Some(true), None)), unknown());
     assert_eq!(
-        f.access(AccessAction::DeleteUser { user: user("b") }),
+        f.access(AccessAction::DeleteUser {
+            user: user("b"),
+            open_to_everybody: false
+        }),
         unknown()
     );
     let short = Verifier::new(4096, vec![1], vec![1; 32], vec![1; 31]);
@@ -407,8 +416,11 @@ fn a_session_ends_with_its_user() {
     assert!(!may(&f) && !may_read(&f, "User:a", "t"));
     f.access(alter("a", None, Some(false))).unwrap();
     assert!(may(&f));
-    f.access(AccessAction::DeleteUser { user: user("a") })
-        .unwrap();
+    f.access(AccessAction::DeleteUser {
+        user: user("a"),
+        open_to_everybody: false,
+    })
+    .unwrap();
     assert!(!may(&f));
     f.access(create("a", true)).unwrap();
     assert!(!may(&f), "somebody else has the name");
@@ -434,8 +446,11 @@ fn a_rule_about_a_group_is_about_who_is_in_it() {
     f.access(members(&["a", "CN=x"], &[])).unwrap();
     assert!(may_read(&f, "User:a", "t") && may_read(&f, "User:CN=x", "t"));
     assert!(!may_read(&f, "Group:a", "t"));
-    f.access(AccessAction::DeleteUser { user: user("a") })
-        .unwrap();
+    f.access(AccessAction::DeleteUser {
+        user: user("a"),
+        open_to_everybody: false,
+    })
+    .unwrap();
     assert!(!may_read(&f, "User:a", "t"));
     f.access(members(&[], &["CN=x", "nobody"])).unwrap();
     assert_eq!(f.state.access().groups().count(), 0);
@@ -609,7 +624,14 @@ fn a_change_that_is_late_undoes_nothing() {
     };
     asked(&mut f, as_of, create("a", false)).unwrap();
     let changed = f.state.seq();
-    let late = asked(&mut f, as_of, AccessAction::DeleteUser { user: user("a") });
+    let late = asked(
+        &mut f,
+        as_of,
+        AccessAction::DeleteUser {
+            user: user("a"),
+            open_to_everybody: false,
+        },
+    );
     assert_eq!(late, Err(Rejected::Overtaken { as_of, changed }));
 }
 
@@ -716,7 +738,7 @@ pub(in crate::state) fn any_action() -> impl Strategy<Value = AccessAction> {
         2 => (any_user(), some(), some()).prop_map(
             |(user, superuser, disabled)| AccessAction::AlterUser { user, superuser, disabled }
         ),
-        1 => any_user().prop_map(|user| AccessAction::DeleteUser { user }),
+        1 => (any_user(), any::<bool>()).prop_map(|(user, open_to_everybody)| AccessAction::DeleteUser { user, open_to_everybody }),
         2 => (any_user(), any_verifiers(), mechanisms).prop_map(
             |(user, set, remove)| AccessAction::AlterVerifiers { user, set, remove }
         ),
