@@ -34,7 +34,7 @@
 //! | `access` | users, groups of users, and who may do what |
 //!
 //! A rule reads what it needs and changes its own domain; what follows for others is in `effects.rs`, by name, and
-//! found by an index, not by a loop over everything. A new domain (delivery, transactions, tables) is one more
+//! found by an index, not by a loop over everything. A new domain (delivery, transactions) is one more
 //! folder, its fields at the end of [`State`], its ops at the end of the list, and a line for each in `apply.rs`.
 //!
 //! There is one log, and a state is the fold of it alone.
