@@ -80,9 +80,12 @@ pub enum JobError {
 impl JobError {
     /// Whether it is in the nature of things: others work here too. Not a failure.
     pub(super) fn is_benign(&self) -> bool {
-        matches!(
-            self,
-            JobError::ClaimLost | JobError::InputsChanged | JobError::Rejected(_)
-        )
+        match self {
+            JobError::ClaimLost | JobError::InputsChanged => true,
+            // Nobody else's doing: the same would be made again.
+            JobError::Rejected(Rejected::InvalidTable { .. } | Rejected::StaleFile(_)) => false,
+            JobError::Rejected(_) => true,
+            _ => false,
+        }
     }
 }

@@ -259,6 +259,11 @@ impl TableWriter {
         std::mem::take(&mut self.finished)
     }
 
+    /// How many files are finished and not taken yet.
+    pub fn finished(&self) -> usize {
+        self.finished.len()
+    }
+
     /// How many bytes the files take that are not finished.
     pub fn memory(&self) -> usize {
         self.open.values().map(OpenFile::memory).sum()

@@ -1,7 +1,8 @@
 //! Which table is looked after next, and by which node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,9 +13,9 @@ use super::super::runner::Backoff;
 use super::publish::Published;
 use super::{keep, merge, pass, policy, tables};
 use crate::manifest::Stopped;
-use crate::state::table::Table;
+use crate::state::table::{LiveManifest, Table};
 use crate::state::{Feature, Job, State};
-use crate::types::TableId;
+use crate::types::{TableId, TopicPartition};
 
 /// How much of one table is done before the others get their turn.
 const MAX_STEPS: usize = 64;
@@ -22,6 +23,9 @@ const MAX_STEPS: usize = 64;
 /// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never be
 /// published, merged or expired.
 const MAX_PASSES: usize = 4;
+
+/// For how long a partition whose records cannot be read, and files that cannot be merged, are left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(3600);
 
 /// Does all there is to do for all tables, whichever node it falls to. Returns whether there was anything.
 ///
@@ -44,6 +48,10 @@ pub(in crate::maintain) struct Archiving {
     published: Published,
     tables: BTreeMap<TableId, Waiting>,
     in_step: Waiting,
+    /// Partitions with records that cannot be read, and since when that is known.
+    unreadable: BTreeMap<TopicPartition, Instant>,
+    /// Tables with files that cannot be merged.
+    unmerged: BTreeMap<TableId, Instant>,
 }
 
 /// What is remembered of a table for which there is something to do.
@@ -54,13 +62,13 @@ struct Waiting {
 }
 
 /// What is to be done next for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Archive,
+    Publish,
     Merge,
     Expire,
     Delete,
-    Publish,
 }
 
 impl Archiving {
@@ -71,11 +79,15 @@ impl Archiving {
             return Ok(());
         }
         self.published.retain(&state);
+        self.unreadable
+            .retain(|_, since| since.elapsed() < LEFT_ALONE);
+        self.unmerged
+            .retain(|_, since| since.elapsed() < LEFT_ALONE);
         self.keep_in_step(m, &state).await?;
         let state = m.state();
         let due: Vec<TableId> = state
             .tables()
-            .filter(|table| self.next(m, &state, table).is_some())
+            .filter(|table| self.next(m, &state, table, &BTreeSet::new()).is_some())
             .map(Table::id)
             .collect();
         self.tables.retain(|id, _| due.contains(id));
@@ -114,25 +126,62 @@ impl Archiving {
         m.conclude(Task::Archive, &mut self.in_step.backoff, done)
     }
 
-    /// What is to be done next for a table.
-    fn next(&self, m: &Maintenance, state: &State, table: &Table) -> Option<Step> {
-        let archive = is_archiving_due(m, state, table).then_some(Step::Archive);
-        archive.or_else(|| self.next_besides(m, state, table))
+    /// What is to be done next for a table, but for what has failed.
+    fn next(
+        &self,
+        m: &Maintenance,
+        state: &State,
+        table: &Table,
+        failed: &BTreeSet<Step>,
+    ) -> Option<Step> {
+        let is_due = !failed.contains(&Step::Archive) && self.is_archiving_due(m, state, table);
+        let archive = is_due.then_some(Step::Archive);
+        archive.or_else(|| self.next_besides(m, state, table, failed))
     }
 
-    /// What is to be done next beside archiving.
-    fn next_besides(&self, m: &Maintenance, state: &State, table: &Table) -> Option<Step> {
-        let is_dropped = table.is_dropped();
-        if !is_dropped && policy::merge(table, &m.options().archive, m.time()).is_some() {
-            return Some(Step::Merge);
+    /// What is to be done next beside archiving. What engines read comes first: what they have read must not go before
+    /// they can read what took its place.
+    fn next_besides(
+        &self,
+        m: &Maintenance,
+        state: &State,
+        table: &Table,
+        failed: &BTreeSet<Step>,
+    ) -> Option<Step> {
+        let is_due = |step: &Step| match step {
+            Step::Archive => false,
+            Step::Publish => self.published.lacks(table),
+            Step::Merge => self.mergeable(m, state, table).is_some(),
+            Step::Expire => keep::expiry(m, state, table).is_some(),
+            Step::Delete => keep::deletable(m, table).next().is_some(),
+        };
+        let steps = [Step::Publish, Step::Merge, Step::Expire, Step::Delete];
+        let mut steps = steps.into_iter().filter(|step| !failed.contains(step));
+        steps.find(is_due)
+    }
+
+    /// The manifests of a table that are to become one.
+    fn mergeable(
+        &self,
+        m: &Maintenance,
+        state: &State,
+        table: &Table,
+    ) -> Option<Vec<LiveManifest>> {
+        if table.is_dropped() || self.unmerged.contains_key(&table.id()) {
+            return None;
         }
-        if keep::expiry(m, state, table).is_some() {
-            return Some(Step::Expire);
-        }
-        if self.published.lacks(table) {
-            return Some(Step::Publish);
-        }
-        keep::deletable(m, table).next().map(|_| Step::Delete)
+        let retention = policy::settings(state, table).retention;
+        policy::merge(table, &m.options().archive, retention, m.time())
+    }
+
+    fn is_archiving_due(&self, m: &Maintenance, state: &State, table: &Table) -> bool {
+        let topic = table.topic().and_then(|topic| state.topic(topic));
+        let Some(topic) = topic.filter(|_| table.is_enabled()) else {
+            return false;
+        };
+        let settings = policy::settings(state, table);
+        let lag = policy::backlog_but(state, topic, |id| self.unreadable.contains_key(&id));
+        settings.enable && policy::is_archiving_due(&lag, &settings, m.time())
     }
 
     /// Does what there is to do for a table, under its claim. Returns whether there was anything.
@@ -140,7 +189,7 @@ impl Archiving {
         let state = m.state();
         let is_due = |state: &State| {
             let table = state.table(id);
-            table.is_some_and(|table| self.next(m, state, table).is_some())
+            table.is_some_and(|table| self.next(m, state, table, &BTreeSet::new()).is_some())
         };
         if !is_due(&state) {
             return Ok(false);
@@ -156,57 +205,77 @@ impl Archiving {
         done
     }
 
+    /// A step that fails does not keep the others from being done: a table of which a part cannot be read is published,
+    /// and expires, as others are. The first error is returned at the end.
     async fn steps(&mut self, m: &Maintenance, id: TableId) -> Result<bool, JobError> {
         let (mut did, mut passes) = (false, 0);
+        let (mut failed, mut first) = (BTreeSet::new(), None);
         for _ in 0..MAX_STEPS {
             let state: Arc<State> = m.state();
             let Some(table) = state.table(id) else {
                 break;
             };
-            if passes == MAX_PASSES && self.next_besides(m, &state, table).is_none() {
+            if passes == MAX_PASSES && self.next_besides(m, &state, table, &failed).is_none() {
                 passes = 0;
             }
             let step = match passes < MAX_PASSES {
-                true => self.next(m, &state, table),
-                false => self.next_besides(m, &state, table),
+                true => self.next(m, &state, table, &failed),
+                false => self.next_besides(m, &state, table, &failed),
             };
             let Some(step) = step else {
                 break;
             };
-            match step {
-                Step::Archive => {
-                    passes += 1;
-                    pass::archive(m, &state, table).await?;
-                }
-                Step::Merge => {
-                    let run = policy::merge(table, &m.options().archive, m.time());
-                    merge::merge(m, table, &run.unwrap_or_default()).await?;
-                }
-                Step::Expire => {
-                    if let Some(op) = keep::expiry(m, &state, table) {
-                        m.must_commit(vec![op]).await?;
-                        tracing::info!(table = %table.name(), "expired files or snapshots of a table");
-                    }
-                }
-                Step::Publish => self.published.publish(m, &state, table).await?,
-                Step::Delete => {
-                    keep::delete(m, table).await?;
+            if step == Step::Archive {
+                passes += 1;
+            }
+            match self.step(m, &state, table, step).await {
+                Ok(()) => did = true,
+                Err(error @ (JobError::Stopped(_) | JobError::ClaimLost)) => return Err(error),
+                Err(error) => {
+                    failed.insert(step);
+                    first.get_or_insert(error);
                 }
             }
-            did = true;
         }
-        Ok(did)
+        first.map_or(Ok(did), Err)
     }
-}
 
-fn is_archiving_due(m: &Maintenance, state: &State, table: &Table) -> bool {
-    let topic = table.topic().and_then(|topic| state.topic(topic));
-    let Some(topic) = topic.filter(|_| table.is_enabled()) else {
-        return false;
-    };
-    let settings = policy::settings(state, table);
-    let lag = policy::backlog(state, topic);
-    settings.enable && policy::is_archiving_due(&lag, &settings, m.time())
+    async fn step(
+        &mut self,
+        m: &Maintenance,
+        state: &Arc<State>,
+        table: &Table,
+        step: Step,
+    ) -> Result<(), JobError> {
+        match step {
+            Step::Archive => {
+                let unreadable = &self.unreadable;
+                let left_alone = |id| unreadable.contains_key(&id);
+                let archived = pass::archive(m, state, table, left_alone).await;
+                if let Err(JobError::Unreadable { partition, .. }) = &archived {
+                    self.unreadable.insert(*partition, Instant::now());
+                }
+                archived
+            }
+            Step::Publish => self.published.publish(m, state, table).await,
+            Step::Merge => {
+                let run = self.mergeable(m, state, table).unwrap_or_default();
+                let merged = merge::merge(m, table, &run).await;
+                if let Err(JobError::Table { .. }) = &merged {
+                    self.unmerged.insert(table.id(), Instant::now());
+                }
+                merged
+            }
+            Step::Expire => {
+                if let Some(op) = keep::expiry(m, state, table) {
+                    m.must_commit(vec![op]).await?;
+                    tracing::info!(table = %table.name(), "expired files or snapshots of a table");
+                }
+                Ok(())
+            }
+            Step::Delete => keep::delete(m, table).await.map(drop),
+        }
+    }
 }
 
 /// By which a table falls to a node.

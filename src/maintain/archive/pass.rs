@@ -21,7 +21,7 @@ use crate::state::table::{Manifest, OffsetRange, Schema, Table};
 use crate::state::{State, Topic};
 use crate::table::typing::{Evolution, Formats, Typing};
 use crate::table::{FileError, Row, TableWriter};
-use crate::types::{Offset, PartitionIndex};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// A batch that decompresses to more is not accepted from a producer.
 const LIMITS: Limits = Limits {
@@ -37,10 +37,11 @@ struct Plan {
     from: BTreeMap<PartitionIndex, Offset>,
 }
 
-/// Those of the partitions first whose records have waited for longest.
-fn plan(state: &State, topic: &Topic) -> Plan {
+/// Those of the partitions first whose records have waited for longest, without those that are left alone.
+fn plan(state: &State, topic: &Topic, left_alone: impl Fn(TopicPartition) -> bool) -> Plan {
     let mut partitions: Vec<_> = topic
         .partitions()
+        .filter(|(id, _)| !left_alone(*id))
         .filter_map(|(id, _)| {
             let (_, first) = policy::waiting(state, id).next()?;
             Some((first.appended_at, id))
@@ -66,7 +67,7 @@ fn plan(state: &State, topic: &Topic) -> Plan {
     Plan { inputs, from }
 }
 
-/// Archives what waits of a topic, as much as one pass takes. Returns whether there was anything.
+/// Archives what waits of a topic, as much as one pass takes.
 ///
 /// # Errors
 ///
@@ -75,14 +76,15 @@ pub(super) async fn archive(
     m: &Maintenance,
     state: &Arc<State>,
     table: &Table,
-) -> Result<bool, JobError> {
+    left_alone: impl Fn(TopicPartition) -> bool,
+) -> Result<(), JobError> {
     let topic = table.topic().and_then(|topic| state.topic(topic));
     let Some(topic) = topic else {
-        return Ok(false);
+        return Err(JobError::InputsChanged);
     };
-    let plan = plan(state, topic);
+    let plan = plan(state, topic, left_alone);
     if plan.inputs.is_empty() {
-        return Ok(false);
+        return Err(JobError::InputsChanged);
     }
     let began = Instant::now();
     let typing = typing(state, table)?;
@@ -130,14 +132,23 @@ pub(super) async fn archive(
         millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "archived"
     );
-    Ok(true)
+    Ok(())
 }
 
-/// What the settings of a topic say of its keys and values.
+/// What the settings of a topic say of its keys and values. A schema that cannot be used stops nothing: columns are made
+/// as the format says without one.
 fn typing(state: &State, table: &Table) -> Result<Typing, JobError> {
     let settings = policy::settings(state, table);
     let (key, value) = (settings.key, settings.value);
     let typing = Typing::new(&key.name, &key.schema, &value.name, &value.schema);
+    let typing = typing.or_else(|error| {
+        tracing::warn!(
+            table = %table.name(), %error,
+            "a schema of the archive cannot be used: the topic is archived without it. Correct archive.value.schema or \
+             archive.key.schema"
+        );
+        Typing::new(&key.name, "", &value.name, "")
+    });
     typing.map_err(|error| JobError::Table {
         table: table.name().clone(),
         reason: error.to_string(),
@@ -212,23 +223,33 @@ async fn write(
         let partition = input.partition.partition;
         let first = from.get(&partition).copied().unwrap_or(input.base);
         let batches = input.batches(&bytes)?;
-        let rows = move |writer: &mut TableWriter| push(writer, partition, first, &batches);
+        let room = writing.files_left();
+        let rows = move |writer: &mut TableWriter| push(writer, partition, first, &batches, room);
         let rows = writing.push(rows).await?;
-        pushed += rows.map_err(|error| input.unreadable(error.to_string()))?;
+        let rows = rows.map_err(|error| input.unreadable(error.to_string()))?;
+        pushed += rows.bytes;
         let range = ranges.entry(partition).or_insert(OffsetRange {
             partition,
             base: first,
             end: first,
         });
-        range.end = input.slice.end;
-        if writing.has_enough_files() || pushed >= ENOUGH_BYTES {
+        range.end = rows.up_to.unwrap_or(input.slice.end);
+        if rows.up_to.is_some() || writing.files_left() == 0 || pushed >= ENOUGH_BYTES {
             break;
         }
     }
     writing.finish(ranges.into_values().collect()).await
 }
 
-/// Pushes the records of batches from an offset on. Returns how many bytes they have.
+/// What was pushed.
+struct Pushed {
+    /// The bytes of keys, values and headers.
+    bytes: u64,
+    /// Where it ends, if that is before the end of the batches: there are enough files.
+    up_to: Option<Offset>,
+}
+
+/// Pushes the records of batches from an offset on, up to a batch before which so many files are finished.
 #[expect(
     clippy::type_complexity,
     reason = "what is wrong with the file and what with a batch are told apart by the caller"
@@ -238,9 +259,14 @@ fn push(
     partition: PartitionIndex,
     first: Offset,
     batches: &[(Offset, Bytes)],
-) -> Result<Result<u64, BatchError>, FileError> {
+    room: usize,
+) -> Result<Result<Pushed, BatchError>, FileError> {
     let mut bytes = 0;
     for (base, batch) in batches {
+        if writer.finished() >= room && *base > first {
+            let up_to = Some(*base);
+            return Ok(Ok(Pushed { bytes, up_to }));
+        }
         let (header, records) = match open(batch) {
             Ok(Some(opened)) => opened,
             Ok(None) => continue,
@@ -259,7 +285,8 @@ fn push(
             }
         }
     }
-    Ok(Ok(bytes))
+    let up_to = None;
+    Ok(Ok(Pushed { bytes, up_to }))
 }
 
 /// An input that is missing was replaced, or has expired since; if it was not, it is lost.

@@ -36,8 +36,18 @@ pub(super) fn waiting(state: &State, id: TopicPartition) -> impl Iterator<Item =
 
 /// What of a topic is not archived.
 pub(in crate::maintain) fn backlog(state: &State, topic: &Topic) -> Lag {
+    backlog_but(state, topic, |_| false)
+}
+
+/// The same, without the partitions that are left alone.
+pub(super) fn backlog_but(
+    state: &State,
+    topic: &Topic,
+    left_alone: impl Fn(TopicPartition) -> bool,
+) -> Lag {
     let mut lag = Lag::default();
-    for (id, partition) in topic.partitions() {
+    let partitions = topic.partitions().filter(|(id, _)| !left_alone(*id));
+    for (id, partition) in partitions {
         let from = state.archive_position(id);
         lag.records = lag
             .records
@@ -57,29 +67,38 @@ pub(super) fn is_archiving_due(lag: &Lag, settings: &ArchiveConfig, now: Timesta
     oldest.is_some_and(|oldest| lag.bytes >= TARGET || oldest.after(settings.lag) <= now)
 }
 
+/// The most of the time for which records are kept that is between the oldest and the newest record of a manifest that
+/// is merged: all of it goes with its newest record.
+const RETENTION_PARTS: u32 = 16;
+
 /// Neighbouring manifests that are worth merging: so many that it pays, or few that have been there for a while.
 pub(super) fn merge(
     table: &Table,
     options: &ArchiveOptions,
+    retention: Option<Duration>,
     now: Timestamp,
 ) -> Option<Vec<LiveManifest>> {
+    let longest = retention.map(|retention| retention / RETENTION_PARTS);
     let is_small = |live: &LiveManifest| live.manifest.counts().bytes <= options.small.0;
     let mut run: Vec<&LiveManifest> = Vec::new();
-    let (mut bytes, mut files) = (0u64, 0u64);
+    let (mut bytes, mut files, mut span) = (0u64, 0u64, None);
     for live in table.manifests() {
         let counts = live.manifest.counts();
+        let wider = widened(span, live);
         let fits = bytes.saturating_add(counts.bytes) <= options.merged.0
-            && files + counts.files <= options.merge_files;
+            && files + counts.files <= options.merge_files
+            && longest.is_none_or(|longest| wider.0.after(longest) >= wider.1);
         if !is_small(live) || !fits {
             if is_worth_it(&run, options, now) {
                 break;
             }
             run.clear();
-            (bytes, files) = (0, 0);
+            (bytes, files, span) = (0, 0, None);
         }
         if is_small(live) {
             bytes += counts.bytes;
             files += counts.files;
+            span = Some(widened(span, live));
             run.push(live);
         }
     }
@@ -92,6 +111,19 @@ pub(super) fn merge(
         false => &run[..],
     };
     Some(chosen.iter().map(|live| (*live).clone()).collect())
+}
+
+/// The time from the oldest record to the newest, with those of one more manifest.
+fn widened(span: Option<(Timestamp, Timestamp)>, live: &LiveManifest) -> (Timestamp, Timestamp) {
+    let newest = time_of(live);
+    let oldest = match live.manifest.min_timestamp {
+        timestamp if timestamp < Timestamp(0) => newest.min(live.manifest.id.minted()),
+        timestamp => timestamp.min(newest),
+    };
+    match span {
+        None => (oldest, newest),
+        Some((least, most)) => (least.min(oldest), most.max(newest)),
+    }
 }
 
 fn is_worth_it(run: &[&LiveManifest], options: &ArchiveOptions, now: Timestamp) -> bool {
@@ -123,10 +155,12 @@ pub(super) fn snapshots(table: &Table, options: &ArchiveOptions, now: Timestamp)
     // So that not each one that is added takes another commit.
     let slack = options.snapshot_age / 24;
     let surplus = snapshots.len().saturating_sub(options.snapshots);
+    // A snapshot is old since the next one took its place, not since it was made.
     let late = |age: Duration| {
         older
             .iter()
-            .take_while(|snapshot| snapshot.time.after(age) < now)
+            .zip(snapshots.iter().skip(1))
+            .take_while(|(_, next)| next.time.after(age) < now)
             .count()
     };
     let is_due = surplus > options.snapshots / 10 || late(options.snapshot_age + slack) > 0;
@@ -200,6 +234,27 @@ mod tests {
             let run: Vec<&LiveManifest> = run.iter().collect();
             assert_eq!(alike(&run).len(), expected, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn what_is_merged_spans_a_small_part_of_the_retention() {
+        let day = 24 * 3_600_000;
+        let at = |oldest: i64, newest: i64| {
+            let mut live = run(&[1]).remove(0);
+            live.manifest.min_timestamp = Timestamp(oldest);
+            live.manifest.max_timestamp = Timestamp(newest);
+            live
+        };
+        let span = widened(Some(widened(None, &at(day, 2 * day))), &at(day / 2, day));
+        assert_eq!(span, (Timestamp(day / 2), Timestamp(2 * day)));
+        // Without timestamps it is when they were written.
+        let mut untimed = at(-1, -1);
+        let id = uuid::Builder::from_unix_timestamp_millis(5_000, &[1; 10]);
+        untimed.manifest.id = FileId(id.into_uuid());
+        assert_eq!(
+            widened(None, &untimed),
+            (Timestamp(5_000), Timestamp(5_000))
+        );
     }
 
     #[test]

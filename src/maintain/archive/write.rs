@@ -77,9 +77,9 @@ impl<'a> Writing<'a> {
         self.stored
     }
 
-    /// Whether the pass should end, for its manifest has many files.
-    pub(super) fn has_enough_files(&self) -> bool {
-        self.files.len() >= ENOUGH_FILES
+    /// How many files more a pass may finish: with none left it ends.
+    pub(super) fn files_left(&self) -> usize {
+        ENOUGH_FILES.saturating_sub(self.files.len())
     }
 
     /// Pushes rows, on a thread where that holds nobody up, and stores the files that are full.

@@ -7,7 +7,8 @@
 //!   else. The version of a table, the ids of its snapshots and their sequence numbers are seqs of the log: they grow, and
 //!   a table that is created again under an old name has other ones.
 //! * A manifest that was removed stays on the books while a snapshot names it, and until its objects are deleted.
-//! * The number of manifests is bounded by merging, that of snapshots by [`MAX_SNAPSHOTS`], that of schemas by
+//! * The number of manifests is kept small by merging: one for each 32 MiB or more. That of snapshots is bounded by
+//!   [`MAX_SNAPSHOTS`], that of schemas by
 //!   [`MAX_SCHEMAS`].
 //! * A table outlives its topic, until it is dropped.
 //!

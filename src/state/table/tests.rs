@@ -224,7 +224,7 @@ fn an_archive_begins_where_the_log_starts_and_passes_over_what_was_deleted() {
     scene.delete_records(2);
     scene.archive(2, 6).unwrap();
     scene.delete_records(9);
-    assert!(scene.archive(6, 10).is_err());
+    assert!(scene.archive(6, 9).is_err());
     scene.archive(9, 12).unwrap();
     let at = scene.table().partition(PartitionIndex(0)).unwrap().clone();
     assert_eq!((at.start(), at.end()), (Offset(2), Offset(12)));
@@ -243,6 +243,30 @@ fn an_archive_begins_where_the_log_starts_and_passes_over_what_was_deleted() {
     let at = scene.table().partition(PartitionIndex(0)).unwrap();
     assert_eq!((at.start(), at.end()), (Offset(12), Offset(14)));
     assert!(at.skipped().is_empty());
+}
+
+#[test]
+fn a_pass_counts_though_records_of_it_are_deleted_meanwhile_but_not_if_all_are() {
+    let mut scene = Scene::with_records(10);
+    scene.archive(0, 2).unwrap();
+    // Read from 2 on, and deleted up to 4 before the op came.
+    scene.delete_records(4);
+    scene.archive(2, 6).unwrap();
+    assert_eq!(scene.table().archived(PartitionIndex(0)), Offset(6));
+    assert_eq!(scene.table().gap_in_archive(), None);
+    let again = scene.archive(2, 6).unwrap_err();
+    assert!(
+        matches!(again, Rejected::NotFromArchived { .. }),
+        "{again:?}"
+    );
+    scene.delete_records(8);
+    let gone = scene.archive(6, 8).unwrap_err();
+    assert!(
+        matches!(gone, Rejected::OffsetOutOfRange { .. }),
+        "{gone:?}"
+    );
+    scene.archive(7, 10).unwrap();
+    assert_eq!(scene.table().gap_in_archive(), None);
 }
 
 #[test]

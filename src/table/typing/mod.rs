@@ -31,6 +31,9 @@ pub use json_schema::TypingError;
 use node::Node;
 pub use node::{Evolution, MAX_INFERRED_COLUMNS};
 
+/// A key or value of more bytes is kept and not looked into: what JSON takes in memory is many times its length.
+const MAX_OPENED: usize = 16 << 20;
+
 /// What a key or a value is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -195,6 +198,12 @@ impl<'a> Opened<'a> {
         let name = side.name();
         match format {
             Format::Bytes => {}
+            _ if bytes.len() > MAX_OPENED => {
+                opened.fault = Some(format!(
+                    "{name}: it has {} bytes, and no more than {MAX_OPENED} are looked into",
+                    bytes.len()
+                ));
+            }
             Format::String => match std::str::from_utf8(bytes) {
                 Ok(text) => opened.text = Some(text),
                 Err(_) => opened.fault = Some(format!("{name}: it is not UTF-8")),
