@@ -267,13 +267,14 @@ pub fn decode_snapshot(object: &str, seq: Seq, bytes: &Bytes) -> Result<State, O
 pub(super) mod tests {
     use super::*;
 
-    /// The object of a snapshot of a state of the second level that has these bytes, if there is such a state.
+    /// The object of a snapshot of a state that has these bytes; of the second level, if there is no such state.
     pub(crate) fn snapshot_of_bytes(bytes: &[u8]) -> Bytes {
         let head = Head {
             digest: StateDigest::of(bytes),
             chunks: Vec::new(),
         };
-        let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, 3);
+        let level = State::from_bytes(bytes).map_or(Level(2), |state| state.level());
+        let mut builder = ObjectBuilder::in_version(ObjectKind::Snapshot, version_of(level));
         builder.push(Bytes::copy_from_slice(bytes));
         join(&builder.finish(&head.to_cbor(), &[]).unwrap())
     }
