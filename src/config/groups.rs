@@ -93,19 +93,18 @@ settings! {
     #[title = "Listening"]
     /// Where a node listens, which addresses it gives to clients, and what it accepts from them.
     pub struct ListenConfig {
-        /// Where Kafka clients connect: `HOST:PORT` or `SECURITY://HOST:PORT`, several with commas between them, each of
-        /// another of Kafka's security protocols: `plaintext`, `sasl_plaintext` (clients log in with PLAIN,
+        /// Where Kafka clients connect: `HOST:PORT` or `SECURITY://HOST:PORT`, several with commas between them, each
+        /// of another of Kafka's security protocols: `plaintext`, `sasl_plaintext` (clients log in with PLAIN,
         /// SCRAM-SHA-256 or SCRAM-SHA-512), `ssl` (TLS), `sasl_ssl` (both).
         kafka: KafkaListeners = "127.0.0.1:9092",
         /// Where AMQP clients connect. The AMQP front end is not in this version: nothing listens.
         amqp: ListenAddress = "127.0.0.1:5672",
         /// Where `/healthz`, `/readyz` and `/metrics` are.
         http: ListenAddress = "127.0.0.1:8080",
-        /// The address that clients are told to connect to, where it differs from the one listened on: the
-        /// node's own or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`; `kafka-sasl=HOST:PORT`,
-        /// `kafka-ssl` and `kafka-sasl-ssl` are of the listeners with another security protocol, which otherwise are told
-        /// with the host of `kafka` and their own port. Needed when a
-        /// front end listens on all addresses (0.0.0.0).
+        /// The address that clients are told to connect to, where it differs from the one listened on: the node's own
+        /// or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`; `kafka-sasl=HOST:PORT`, `kafka-ssl`
+        /// and `kafka-sasl-ssl` are of the listeners with another security protocol, which otherwise are told with the
+        /// host of `kafka` and their own port. Needed when a front end listens on all addresses (0.0.0.0).
         advertise: Option<Advertise> = "",
         /// How many connections of clients may be open. More are closed at once. Fewer where the limit of open
         /// files of the process does not allow as many.

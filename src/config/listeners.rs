@@ -91,8 +91,8 @@ impl fmt::Display for KafkaListener {
     }
 }
 
-/// The listeners of Kafka clients: `HOST:PORT`, or `SECURITY://HOST:PORT` for one or more with commas between them, each
-/// of another security protocol; or `off`.
+/// The listeners of Kafka clients: `HOST:PORT`, or `SECURITY://HOST:PORT` for one or more with commas between them,
+/// each of another security protocol; or `off`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaListeners(Vec<KafkaListener>);
 

@@ -2,17 +2,17 @@
 //!
 //! A password is checked against the verifiers of its user in the state, in a time that does not tell whether there is
 //! such a user, and beside the tasks that serve others. SCRAM never sees the password; a password that comes as it is
-//! (PLAIN) is hashed like SCRAM's, and what was right is remembered for a minute, as a keyed hash of it that nobody else
-//! can make.
+//! (PLAIN) is hashed like SCRAM's, and what was right is remembered for a minute, as a keyed hash of it that nobody
+//! else can make.
 //!
 //! # Guessing
 //!
 //! A login that fails is answered late: after 0.1 s, and twice as late each time one from the same address has failed
 //! shortly before, up to 5 s. No more than [`SLOTS`] logins of one address are under way, those that wait for their
 //! delay among them: enough for all clients behind a load balancer to come at once, and no more than a dozen guesses a
-//! second. Whoever finds no slot in time is sent away without a judgement, and may come again. Others are not delayed by
-//! it, but for those whose address shares its place in a table of fixed size, which is keyed, so that nobody can choose
-//! them. On this node no more than [`HASHING`] passwords are hashed at once.
+//! second. Whoever finds no slot in time is sent away without a judgement, and may come again. Others are not delayed
+//! by it, but for those whose address shares its place in a table of fixed size, which is keyed, so that nobody can
+//! choose them. On this node no more than [`HASHING`] passwords are hashed at once.
 //!
 //! # What it goes by
 //!
@@ -194,7 +194,8 @@ impl Logins {
         right.insert(key, Instant::now());
     }
 
-    /// A verifier of no password, always the same for the same name, so that one cannot tell that there is no such user.
+    /// A verifier of no password, always the same for the same name, so that one cannot tell that there is no such
+    /// user.
     fn decoy(&self, user: &str, mechanism: ScramMechanism) -> Verifier {
         let of = |what: &[u8]| self.keyed(what, &[user.as_bytes(), mechanism.name().as_bytes()]);
         let mut key = of(b"stored");

@@ -63,7 +63,10 @@ impl Rig {
         node.broker.policy = policy;
         let metrics = NodeMetrics::default();
         let node = Node::start(store, node, &metrics).await.unwrap();
-        let endpoints = Endpoints::from([("kafka".to_owned(), "here.example:9092".to_owned())]);
+        let endpoints = Endpoints::from([
+            ("kafka".to_owned(), "here.example:9092".to_owned()),
+            ("kafka-sasl".to_owned(), "here.example:9093".to_owned()),
+        ]);
         node.broker().register(endpoints, None).await.unwrap();
         let mut registry = Registry::default();
         let metrics = KafkaMetrics::register(&mut registry);

@@ -1,14 +1,15 @@
 //! Whether something may be done: Kafka's `StandardAuthorizer`, rule for rule, and groups of users beside it.
 //!
 //! 1. Nobody is defined: everybody may.
-//! 2. A user that is disabled, or that is not the one whose session it is, may do nothing; a superuser may do everything.
+//! 2. A user that is disabled, or that is not the one whose session it is, may do nothing; a superuser may do
+//!    everything.
 //! 3. The rules that match the resource by its name, by a beginning of it, or as `*`, and that are about the principal,
 //!    about a group of it or about `User:*`, and about its address or `*`: any that denies decides, then any that
 //!    allows.
 //! 4. No rule is about the resource at all: what `allow.everyone.if.no.acl.found` says. Otherwise no.
 //!
-//! To be allowed to read, write, delete or alter implies to be allowed to describe, and to alter settings implies to see
-//! them; to be denied them implies nothing.
+//! To be allowed to read, write, delete or alter implies to be allowed to describe, and to alter settings implies to
+//! see them; to be denied them implies nothing.
 
 use std::collections::BTreeSet;
 

@@ -20,8 +20,8 @@ pub enum AccessAction {
         /// Whether it may do everything.
         #[n(1)]
         superuser: bool,
-        /// With what its password is checked. A user without any cannot log in with a password; a certificate or a token
-        /// may tell who it is.
+        /// With what its password is checked. A user without any cannot log in with a password; a certificate or a
+        /// token may tell who it is.
         #[n(2)]
         verifiers: Verifiers,
     },
