@@ -206,6 +206,9 @@ definitions! {
 definitions! {
     /// The settings of the cluster that clients may change; they hold for all nodes. By name.
     CLUSTER:
+    "allow.everyone.if.no.acl.found": Boolean = FALSE, ANY;
+    "Whether everybody may do that about which there is no access rule. While no user and no rule is defined, everybody \
+     may do everything."
     "archive.enable": Boolean = FALSE, ANY;
     "The default of the topic setting of the same name."
     "archive.hint": Boolean = TRUE, ANY;
@@ -228,9 +231,6 @@ definitions! {
     "The default of the topic setting of the same name."
     "archive.value.schema": String = Some(""), Check::JsonObject;
     "The default of the topic setting of the same name."
-    "allow.everyone.if.no.acl.found": Boolean = FALSE, ANY;
-    "Whether everybody may do that about which there is no access rule. While no user and no rule is defined, everybody \
-     may do everything."
     "auto.create.topics.enable": Boolean = TRUE, ANY;
     "Whether asking for the metadata of a topic that does not exist creates it."
     "compression.gzip.level": Int = Some("-1"), Check::OneOfOr(-1, 1, 9);

@@ -126,8 +126,8 @@ fn every_fault_has_its_own_error_that_names_the_object() {
             "found a snapshot, expected a commit",
         ),
         (
-            with_header(&sound, 6, &[5, 0]),
-            "version 5 of the commit format, but this node reads 1 to 4",
+            with_header(&sound, 6, &[7, 0]),
+            "version 7 of the commit format, but this node reads 1 to 6",
         ),
         (
             with_header(&sound, 6, &[0, 0]),

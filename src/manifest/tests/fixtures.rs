@@ -823,10 +823,10 @@ fn users_and_rules_are_read_and_written_for_ever() {
     let state = folded(std::slice::from_ref(&commit));
     assert_eq!(state.access().users().count(), 2);
     assert_eq!(state.access().rule_count(), 1);
-    let (stored, present) = commit_fixture("commit.4.access", &commit);
+    let (stored, present) = commit_fixture("commit.6.access", &commit);
     assert_eq!(stored, present);
     let present = EncodedSnapshot::new(&state, MAX_CHUNK).unwrap().object;
-    let stored = fixture("snapshot.3.access", &present);
+    let stored = fixture("snapshot.5.access", &present);
     assert_eq!(decode_snapshot("fixture", Seq(1), &stored).unwrap(), state);
     assert_eq!(stored, present);
 }
