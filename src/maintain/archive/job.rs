@@ -20,8 +20,8 @@ use crate::types::{TableId, TopicPartition};
 /// How much of one table is done before the others get their turn.
 const MAX_STEPS: usize = 64;
 
-/// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never be
-/// published, merged or expired.
+/// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never
+/// be published, merged or expired.
 const MAX_PASSES: usize = 4;
 
 /// For how long a partition whose records cannot be read, and files that cannot be merged, are left alone.

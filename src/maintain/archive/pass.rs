@@ -135,8 +135,8 @@ pub(super) async fn archive(
     Ok(())
 }
 
-/// What the settings of a topic say of its keys and values. A schema that cannot be used stops nothing: columns are made
-/// as the format says without one.
+/// What the settings of a topic say of its keys and values. A schema that cannot be used stops nothing: columns are
+/// made as the format says without one.
 fn typing(state: &State, table: &Table) -> Result<Typing, JobError> {
     let settings = policy::settings(state, table);
     let (key, value) = (settings.key, settings.value);
