@@ -24,8 +24,8 @@ pub enum DropTableError {
 }
 
 impl Broker {
-    /// Drops a table: engines find it no more, and its objects are deleted after the grace period. Refused while its topic
-    /// is archived.
+    /// Drops a table: engines find it no more, and its objects are deleted after the grace period. Refused while its
+    /// topic is archived.
     ///
     /// # Errors
     ///

@@ -77,9 +77,9 @@ fn undense(partition: &Partition) -> Option<String> {
         .or_else(|| (counted != bytes).then(miscounted))
 }
 
-/// I11, of a table, as far as the state shows it: each offset up to where a partition is archived, and not expired, is in
-/// exactly one manifest, but for those that were deleted from the topic before. Nothing is archived that is not in the
-/// log.
+/// I11, of a table, as far as the state shows it: each offset up to where a partition is archived, and not expired, is
+/// in exactly one manifest, but for those that were deleted from the topic before. Nothing is archived that is not in
+/// the log.
 pub fn archive_equals_log(state: &State, table: &Table) -> Option<Violation> {
     let beyond = || {
         let topic = state.topic(table.topic()?)?;

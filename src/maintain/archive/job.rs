@@ -19,8 +19,8 @@ use crate::types::TableId;
 /// How much of one table is done before the others get their turn.
 const MAX_STEPS: usize = 64;
 
-/// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never be
-/// published, merged or expired.
+/// So many passes may follow one another; then all else is done that is due, or a topic with much traffic would never
+/// be published, merged or expired.
 const MAX_PASSES: usize = 4;
 
 /// Does all there is to do for all tables, whichever node it falls to. Returns whether there was anything.

@@ -1,8 +1,8 @@
 //! What goes: snapshots, files by time and by size, and the objects of what no snapshot names any more.
 //!
 //! An object goes when no snapshot has named it for the grace period, by what has passed by every clock and by how long
-//! this node has itself known of it, as dead objects do (`deletion.rs`): an engine that opened the table before may still
-//! be reading it. What is deleted is then struck off by an op; to delete what is gone is no error.
+//! this node has itself known of it, as dead objects do (`deletion.rs`): an engine that opened the table before may
+//! still be reading it. What is deleted is then struck off by an op; to delete what is gone is no error.
 
 use super::super::deletion::BATCH;
 use super::super::error::JobError;

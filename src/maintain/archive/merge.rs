@@ -1,7 +1,8 @@
 //! Neighbouring small manifests become one, with few files.
 //!
-//! The files are read as they are stored, checked against length and CRC of the state, and their rows are written again in
-//! the order of partition and offset, with the columns of the newest schema. The fold refuses the result if it has not as many rows as there were, or if what was read is not there any more.
+//! The files are read as they are stored, checked against length and CRC of the state, and their rows are written again
+//! in the order of partition and offset, with the columns of the newest schema. The fold refuses the result if it has
+//! not as many rows as there were, or if what was read is not there any more.
 
 use bytes::Bytes;
 use tokio::time::Instant;

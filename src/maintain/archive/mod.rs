@@ -1,13 +1,13 @@
 //! The archive: the records of topics as Parquet files and Iceberg tables.
 //!
-//! What a table consists of is state (`state/table`); here is who writes its files. One node does what there is to do for
-//! a table, under a claim, in this order:
+//! What a table consists of is state (`state/table`); here is who writes its files. One node does what there is to do
+//! for a table, under a claim, in this order:
 //!
-//! 1. **Keeping in step** (`tables.rs`). A topic with `archive.enable` gets a table; a table is told what the settings of
-//!    its topic say now; and one without a topic, of which nothing is left, is dropped.
-//! 2. **Archiving** (`pass.rs`). Due when [`TARGET`] bytes wait or the oldest record has waited for `archive.lag`. A pass
-//!    reads the slices from where each partition is archived to, writes data files and the manifest that lists them, and
-//!    then commits one op. It is a pass of its own, and not part of compaction: see docs/decisions/0048.
+//! 1. **Keeping in step** (`tables.rs`). A topic with `archive.enable` gets a table; a table is told what the settings
+//!    of its topic say now; and one without a topic, of which nothing is left, is dropped.
+//! 2. **Archiving** (`pass.rs`). Due when [`TARGET`] bytes wait or the oldest record has waited for `archive.lag`. A
+//!    pass reads the slices from where each partition is archived to, writes data files and the manifest that lists
+//!    them, and then commits one op. It is a pass of its own, and not part of compaction: see docs/decisions/0048.
 //! 3. **Merging** (`merge.rs`). Neighbouring small manifests become one with few files.
 //! 4. **Letting go** (`keep.rs`). Snapshots expire after a day, or when there are more than a hundred; files by the
 //!    settings of the topic; and what no snapshot names any more is deleted after the grace period.
@@ -16,8 +16,8 @@
 //!
 //! # What always holds
 //!
-//! * Each offset is archived once (I11): the op names the offset at which it begins, and the fold refuses it if that is not
-//!   the one up to which the partition is archived. A claim saves work, and nothing depends on it.
+//! * Each offset is archived once (I11): the op names the offset at which it begins, and the fold refuses it if that is
+//!   not the one up to which the partition is archived. A claim saves work, and nothing depends on it.
 //! * An op names only objects that are stored.
 //! * Nothing that a snapshot names is deleted, nor anything that one named until the grace period ago.
 //!

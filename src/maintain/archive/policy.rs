@@ -99,8 +99,8 @@ fn is_worth_it(run: &[&LiveManifest], options: &ArchiveOptions, now: Timestamp) 
     run.len() > 1 && run.first().is_some_and(old) || alike(run).len() >= options.merge_at
 }
 
-/// The end of a run without what is larger than all that is behind it: to write that again for the sake of a few small ones
-/// would be to write it again and again.
+/// The end of a run without what is larger than all that is behind it: to write that again for the sake of a few small
+/// ones would be to write it again and again.
 fn alike<'a, 'b>(run: &'a [&'b LiveManifest]) -> &'a [&'b LiveManifest] {
     let bytes = |live: &LiveManifest| live.manifest.counts().bytes;
     let mut behind = 0u64;
