@@ -71,8 +71,9 @@ def rows_of(table):
     for extension in ("avro", "iceberg"):
         duckdb_extensions.import_extension(extension, con=connection)
     connection.sql("SET unsafe_enable_version_guessing = true")
-    by_path = connection.sql(f"SELECT {', '.join(columns)} FROM iceberg_scan('{folder}')").to_arrow_table()
-    yield "duckdb", in_order(by_path.to_pylist())
+    quoted = ", ".join(f'"{column}"' for column in columns)
+    by_path = connection.sql(f"SELECT {quoted} FROM iceberg_scan('{folder}')")
+    yield "duckdb", in_order(dict(zip(columns, row)) for row in by_path.fetchall())
     yield "polars", in_order(polars.scan_iceberg(f"file://{metadata}").select(columns).collect().to_dicts())
 
 

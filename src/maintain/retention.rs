@@ -107,8 +107,8 @@ fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
     })
 }
 
-/// Up to where records may go on behalf of a topic's settings, which is up to where they are archived; nothing, if they are
-/// not to be archived. The fold refuses more, once there is a table.
+/// Up to where records may go on behalf of a topic's settings, which is up to where they are archived; nothing, if they
+/// are not to be archived. The fold refuses more, once there is a table.
 pub(super) fn archive_limit(state: &State, id: TopicPartition) -> Option<Offset> {
     let topic = state.topic(id.topic)?;
     let settings = ArchiveConfig::effective(topic.configs(), state.configs());

@@ -7,8 +7,8 @@
 //!   been deleted, and was told by the boundary that it is worth nothing.
 //! * **Snapshots** older than the oldest that is kept: their node died before it could announce or delete them.
 //! * **Files of tables** that no table has, nor had until they are deleted, and that are older than the boundary: as
-//!   segments. What is derived of a table from the state, for versions of it before the oldest of its snapshots. All of a
-//!   table that is forgotten.
+//!   segments. What is derived of a table from the state, for versions of it before the oldest of its snapshots. All of
+//!   a table that is forgotten.
 //! * **Boundaries**, but for the newest. **Checks** of stores that were not ended, after a day.
 //!
 //! Nothing is remembered between pages: a sweep that is broken off is begun again.

@@ -151,7 +151,8 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, InvalidStoreUrl> {
     })
 }
 
-/// The URL of what has that name below the prefix of a store, as other programs open it: of a directory, the absolute path.
+/// The URL of what has that name below the prefix of a store, as other programs open it: of a directory, the absolute
+/// path.
 pub(super) fn url_of(store: &str, name: &str) -> String {
     let Some(directory) = store.strip_prefix("file://") else {
         return format!("{}/{name}", store.trim_end_matches('/'));

@@ -17,7 +17,8 @@
 //! # What always holds
 //!
 //! * Each offset is archived once (I11): the op names the offset at which it begins, and the fold refuses it if that
-//!   is not the one up to which the partition is archived. A claim saves work, and nothing depends on it.
+//!   is archived already, or if something between was neither archived nor deleted. A claim saves work, and nothing
+//!   depends on it.
 //! * An op names only objects that are stored.
 //! * Nothing that a snapshot names is deleted, nor anything that one named until the grace period ago.
 //!

@@ -4,8 +4,8 @@
 //! metadata. All but the hint are created under names that contain a commit's number, and are the same bytes from every
 //! node: where one exists, it is read, and if it is another, which only damage can bring about, it is put right.
 //!
-//! The hint is overwritten. Two nodes that publish at once may leave one that names the older of two versions: engines then
-//! see that until the next version is published. Weir never reads it.
+//! The hint is overwritten. Two nodes that publish at once may leave one that names the older of two versions: engines
+//! then see that until the next version is published. Weir never reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -17,8 +17,8 @@ use crate::types::{TableName, Timestamp};
 /// A pass ends early when it has written so many files, which is long before a manifest may have no more.
 const ENOUGH_FILES: usize = MAX_FILES / 4;
 
-/// What is written of one manifest. Whatever is stored is noted in `stored` as it is begun, so that it can be deleted if
-/// no op ever names it.
+/// What is written of one manifest. Whatever is stored is noted in `stored` as it is begun, so that it can be deleted
+/// if no op ever names it.
 pub(super) struct Writing<'a> {
     m: &'a Maintenance,
     table: Table,

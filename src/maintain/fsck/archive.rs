@@ -1,8 +1,8 @@
 //! The archive: what the state says of tables, against what lies in the bucket.
 //!
-//! Whether offsets are archived once is judged by the state alone (I11). Each file and manifest of a table must be there,
-//! with its length, and with `deep` with its checksum. What is derived from the state is derived again and compared: an
-//! engine that is handed something else reads another table.
+//! Whether offsets are archived once is judged by the state alone (I11). Each file and manifest of a table must be
+//! there, with its length, and with `deep` with its checksum. What is derived from the state is derived again and
+//! compared: an engine that is handed something else reads another table.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -66,8 +66,8 @@ pub struct DataFile {
     /// How many rows it has.
     #[n(3)]
     pub rows: u64,
-    /// The hour, day or month since the epoch of all of its rows, as the spec of its manifest says. None if that does not
-    /// divide files, and for rows without a timestamp.
+    /// The hour, day or month since the epoch of all of its rows, as the spec of its manifest says. None if that does
+    /// not divide files, and for rows without a timestamp.
     #[n(4)]
     pub partition: Option<i32>,
 }

@@ -4,8 +4,8 @@
 //!   begins where the one before it ended, [`RewriteFiles`] puts one manifest in the place of neighbours, and
 //!   expiry takes from the front. So manifests have an order, and those of a partition lie end to end in it.
 //! * What is in the bucket as `metadata.json` and as manifest lists is derived from here by any node, and from nothing
-//!   else. The version of a table, the ids of its snapshots and their sequence numbers are seqs of the log: they grow, and
-//!   a table that is created again under an old name has other ones.
+//!   else. The version of a table, the ids of its snapshots and their sequence numbers are seqs of the log: they grow,
+//!   and a table that is created again under an old name has other ones.
 //! * A manifest that was removed stays on the books while a snapshot names it, and until its objects are deleted.
 //! * The number of manifests is kept small by merging: one for each 32 MiB or more. That of snapshots is bounded by
 //!   [`MAX_SNAPSHOTS`], that of schemas by
@@ -266,8 +266,8 @@ impl Table {
         self.snapshots.last()
     }
 
-    /// The manifests that a snapshot names: those that are live, and those that were removed later. In the order of their
-    /// sequence numbers, then of their names.
+    /// The manifests that a snapshot names: those that are live, and those that were removed later. In the order of
+    /// their sequence numbers, then of their names.
     pub fn manifests_of(&self, snapshot: Seq) -> Vec<LiveManifest> {
         let live = self.manifests().filter(|live| live.added <= snapshot);
         let removed = self

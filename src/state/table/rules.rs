@@ -396,8 +396,8 @@ impl State {
 }
 
 impl Table {
-    /// Why the archive of a partition is not what it says, in words; nothing if it is: the manifests of each partition lie
-    /// end to end from where the archive of it starts to where it ends, but for what was skipped (I11).
+    /// Why the archive of a partition is not what it says, in words; nothing if it is: the manifests of each partition
+    /// lie end to end from where the archive of it starts to where it ends, but for what was skipped (I11).
     pub fn gap_in_archive(&self) -> Option<String> {
         let mut due: BTreeMap<PartitionIndex, (Offset, &[(Offset, Offset)])> = self
             .partitions()
