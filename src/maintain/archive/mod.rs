@@ -8,11 +8,16 @@
 //! 2. **Archiving** (`pass.rs`). Due when [`TARGET`] bytes wait or the oldest record has waited for `archive.lag`. A
 //!    pass reads the slices from where each partition is archived to, writes data files and the manifest that lists
 //!    them, and then commits one op. It is a pass of its own, and not part of compaction: see docs/decisions/0048.
-//! 3. **Merging** (`merge.rs`). Neighbouring small manifests become one with few files.
-//! 4. **Letting go** (`keep.rs`). Snapshots expire after a day, or when there are more than a hundred; files by the
-//!    settings of the topic; and what no snapshot names any more is deleted after the grace period.
-//! 5. **Publishing** (`publish.rs`). Iceberg's metadata and manifest lists are derived from the state and stored under
-//!    names that contain the version; then the hint names the newest.
+//! 3. **Publishing** (`publish.rs`). Iceberg's metadata and manifest lists are derived from the state and stored under
+//!    names that contain the version; then the hint names the newest. What engines read goes only once they can read
+//!    what took its place.
+//! 4. **Merging** (`merge.rs`). Neighbouring small manifests become one with few files.
+//! 5. **Letting go** (`keep.rs`). Snapshots expire a day after the next one took their place, or when there are more
+//!    than a hundred; files by the settings of the topic; and what no snapshot names any more is deleted after the
+//!    grace period.
+//!
+//! A step that fails keeps the others from nothing. Partitions that cannot be read, and files that cannot be merged, are
+//! left alone for an hour.
 //!
 //! # What always holds
 //!
