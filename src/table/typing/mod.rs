@@ -31,8 +31,8 @@ pub use json_schema::TypingError;
 use node::Node;
 pub use node::{Evolution, MAX_INFERRED_COLUMNS};
 
-/// A key or value of more bytes is kept and not looked into: what JSON takes in memory is many times its length.
-const MAX_OPENED: usize = 16 << 20;
+/// A key or value that is longer is not opened: what JSON says in three bytes takes many times as much memory.
+pub const MAX_OPENED_BYTES: usize = 4 << 20;
 
 /// What a key or a value is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,14 +196,15 @@ impl<'a> Opened<'a> {
             return opened;
         };
         let name = side.name();
+        if format != Format::Bytes && bytes.len() > MAX_OPENED_BYTES {
+            let most = MAX_OPENED_BYTES >> 20;
+            opened.fault = Some(format!(
+                "{name}: it is longer than {most} MiB, and not opened"
+            ));
+            return opened;
+        }
         match format {
             Format::Bytes => {}
-            _ if bytes.len() > MAX_OPENED => {
-                opened.fault = Some(format!(
-                    "{name}: it has {} bytes, and no more than {MAX_OPENED} are looked into",
-                    bytes.len()
-                ));
-            }
             Format::String => match std::str::from_utf8(bytes) {
                 Ok(text) => opened.text = Some(text),
                 Err(_) => opened.fault = Some(format!("{name}: it is not UTF-8")),
