@@ -48,10 +48,7 @@ impl Broker {
         let committed = self
             .commit(Home::Cluster, vec![Op::DropTable { table }])
             .await?;
-        let outcomes = committed.outcomes.into_iter();
-        outcomes
-            .map(|outcome| outcome.map(drop))
-            .collect::<Result<(), Rejected>>()?;
-        Ok(())
+        let mut outcomes = committed.outcomes.into_iter();
+        Ok(outcomes.try_for_each(|outcome| outcome.map(drop))?)
     }
 }

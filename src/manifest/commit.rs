@@ -23,9 +23,11 @@ use crate::types::{CommitId, MAX_COMMITS_IN_FLIGHT, Seq};
 const MAX_HEAD: u64 = 16 << 20;
 
 impl Tail {
-    /// Whether another commit may be sent before those on their way are answered.
+    /// Whether another commit may be sent before those on their way are answered. Never from a snapshot behind which a
+    /// commit may be missing.
     pub(super) fn may_send(&self) -> bool {
-        !self.forwarding.has_forwarded() && self.in_flight.len() < self.window()
+        let is_free = !self.forwarding.has_forwarded() && !self.is_end_unseen;
+        is_free && self.in_flight.len() < self.window()
     }
 
     /// How many commits may be on their way at once. Each that meets no other node's allows one more; what is sent

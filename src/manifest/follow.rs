@@ -78,14 +78,16 @@ impl Tail {
         let mut window = (self.freshness.last_found() + 1).min(MAX_FIRST);
         let mut found = 0u64;
         let mut failures = 0;
-        let mut has_started_over = false;
         loop {
             let sent = Moment::now(&self.env);
             let mut read = self.read_window(window, 1).await;
             self.check_diverged()?;
-            if has_started_over && matches!(read, Ok(Some(read)) if read < window) {
+            if self.is_end_unseen && matches!(read, Ok(Some(read)) if read < window) {
                 match self.look_beyond_the_end().await {
-                    Ok(Beyond::End) => self.check_diverged()?,
+                    Ok(Beyond::End) => {
+                        self.check_diverged()?;
+                        self.is_end_unseen = false;
+                    }
                     Ok(Beyond::Missing(error)) => return Err(self.halt(&error)),
                     Ok(Beyond::Truncated) => read = Ok(None),
                     Err(error) => read = Err(error),
@@ -103,7 +105,7 @@ impl Tail {
                 }
                 Ok(None) => {
                     self.start_over().await?;
-                    (window, has_started_over) = (MAX_WINDOW, true);
+                    window = MAX_WINDOW;
                 }
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(_)) if !holds(Rule::FailedProbesAreNoEnd) => {

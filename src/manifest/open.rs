@@ -102,6 +102,7 @@ pub async fn open_in(
         incarnation,
         counter: 0,
         state,
+        is_end_unseen: false,
         published,
         mailbox,
         manifest: manifest.clone(),

@@ -53,7 +53,8 @@ impl Tail {
                 let behind = self.unsettled();
                 let all = oldest.prepared.batch.into_iter().chain(behind);
                 refuse(all.collect(), &Stopped::OutcomeUnknown);
-                self.start_over().await
+                self.start_over().await?;
+                self.catch_up().await
             }
             Err(stopped) => {
                 refuse(oldest.prepared.batch, &stopped);

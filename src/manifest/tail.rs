@@ -44,6 +44,8 @@ pub struct Tail {
     /// How many commits this incarnation has made.
     pub(super) counter: u64,
     pub(super) state: State,
+    /// The state is that of a snapshot, and the log behind it was not read to its end yet.
+    pub(super) is_end_unseen: bool,
     pub(super) published: Publisher,
     pub(super) mailbox: mpsc::Receiver<Message>,
     pub(super) manifest: Manifest,

@@ -105,6 +105,7 @@ impl Tail {
                     self.replay = Replay::new(state.seq());
                     self.kept.clear();
                     self.state = state;
+                    self.is_end_unseen = true;
                     self.freshness.start_over(listed, is_newest);
                     self.manifest.shared.clock.folded(self.state.time());
                     self.published.send(self.state.clone());

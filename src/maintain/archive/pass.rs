@@ -250,10 +250,6 @@ struct Pushed {
 }
 
 /// Pushes the records of batches from an offset on, up to a batch before which so many files are finished.
-#[expect(
-    clippy::type_complexity,
-    reason = "what is wrong with the file and what with a batch are told apart by the caller"
-)]
 fn push(
     writer: &mut TableWriter,
     partition: PartitionIndex,

@@ -239,12 +239,12 @@ mod tests {
     #[test]
     fn what_is_merged_spans_a_small_part_of_the_retention() {
         let day = 24 * 3_600_000;
-        let at = |oldest: i64, newest: i64| {
+        fn at(oldest: i64, newest: i64) -> LiveManifest {
             let mut live = run(&[1]).remove(0);
             live.manifest.min_timestamp = Timestamp(oldest);
             live.manifest.max_timestamp = Timestamp(newest);
             live
-        };
+        }
         let span = widened(Some(widened(None, &at(day, 2 * day))), &at(day / 2, day));
         assert_eq!(span, (Timestamp(day / 2), Timestamp(2 * day)));
         // Without timestamps it is when they were written.

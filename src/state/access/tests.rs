@@ -162,12 +162,19 @@ fn the_last_administrator_stays() {
     }
     f.access(alter("a", Some(true), None)).unwrap();
     f.access(delete).unwrap();
-    // Who deletes all that is defined opens the cluster again.
-    f.access(AccessAction::DeleteUser {
-        user: user("a"),
-        open_to_everybody: false,
+    // Who deletes all that is defined opens the cluster again, and says so. Its memberships go with the user.
+    f.access(AccessAction::AlterGroup {
+        group: UserGroup::new("g").unwrap(),
+        add: BTreeSet::from([user("a")]),
+        remove: BTreeSet::new(),
     })
     .unwrap();
+    let delete = |open_to_everybody| AccessAction::DeleteUser {
+        user: user("a"),
+        open_to_everybody,
+    };
+    assert_eq!(f.access(delete(false)), Err(AccessError::OpensToEverybody));
+    f.access(delete(true)).unwrap();
     assert!(f.state.access().is_open() && may_read(&f, "User:b", "t"));
 }
 

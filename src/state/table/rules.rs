@@ -399,7 +399,9 @@ impl Table {
     /// Why the archive of a partition is not what it says, in words; nothing if it is: the manifests of each partition
     /// lie end to end from where the archive of it starts to where it ends, but for what was skipped (I11).
     pub fn gap_in_archive(&self) -> Option<String> {
-        let mut due: BTreeMap<PartitionIndex, (Offset, &[(Offset, Offset)])> = self
+        /// The offset that is due next, and what is skipped behind it.
+        type Due<'a> = (Offset, &'a [(Offset, Offset)]);
+        let mut due: BTreeMap<PartitionIndex, Due<'_>> = self
             .partitions()
             .map(|(index, partition)| (index, (partition.start, partition.skipped.as_slice())))
             .collect();

@@ -219,7 +219,7 @@ impl Names {
             .map(|node| node.name.to_lowercase())
             .collect();
         let is_free = |name: &str| {
-            !taken.contains(name) && !(matches!(self, Names::Table(_)) && is_reserved(name))
+            !(taken.contains(name) || matches!(self, Names::Table(_)) && is_reserved(name))
         };
         if is_free(&name) {
             return name;
