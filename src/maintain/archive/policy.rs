@@ -219,6 +219,11 @@ mod tests {
         sizes.iter().map(live).collect()
     }
 
+    fn minted(at: u64) -> FileId {
+        let id = uuid::Builder::from_unix_timestamp_millis(at, &[1; 10]);
+        FileId(id.into_uuid())
+    }
+
     #[test]
     fn what_is_larger_than_all_behind_it_is_not_written_again_for_their_sake() {
         for (sizes, expected) in [
@@ -249,8 +254,7 @@ mod tests {
         assert_eq!(span, (Timestamp(day / 2), Timestamp(2 * day)));
         // Without timestamps it is when they were written.
         let mut untimed = at(-1, -1);
-        let id = uuid::Builder::from_unix_timestamp_millis(5_000, &[1; 10]);
-        untimed.manifest.id = FileId(id.into_uuid());
+        untimed.manifest.id = minted(5_000);
         assert_eq!(
             widened(None, &untimed),
             (Timestamp(5_000), Timestamp(5_000))
@@ -261,10 +265,6 @@ mod tests {
     fn a_few_that_have_been_there_for_long_are_merged_however_different_they_are() {
         let options = MaintenanceOptions::default().archive;
         let mut run = run(&[30, 1]);
-        let minted = |at: u64| {
-            let id = uuid::Builder::from_unix_timestamp_millis(at, &[1; 10]);
-            FileId(id.into_uuid())
-        };
         run[0].manifest.id = minted(1_000_000);
         let run: Vec<&LiveManifest> = run.iter().collect();
         let at = |later: Duration| is_worth_it(&run, &options, Timestamp(1_000_000).after(later));
