@@ -216,7 +216,7 @@ fn where_puts_of_segments_are_swallowed_no_producer_waits_for_long() {
 }
 
 /// The most seeds that a broken rule may take to be found.
-const MAX_SEEDS: u64 = 100;
+const MAX_SEEDS: u64 = 60;
 
 /// Runs seeds with these rules broken until one finds that they are; says which seed, and what it found.
 fn find(rules: &[Rule]) -> Option<(u64, Vec<Finding>)> {
