@@ -222,8 +222,8 @@ pub(crate) enum Rule {
     ChunksPrecedeHead,
     /// The head of a snapshot is deleted before its chunks.
     HeadIsDeletedFirst,
-    /// A node does not start, or start over, behind a commit that is missing, which it would write anew, if one behind it
-    /// shows that it was there.
+    /// A node does not start, or start over, behind a commit that is missing, which it would write anew, if one
+    /// behind it shows that it was there.
     MissingCommitsStopStarts,
     /// A node whose state is not that of a snapshot of another node halts.
     DivergentNodesHalt,

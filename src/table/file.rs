@@ -37,12 +37,13 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 const PAGE_BYTES: usize = 1 << 20;
 const PAGE_ROWS: usize = 20_000;
 const ZSTD_LEVEL: i32 = 3;
-/// For so many keys in a row group the Bloom filter is as good as it should be. It is made smaller where there are fewer.
+/// For so many keys in a row group the Bloom filter is as good as it should be. It is made smaller where there are
+/// fewer.
 const BLOOM_KEYS: u64 = 500_000;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
-/// The longest bound that a manifest has. Parquet cuts what is longer to less than that, but for what cannot be cut: that
-/// of keys of 0xff and nothing else.
+/// The longest bound that a manifest has. Parquet cuts what is longer to less than that, but for what cannot be cut:
+/// that of keys of 0xff and nothing else.
 const MAX_BOUND_LEN: usize = 128;
 
 /// What a manifest says of the columns of a file.

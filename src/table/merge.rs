@@ -1,8 +1,8 @@
 //! Files written again: the rows of several, in the order of partition and offset, with all the columns that they have.
 //!
-//! Nothing is computed anew: typed columns are copied, because the format of a topic may have changed since, and what an
-//! older schema had narrower is widened. A column that a file does not have is null in its rows. So what a query finds
-//! does not depend on whether files were merged.
+//! Nothing is computed anew: typed columns are copied, because the format of a topic may have changed since, and what
+//! an older schema had narrower is widened. A column that a file does not have is null in its rows. So what a query
+//! finds does not depend on whether files were merged.
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ use super::{Columns, FileError, TableWriter};
 /// How many bytes of rows are decoded at a time, of all files together.
 const REWRITE_BYTES: i64 = 64 << 20;
 
-/// Writes the rows of all `files` again, which are in memory; of each, a batch of rows is decoded at a time. Each is in the
-/// order of partition and offset, and no two have the same.
+/// Writes the rows of all `files` again, which are in memory; of each, a batch of rows is decoded at a time. Each is
+/// in the order of partition and offset, and no two have the same.
 pub fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
     let count = i64::try_from(files.len()).unwrap_or(i64::MAX).max(1);
     let bytes = (REWRITE_BYTES / count).min(READ_BYTES);

@@ -8,8 +8,8 @@ use super::rows::micros;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// The hour, day or month since 1970, in UTC, of a record. None where files are not divided, and for a timestamp that is
-/// null in the table. Before 1970 it is negative: the last day of 1969 is −1.
+/// The hour, day or month since 1970, in UTC, of a record. None where files are not divided, and for a timestamp that
+/// is null in the table. Before 1970 it is negative: the last day of 1969 is −1.
 pub fn partition_value(by: PartitionBy, timestamp: Timestamp) -> Option<i32> {
     micros(timestamp)?;
     let days = timestamp.0.div_euclid(DAY_MS);

@@ -195,8 +195,8 @@ impl RowEncoder {
         RowEncoder::typed_projected(columns, formats, &all)
     }
 
-    /// For those of `columns` that are at `places`, in that order, with null in those that are typed. A place that there is
-    /// not is left out.
+    /// For those of `columns` that are at `places`, in that order, with null in those that are typed. A place that
+    /// there is not is left out.
     pub fn projected(columns: &Columns, places: &[usize]) -> RowEncoder {
         RowEncoder::typed_projected(columns, Formats::default(), places)
     }

@@ -1,8 +1,8 @@
 //! What one pass over topics writes: records in, the files of a manifest out.
 //!
 //! Records come in the order of partition and offset, and are divided among files by the partition spec. Memory is
-//! bounded, whatever the records are: when all open files together take more than [`WriterOptions::memory`], the largest
-//! is finished. Producers choose timestamps, so a pass may see any number of days: when there are more than
+//! bounded, whatever the records are: when all open files together take more than [`WriterOptions::memory`], the
+//! largest is finished. Producers choose timestamps, so a pass may see any number of days: when there are more than
 //! [`WriterOptions::max_values`], the rest goes to one more file, and the manifest of the pass is of the spec that does
 //! not divide files. That is right for every reader: in it a file may have any days. The files of the days that came
 //! first are listed in it as well; engines still skip by the bounds of the column.
@@ -73,7 +73,8 @@ pub struct Pass {
     pub by: PartitionBy,
     /// The files that were not [taken](TableWriter::take) before.
     pub files: Vec<FinishedFile>,
-    /// The schema that the table is to have before the next pass, if that is another: there were fields without a column.
+    /// The schema that the table is to have before the next pass, if that is another: there were fields without a
+    /// column.
     pub wanted: Option<Schema>,
 }
 

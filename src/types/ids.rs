@@ -84,8 +84,8 @@ impl Seq {
         Seq(self.0 + 1)
     }
 
-    /// Whether a commit that stands here proves by its place alone that one stood at `gap`, where none is: no node sends
-    /// a commit so far behind what it has folded (see [`MAX_COMMITS_IN_FLIGHT`]).
+    /// Whether a commit that stands here proves by its place alone that one stood at `gap`, where none is: no node
+    /// sends a commit so far behind what it has folded (see [`MAX_COMMITS_IN_FLIGHT`]).
     pub const fn proves(self, gap: Seq) -> bool {
         self.0 >= gap.0.saturating_add(MAX_COMMITS_IN_FLIGHT as u64)
     }

@@ -16,8 +16,8 @@
 //!    than a hundred; files by the settings of the topic; and what no snapshot names any more is deleted after the
 //!    grace period.
 //!
-//! A step that fails keeps the others from nothing. Partitions that cannot be read, and files that cannot be merged, are
-//! left alone for an hour.
+//! A step that fails keeps the others from nothing. Partitions that cannot be read, and files that cannot be merged,
+//! are left alone for an hour.
 //!
 //! # What always holds
 //!

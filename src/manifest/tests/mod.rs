@@ -11,8 +11,8 @@ mod truncation;
 
 pub(crate) use super::parts::tests::snapshot_of_bytes;
 
-/// The object of a commit of nothing, with that number among those of a node that is not there, which was sent while the
-/// one that it follows was under way.
+/// The object of a commit of nothing, with that number among those of a node that is not there, which was sent while
+/// the one that it follows was under way.
 pub(crate) fn empty_commit(counter: u64, follows: Option<u64>) -> Bytes {
     let commit = Commit {
         id: CommitId {

@@ -127,7 +127,8 @@ fn registration_of_any_level() -> impl Strategy<Value = RegisterNode> {
     })
 }
 
-/// What most ops of a log are about. So many kinds of them in every log would leave too few of each to meet one another.
+/// What most ops of a log are about. So many kinds of them in every log would leave too few of each to meet one
+/// another.
 #[derive(Clone, Copy, Debug)]
 enum About {
     Records,

@@ -2,9 +2,9 @@
 //!
 //! * [`manifest`]: the object that lists the data files of one pass. It is stored before its op, and does not depend on
 //!   where in the log that ends up: its entries take their snapshot and sequence number from the list that names it.
-//! * [`manifest_list`] and [`table_metadata`]: derived from the state, and from nothing else. Every node makes the same
-//!   bytes of the same table, so whoever is first stores them. Hence no map whose order is by chance, no codec whose output
-//!   may change with a library, and no random marker.
+//! * [`manifest_list`] and [`table_metadata`]: derived from the state, and from nothing else. Every node makes the
+//!   same bytes of the same table, so whoever is first stores them. Hence no map whose order is by chance, no codec
+//!   whose output may change with a library, and no random marker.
 //!
 //! A schema stands in metadata and manifests as it was when it was made: a column that was widened later keeps its old
 //! type in the old one, by which engines read old files.

@@ -1,7 +1,7 @@
 //! Manifests, lists and metadata.
 //!
-//! A table is written as the archive writes it. With `WEIR_TABLE_DIR` set to a folder, it is left there with its metadata, for
-//! engines to read.
+//! A table is written as the archive writes it. With `WEIR_TABLE_DIR` set to a folder, it is left there with its
+//! metadata, for engines to read.
 
 use std::collections::BTreeMap;
 

@@ -504,7 +504,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Whether there is a list or an object in `value` that says nothing of its type: it is a misfit where a column has one.
+/// Whether there is a list or an object in `value` that says nothing of its type: it is a misfit where a column has
+/// one.
 fn is_hollow_somewhere(value: &Value) -> bool {
     let inside: Vec<&Value> = match value {
         Value::Array(values) => values.iter().collect(),
@@ -517,7 +518,8 @@ fn is_hollow_somewhere(value: &Value) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever comes: the schema is one that may follow, all that was seen fits it but what may not, and no record is lost.
+    /// Whatever comes: the schema is one that may follow, all that was seen fits it but what may not, and no record
+    /// is lost.
     #[test]
     fn any_json_has_columns(first in vec(any_json(), 0..6), second in vec(any_json(), 0..6)) {
         let typing = inferred();

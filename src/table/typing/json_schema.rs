@@ -1,7 +1,7 @@
 //! The columns that a JSON Schema asks for.
 //!
-//! Of JSON Schema the types are used: `type`, `properties`, `items`, `format`, and `anyOf` or `oneOf` of null and one other.
-//! What says nothing of types is left out of account. What has no one type is a column with JSON.
+//! Of JSON Schema the types are used: `type`, `properties`, `items`, `format`, and `anyOf` or `oneOf` of null and one
+//! other. What says nothing of types is left out of account. What has no one type is a column with JSON.
 
 use serde_json::{Map, Value};
 

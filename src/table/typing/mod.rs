@@ -76,8 +76,8 @@ pub struct Typing {
 }
 
 impl Typing {
-    /// What the settings of a topic say: formats, and schemas, which may be empty. A schema is JSON Schema, of which the
-    /// types are used.
+    /// What the settings of a topic say: formats, and schemas, which may be empty. A schema is JSON Schema, of which
+    /// the types are used.
     pub fn new(
         key_format: &str,
         key_schema: &str,

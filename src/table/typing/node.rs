@@ -298,8 +298,8 @@ fn named(wanted: &Node, name: String) -> Node {
 
 /// The columns of a table, growing.
 ///
-/// At the beginning of a pass it sees a sample of the records, and the schema that it comes to is that of the pass; what
-/// comes later in the pass is for the next one.
+/// At the beginning of a pass it sees a sample of the records, and the schema that it comes to is that of the pass;
+/// what comes later in the pass is for the next one.
 #[derive(Clone, Debug)]
 pub struct Evolution {
     current: Schema,
