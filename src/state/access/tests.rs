@@ -531,7 +531,7 @@ fn whether_anything_of_a_type_may_be_done_is_judged_as_kafka_does() {
 fn rules_are_found_by_filters_as_with_kafka() {
     let rules = [
         "User:a ALLOW READ TOPIC LITERAL foo *",
-        "User:a ALLOW READ TOPIC PREFIXED fo *",
+        "User:a ALLOW READ TOPIC PREFIXED f *",
         "User:b DENY WRITE TOPIC LITERAL * 10.0.0.1",
         "User:b ALLOW READ GROUP LITERAL foo *",
     ];
@@ -545,7 +545,7 @@ fn rules_are_found_by_filters_as_with_kafka() {
     for (filter, expected) in [
         (any(), &[0, 1, 2, 3][..]),
         (named("foo", PatternFilter::Any), &[0, 3]),
-        (named("fo", PatternFilter::Any), &[1]),
+        (named("f", PatternFilter::Any), &[1]),
         (named("foo", literal), &[0, 3]),
         (named("foo", PatternFilter::Match), &[0, 1, 2, 3]),
         (named("fox", PatternFilter::Match), &[1, 2]),
