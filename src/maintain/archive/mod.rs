@@ -5,7 +5,7 @@
 //!
 //! 1. **Keeping in step** (`tables.rs`). A topic with `archive.enable` gets a table; a table is told what the
 //!    settings of its topic say now; and one without a topic, of which nothing is left, is dropped.
-//! 2. **Archiving** (`pass.rs`). Due when [`TARGET`] bytes wait or the oldest record has waited for `archive.lag`. A
+//! 2. **Archiving** (`pass.rs`). Due when `TARGET` bytes wait or the oldest record has waited for `archive.lag`. A
 //!    pass reads the slices from where each partition is archived to, writes data files and the manifest that lists
 //!    them, and then commits one op. It is a pass of its own, and not part of compaction: see docs/decisions/0048.
 //! 3. **Publishing** (`publish.rs`). Iceberg's metadata and manifest lists are derived from the state and stored under
@@ -39,7 +39,7 @@
 //! | the metadata, before the hint | a hint that names an older version | the next version is published with its hint |
 //! | some deletes of a batch | removed manifests on the books | they are deleted again, which is no error, and struck off |
 //!
-//! Memory is bounded by [`WRITER`] and one window of what is read; requests and bandwidth are those of compaction.
+//! Memory is bounded by `WRITER` and one window of what is read; requests and bandwidth are those of compaction.
 
 mod job;
 mod keep;

@@ -74,7 +74,7 @@ impl Verifier {
     /// The longest salt, in bytes.
     const MAX_SALT: usize = 256;
 
-    /// A verifier of these parts. The fold refuses it unless it [fits](Verifier::fits) its mechanism.
+    /// A verifier of these parts. The fold refuses it unless it fits its mechanism.
     pub fn new(
         iterations: u32,
         salt: Vec<u8>,
