@@ -1,7 +1,8 @@
 //! Tables as Apache Iceberg has them, version 2: manifests, manifest lists and table metadata.
 //!
-//! * [`manifest()`]: the object that lists the data files of one pass. It is stored before its op, and does not depend on
-//!   where in the log that ends up: its entries take their snapshot and sequence number from the list that names it.
+//! * [`manifest()`]: the object that lists the data files of one pass. It is stored before its op, and does not
+//!   depend on where in the log that ends up: its entries take their snapshot and sequence number from the list that
+//!   names it.
 //! * [`manifest_list`] and [`table_metadata`]: derived from the state, and from nothing else. Every node makes the
 //!   same bytes of the same table, so whoever is first stores them. Hence no map whose order is by chance, no codec
 //!   whose output may change with a library, and no random marker.
