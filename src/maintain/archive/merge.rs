@@ -11,7 +11,6 @@ use super::super::error::JobError;
 use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::write::{Writing, discard};
-use crate::rules::{Rule, holds};
 use crate::state::op::{Op, RewriteFiles};
 use crate::state::table::{DataFile, LiveManifest, OffsetRange, Table};
 use crate::store::{ArchiveObject, ObjectPath, RequestKind};
@@ -51,17 +50,7 @@ pub(super) async fn merge(
         removes: run.iter().map(|live| live.manifest.id).collect(),
         manifest,
     });
-    let committed = match m.commit(vec![op]).await {
-        Err(error) if !holds(Rule::UnsettledFilesAreKept) => {
-            discard(m, writing.into_stored()).await;
-            return Err(error);
-        }
-        committed => committed?,
-    };
-    if let Some(Err(refused)) = committed.outcomes.into_iter().next() {
-        discard(m, writing.into_stored()).await;
-        return Err(refused.into());
-    }
+    writing.commit(vec![op]).await?;
     tracing::info!(
         table = %table.name(),
         manifests = run.len(),

@@ -14,7 +14,6 @@ use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::write::{Writing, discard};
 use super::{TARGET, policy};
-use crate::rules::{Rule, holds};
 use crate::segment::{BatchError, BatchHeader, Limits, Records, decode_records};
 use crate::state::op::{AlterTable, Archive, Op};
 use crate::state::table::{Manifest, OffsetRange, Schema, Table};
@@ -109,17 +108,7 @@ pub(super) async fn archive(
     // Fields that came later have columns from the next pass on.
     let grown = writing.wanted().map(|schema| alter(table, schema));
     let ops = std::iter::once(op).chain(grown).collect();
-    let committed = match m.commit(ops).await {
-        Err(error) if !holds(Rule::UnsettledFilesAreKept) => {
-            discard(m, writing.into_stored()).await;
-            return Err(error);
-        }
-        committed => committed?,
-    };
-    if let Some(Err(refused)) = committed.outcomes.into_iter().next() {
-        discard(m, writing.into_stored()).await;
-        return Err(refused.into());
-    }
+    writing.commit(ops).await?;
     m.inner.metrics.archived(counts);
     tracing::info!(
         topic = %topic.name(),

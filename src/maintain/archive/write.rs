@@ -7,6 +7,8 @@ use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
 use super::WRITER;
 use crate::manifest::Stopped;
+use crate::rules::{Rule, holds};
+use crate::state::op::Op;
 use crate::state::table::{DataFile, MAX_FILES, Manifest, OffsetRange, PartitionBy, Schema, Table};
 use crate::store::{ArchiveObject, ObjectPath, RequestKind};
 use crate::table::iceberg::{self, Location, ManifestFile};
@@ -70,6 +72,28 @@ impl<'a> Writing<'a> {
     /// Where the table is, as engines see it.
     pub(super) fn location(m: &Maintenance, table: &TableName) -> Location {
         Location::new(&m.inner.store.url_of(&ObjectPath::folder_of(table)))
+    }
+
+    /// Commits the ops, of which the first names what was stored. If that is refused, what was stored is deleted; if
+    /// what became of it is not known, it stays.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of the first op; [`JobError::Stopped`]: the ops may have taken effect.
+    pub(super) async fn commit(self, ops: Vec<Op>) -> Result<(), JobError> {
+        let m = self.m;
+        let committed = match m.commit(ops).await {
+            Err(error) if !holds(Rule::UnsettledFilesAreKept) => {
+                discard(m, self.stored).await;
+                return Err(error);
+            }
+            committed => committed?,
+        };
+        if let Some(Err(refused)) = committed.outcomes.into_iter().next() {
+            discard(m, self.stored).await;
+            return Err(refused.into());
+        }
+        Ok(())
     }
 
     /// What was stored, whole or in part.
