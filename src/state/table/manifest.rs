@@ -8,6 +8,9 @@ use crate::types::{FileId, Offset, PartitionIndex, Seq, Timestamp};
 /// The most data files in a manifest.
 pub const MAX_FILES: usize = 1024;
 
+/// The most rows, and the most bytes, of all files of a manifest.
+const MAX_TOTAL: u64 = 1 << 44;
+
 /// A manifest: the unit in which data files come to a table and go. The object is an Iceberg manifest file that lists
 /// these data files, all of them as added, with a sequence number and snapshot id that it takes from the manifest list
 /// that names it; so its bytes are the same wherever in the log its op stands.
@@ -32,8 +35,8 @@ pub struct Manifest {
     /// Its data files.
     #[n(5)]
     pub files: Vec<DataFile>,
-    /// Which offsets were read for it, one range at most for each partition, in the order of partitions. Each record
-    /// that was there is in exactly one of the files.
+    /// Which offsets were read for it, in the order of partitions and offsets. Each record that was there is in exactly
+    /// one of the files.
     #[n(6)]
     pub ranges: Vec<OffsetRange>,
     /// How many of its rows have an error: what was read did not fit the typed columns.
@@ -196,6 +199,17 @@ impl Manifest {
     /// How many rows its files have.
     pub fn rows(&self) -> u64 {
         self.counts().rows
+    }
+
+    /// Whether it can be computed with.
+    pub(super) fn is_sound(&self) -> bool {
+        let Counts {
+            rows,
+            bytes,
+            errors,
+            ..
+        } = self.counts();
+        self.files.len() <= MAX_FILES && rows <= MAX_TOTAL && bytes <= MAX_TOTAL && errors <= rows
     }
 
     /// All objects of it: itself and its files.

@@ -18,6 +18,9 @@ mod op;
 mod rules;
 mod schema;
 
+#[cfg(test)]
+pub(in crate::state) mod tests;
+
 use std::collections::BTreeMap;
 
 use imbl::OrdMap;
@@ -72,6 +75,7 @@ pub struct Table {
     /// The greatest number that a column ever had.
     #[n(6)]
     last_column: FieldId,
+    /// The first does not divide files: that of manifests with more hours, days or months than a pass writes apart.
     #[n(7)]
     specs: Vec<PartitionSpec>,
     /// The spec by which is written.
@@ -325,6 +329,14 @@ impl ArchivedPartition {
 impl Tables {
     pub(super) fn is_empty(&self) -> bool {
         self.tables.is_empty()
+    }
+
+    /// Whether each is found by its id, its name and its topic.
+    pub(super) fn are_found(&self) -> bool {
+        let topics = self.tables.values().filter(|table| table.topic.is_some());
+        self.by_name.len() == self.tables.len()
+            && self.by_topic.len() == topics.count()
+            && self.tables.iter().all(|(id, table)| *id == table.id)
     }
 
     fn get(&self, id: TableId) -> Option<&Table> {

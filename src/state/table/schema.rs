@@ -19,6 +19,9 @@ pub const MAX_DEPTH: u32 = 16;
 /// The longest name of a column, in bytes.
 pub const MAX_COLUMN_NAME: usize = 256;
 
+/// The longest source of a column, in bytes.
+const MAX_SOURCE: usize = 1024;
+
 /// The number of a column, Iceberg's field id. It is never given to another column of the table.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize,
@@ -58,6 +61,10 @@ pub struct Column {
     /// Whether it is never null.
     #[n(4)]
     pub required: bool,
+    /// The field of a record from which its values come, spelled as producers spell it; empty for a column that every
+    /// table has.
+    #[cbor(n(5), default, skip_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// The type of a column: those of Iceberg version 2. The numbers are durable.
@@ -131,13 +138,13 @@ pub enum ColumnType {
 #[serde(rename_all = "snake_case")]
 pub enum PartitionBy {
     /// Not at all.
+    #[default]
     #[n(0)]
     None,
     /// By hours since the epoch.
     #[n(1)]
     Hour,
     /// By days since the epoch.
-    #[default]
     #[n(2)]
     Day,
     /// By months since the epoch.
@@ -222,6 +229,11 @@ impl Schema {
                     "column '{name}' is nested more than {MAX_DEPTH} deep"
                 ));
             }
+            if column.source.len() > MAX_SOURCE {
+                return Some(format!(
+                    "the source of column '{name}' is longer than {MAX_SOURCE} bytes"
+                ));
+            }
             if !column.column_type.is_sound() {
                 return Some(format!("column '{name}' has no possible type"));
             }
@@ -247,7 +259,8 @@ impl Schema {
             let Some(new) = self.column(old.id) else {
                 return Some(format!("column '{}' is missing", old.name));
             };
-            let stays = new.parent == old.parent && new.name == old.name;
+            let stays =
+                new.parent == old.parent && new.name == old.name && new.source == old.source;
             let widens = new.column_type.is_widening_of(old.column_type);
             let weakens = !new.required || old.required;
             if !stays || !widens || !weakens {
