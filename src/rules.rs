@@ -229,6 +229,22 @@ pub(crate) enum Rule {
     /// What a repair replaces or removes is copied first.
     RepairCopiesFirst,
 
+    // The archive
+    /// Records are archived from where their partition is archived to, so that no copy of an op adds them again.
+    ArchivesContinue,
+    /// A manifest takes the place of others only if it has the same records.
+    RewritesKeepRows,
+    /// What a manifest takes the place of are the manifests that were read, and neighbours.
+    RewritesReplaceNeighbours,
+    /// Files are refused that are so old that the sweep may have deleted them.
+    SweptFilesAreRefused,
+    /// Records stay in their topic until they are archived, whatever its retention says.
+    RetentionWaitsForArchive,
+    /// What was removed from a table stays in the bucket while a snapshot names it.
+    NamedManifestsAreKept,
+    /// A schema keeps the numbers, the names and the types of columns, or widens them.
+    ColumnsKeepTheirMeaning,
+
     // Compaction of segments
     /// A segment stays while the op that refers to it may have taken effect.
     UnsettledOutputsAreKept,

@@ -72,8 +72,8 @@ impl ObjectKind {
     /// written is as old as what it says allows.
     pub const fn newest_version(self) -> u16 {
         match self {
-            ObjectKind::Commit => 4,
-            ObjectKind::Snapshot => 3,
+            ObjectKind::Commit => 5,
+            ObjectKind::Snapshot => 4,
             ObjectKind::Segment
             | ObjectKind::Boundary
             | ObjectKind::Compacted

@@ -5,16 +5,20 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use crate::format::Object;
-use crate::invariants::at_rest::offsets_are_dense;
+use crate::invariants::at_rest::{archive_equals_log, offsets_are_dense};
 use crate::state::group::{GroupAction, Join, Leaver, Protocol, Sync};
 use crate::state::op::{
-    Append, AppendEntry, AppendSource, Asked, Cleaned, Commit, CompactedSlice, Op, ProducerBatch,
-    RegisterNode, ReplaceSlices,
+    AlterTable, Append, AppendEntry, AppendSource, Archive, Asked, Cleaned, Commit, CompactedSlice,
+    CreateTable, Op, ProducerBatch, RegisterNode, ReplaceSlices, RewriteFiles,
+};
+use crate::state::table::{
+    Column, ColumnType, DataFile, FieldId, Manifest, OffsetRange, PartitionBy, Schema,
 };
 use crate::state::{Folded, Job, Partition, SliceIndex, State};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset, PartitionIndex,
-    ProducerEpoch, ProducerId, SegmentId, Seq, Timestamp, TopicId, TopicPartition,
+    CommitId, FileId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset,
+    PartitionIndex, ProducerEpoch, ProducerId, SegmentId, Seq, TableId, TableName, Timestamp,
+    TopicId, TopicPartition,
 };
 
 /// How many of a kind are looked at one by one: an input may hold thousands.
@@ -67,6 +71,7 @@ pub(super) fn go_on(state: &mut State) {
             ops.extend((0..2).flat_map(|index| partition_ops(*id, index)));
             ops.extend((0..2).flat_map(|index| replacements(state, *id, index)));
         }
+        ops.extend(table_ops(state, counter));
         ops.extend([
             Op::ExpireProducers {
                 before: Timestamp(EDGES[counter as usize]),
@@ -159,6 +164,116 @@ fn apply(state: &mut State, commit: &Commit) {
         Folded::Duplicate | Folded::Void => {}
     }
     assert_eq!(state.seq(), seq);
+}
+
+/// What is done with tables, and with numbers at the edges.
+fn table_ops(state: &State, counter: u64) -> Vec<Op> {
+    let id = |n: u128| uuid::Uuid::from_u128(n + u128::from(counter) * 100);
+    let column = Column {
+        id: FieldId(u32::MAX),
+        parent: None,
+        name: "a".to_owned(),
+        column_type: ColumnType::Int,
+        required: true,
+        source: "b".repeat(2000),
+    };
+    let mut ops = Vec::new();
+    for topic in state.topics().take(SOME) {
+        ops.push(Op::CreateTable(CreateTable {
+            id: TableId(id(1)),
+            topic: topic.id(),
+            name: TableName::of_topic(topic.name()),
+            schema: Schema {
+                id: 0,
+                columns: vec![column.clone()],
+            },
+            by: PartitionBy::Month,
+        }));
+    }
+    for table in state.tables().take(SOME) {
+        let file = |n: u128, rows| DataFile {
+            id: FileId(id(n)),
+            bytes: u64::MAX,
+            crc32c: 0,
+            rows,
+            partition: Some(i32::MIN),
+        };
+        let manifest = |n: u128, base, end, rows| Manifest {
+            id: FileId(id(n)),
+            files: vec![file(n + 1, rows)],
+            ranges: vec![OffsetRange {
+                partition: PartitionIndex(0),
+                base: Offset(base),
+                end: Offset(end),
+            }],
+            errors: rows,
+            min_timestamp: Timestamp(i64::MIN),
+            max_timestamp: Timestamp(i64::MAX),
+            ..Manifest::default()
+        };
+        let table_id = table.id();
+        let archive = |manifest| {
+            Op::Archive(Archive {
+                table: table_id,
+                manifest,
+            })
+        };
+        ops.extend([
+            Op::AlterTable(AlterTable {
+                table: table_id,
+                schema: Some(Schema {
+                    id: table.schema().id.wrapping_add(1),
+                    columns: vec![column.clone(); 3],
+                }),
+                by: Some(PartitionBy::Hour),
+                enabled: Some(counter == 1),
+            }),
+            archive(manifest(10, i64::MIN, i64::MAX, u64::MAX)),
+            archive(manifest(20, 0, i64::MAX, 0)),
+        ]);
+        let archived = table.archived(PartitionIndex(0)).0;
+        let mut small = manifest(30, archived, archived.saturating_add(1), 1);
+        small.files.clear();
+        small.errors = 0;
+        ops.push(archive(small));
+        if let Some(first) = table.manifests().next() {
+            let through = first.manifest.id;
+            let rewrite = |manifest| {
+                Op::RewriteFiles(RewriteFiles {
+                    table: table_id,
+                    removes: vec![through],
+                    manifest,
+                })
+            };
+            ops.extend([
+                rewrite(manifest(40, i64::MIN, i64::MAX, u64::MAX)),
+                rewrite(Manifest {
+                    id: FileId(id(50)),
+                    ..first.manifest.clone()
+                }),
+                Op::ExpireFiles {
+                    table: table_id,
+                    through,
+                    as_of: Seq(u64::MAX),
+                },
+            ]);
+        }
+        let retired = table.retired().map(|retired| retired.manifest.id);
+        ops.extend([
+            Op::ExpireSnapshots {
+                table: table_id,
+                before: state.seq(),
+            },
+            Op::ManifestsDeleted {
+                table: table_id,
+                manifests: retired.take(SOME).collect(),
+            },
+        ]);
+        if counter == 3 {
+            ops.push(Op::DropTable { table: table_id });
+        }
+    }
+    ops
 }
 
 fn partition_ops(topic: TopicId, index: i32) -> Vec<Op> {
@@ -394,6 +509,16 @@ pub fn exercise(state: &State) {
         state.totals(),
         state.claims().count(),
     );
+    for table in state.tables() {
+        assert_eq!(state.table(table.id()), Some(table));
+        let found = state.table_by_name(table.name().as_str());
+        assert_eq!(found.map(|found| found.id()), Some(table.id()));
+        assert_eq!(archive_equals_log(state, table), None);
+        let _ = (table.objects().count(), table.schema().columns.len());
+        for snapshot in table.snapshots().iter().take(SOME) {
+            let _ = (table.manifests_of(snapshot.seq), snapshot.operation());
+        }
+    }
     if let Some(snapshot) = state.last_snapshot() {
         assert!(snapshot.seq <= state.seq());
     }

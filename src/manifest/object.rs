@@ -225,7 +225,8 @@ impl LoggedCommit {
 const fn commit_version(level: Level) -> u16 {
     match level {
         Level::FIRST => 3,
-        _ => 4,
+        Level(2) => 4,
+        _ => 5,
     }
 }
 

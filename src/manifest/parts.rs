@@ -61,7 +61,8 @@ pub(super) struct EncodedSnapshot {
 const fn version_of(level: Level) -> u16 {
     match level {
         Level::FIRST => 2,
-        _ => 3,
+        Level(2) => 3,
+        _ => 4,
     }
 }
 

@@ -205,6 +205,20 @@ impl State {
             } => self.claim_job(*job, *incarnation, *lease_millis),
             Op::ReleaseJob { job, incarnation } => self.release_job(*job, *incarnation),
             Op::RaiseLevel { to } => self.raise_level(*to),
+            Op::CreateTable(create) => self.create_table(create),
+            Op::AlterTable(alter) => self.alter_table(alter),
+            Op::DropTable { table } => self.drop_table(*table),
+            Op::Archive(archive) => self.archive(archive),
+            Op::RewriteFiles(rewrite) => self.rewrite_files(rewrite),
+            Op::ExpireSnapshots { table, before } => self.expire_snapshots(*table, *before),
+            Op::ExpireFiles {
+                table,
+                through,
+                as_of,
+            } => self.expire_files(*table, *through, *as_of),
+            Op::ManifestsDeleted { table, manifests } => {
+                self.note_manifests_deleted(*table, manifests)
+            }
             // Judged with those that it is about.
             Op::Asked(_) => Ok(Applied::Done),
         }

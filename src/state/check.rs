@@ -56,6 +56,20 @@ impl State {
                 }
             }
         }
+        for table in self.tables() {
+            if let Some(fault) = table.fault(self.seq) {
+                return Err(format!("table {}: {fault}", table.id()));
+            }
+            if table
+                .topic()
+                .is_some_and(|topic| self.topic(topic).is_none())
+            {
+                return Err(format!("the topic of table {} is missing", table.id()));
+            }
+        }
+        if !self.tables.are_found() {
+            return Err("two tables have one name or one topic".to_owned());
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! | | its producers are not found by age | `producer` | the topic has them |
 //! | | its committed offsets go | `group` | an index: the groups that have offsets of a topic |
 //! | | its name is remembered | `asked` | |
+//! | | its table stays without it | `table` | an index: the table of a topic |
 //! | a group, or offsets of it, are deleted | its id is remembered | `asked` | |
 //! | a node is gone | nobody vouches for its members | `group` | an index: the groups in which a node vouches |
 //! | | its jobs are open to others | `jobs` | an index: the claims of an incarnation |
@@ -36,6 +37,7 @@ impl State {
         self.let_go_of_objects(topic);
         self.let_go_of_producers(topic);
         self.drop_offsets_of(topic.id());
+        self.detach_table(topic);
     }
 
     /// A group is not there any more, or offsets of it are not.

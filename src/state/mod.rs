@@ -29,6 +29,7 @@
 //! | `node` | registered nodes and their leases |
 //! | `jobs` | who claimed which background work |
 //! | `log` | the log itself: last commits, time, level, snapshots, truncation |
+//! | `table` | the archive: which files each table consists of, and up to where each partition is archived |
 //! | `asked` | what clients ask for: requests that come too late |
 //!
 //! A rule reads what it needs and changes its own domain; what follows for others is in `effects.rs`, by name, and
@@ -53,6 +54,7 @@ mod partition;
 mod producer;
 mod rejected;
 mod small;
+pub mod table;
 mod topic;
 
 #[cfg(test)]
@@ -85,6 +87,7 @@ use log::{LastCommits, Truncation};
 use objects::Objects;
 use op::Outcome;
 use producer::ByAge;
+use table::Tables;
 
 use crate::rules::{Rule, holds};
 use crate::types::{
@@ -142,6 +145,8 @@ pub struct State {
     /// What was deleted lately, of what may come back.
     #[cbor(n(18), default, skip_if = "Deletions::is_empty")]
     deletions: Deletions,
+    #[cbor(n(19), default, skip_if = "Tables::is_empty")]
+    tables: Tables,
     /// Derived from `topics`.
     #[cbor(skip)]
     #[serde(skip)]
@@ -240,6 +245,7 @@ impl State {
         state.index_producers();
         state.objects.index();
         state.claims.index();
+        state.tables.index();
         if let Some(changes) = &mut state.changes {
             changes.derive(state.groups.iter());
         }

@@ -27,10 +27,11 @@ pub use super::partition::{
 };
 pub use super::producer::ProducerBatch;
 pub use super::rejected::Rejected;
+pub use super::table::{AlterTable, Archive, CreateTable, RewriteFiles};
 pub use super::topic::CreateTopic;
 use crate::types::{
-    CommitId, GroupId, Incarnation, LogId, NodeId, Offset, ProducerId, Seq, StateDigest, Timestamp,
-    TopicId, TopicPartition,
+    CommitId, FileId, GroupId, Incarnation, LogId, NodeId, Offset, ProducerId, Seq, StateDigest,
+    TableId, Timestamp, TopicId, TopicPartition,
 };
 
 /// One commit: a batch of ops by one node. The bytes of its inline appends follow it in the object.
@@ -312,6 +313,58 @@ pub enum Op {
     /// The next ops of the commit are what a client asked for.
     #[n(24)]
     Asked(#[n(0)] Asked),
+    /// Create the table of a topic. This and the other ops of tables: since [`Feature::Tables`].
+    #[n(30)]
+    CreateTable(#[n(0)] CreateTable),
+    /// Change how a table is written from now on.
+    #[n(31)]
+    AlterTable(#[n(0)] AlterTable),
+    /// Remove all of a table, and forget it when its objects are deleted.
+    #[n(32)]
+    DropTable {
+        /// The table.
+        #[n(0)]
+        table: TableId,
+    },
+    /// Add records of its topic to a table.
+    #[n(33)]
+    Archive(#[n(0)] Archive),
+    /// Put one manifest in the place of several of a table.
+    #[n(34)]
+    RewriteFiles(#[n(0)] RewriteFiles),
+    /// Let go of the oldest snapshots of a table.
+    #[n(35)]
+    ExpireSnapshots {
+        /// The table.
+        #[n(0)]
+        table: TableId,
+        /// The oldest snapshot that stays, or any seq after those that go.
+        #[n(1)]
+        before: Seq,
+    },
+    /// Remove the oldest manifests of a table because its settings say so: by time or by size.
+    #[n(36)]
+    ExpireFiles {
+        /// The table.
+        #[n(0)]
+        table: TableId,
+        /// The last manifest that goes; those before it go, too.
+        #[n(1)]
+        through: FileId,
+        /// The seq of the state whose settings the node went by. Refused if they were altered since.
+        #[n(2)]
+        as_of: Seq,
+    },
+    /// These removed manifests of a table are deleted from the bucket, with the data files that went with them.
+    #[n(37)]
+    ManifestsDeleted {
+        /// The table.
+        #[n(0)]
+        table: TableId,
+        /// The manifests.
+        #[n(1)]
+        manifests: Vec<FileId>,
+    },
 }
 
 impl Commit {
@@ -341,6 +394,15 @@ impl Op {
                 digest: Some(_), ..
             } => Feature::SnapshotDigests.since(),
             Op::Asked(_) => Feature::AskedOps.since(),
+            Op::CreateTable(_)
+            | Op::AlterTable(_)
+            | Op::DropTable { .. }
+            | Op::Archive(_)
+            | Op::RewriteFiles(_)
+            | Op::ExpireSnapshots { .. }
+            | Op::ExpireFiles { .. }
+            | Op::ManifestsDeleted { .. } => Feature::Tables.since(),
+            Op::ClaimJob { job, .. } | Op::ReleaseJob { job, .. } => job.level(),
             Op::Append(_)
             | Op::CreateTopic(_)
             | Op::DeleteTopic { .. }
@@ -360,9 +422,7 @@ impl Op {
             | Op::RaiseLogBoundary { .. }
             | Op::LogTruncated { .. }
             | Op::RaiseSweepBoundary { .. }
-            | Op::ObjectsDeleted { .. }
-            | Op::ClaimJob { .. }
-            | Op::ReleaseJob { .. } => Level::FIRST,
+            | Op::ObjectsDeleted { .. } => Level::FIRST,
         }
     }
 }

@@ -4,7 +4,8 @@ use super::group::GroupError;
 use super::jobs::{Claim, Job};
 use super::log::Level;
 use crate::types::{
-    Incarnation, NodeId, Offset, SegmentId, Seq, Timestamp, TopicId, TopicName, TopicPartition,
+    FileId, Incarnation, NodeId, Offset, SegmentId, Seq, TableId, TableName, Timestamp, TopicId,
+    TopicName, TopicPartition,
 };
 
 /// Why an op changed nothing.
@@ -135,6 +136,48 @@ pub enum Rejected {
         /// The time in the fold.
         now: Timestamp,
     },
+    /// There is no such table, or it is dropped, or its topic is deleted.
+    #[error("there is no table with id {0} that could be changed so")]
+    UnknownTable(TableId),
+    /// The topic has a table, or the name is taken.
+    #[error("there is already a table of that topic, or one named '{0}'")]
+    TableExists(TableName),
+    /// No table can be like that.
+    #[error("table {table} is not changed: {reason}")]
+    InvalidTable {
+        /// The table.
+        table: TableId,
+        /// Why not.
+        reason: String,
+    },
+    /// Records are archived that are archived already, or whose predecessors are not.
+    #[error("offset {base} of {partition} is not the next to be archived, which is {archived}")]
+    NotFromArchived {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where the records begin.
+        base: Offset,
+        /// Where they would have to.
+        archived: Offset,
+    },
+    /// Records are to go that are to be archived first.
+    #[error(
+        "the records of {partition} before {before} are kept until they are archived, which they are up to {archived}"
+    )]
+    NotArchived {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that was to stay.
+        before: Offset,
+        /// Up to where it is archived.
+        archived: Offset,
+    },
+    /// The manifests of the table are not those that were read, or a snapshot still names one.
+    #[error("the manifests of table {0} are not those that were read")]
+    ManifestsChanged(TableId),
+    /// A file of a table is too old: the sweep may have deleted it.
+    #[error("file {0} is too old to be added to a table")]
+    StaleFile(FileId),
     /// The log cannot be truncated that far (yet).
     #[error(
         "the log cannot be truncated to {to}: no snapshot beyond {limit} is known for long enough"

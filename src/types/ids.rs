@@ -170,16 +170,39 @@ uuid_id! {
 impl SegmentId {
     /// When it was minted, by what its node took for the time; the epoch if it is not a UUID v7.
     pub fn minted(self) -> Timestamp {
-        let (seconds, nanos) = match self.0.get_version() {
-            Some(uuid::Version::SortRand) => self.0.get_timestamp().map(|time| time.to_unix()),
-            _ => None,
-        }
-        .unwrap_or_default();
-        let millis = seconds
-            .saturating_mul(1000)
-            .saturating_add(u64::from(nanos) / 1_000_000);
-        Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
+        minted(self.0)
     }
+}
+
+uuid_id! {
+    /// A table of the archive. Never reused: a table that is dropped and created again has another id.
+    TableId
+}
+
+uuid_id! {
+    /// The name of a data file or a manifest of a table, a UUID v7: as a [`SegmentId`], it carries the time of its
+    /// minting, by which the sweep boundary judges it.
+    FileId
+}
+
+impl FileId {
+    /// When it was minted, by what its node took for the time; the epoch if it is not a UUID v7.
+    pub fn minted(self) -> Timestamp {
+        minted(self.0)
+    }
+}
+
+/// The time in a UUID v7; the epoch if it is not one.
+fn minted(id: Uuid) -> Timestamp {
+    let (seconds, nanos) = match id.get_version() {
+        Some(uuid::Version::SortRand) => id.get_timestamp().map(|time| time.to_unix()),
+        _ => None,
+    }
+    .unwrap_or_default();
+    let millis = seconds
+        .saturating_mul(1000)
+        .saturating_add(u64::from(nanos) / 1_000_000);
+    Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// The identity of a commit: which incarnation made it, and how many it had made before.

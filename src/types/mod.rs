@@ -13,10 +13,10 @@ mod rendezvous;
 
 pub use digest::StateDigest;
 pub use ids::{
-    CommitId, Generation, Incarnation, LogId, NodeId, PartitionIndex, ProducerEpoch, ProducerId,
-    SegmentId, Seq, TopicId, TopicPartition,
+    CommitId, FileId, Generation, Incarnation, LogId, NodeId, PartitionIndex, ProducerEpoch,
+    ProducerId, SegmentId, Seq, TableId, TopicId, TopicPartition,
 };
 pub use key::PeerKey;
-pub use names::{GroupId, InvalidName, MemberId, TopicName};
+pub use names::{GroupId, InvalidName, MemberId, TableName, TopicName};
 pub use quantities::{ByteCount, Offset, ParseByteCountError, Timestamp};
 pub use rendezvous::bid;

@@ -98,6 +98,51 @@ name! {
     MemberId
 }
 
+name! {
+    /// The name of a table of the archive: 1 to [`TableName::MAX_LENGTH`] of `a-z 0-9 _`. It is a folder of the bucket
+    /// and a name in SQL that needs no quotes.
+    TableName
+}
+
+impl TableName {
+    /// The longest name: as long as a topic's, and what keeps it apart from another one.
+    pub const MAX_LENGTH: usize = 300;
+
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn new(name: &str) -> Result<TableName, InvalidName> {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let reason = match name {
+            "" => "it is empty",
+            _ if name.len() > Self::MAX_LENGTH => "it is longer than 300 characters",
+            _ if !name.chars().all(legal) => {
+                "it has characters other than lower-case ASCII letters, digits and '_'"
+            }
+            _ => return Ok(TableName(name.into())),
+        };
+        Err(InvalidName {
+            what: "table",
+            name: name.to_owned(),
+            reason,
+        })
+    }
+
+    /// The name of the table of a topic: lower case, with `_` for `.` and `-`.
+    pub fn of_topic(topic: &TopicName) -> TableName {
+        let name = topic.as_str().to_ascii_lowercase();
+        TableName(name.replace(['.', '-'], "_").into())
+    }
+
+    /// The name that it has if [`TableName::of_topic`] is taken: the first digits of the topic's id keep it apart.
+    pub fn of_topic_apart(topic: &TopicName, id: super::TopicId) -> TableName {
+        let digits = id.0.simple().to_string();
+        let apart = digits.get(..8).unwrap_or_default();
+        TableName(format!("{}_{apart}", TableName::of_topic(topic)).into())
+    }
+}
+
 impl TopicName {
     /// The longest name, as Kafka's.
     pub const MAX_LENGTH: usize = 249;

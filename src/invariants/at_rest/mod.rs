@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Invariant, Violation};
 use crate::segment::{BATCH_HEADER_LEN, BatchError, BatchHeader};
+use crate::state::table::Table;
 use crate::state::{ObjectRef, Partition, Slice, State};
 use crate::types::{Offset, TopicPartition};
 
@@ -74,6 +75,30 @@ fn undense(partition: &Partition) -> Option<String> {
     partition
         .gap_in_offsets()
         .or_else(|| (counted != bytes).then(miscounted))
+}
+
+/// I11, of a table, as far as the state shows it: each offset up to where a partition is archived, and not expired, is in
+/// exactly one manifest, but for those that were deleted from the topic before. Nothing is archived that is not in the
+/// log.
+pub fn archive_equals_log(state: &State, table: &Table) -> Option<Violation> {
+    let beyond = || {
+        let topic = state.topic(table.topic()?)?;
+        table.partitions().find_map(|(index, archived)| {
+            let end = topic.partition(index).map(Partition::high_watermark);
+            let end = end.unwrap_or_default();
+            (archived.end() > end).then(|| {
+                format!(
+                    "partition {index} is archived up to {}, and the log ends before {end}",
+                    archived.end()
+                )
+            })
+        })
+    };
+    let what = table.gap_in_archive().or_else(beyond)?;
+    Some(Violation {
+        invariant: Invariant::ArchiveEqualsLog,
+        what: format!("table {}: {what}", table.name()),
+    })
 }
 
 /// I3: two states of one seq are the same bytes; `found` is what `whose` says. Names the first thing in which

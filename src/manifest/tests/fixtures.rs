@@ -17,11 +17,14 @@ use crate::state::group::{
     Sync,
 };
 use crate::state::op::*;
+use crate::state::table::{
+    Column, ColumnType, DataFile, FieldId, Manifest, OffsetRange, PartitionBy, Schema,
+};
 use crate::state::{Folded, Job, Level, Node, ObjectRef, SliceIndex, State};
 use crate::types::{
-    CommitId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset, PartitionIndex,
-    PeerKey, ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, Timestamp, TopicId, TopicName,
-    TopicPartition,
+    CommitId, FileId, Generation, GroupId, Incarnation, LogId, MemberId, NodeId, Offset,
+    PartitionIndex, PeerKey, ProducerEpoch, ProducerId, SegmentId, Seq, StateDigest, TableId,
+    TableName, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 const DATA: &[u8] = b"the bytes of the inline appends";
@@ -444,6 +447,171 @@ fn ops_of_level_2() -> Vec<Op> {
         }
     }
     all
+}
+
+/// The ops of a cluster that begins at the third level: those of the second, and all of tables, with every field set.
+fn ops_of_level_3() -> Vec<Op> {
+    let mut all = ops_of_level_2();
+    for op in &mut all {
+        match op {
+            Op::RaiseLevel { to } => *to = Level(3),
+            Op::RegisterNode(register) => {
+                register.version = Level(3).label("0.1.0");
+            }
+            _ => {}
+        }
+    }
+    let (topic, table) = (TopicId(uuid(40)), TableId(uuid(41)));
+    let partition = TopicPartition {
+        topic,
+        partition: PartitionIndex(0),
+    };
+    let column = |id, parent: Option<u32>, name: &str, column_type| Column {
+        id: FieldId(id),
+        parent: parent.map(FieldId),
+        name: name.to_owned(),
+        column_type,
+        required: parent.is_none() && id == 1,
+        source: if id > 5 {
+            format!("/{name}")
+        } else {
+            String::new()
+        },
+    };
+    let columns = vec![
+        column(1, None, "offset", ColumnType::Int),
+        column(2, None, "headers", ColumnType::List),
+        column(3, Some(2), "element", ColumnType::Struct),
+        column(4, Some(3), "key", ColumnType::String),
+        column(5, None, "timestamp", ColumnType::Timestamptz),
+    ];
+    let mut wider = columns.clone();
+    wider[0].column_type = ColumnType::Long;
+    let (precision, scale) = (10, 2);
+    wider.extend([
+        column(6, None, "amount", ColumnType::Decimal { precision, scale }),
+        column(7, None, "digest", ColumnType::Fixed(16)),
+    ]);
+    // UUIDs of version 7, minted at that time.
+    let file = |n: u128| FileId(uuid(0x018b_cfe5_6800_7000_8000_0000_0000_0000 | n));
+    let manifest = |n: u128, base, end, partition| Manifest {
+        id: file(n),
+        bytes: 4000,
+        crc32c: 0xdead_beef,
+        schema: 1,
+        spec: 1,
+        files: vec![DataFile {
+            id: file(n + 1),
+            bytes: 123_456,
+            crc32c: 0xc0ff_ee00,
+            rows: 1,
+            partition,
+        }],
+        ranges: vec![OffsetRange {
+            partition: PartitionIndex(0),
+            base: Offset(base),
+            end: Offset(end),
+        }],
+        errors: 1,
+        min_timestamp: Timestamp(-1),
+        max_timestamp: Timestamp(1_700_000_000_000),
+    };
+    let archive = |manifest| Op::Archive(Archive { table, manifest });
+    let append = Op::Append(Append {
+        partition,
+        source: AppendSource::Inline,
+        entries: (0..4)
+            .map(|start| AppendEntry {
+                start,
+                len: 1,
+                records: 1,
+                max_timestamp: Timestamp(1_700_000_000_000),
+                producer: None,
+            })
+            .collect(),
+    });
+    all.extend([
+        Op::CreateTopic(CreateTopic {
+            id: topic,
+            name: TopicName::new("archived").unwrap(),
+            partitions: 1,
+            configs: BTreeMap::from([("archive.enable".to_owned(), "true".to_owned())]),
+            replicas: None,
+        }),
+        append,
+        Op::CreateTable(CreateTable {
+            id: table,
+            topic,
+            name: TableName::new("archived").unwrap(),
+            schema: Schema { id: 0, columns },
+            by: PartitionBy::Day,
+        }),
+        Op::AlterTable(AlterTable {
+            table,
+            schema: Some(Schema {
+                id: 1,
+                columns: wider,
+            }),
+            by: Some(PartitionBy::Month),
+            enabled: Some(true),
+        }),
+        archive(manifest(1, 0, 1, Some(647))),
+        archive(manifest(3, 1, 2, None)),
+        Op::RewriteFiles(RewriteFiles {
+            table,
+            removes: vec![file(1)],
+            manifest: manifest(5, 0, 1, Some(-1)),
+        }),
+        Op::ManifestsDeleted {
+            table,
+            manifests: vec![file(1)],
+        },
+        Op::ExpireFiles {
+            table,
+            through: file(5),
+            as_of: Seq(1),
+        },
+        Op::DeleteRecords {
+            partition,
+            before: Some(Offset(3)),
+        },
+        archive(manifest(7, 3, 4, Some(0))),
+        Op::ExpireSnapshots {
+            table,
+            before: Seq(1),
+        },
+        Op::DropTable {
+            table: TableId(uuid(42)),
+        },
+        Op::ClaimJob {
+            job: Job::Archive(table),
+            incarnation: Incarnation(uuid(100)),
+            lease_millis: 60_000,
+        },
+    ]);
+    all
+}
+
+#[test]
+fn a_commit_of_version_5_is_read_and_written_for_ever() {
+    let commit = of_level_2(commit(1, ops_of_level_3()));
+    let (stored, present) = commit_fixture("commit.5.every-op", &commit);
+    assert_eq!(stored, present);
+}
+
+#[test]
+fn a_snapshot_of_version_4_is_read_and_written_for_ever() {
+    let commits = [commit(1, ops_of_level_3()), commit(2, background_ops())];
+    let state = folded(&commits.map(of_level_2));
+    let table = state.table_by_name("archived").unwrap();
+    let archived = table.partition(PartitionIndex(0)).unwrap();
+    assert_eq!(archived.skipped(), [(Offset(2), Offset(3))]);
+    let (live, removed) = (table.manifest_count(), table.retired().count());
+    assert_eq!((live, removed, table.snapshots().len()), (2, 1, 1));
+    let present = EncodedSnapshot::new(&state, MAX_CHUNK).unwrap().object;
+    let stored = fixture("snapshot.4.every-op", &present);
+    assert_eq!(decode_snapshot("fixture", Seq(2), &stored).unwrap(), state);
+    assert_eq!(stored, present);
 }
 
 /// A commit of such a node, which says what its wall clock says.

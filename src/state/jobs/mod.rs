@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use super::State;
 use super::codec::map;
+use super::log::{Feature, Level};
 use crate::rules::{Rule, holds};
-use crate::types::{Incarnation, Timestamp, TopicPartition};
+use crate::types::{Incarnation, TableId, Timestamp, TopicPartition};
 
 /// A piece of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
@@ -35,6 +36,19 @@ pub enum Job {
     /// Finding and deleting objects that nothing ever referred to.
     #[n(3)]
     Sweep,
+    /// All that is done for the archive of a topic, or for a table whose topic is deleted. Since [`Feature::Tables`].
+    #[n(4)]
+    Archive(#[n(0)] TableId),
+}
+
+impl Job {
+    /// The level that a node must know to fold a claim of it.
+    pub(super) fn level(self) -> Level {
+        match self {
+            Job::Archive(_) => Feature::Tables.since(),
+            Job::Compaction(_) | Job::Deletion | Job::Truncation | Job::Sweep => Level::FIRST,
+        }
+    }
 }
 
 /// Who does a job, and until when nobody else should.

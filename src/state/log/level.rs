@@ -35,7 +35,7 @@ impl Level {
     pub const FIRST: Level = Level(1);
 
     /// The highest level that this software knows.
-    pub const NEWEST: Level = Level(2);
+    pub const NEWEST: Level = Level(3);
 
     /// What a node that knows this level registers as its version: the version of its software, and this level as
     /// SemVer's build metadata.
@@ -105,6 +105,8 @@ pub enum Feature {
     /// The first commit of a node, if it does nothing but register it, may be forwarded to another node: it follows
     /// [`Commit::NOTHING`](crate::state::op::Commit::NOTHING).
     ForwardedRegistrations,
+    /// Topics are archived in tables.
+    Tables,
 }
 
 impl State {
@@ -151,6 +153,7 @@ impl Feature {
             | Feature::NodeSettings
             | Feature::AskedOps
             | Feature::ForwardedRegistrations => Level(2),
+            Feature::Tables => Level(3),
         }
     }
 }

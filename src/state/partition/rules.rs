@@ -82,6 +82,7 @@ impl State {
         as_of: Seq,
     ) -> Outcome {
         self.check_configs(this, as_of)?;
+        self.check_archived(this, before)?;
         self.delete_records(this, Some(before))
     }
 
@@ -90,6 +91,7 @@ impl State {
         let this = replace.partition;
         if let Some(cleaned) = replace.cleaned {
             self.check_configs(this, cleaned.as_of)?;
+            self.check_archived(this, replace.end)?;
         }
         let trims =
             self.has(Feature::ReplacementsAreTrimmed) && holds(Rule::ReplacementsAreTrimmed);

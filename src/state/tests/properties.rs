@@ -10,6 +10,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::super::group::tests::{aim, any_action};
+use super::super::table::tests as tables;
+use super::super::table::{ColumnType, PartitionBy};
 use super::*;
 use crate::rules::assert_needed;
 
@@ -38,6 +40,64 @@ fn job() -> impl Strategy<Value = Job> {
         Just(Job::Deletion),
         Just(Job::Truncation),
         Just(Job::Sweep),
+    ]
+}
+
+fn table() -> impl Strategy<Value = TableId> {
+    prop_oneof![3 => Just(1u128), 1 => 2..4u128].prop_map(|n| TableId(Uuid::from_u128(n)))
+}
+
+fn file() -> impl Strategy<Value = FileId> {
+    (1..9u128).prop_map(|n| FileId(Uuid::from_u128(n)))
+}
+
+/// Any op of tables, valid or not.
+fn any_table_op() -> impl Strategy<Value = Op> {
+    let columns = vec((1..6u32, "[a-c]"), 1..3).prop_map(|columns| {
+        let columns = columns.into_iter();
+        columns
+            .map(|(id, name)| tables::column(id, &name, ColumnType::Int))
+            .collect()
+    });
+    let schema = (0..3u32, columns).prop_map(|(id, columns)| tables::schema(id, columns));
+    let by = prop_oneof![Just(PartitionBy::None), Just(PartitionBy::Hour)];
+    let ranges = vec((-1..3i32, 0..4i64, 0..6i64), 0..3).prop_map(|ranges| {
+        let ranges = ranges.into_iter();
+        ranges
+            .map(|(partition, base, end)| tables::range(partition, base, end))
+            .collect::<Vec<_>>()
+    });
+    let manifest = (file(), file(), 0..4u64, ranges)
+        .prop_map(|(id, file, rows, ranges)| tables::manifest(id, file, rows, ranges));
+    prop_oneof![
+        2 => (table(), topic(), "[t-v]").prop_map(|(id, topic, name)| {
+            tables::create_table(id, topic, &name)
+        }),
+        3 => (
+            table(),
+            proptest::option::of(schema),
+            proptest::option::of(by),
+            proptest::option::of(any::<bool>()),
+        )
+            .prop_map(|(table, schema, by, enabled)| Op::AlterTable(AlterTable {
+                table, schema, by, enabled,
+            })),
+        1 => table().prop_map(|table| Op::DropTable { table }),
+        5 => (table(), manifest.clone()).prop_map(|(table, manifest)| Op::Archive(Archive {
+            table, manifest,
+        })),
+        3 => (table(), vec(file(), 0..3), manifest).prop_map(|(table, removes, manifest)| {
+            Op::RewriteFiles(RewriteFiles { table, removes, manifest })
+        }),
+        1 => (table(), 0..60u64).prop_map(|(table, before)| Op::ExpireSnapshots {
+            table, before: Seq(before),
+        }),
+        2 => (table(), file(), 0..50u64).prop_map(|(table, through, as_of)| Op::ExpireFiles {
+            table, through, as_of: Seq(as_of),
+        }),
+        2 => (table(), vec(file(), 0..3)).prop_map(|(table, manifests)| Op::ManifestsDeleted {
+            table, manifests,
+        }),
     ]
 }
 
@@ -136,7 +196,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (job(), 0..3u128).prop_map(|(job, n)| Op::ReleaseJob {
             job, incarnation: Incarnation(Uuid::from_u128(n)),
         }),
-        1 => (0..3u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
+        1 => (0..4u16).prop_map(|level| Op::RaiseLevel { to: Level(level) }),
+        14 => any_table_op(),
         1 => (0..4u32, 20..90u64, 1_900..9_000i64).prop_map(|(ops, as_of, until)| Op::Asked(Asked {
             ops, as_of: Seq(as_of), until: Timestamp(until),
         })),
@@ -190,9 +251,14 @@ pub(in crate::state) fn any_log(commits: usize) -> impl Strategy<Value = Vec<Com
     (proptest::bool::weighted(0.8), log).prop_map(|(raised, log)| {
         let to = if raised { Level::NEWEST } else { Level::FIRST };
         let topic = create("a", TopicId(Uuid::from_u128(1)), 3);
+        let archived = tables::create_table(
+            TableId(Uuid::from_u128(1)),
+            TopicId(Uuid::from_u128(1)),
+            "t",
+        );
         let first = Commit {
             id: id(4, 1),
-            ..commit(0, vec![Op::RaiseLevel { to }, topic])
+            ..commit(0, vec![Op::RaiseLevel { to }, topic, archived])
         };
         let mut counters = BTreeMap::new();
         let mut next = |id: &mut CommitId| {
@@ -233,7 +299,9 @@ pub(in crate::state) fn aimed(state: &State, commit: &Commit) -> Commit {
         .forwarded
         .iter_mut()
         .flat_map(|forwarded| &mut forwarded.ops);
-    for op in commit.ops.iter_mut().chain(forwarded) {
+    let n = commit.id.incarnation.0.as_u128() * 1_000_000 + u128::from(commit.id.counter) * 1000;
+    for (index, op) in (0u128..).zip(commit.ops.iter_mut().chain(forwarded)) {
+        tables::aim(op, state, n + index);
         match op {
             Op::Group { group, action } => {
                 if let Some(group) = state.group(group) {
@@ -283,6 +351,7 @@ fn every_state_of_any_log_is_one_and_broken_rules_that_make_others_are_found() {
         Rule::AppendsReviveCommits,
         Rule::ReplacementsAreTrimmed,
         Rule::GoneNodesAreNotFound,
+        Rule::ArchivesContinue,
     ] {
         assert_needed(&[(rule, some_log_comes_to_what_no_state_is)]);
     }
@@ -362,6 +431,9 @@ fn kind(op: &Op) -> String {
         Op::DeleteRecords { before: None, .. } => format!("{name} to the end"),
         Op::ExpireNode { as_of: Some(_), .. } => format!("{name} as of a state"),
         Op::AlterConfigs { node: Some(_), .. } => format!("{name} of a node"),
+        Op::AlterTable(AlterTable {
+            schema: Some(_), ..
+        }) => format!("{name} to a schema"),
         Op::CreateTopic(create) if create.replicas.is_some() => format!("{name} with replicas"),
         Op::RegisterNode(node) if node.properties.is_some() => format!("{name} with properties"),
         Op::AlterConfigs { topic: None, .. } => format!("{name} of the cluster"),
@@ -475,6 +547,14 @@ impl Op {
         "ReleaseJob",
         "RaiseLevel",
         "Asked",
+        "CreateTable",
+        "AlterTable",
+        "DropTable",
+        "Archive",
+        "RewriteFiles",
+        "ExpireSnapshots",
+        "ExpireFiles",
+        "ManifestsDeleted",
     ];
 
     /// What kind of op it is.
@@ -504,6 +584,14 @@ impl Op {
             Op::ReleaseJob { .. } => "ReleaseJob",
             Op::RaiseLevel { .. } => "RaiseLevel",
             Op::Asked(_) => "Asked",
+            Op::CreateTable(_) => "CreateTable",
+            Op::AlterTable(_) => "AlterTable",
+            Op::DropTable { .. } => "DropTable",
+            Op::Archive(_) => "Archive",
+            Op::RewriteFiles(_) => "RewriteFiles",
+            Op::ExpireSnapshots { .. } => "ExpireSnapshots",
+            Op::ExpireFiles { .. } => "ExpireFiles",
+            Op::ManifestsDeleted { .. } => "ManifestsDeleted",
         }
     }
 }
