@@ -26,6 +26,7 @@ mod node;
 mod output;
 mod produce;
 mod progress;
+mod query;
 mod serve;
 mod settings;
 mod store;
@@ -56,6 +57,7 @@ Examples:
   weir topic create orders --partitions 6
   echo hello | weir produce orders
   weir consume orders --from-beginning
+  weir query 'SELECT partition, count(*) FROM orders GROUP BY partition'
   weir group describe billing
   weir cluster set num.partitions=6
       New topics have six partitions, unless they say otherwise.
@@ -111,6 +113,8 @@ enum Command {
     Produce(produce::Produce),
     /// Consume records and write them as lines.
     Consume(consume::Consume),
+    /// Query topics with SQL.
+    Query(query::Query),
     /// The cluster as a whole: its settings, upgrade.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -205,6 +209,7 @@ async fn run_client(command: Command, context: &mut Context) -> Result<(), CliEr
         Command::Topic(command) => topic::run(&command, context).await,
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,
+        Command::Query(command) => query::run(&command, context).await,
         Command::Group(command) => group::run(&command, context).await,
         Command::Node(command) => node::run(&command, context).await,
         Command::Cluster(command) => cluster::run(&command, context).await,

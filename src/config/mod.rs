@@ -24,7 +24,9 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use groups::{ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
+pub use groups::{
+    ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, QueryConfig, StoreConfig,
+};
 pub use load::{ClientConfig, ConfigFile, ServeConfig, Source, Sources};
 pub use page::settings_page;
 pub use setting::{Group, Setting, Value};

@@ -1,0 +1,82 @@
+//! One moment of the whole cluster, for who asks several things of it: queries.
+//!
+//! A state is a value, so what a [`Snapshot`] shows does not change under its reader. What it says of records is where
+//! each partition begins and ends: the records themselves are read by [`Broker::fetch`], which has its own rules for
+//! what was deleted since, and asks the gate again for each read.
+
+use std::sync::Arc;
+
+use super::access::{Action, Denied, Permit, Resource};
+use super::{Broker, Home, Session, Unavailable};
+use crate::state::{State, Topic};
+use crate::types::TopicId;
+
+/// One moment of the cluster, as far as a client may know of it.
+#[derive(Clone)]
+pub struct Snapshot {
+    broker: Broker,
+    session: Session,
+    state: Arc<State>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({})", self.state.seq())
+    }
+}
+
+impl Broker {
+    /// The cluster as it is now: contains every commit acknowledged anywhere before the call.
+    pub async fn snapshot(&self, session: &Session) -> Result<Snapshot, Unavailable> {
+        Ok(Snapshot {
+            broker: self.clone(),
+            session: session.clone(),
+            state: self.fresh(Home::Cluster).await?,
+        })
+    }
+}
+
+impl Snapshot {
+    /// The topics that the client may know of, without internal ones.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.state.topics().filter(|topic| self.may_know(topic))
+    }
+
+    /// One of them.
+    pub fn topic(&self, id: TopicId) -> Option<&Topic> {
+        self.state.topic(id).filter(|topic| self.may_know(topic))
+    }
+
+    fn may_know(&self, topic: &Topic) -> bool {
+        let named = Resource::topic(topic.name().as_str());
+        let permit = self
+            .broker
+            .authorize(&self.session, Action::Describe, named);
+        !topic.name().is_internal() && permit.is_ok()
+    }
+
+    /// The moment, for who may read this topic.
+    ///
+    /// # Errors
+    ///
+    /// The client may not read it.
+    pub fn to_read(&self, topic: &Topic) -> Result<&Arc<State>, Denied> {
+        let named = Resource::topic(topic.name().as_str());
+        let permit = self.broker.authorize(&self.session, Action::Read, named)?;
+        Ok(self.state(permit))
+    }
+
+    fn state(&self, _: Permit) -> &Arc<State> {
+        &self.state
+    }
+
+    /// The broker that it is of.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Whose it is.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}
