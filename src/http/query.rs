@@ -93,7 +93,8 @@ async fn query(State(seen): State<Seen>, request: Request) -> Response {
         Err(error) => return told(StatusCode::BAD_REQUEST, "invalid", &error),
     };
     let session = Session::internal("http");
-    let answer = seen.queries.run(&session, &sql, form, &Reading::default());
+    let watch = Reading::default();
+    let answer = seen.queries.run(&session, &sql, form, &watch);
     let answered = seen.stopping.run_until_cancelled(answer).await;
     match answered {
         Some(Ok(answer)) => {

@@ -443,7 +443,6 @@ impl Running {
             .with_batch_size(usize::try_from(batch_rows).unwrap_or(usize::MAX));
         let options = config.options_mut();
         options.execution.time_zone = Some("UTC".to_owned());
-        options.sql_parser.recursion_limit = super::statement::MAX_NESTING;
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(self.inner.engine.clone())

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow_schema::DataType;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -21,6 +22,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 
 use crate::state::Topic;
+use crate::state::table::Manifest;
 use crate::table::{Columns, OFFSET, PARTITION, TIMESTAMP, micros};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
@@ -34,61 +36,106 @@ pub(super) struct OffsetRun {
     pub(super) bytes: u64,
 }
 
-/// The slices of a topic, as the engine's predicates want them.
-struct Slices {
-    partition: Vec<i32>,
-    first: Vec<i64>,
-    last: Vec<i64>,
-    newest: Vec<Option<i64>>,
+/// Records that lie together, as the engine's predicates want them.
+#[derive(Default)]
+struct Containers {
+    /// The first and the last partition.
+    partitions: (Vec<i32>, Vec<i32>),
+    /// The first and the last offset.
+    offsets: (Vec<i64>, Vec<i64>),
+    /// The least and the greatest timestamp, where they are known.
+    times: (Vec<Option<i64>>, Vec<Option<i64>>),
     bytes: Vec<u64>,
 }
 
-impl Slices {
-    fn of(topic: &Topic) -> Slices {
-        let mut slices = Slices {
-            partition: Vec::new(),
-            first: Vec::new(),
-            last: Vec::new(),
-            newest: Vec::new(),
-            bytes: Vec::new(),
-        };
+impl Containers {
+    fn add(
+        &mut self,
+        partitions: (PartitionIndex, PartitionIndex),
+        offsets: (Offset, Offset),
+        times: (Option<Timestamp>, Option<Timestamp>),
+        bytes: u64,
+    ) {
+        self.partitions.0.push(partitions.0.0);
+        self.partitions.1.push(partitions.1.0);
+        self.offsets.0.push(offsets.0.0);
+        self.offsets.1.push(offsets.1.0 - 1);
+        self.times.0.push(times.0.and_then(micros));
+        self.times.1.push(times.1.and_then(micros));
+        self.bytes.push(bytes);
+    }
+
+    /// The slices of a topic, from where `archived` says that the archive ends.
+    fn slices(topic: &Topic, archived: impl Fn(PartitionIndex) -> Offset) -> Containers {
+        let mut slices = Containers::default();
         for (id, partition) in topic.partitions() {
-            let (start, end) = (partition.log_start(), partition.high_watermark());
+            let start = partition.log_start().max(archived(id.partition));
+            let end = partition.high_watermark();
             for (base, slice) in partition.slices_from(start) {
-                slices.partition.push(id.partition.0);
-                slices.first.push(base.max(start).0);
-                slices.last.push(slice.end.min(end).0 - 1);
-                slices.newest.push(micros(slice.max_timestamp));
-                slices.bytes.push(u64::from(slice.len));
+                let offsets = (base.max(start), slice.end.min(end));
+                let newest = Some(slice.max_timestamp);
+                let whole = slice.end.since(base);
+                let bytes = share(u64::from(slice.len), offsets.1.since(offsets.0), whole);
+                if offsets.0 < offsets.1 {
+                    slices.add((id.partition, id.partition), offsets, (None, newest), bytes);
+                }
             }
         }
         slices
     }
+
+    /// The manifests of a table.
+    fn manifests<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Containers {
+        let mut all = Containers::default();
+        for manifest in manifests {
+            let ranges = || manifest.ranges.iter();
+            let (first, last) = (ranges().map(|range| range.partition), ranges());
+            let partitions = (first.min(), last.map(|range| range.partition).max());
+            let (first, last) = (ranges().map(|range| range.base), ranges());
+            let offsets = (first.min(), last.map(|range| range.end).max());
+            let times = (Some(manifest.min_timestamp), Some(manifest.max_timestamp));
+            all.add(
+                (
+                    partitions.0.unwrap_or(PartitionIndex(0)),
+                    partitions.1.unwrap_or(PartitionIndex(0)),
+                ),
+                (
+                    offsets.0.unwrap_or(Offset::ZERO),
+                    offsets.1.unwrap_or(Offset(1)),
+                ),
+                times,
+                0,
+            );
+        }
+        all
+    }
+
+    /// Which of them may have records for which the filter holds.
+    fn kept(&self, filter: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<bool>, DataFusionError> {
+        let all = self.bytes.len();
+        let Some(filter) = filter.filter(|_| all > 0) else {
+            return Ok(vec![true; all]);
+        };
+        let schema = Columns::base().arrow().clone();
+        // What is no predicate for it says nothing.
+        match PruningPredicate::try_new(filter.clone(), schema) {
+            Ok(predicate) if !predicate.always_true() => predicate.prune(self),
+            _ => Ok(vec![true; all]),
+        }
+    }
 }
 
-impl PruningStatistics for Slices {
+impl PruningStatistics for Containers {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        match column.name.as_str() {
-            PARTITION => Some(Arc::new(Int32Array::from(self.partition.clone()))),
-            OFFSET => Some(Arc::new(Int64Array::from(self.first.clone()))),
-            _ => None,
-        }
+        values(column, &self.partitions.0, &self.offsets.0, &self.times.0)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        match column.name.as_str() {
-            PARTITION => Some(Arc::new(Int32Array::from(self.partition.clone()))),
-            OFFSET => Some(Arc::new(Int64Array::from(self.last.clone()))),
-            TIMESTAMP => {
-                let newest = TimestampMicrosecondArray::from(self.newest.clone());
-                Some(Arc::new(newest.with_timezone("UTC")))
-            }
-            _ => None,
-        }
+        values(column, &self.partitions.1, &self.offsets.1, &self.times.1)
     }
 
     fn num_containers(&self) -> usize {
-        self.partition.len()
+        self.bytes.len()
     }
 
     fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
@@ -102,6 +149,42 @@ impl PruningStatistics for Slices {
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
     }
+}
+
+fn values(
+    column: &Column,
+    partitions: &[i32],
+    offsets: &[i64],
+    times: &[Option<i64>],
+) -> Option<ArrayRef> {
+    match column.name.as_str() {
+        PARTITION => Some(Arc::new(Int32Array::from(partitions.to_vec()))),
+        OFFSET => Some(Arc::new(Int64Array::from(offsets.to_vec()))),
+        TIMESTAMP => {
+            let times = TimestampMicrosecondArray::from(times.to_vec());
+            let DataType::Timestamp(_, zone) = Columns::base()
+                .arrow()
+                .field_with_name(TIMESTAMP)
+                .ok()?
+                .data_type()
+                .clone()
+            else {
+                return None;
+            };
+            Some(Arc::new(times.with_timezone_opt(zone)))
+        }
+        _ => None,
+    }
+}
+
+/// Those of the manifests of a table whose files may have records for which the filter holds.
+pub(super) fn kept_manifests<'a>(
+    manifests: impl Iterator<Item = &'a Manifest> + Clone,
+    filter: Option<&Arc<dyn PhysicalExpr>>,
+) -> Result<Vec<&'a Manifest>, DataFusionError> {
+    let kept = Containers::manifests(manifests.clone()).kept(filter)?;
+    let kept = manifests.zip(kept).filter(|(_, kept)| *kept);
+    Ok(kept.map(|(manifest, _)| manifest).collect())
 }
 
 /// The bounds that plain comparisons of a filter give.
@@ -188,40 +271,36 @@ pub(super) struct Pruned {
     pub(super) slices: (usize, usize),
 }
 
-/// What of `topic` is to be read for `filter`. `bounds` are those of the same filter.
+/// What of `topic` is to be read for `filter`, from where `archived` says that the archive ends. `bounds` are those of
+/// the same filter.
 pub(super) fn prune(
     topic: &Topic,
+    archived: impl Fn(PartitionIndex) -> Offset,
     filter: Option<&Arc<dyn PhysicalExpr>>,
     bounds: Bounds,
 ) -> Result<Pruned, DataFusionError> {
-    let slices = Slices::of(topic);
-    let all = slices.num_containers();
-    let kept = match filter {
-        Some(filter) if all > 0 => {
-            let schema = Columns::base().arrow().clone();
-            // What is no predicate for it says nothing.
-            match PruningPredicate::try_new(filter.clone(), schema) {
-                Ok(predicate) if !predicate.always_true() => predicate.prune(&slices)?,
-                _ => vec![true; all],
-            }
-        }
-        _ => vec![true; all],
-    };
+    let slices = Containers::slices(topic, archived);
+    let all = slices.bytes.len();
+    let kept = slices.kept(filter)?;
     let mut runs: Vec<OffsetRun> = Vec::new();
     let mut read = 0;
     for place in (0..all).filter(|place| kept[*place]) {
-        let whole = (slices.first[place], slices.last[place].saturating_add(1));
+        let whole = (
+            slices.offsets.0[place],
+            slices.offsets.1[place].saturating_add(1),
+        );
         let start = whole.0.max(bounds.from.unwrap_or(i64::MIN));
         let end = whole.1.min(bounds.until.unwrap_or(i64::MAX));
         if start >= end {
             continue;
         }
         read += 1;
+        let (part, whole) = (end.abs_diff(start), whole.1.abs_diff(whole.0));
         let run = OffsetRun {
-            partition: PartitionIndex(slices.partition[place]),
+            partition: PartitionIndex(slices.partitions.0[place]),
             start: Offset(start),
             end: Offset(end),
-            bytes: share(slices.bytes[place], end - start, whole.1 - whole.0),
+            bytes: share(slices.bytes[place], part, whole),
         };
         match runs.last_mut() {
             Some(last) if last.partition == run.partition && last.end == run.start => {
@@ -239,9 +318,8 @@ pub(super) fn prune(
 }
 
 /// The share of `bytes` that so many of all offsets have, about.
-fn share(bytes: u64, part: i64, whole: i64) -> u64 {
-    let (part, whole) = (part.max(0).unsigned_abs(), whole.max(1).unsigned_abs());
-    let share = u128::from(bytes) * u128::from(part) / u128::from(whole);
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(share).unwrap_or(bytes)
 }
 
@@ -265,8 +343,7 @@ impl Pruned {
                 return false;
             }
             let (left, whole) = (run.end.since(start), run.end.since(run.start));
-            let bytes = u128::from(run.bytes) * u128::from(left) / u128::from(whole.max(1));
-            (run.start, run.bytes) = (start, u64::try_from(bytes).unwrap_or(run.bytes));
+            (run.start, run.bytes) = (start, share(run.bytes, left, whole));
             true
         });
     }

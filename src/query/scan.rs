@@ -181,7 +181,6 @@ impl ExecutionPlan for TopicScan {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    #[allow(deprecated, reason = "the trait asks for it as long as it has it")]
     fn with_new_children(
         self: Arc<Self>,
         _: Vec<Arc<dyn ExecutionPlan>>,

@@ -21,7 +21,7 @@ pub(super) const MAX_TEXT: usize = 256 << 10;
 const MAX_TOKENS: usize = 4_000;
 
 /// How deeply parentheses and subqueries may be nested.
-pub(super) const MAX_NESTING: usize = 50;
+const MAX_NESTING: usize = 50;
 
 /// What a statement may begin with, for the error.
 const ALLOWED: &str = "SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW";

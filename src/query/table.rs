@@ -99,7 +99,7 @@ impl TopicTable {
             None => None,
         };
         let bounds = Bounds::of(filters);
-        let mut pruned = prune(topic, filter.as_ref(), bounds)?;
+        let mut pruned = prune(topic, |_| Offset::ZERO, filter.as_ref(), bounds)?;
         if let Some(since) = bounds.since {
             let starts = self.since(pruned.read_partitions(), since).await?;
             pruned.begin_at(&starts);
