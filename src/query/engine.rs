@@ -385,6 +385,10 @@ impl Running {
                 Err(QueryError::timed_out(self.inner.options.timeout))
             }
         };
+        // What it had reserved was given back with it.
+        let reserved = self.inner.engine.memory_pool.reserved();
+        let gauge = &self.inner.metrics.memory;
+        gauge.set(i64::try_from(reserved).unwrap_or(i64::MAX));
         let last = ended.map(Part::End);
         // Who does not take it has gone.
         let _ = tokio::time::timeout_at(deadline + GONE, self.send.send(last)).await;

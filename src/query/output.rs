@@ -482,8 +482,8 @@ impl Table {
         for ((cell, widest), numeric) in cells.iter().zip(widths).zip(&self.numeric) {
             let padding = " ".repeat(widest.saturating_sub(width(cell)));
             match numeric {
-                true => line.extend([padding.as_str(), cell]),
-                false => line.extend([cell, padding.as_str()]),
+                true => line.extend([padding.as_str(), cell.as_str()]),
+                false => line.extend([cell.as_str(), padding.as_str()]),
             }
             line.push_str("  ");
         }

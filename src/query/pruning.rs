@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, TimestampMicrosecondArray};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -34,6 +34,13 @@ pub(super) struct OffsetRun {
     pub(super) end: Offset,
     /// Of how many bytes of record batches, about.
     pub(super) bytes: u64,
+}
+
+/// What must hold of the rows that are wanted.
+pub(super) struct Filter {
+    pub(super) expr: Arc<dyn PhysicalExpr>,
+    /// The columns that it is about.
+    pub(super) schema: SchemaRef,
 }
 
 /// Records that lie together, as the engine's predicates want them.
@@ -75,7 +82,7 @@ impl Containers {
                 let offsets = (base.max(start), slice.end.min(end));
                 let newest = Some(slice.max_timestamp);
                 let whole = slice.end.since(base);
-                let bytes = share(u64::from(slice.len), offsets.1.since(offsets.0), whole);
+                let bytes = share(slice.len, offsets.1.since(offsets.0), whole);
                 if offsets.0 < offsets.1 {
                     slices.add((id.partition, id.partition), offsets, (None, newest), bytes);
                 }
@@ -111,14 +118,13 @@ impl Containers {
     }
 
     /// Which of them may have records for which the filter holds.
-    fn kept(&self, filter: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<bool>, DataFusionError> {
+    fn kept(&self, filter: Option<&Filter>) -> Result<Vec<bool>, DataFusionError> {
         let all = self.bytes.len();
         let Some(filter) = filter.filter(|_| all > 0) else {
             return Ok(vec![true; all]);
         };
-        let schema = Columns::base().arrow().clone();
         // What is no predicate for it says nothing.
-        match PruningPredicate::try_new(filter.clone(), schema) {
+        match PruningPredicate::try_new(filter.expr.clone(), filter.schema.clone()) {
             Ok(predicate) if !predicate.always_true() => predicate.prune(self),
             _ => Ok(vec![true; all]),
         }
@@ -180,7 +186,7 @@ fn values(
 /// Those of the manifests of a table whose files may have records for which the filter holds.
 pub(super) fn kept_manifests<'a>(
     manifests: impl Iterator<Item = &'a Manifest> + Clone,
-    filter: Option<&Arc<dyn PhysicalExpr>>,
+    filter: Option<&Filter>,
 ) -> Result<Vec<&'a Manifest>, DataFusionError> {
     let kept = Containers::manifests(manifests.clone()).kept(filter)?;
     let kept = manifests.zip(kept).filter(|(_, kept)| *kept);
@@ -276,7 +282,7 @@ pub(super) struct Pruned {
 pub(super) fn prune(
     topic: &Topic,
     archived: impl Fn(PartitionIndex) -> Offset,
-    filter: Option<&Arc<dyn PhysicalExpr>>,
+    filter: Option<&Filter>,
     bounds: Bounds,
 ) -> Result<Pruned, DataFusionError> {
     let slices = Containers::slices(topic, archived);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics};
+use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
@@ -197,7 +198,7 @@ impl ExecutionPlan for TopicScan {
         let schema = self.schema();
         let batches = stream::try_unfold(reader, |mut reader| async move {
             let next = reader.next().await?;
-            Ok(next.map(|batch| (batch, reader)))
+            Ok::<_, DataFusionError>(next.map(|batch| (batch, reader)))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }

@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::engine::Shared;
 use super::error::{QueryError, QueryErrorKind};
-use super::pruning::{Bounds, Pruned, deal, prune};
+use super::pruning::{Bounds, Filter, Pruned, deal, prune};
 use super::scan::{ScanParts, TopicScan};
 use crate::broker::{OffsetSpec, Snapshot, TopicRef};
 use crate::state::Topic;
@@ -94,7 +94,11 @@ impl TopicTable {
             Some(filter) => {
                 let schema = DFSchema::try_from(self.columns.arrow().as_ref().clone())?;
                 // What cannot be judged here leaves nothing out.
-                state.create_physical_expr(filter, &schema).ok()
+                let expr = state.create_physical_expr(filter, &schema).ok();
+                expr.map(|expr| Filter {
+                    expr,
+                    schema: self.columns.arrow().clone(),
+                })
             }
             None => None,
         };
