@@ -8,8 +8,12 @@ use std::sync::Arc;
 
 use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Home, Session, Unavailable};
+use crate::fetch::TableFile;
+use crate::state::table::{DataFile, Manifest, Table};
 use crate::state::{State, Topic};
-use crate::types::TopicId;
+use crate::store::{ArchiveObject, ObjectPath};
+use crate::table::{Columns, SchemaError};
+use crate::types::{Offset, PartitionIndex, TopicId};
 
 /// One moment of the cluster, as far as a client may know of it.
 #[derive(Clone)]
@@ -64,6 +68,48 @@ impl Snapshot {
         let named = Resource::topic(topic.name().as_str());
         let permit = self.broker.authorize(&self.session, Action::Read, named)?;
         Ok(self.state(permit))
+    }
+
+    /// The table of the archive that a topic has.
+    fn table(&self, topic: TopicId) -> Option<&Table> {
+        let table = self.state.table_of(topic)?;
+        (!table.is_dropped()).then_some(table)
+    }
+
+    /// The columns of a topic: those of its table, if it is archived.
+    pub fn columns(&self, topic: TopicId) -> Result<Columns, SchemaError> {
+        match self.table(topic) {
+            Some(table) => Columns::new(table.schema().clone()),
+            None => Ok(Columns::base()),
+        }
+    }
+
+    /// From where on a partition is not in the archive.
+    pub fn archived(&self, topic: TopicId, partition: PartitionIndex) -> Offset {
+        let table = self.table(topic);
+        table.map_or(Offset::ZERO, |table| table.archived(partition))
+    }
+
+    /// The manifests of the archive of a topic: what they list is all that is archived, each record once.
+    pub fn manifests(&self, topic: TopicId) -> Vec<&Manifest> {
+        let table = self.table(topic).into_iter();
+        table
+            .flat_map(|table| table.manifests().map(|live| &live.manifest))
+            .collect()
+    }
+
+    /// A file of the archive of a topic, to be read by who may read the topic.
+    ///
+    /// # Errors
+    ///
+    /// The client may not read it.
+    pub fn file(&self, topic: &Topic, file: &DataFile) -> Result<TableFile, Denied> {
+        let state = self.to_read(topic)?;
+        let table = state.table_of(topic.id()).map(Table::name);
+        let name = table.cloned().unwrap_or_default();
+        let path = ObjectPath::archive(&name, ArchiveObject::Data(file.id));
+        let reader = &self.broker.inner.reader;
+        Ok(reader.file(path, file.bytes, file.crc32c))
     }
 
     fn state(&self, _: Permit) -> &Arc<State> {

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::archived::NoStores;
 use super::catalog::{CATALOG, SCHEMA, Tables};
 use super::error::{QueryError, QueryErrorKind};
 use super::metrics::{Outcome, QueryMetrics};
@@ -98,6 +99,7 @@ impl Queries {
         let engine = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
+            .with_object_store_registry(Arc::new(NoStores::default()))
             .build_arc()
             .map_err(|error| QueryError::of_engine(&error, options.memory))?;
         Ok(Queries {

@@ -27,6 +27,7 @@
 //! A dropped [`Answer`] stops its query at the next moment at which it waits, and gives its memory and its place back. A
 //! node that dies takes its queries with it; they leave nothing behind.
 
+mod archived;
 mod catalog;
 mod engine;
 mod error;

@@ -62,6 +62,8 @@ pub(super) struct ScanParts {
     pub(super) batch_rows: usize,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) shared: Shared,
+    /// How many files of the archive are read beside it, and how many there are.
+    pub(super) files: (usize, usize),
 }
 
 /// Reads the records of a topic.
@@ -156,6 +158,7 @@ impl DisplayAs for TopicScan {
             format!("partitions={}/{}", partitions.0, partitions.1),
             format!("slices={read}/{slices}"),
             format!("offsets=[{}]", runs.join(", ")),
+            format!("files={}/{}", self.parts.files.0, self.parts.files.1),
             format!("bytes={}{limit}", pruned.bytes()),
         ];
         f.write_str(&lines.join(separator))
@@ -248,6 +251,7 @@ impl ExecutionPlan for TopicScan {
             batch_rows,
             snapshot,
             shared,
+            files,
             ..
         } = &*self.parts;
         let parts = ScanParts {
@@ -261,6 +265,7 @@ impl ExecutionPlan for TopicScan {
             batch_rows: *batch_rows,
             snapshot: snapshot.clone(),
             shared: shared.clone(),
+            files: *files,
         };
         Some(Arc::new(TopicScan {
             parts: Arc::new(parts),

@@ -8,14 +8,17 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::archived;
 use super::engine::Shared;
 use super::error::{QueryError, QueryErrorKind};
-use super::pruning::{Bounds, Filter, Pruned, deal, prune};
+use super::pruning::{Bounds, Filter, Pruned, deal, kept_manifests, prune};
 use super::scan::{ScanParts, TopicScan};
 use crate::broker::{OffsetSpec, Snapshot, TopicRef};
+use crate::fetch::TableFile;
 use crate::state::Topic;
 use crate::table::{Columns, OFFSET, PARTITION, TIMESTAMP};
 use crate::types::{Offset, PartitionIndex, Timestamp, TopicId, TopicName};
@@ -42,11 +45,15 @@ impl TopicTable {
         let name = name.ok_or_else(|| {
             QueryError::new(QueryErrorKind::UnknownTable, "the topic does not exist")
         })?;
+        let columns = snapshot.columns(id).map_err(|error| {
+            let message = format!("the columns of '{name}': {error}; this is a bug in Weir, please report it");
+            QueryError::new(QueryErrorKind::Failed, message)
+        })?;
         Ok(TopicTable {
             snapshot,
             id,
             name,
-            columns: Arc::new(Columns::base()),
+            columns: Arc::new(columns),
             shared,
         })
     }
@@ -88,8 +95,14 @@ impl TopicTable {
         Ok(starts)
     }
 
-    async fn prune(&self, state: &dyn Session, filters: &[Expr]) -> Result<Pruned> {
+    /// What is to be read of the topic, and the filter.
+    async fn prune(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<(Pruned, Option<Filter>)> {
         let topic = self.topic()?;
+        let archived = |partition| self.snapshot.archived(self.id, partition);
         let filter = match conjunction(filters.iter().cloned()) {
             Some(filter) => {
                 let schema = DFSchema::try_from(self.columns.arrow().as_ref().clone())?;
@@ -103,12 +116,25 @@ impl TopicTable {
             None => None,
         };
         let bounds = Bounds::of(filters);
-        let mut pruned = prune(topic, |_| Offset::ZERO, filter.as_ref(), bounds)?;
+        let mut pruned = prune(topic, archived, filter.as_ref(), bounds)?;
         if let Some(since) = bounds.since {
             let starts = self.since(pruned.read_partitions(), since).await?;
             pruned.begin_at(&starts);
         }
-        Ok(pruned)
+        Ok((pruned, filter))
+    }
+
+    /// The files of the archive that may have rows for which the filter holds, and how many there are.
+    fn files(&self, filter: Option<&Filter>) -> Result<(Vec<TableFile>, usize)> {
+        let manifests = self.snapshot.manifests(self.id);
+        let all = manifests.iter().map(|manifest| manifest.files.len()).sum();
+        let kept = kept_manifests(manifests.iter().copied(), filter)?;
+        let files = kept.into_iter().flat_map(|manifest| &manifest.files);
+        let topic = self.topic()?;
+        let opened = files
+            .map(|file| self.snapshot.file(topic, file).map_err(QueryError::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((opened, all))
     }
 }
 
@@ -129,22 +155,36 @@ impl TableProvider for TopicTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pruned = self.prune(state, filters).await?;
+        let (pruned, filter) = self.prune(state, filters).await?;
         let readers = state.config().target_partitions();
         let all = || (0..self.columns.arrow().fields().len()).collect();
-        let scan = TopicScan::new(ScanParts {
+        let projection: Vec<usize> = projection.cloned().unwrap_or_else(all);
+        let (files, all_files) = self.files(filter.as_ref())?;
+        let tail: Arc<dyn ExecutionPlan> = Arc::new(TopicScan::new(ScanParts {
             topic: self.id,
             name: self.name.clone(),
             columns: self.columns.clone(),
-            projection: projection.cloned().unwrap_or_else(all),
+            projection: projection.clone(),
             readers: deal(&pruned.runs, readers),
             pruned,
             limit,
             batch_rows: state.config().batch_size(),
             snapshot: self.snapshot.clone(),
             shared: self.shared.clone(),
-        });
-        Ok(Arc::new(scan))
+            files: (files.len(), all_files),
+        }));
+        if files.is_empty() {
+            return Ok(tail);
+        }
+        let archive = archived::scan(
+            files,
+            &self.columns,
+            projection,
+            filter.map(|filter| filter.expr),
+            (limit, readers),
+            self.shared.clone(),
+        )?;
+        UnionExec::try_new(vec![archive, tail])
     }
 
     fn supports_filters_pushdown(
