@@ -20,6 +20,7 @@
 //! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`peer`] | what nodes say to each other, to race less; nothing depends on it |
+//! | [`query`] | SQL over topics: parses, plans, reads by the broker, bounds what queries take; writes answers in several forms |
 //! | [`node`] | a node without front ends: everything below, wired and running |
 //! | [`broker`] | the operations of a broker, whatever the protocol; the front ends' only door down |
 //! | [`maintain`] | work beside the traffic, on any node, without a leader: retention, compaction, deletion; `fsck`, what takes how much space |
@@ -103,6 +104,7 @@ pub mod manifest;
 pub mod net;
 pub mod node;
 pub mod peer;
+pub mod query;
 mod rules;
 pub mod segment;
 pub mod server;

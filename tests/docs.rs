@@ -158,12 +158,14 @@ fn every_metric_that_operations_names_exists() {
     let mut telemetry = Telemetry::new(Env::system().wall());
     NodeMetrics::register(telemetry.registry());
     KafkaMetrics::register(telemetry.registry());
+    weir::query::QueryMetrics::register(telemetry.registry());
     let shown = telemetry.encode();
     // A family is shown once it has a member, and the state's metrics once there is a state: look for those where
     // they are made.
     let made: String = [
         "http/state_metrics.rs",
         "kafka/metrics.rs",
+        "query/metrics.rs",
         "store/metrics.rs",
     ]
     .map(|file| read(&format!("src/{file}")))

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["main", "cli", "fuzz", "sim"],
     &["server", "embedded", "testing"],
     &["kafka", "amqp", "http"],
-    &["net", "node", "peer"],
+    &["net", "node", "peer", "query"],
     &["broker", "maintain", "archive"],
     &["ingest", "fetch"],
     &["manifest"],
@@ -57,13 +57,15 @@ const BINARY: &str = "main.rs";
 
 /// Who alone may name a crate that has a room of its own.
 const CRATES: &[(&str, &[&str])] = &[
-    ("object_store", &["store", "testing"]),
+    ("object_store", &["store", "testing", "query"]),
     ("kafka_protocol", &["kafka", "embedded"]),
     ("axum", &["http"]),
     ("reqwest", &["peer"]),
     ("clap", &["cli"]),
     ("aws_config", &["store"]),
     ("moka", &["fetch"]),
+    ("datafusion", &["query"]),
+    ("rustyline", &["cli"]),
 ];
 
 /// The rooms of a node start tasks and long computations through `Env`, so that a simulation can pause and kill a node

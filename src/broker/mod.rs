@@ -43,6 +43,7 @@ mod record_rules;
 mod resolve;
 mod session;
 mod sizes;
+mod snapshot;
 mod tables;
 mod topic_error;
 mod topics;
@@ -79,6 +80,7 @@ pub use readings::Readings;
 pub use record_rules::{RecordRefusal, RefusedRecord};
 pub use session::Session;
 pub use sizes::{SizesError, TopicSizes, WantedSizes};
+pub use snapshot::{Snapshot, TopicArchive};
 pub use tables::DropTableError;
 pub use topic_error::{InvalidRequest, TopicError};
 pub use topics::{

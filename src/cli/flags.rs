@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{
-    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, Setting, StoreConfig,
+    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, QueryConfig, Setting,
+    StoreConfig,
 };
 
 /// The settings that every command has flags for: where the store is, and logging.
@@ -30,12 +31,16 @@ fn serve_settings() -> impl Iterator<Item = (&'static str, &'static Setting)> {
     let maintenance = MaintenanceConfig::SETTINGS
         .iter()
         .map(|s| (MaintenanceConfig::TITLE, s));
+    let query = QueryConfig::SETTINGS
+        .iter()
+        .map(|s| (QueryConfig::TITLE, s));
     let store = StoreConfig::SETTINGS
         .iter()
         .map(|s| (StoreConfig::TITLE, s));
     listen
         .chain(node)
         .chain(maintenance)
+        .chain(query)
         .chain(store.filter(|(_, s)| s.key != "store"))
 }
 

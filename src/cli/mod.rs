@@ -27,6 +27,7 @@ mod node;
 mod output;
 mod produce;
 mod progress;
+mod query;
 mod serve;
 mod settings;
 mod store;
@@ -59,6 +60,7 @@ Examples:
   weir topic create orders --partitions 6
   echo hello | weir produce orders
   weir consume orders --from-beginning
+  weir query 'SELECT partition, count(*) FROM orders GROUP BY partition'
   weir group describe billing
   weir user create admin --superuser --password-file admin.password
       From now on only users may do something: superusers everything, others what rules allow.
@@ -120,6 +122,8 @@ enum Command {
     Produce(produce::Produce),
     /// Consume records and write them as lines.
     Consume(consume::Consume),
+    /// Query topics with SQL.
+    Query(query::Query),
     /// The cluster as a whole: its settings, upgrade.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -221,6 +225,7 @@ async fn run_client(command: Command, context: &mut Context) -> Result<(), CliEr
         Command::Table(command) => table::run(&command, context).await,
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,
+        Command::Query(command) => query::run(&command, context).await,
         Command::Group(command) => group::run(&command, context).await,
         Command::User(command) => user::run(&command, context).await,
         Command::Acl(command) => acl::run(&command, context).await,

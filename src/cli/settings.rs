@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::output::{Output, OutputArgs, OutputFormat};
 use super::{CliError, FileFlag, Sources};
 use crate::config::{
-    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, Setting, Source, StoreConfig,
-    settings_page,
+    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, QueryConfig, Setting, Source,
+    StoreConfig, settings_page,
 };
 
 /// Show all settings of a node, the values in force and where they come from.
@@ -44,11 +44,12 @@ pub(super) fn run(
         output.text(&settings_page())?;
         return output.flush();
     }
-    let groups: [&[Setting]; 5] = [
+    let groups: [&[Setting]; 6] = [
         StoreConfig::SETTINGS,
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
         MaintenanceConfig::SETTINGS,
+        QueryConfig::SETTINGS,
         LogConfig::SETTINGS,
     ];
     let rows: Vec<Row> = groups

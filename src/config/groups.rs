@@ -168,3 +168,17 @@ settings! {
         compaction_bandwidth: ByteCount = "64MiB",
     }
 }
+
+settings! {
+    #[title = "Queries"]
+    /// What queries (SQL) may take.
+    pub struct QueryConfig {
+        /// How many bytes of memory all queries of the node together may take for what they read, sort, group and join.
+        /// A query that needs more than is left fails; nothing is written to disk.
+        query_memory: ByteCount = "256MiB",
+        /// How long a query may take, until its client has all of the answer.
+        query_timeout: Duration = "5min",
+        /// How many queries may run at once. More are refused.
+        max_queries: u32 = "4",
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
-    Protocol, Setting, StoreConfig,
+    Protocol, QueryConfig, Setting, StoreConfig,
 };
 use crate::types::{ByteCount, MAX_COMMITS_IN_FLIGHT};
 
@@ -93,6 +93,7 @@ fn all_settings() -> impl Iterator<Item = &'static Setting> {
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
         MaintenanceConfig::SETTINGS,
+        QueryConfig::SETTINGS,
         LogConfig::SETTINGS,
     ]
     .into_iter()
@@ -209,6 +210,8 @@ pub struct ServeConfig {
     pub node: NodeConfig,
     /// What it does about old data.
     pub maintenance: MaintenanceConfig,
+    /// What queries may take.
+    pub query: QueryConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -220,6 +223,8 @@ pub struct ClientConfig {
     pub store: StoreConfig,
     /// How the short-lived node writes, reads and lives.
     pub node: NodeConfig,
+    /// What queries may take.
+    pub query: QueryConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -232,12 +237,14 @@ impl ServeConfig {
             listen: sources.load()?,
             node: sources.load()?,
             maintenance: sources.load()?,
+            query: sources.load()?,
             log: sources.load()?,
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
         check_maintenance(&config.maintenance, sources)?;
         check_listen(&config.listen, sources)?;
+        check_query(&config.query, sources)?;
         Ok(config)
     }
 }
@@ -249,10 +256,12 @@ impl ClientConfig {
         let config = ClientConfig {
             store: sources.load()?,
             node: sources.load()?,
+            query: sources.load()?,
             log: sources.load()?,
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
+        check_query(&config.query, sources)?;
         Ok(config)
     }
 }
@@ -408,6 +417,28 @@ fn check_maintenance(config: &MaintenanceConfig, sources: &Sources) -> Result<()
             bandwidth,
             ByteCount::kib(64),
         )?;
+    }
+    Ok(())
+}
+
+fn check_query(query: &QueryConfig, sources: &Sources) -> Result<(), ConfigError> {
+    at_least(
+        sources,
+        "query_memory",
+        query.query_memory,
+        ByteCount::mib(16),
+    )?;
+    let second = Duration::from_secs(1);
+    within(
+        sources,
+        "query_timeout",
+        query.query_timeout,
+        second,
+        24 * HOUR,
+    )?;
+    if !(1..=256).contains(&query.max_queries) {
+        let reason = format!("{} is not between 1 and 256", query.max_queries);
+        return Err(sources.conflict("max_queries", reason));
     }
     Ok(())
 }

@@ -25,7 +25,9 @@ mod tests;
 mod values;
 
 pub use error::ConfigError;
-pub use groups::{ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
+pub use groups::{
+    ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, QueryConfig, StoreConfig,
+};
 pub use listeners::{KafkaListener, KafkaListeners, Security};
 pub use load::{ClientConfig, ConfigFile, ServeConfig, Source, Sources};
 pub use page::settings_page;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, StoreConfig};
+use super::{
+    Group, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig, QueryConfig, StoreConfig,
+};
 
 /// `docs/settings.md`, made from the settings themselves.
 pub fn settings_page() -> String {
@@ -22,6 +24,7 @@ pub fn settings_page() -> String {
     group::<ListenConfig>(&mut page);
     group::<NodeConfig>(&mut page);
     group::<MaintenanceConfig>(&mut page);
+    group::<QueryConfig>(&mut page);
     group::<LogConfig>(&mut page);
     page
 }

@@ -289,6 +289,7 @@ fn no_two_settings_share_a_name() {
         ListenConfig::SETTINGS,
         NodeConfig::SETTINGS,
         MaintenanceConfig::SETTINGS,
+        QueryConfig::SETTINGS,
         LogConfig::SETTINGS,
     ];
     for setting in all.into_iter().flatten() {
@@ -313,4 +314,13 @@ fn what_would_delete_what_is_still_in_use_is_refused() {
     assert!(serve_error(&[("background_work", "maybe")]).contains("on nor off"));
     let config = ServeConfig::load(&sources(&[("background_work", "off")], &[], "")).unwrap();
     assert!(!config.maintenance.background_work);
+}
+
+#[test]
+fn what_queries_may_take_is_bounded() {
+    assert!(serve_error(&[("query_memory", "1MiB")]).contains("query_memory"));
+    assert!(serve_error(&[("query_timeout", "0s")]).contains("query_timeout"));
+    assert!(serve_error(&[("max_queries", "0")]).contains("max_queries"));
+    let config = ServeConfig::load(&sources(&[("max_queries", "9")], &[], "")).unwrap();
+    assert_eq!(config.query.max_queries, 9);
 }

@@ -88,6 +88,10 @@ impl Pool {
 }
 
 impl Blocks {
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// An empty cache over `store`, for readers of the objects of `log`.
     pub fn new(store: Store, log: LogId, options: &CacheOptions, metrics: FetchMetrics) -> Blocks {
         let indexes = options.size.0 / 16 * INDEXES;

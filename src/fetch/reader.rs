@@ -12,6 +12,7 @@ use super::extents::{BLOCK, Extent, STRETCH, Window};
 use super::walk::Walk;
 use crate::segment::{Limits, first_record_at_or_after, largest_timestamp};
 use crate::state::{Partition, Slice, State};
+use crate::store::Store;
 use crate::types::{LogId, Offset, Timestamp, TopicPartition};
 
 /// How long ago a slice of the tail was appended at most.
@@ -109,6 +110,10 @@ impl Reader {
     /// A reader through `blocks`.
     pub fn new(blocks: Blocks) -> Reader {
         Reader { blocks }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.blocks.store()
     }
 
     /// Whole batches of `partition`, from the one that holds `offset` on or the first after it, with their real

@@ -4,16 +4,18 @@
 //! * `GET /readyz`: 200 if the node can serve clients now, which it shows by asking the store; 503 with the reason
 //!   otherwise. For load balancers.
 //! * `GET /metrics`: Prometheus text.
+//! * `POST /v1/query`: SQL ([`crate::query`]).
 //! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME`. A node that shows that it is
+//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME` and a query. A node that shows that it is
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
 mod peers;
+mod query;
 mod state_metrics;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::net::{Closing, FrontEnd, Listener, Slot, Stream};
+use crate::query::Queries;
 use crate::telemetry::Telemetry;
 
 /// How long the store may take to answer for the node to count as ready.
@@ -49,7 +52,7 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may take to send a request, from the start of the connection or the end of the answer before.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a connection may live. Clients that come again make a new one.
+/// How long a connection may live, but for the answer that it is in. Clients that come again make a new one.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
 /// What is left of a connection's time when the node stops.
@@ -62,6 +65,7 @@ struct Seen {
     telemetry: Arc<Telemetry>,
     stopping: CancellationToken,
     turns: Arc<Semaphore>,
+    queries: Queries,
 }
 
 /// The HTTP front end of a node. All listeners that it serves share what it has.
@@ -69,15 +73,17 @@ pub struct HttpFrontEnd {
     broker: Broker,
     telemetry: Arc<Telemetry>,
     turns: Arc<Semaphore>,
+    queries: Queries,
 }
 
 impl HttpFrontEnd {
-    /// A front end of this broker, which shows these metrics.
-    pub fn new(broker: Broker, telemetry: Telemetry) -> HttpFrontEnd {
+    /// A front end of this broker, which shows these metrics and has queries answered.
+    pub fn new(broker: Broker, telemetry: Telemetry, queries: Queries) -> HttpFrontEnd {
         HttpFrontEnd {
             broker,
             telemetry: Arc::new(telemetry),
             turns: peers::turns(),
+            queries,
         }
     }
 }
@@ -93,16 +99,19 @@ impl FrontEnd for HttpFrontEnd {
             telemetry: Arc::clone(&self.telemetry),
             stopping: shutdown.clone(),
             turns: Arc::clone(&self.turns),
+            queries: self.queries.clone(),
         };
         serve(listener, seen, shutdown).boxed()
     }
 }
 
 async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> Closing {
+    let longest_answer = seen.queries.options().timeout + DRAIN;
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(query::router())
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
@@ -123,7 +132,14 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                () = tokio::time::sleep(MAX_LIFETIME) => return,
+                () = tokio::time::sleep(MAX_LIFETIME) => {
+                    // What it is being answered may take as long as a query may.
+                    connection.as_mut().graceful_shutdown();
+                    match tokio::time::timeout(longest_answer, connection).await {
+                        Ok(ended) => ended,
+                        Err(_) => return,
+                    }
+                }
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection ended with an error");

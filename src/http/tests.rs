@@ -10,6 +10,7 @@ use crate::env::Env;
 use crate::net::{ListenerOptions, open_files};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::peer::{HttpPeers, wire};
+use crate::query::{QueryMetrics, QueryOptions};
 use crate::store::{Store, StoreUrl};
 use crate::types::PeerKey;
 
@@ -40,7 +41,11 @@ async fn front(max_known: usize) -> Front {
     let address = listener.local_addr();
     let stop = CancellationToken::new();
     let telemetry = Telemetry::new(Env::system().wall());
-    let http = HttpFrontEnd::new(node.broker().clone(), telemetry);
+    let http = {
+        let (options, metrics) = (QueryOptions::default(), QueryMetrics::default());
+        let queries = Queries::new(node.broker().clone(), options, metrics).unwrap();
+        HttpFrontEnd::new(node.broker().clone(), telemetry, queries)
+    };
     tokio::spawn(http.serve(listener, stop.clone()));
     Front {
         node,

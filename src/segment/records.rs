@@ -95,6 +95,12 @@ impl Records {
         &self.header
     }
 
+    /// How many bytes its records take, decompressed.
+    #[expect(clippy::len_without_is_empty, reason = "a batch has records")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn read(&mut self) -> Result<Record, BatchError> {
         let mut source = SliceSource::new(&self.bytes, self.at);
         let mut headers = Vec::new();

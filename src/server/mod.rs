@@ -26,6 +26,7 @@ use crate::manifest::{PEER_ENDPOINT, Stopped};
 use crate::net::{FrontEnd, connections_within, open_files};
 use crate::node::{Node, NodeError, NodeMetrics, NodeOptions};
 use crate::peer::HttpPeers;
+use crate::query::{Queries, QueryError, QueryMetrics, QueryOptions};
 use crate::store::InvalidStoreUrl;
 use crate::telemetry::Telemetry;
 use crate::types::NodeId;
@@ -63,6 +64,9 @@ pub enum ServeError {
         "cannot create the HTTP client for other nodes: {0}; with peer_traffic=off none is needed"
     )]
     Peers(String),
+    /// Queries could not be answered.
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// The node could not be registered.
     #[error("cannot register this node: {0}")]
     Register(#[from] Unavailable),
@@ -89,6 +93,7 @@ impl Server {
         let mut telemetry = Telemetry::new(env.wall());
         let metrics = NodeMetrics::register(telemetry.registry());
         let kafka_metrics = KafkaMetrics::register(telemetry.registry());
+        let query_metrics = QueryMetrics::register(telemetry.registry());
         // Bound first: a port that is taken is found out before anything is written to the store.
         let listeners = listeners::bind(&config).await?;
         let mut options = NodeOptions::from_config(&config.store, &config.node, env)?;
@@ -126,7 +131,9 @@ impl Server {
         let listening = listeners.iter().map(Bound::listening).collect();
         let broker = || node.broker().clone();
         let kafka = KafkaFrontEnd::new(broker(), kafka_options(&config), kafka_metrics);
-        let http = HttpFrontEnd::new(broker(), telemetry);
+        let options = QueryOptions::from(&config.query);
+        let queries = Queries::new(broker(), options, query_metrics)?;
+        let http = HttpFrontEnd::new(broker(), telemetry, queries);
         let front_ends: [(Protocol, &dyn FrontEnd); 2] =
             [(Protocol::Kafka, &kafka), (Protocol::Http, &http)];
         let mut fronts = JoinSet::new();
