@@ -1,4 +1,5 @@
 """SQL over topics: `weir query` on the bucket, and `POST /v1/query` of a node."""
+import base64
 import csv
 import http.client
 import io
@@ -306,3 +307,105 @@ def test_strange_records_are_rows(node, drivers, query):
     assert rows[1]["headers"] == [{"key": "a", "value": "1"}, {"key": "a", "value": None},
                                   {"key": "", "value": {"base64": "/w=="}}]
     assert rows[2]["timestamp"] == "9999-12-31T23:59:59Z"
+
+
+@FILE
+def test_who_may_not_read_a_topic_has_no_table_of_it(make_node, place, drivers, weir):
+    node = make_node(place).start()
+    for topic in ("open", "shut"):
+        drivers("librdkafka", node.kafka).create_topic(topic=topic, partitions=1)
+        produce(node.kafka, topic, [(0, b"k", topic.encode(), 0, None)])
+    weir("user", "create", "root", "--superuser", "--password-stdin", text=b"of-root\n")
+    weir("user", "create", "alice", "--password-stdin", text=b"of-alice\n")
+    weir("acl", "add", "--allow", "User:alice", "--operation", "read", "--operation", "describe", "--topic", "open")
+
+    def ask(sql, login=None):
+        headers = {"Content-Type": "text/plain"}
+        if login:
+            headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+        request = urllib.request.Request(f"http://{node.http}/v1/query", sql.encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                assert error.headers["WWW-Authenticate"].startswith("Basic ")
+            return error.code, json.loads(error.read())["kind"]
+
+    def tables(login=None):
+        return [row["table_name"] for row in ask("SHOW TABLES", login)[1] if row["table_schema"] == "topics"]
+
+    assert ask("SELECT value FROM open", "alice:of-alice") == (200, [{"value": "open"}])
+    assert ask("SELECT value FROM shut", "alice:of-alice") == (404, "unknown_table")
+    assert ask("SELECT value FROM shut", "root:of-root") == (200, [{"value": "shut"}])
+    assert tables("alice:of-alice") == ["open"] and tables("root:of-root") == ["open", "shut"]
+    for table in ("open", "shut", "neither"):
+        assert ask(f"SELECT value FROM {table}") == (401, "denied")
+    assert ask("SELECT 1 AS one", "alice:of-root") == (401, "denied")
+    assert ask("SELECT 1 AS one", "nobody:x") == (401, "denied")
+    weir("acl", "add", "--deny", "User:alice", "--operation", "read", "--topic", "open")
+    assert ask("SELECT value FROM open", "alice:of-alice") == (403, "denied")
+    log = node.log.read_bytes()
+    assert b"of-alice" not in log and b"of-root" not in log and base64.b64encode(b"alice:of-root") not in log
+
+
+def archived_up_to(weir, topic, count):
+    """Waits until so many records of the topic are in its table."""
+    def rows():
+        tables = json.loads(weir("table", "list", "--output", "json"))
+        return sum(table["rows"] for table in tables if table["name"] == topic)
+    wait_until(lambda: rows() >= count, 60, f"{count} records of {topic} are not archived")
+
+
+@pytest.mark.parametrize("store", ["file", "minio"])
+def test_the_archive_and_the_tail_are_one_table(node, drivers, weir, query, tmp_path):
+    weir("topic", "create", "orders", "--partitions", "2", "--config", "archive.enable=true", "--config",
+         "archive.lag=1s", "--config", "archive.value.format=json")
+    day = 86_400_000
+    first = [(n % 2, f"k{n}", json.dumps({"n": n, "name": f"name {n}"}).encode(), 1_700_000_000_000 + n * day // 100, None)
+             for n in range(1000)]
+    produce(node.kafka, "orders", first, "zstd")
+    archived_up_to(weir, "orders", 1000)
+    later = [(n % 2, f"k{n}", json.dumps({"n": n, "name": f"name {n}"}).encode(), 1_700_000_000_000 + n * day // 100, None)
+             for n in range(1000, 1100)]
+    produce(node.kafka, "orders", later)
+    assert query("SELECT count(*) AS c, count(DISTINCT (partition, offset)) AS d, sum(n) AS s, max(name) AS m FROM orders") == [
+        {"c": 1100, "d": 1100, "s": 1099 * 550, "m": "name 999"}]
+    # What lies in files is pruned by its statistics, and what is in the tail by the state.
+    for where, expected in [
+        ("n = 1050", 1), ("n = 50", 1), ("n < 10 OR n >= 1090", 20), ("timestamp >= '2023-11-24T00:00:00Z'", None),
+        ("partition = 1 AND offset BETWEEN 499 AND 502", 4), ("CAST(timestamp AS TIME) < '12:00:00'", None),
+        ("key = 'k7'", 1), ("name LIKE 'name 10%'", 111),
+    ]:
+        rows = query(f"SELECT n FROM orders WHERE {where}")
+        filtered = query(f"SELECT n FROM (SELECT *, row_number() OVER (ORDER BY partition, offset) AS r FROM orders) "
+                         f"WHERE {where} AND r > 0")
+        assert sorted(row["n"] for row in rows) == sorted(row["n"] for row in filtered), where
+        assert expected is None or len(rows) == expected, (where, len(rows))
+    plan = query("EXPLAIN SELECT n FROM orders WHERE timestamp < '2023-11-15T00:00:00Z'")[-1]["plan"]
+    assert "files=" in plan and "orders" in plan, plan
+    # It outlives what the topic has, and the topic.
+    consumed = [json.loads(line) for line in weir("consume", "orders", "--output", "json").splitlines()]
+    assert len(consumed) == 1100
+    archived_up_to(weir, "orders", 1100)
+    weir("topic", "delete", "orders")
+    assert query("SELECT count(*) AS c, sum(n) AS s FROM archive.orders") == [{"c": 1100, "s": 1099 * 550}]
+    assert query("SELECT count(*) AS c FROM orders WHERE partition = 0") == [{"c": 550}]
+
+
+@FILE
+def test_a_topic_that_has_more_than_its_archive_is_answered_whole(make_node, place, drivers, weir, query):
+    """Files of the archive expire by its own retention; the topic still has the records."""
+    node = make_node(place).start()
+    weir("topic", "create", "t", "--config", "archive.enable=true", "--config", "archive.lag=1s")
+    produce(node.kafka, "t", ((0, None, str(n).encode(), None, None) for n in range(500)))
+    archived_up_to(weir, "t", 500)
+    weir("topic", "config", "t", "--set", "archive.retention.ms=1000")
+
+    def left():
+        tables = json.loads(weir("table", "list", "--output", "json"))
+        return next(table["rows"] for table in tables if table["name"] == "t")
+
+    wait_until(lambda: left() < 500, 90, "nothing of the archive expires")
+    produce(node.kafka, "t", ((0, None, str(n).encode(), None, None) for n in range(500, 510)))
+    assert query("SELECT count(*) AS n, count(DISTINCT offset) AS d, min(offset) AS a FROM t") == [{"n": 510, "d": 510, "a": 0}]

@@ -63,6 +63,17 @@ pub struct FetchedPartition {
     pub log_start: Offset,
 }
 
+impl FetchedPartition {
+    /// The record batches in one piece, for who goes through them: a large batch comes in several.
+    pub fn joined(&self) -> Bytes {
+        match self.records.as_slice() {
+            [] => Bytes::new(),
+            [whole] => whole.clone(),
+            pieces => pieces.concat().into(),
+        }
+    }
+}
+
 /// Why a partition could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {

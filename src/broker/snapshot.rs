@@ -15,7 +15,7 @@ use crate::state::{State, Topic};
 use crate::store::{ArchiveObject, ObjectPath};
 use crate::table::typing::{Formats, Typing};
 use crate::table::{Columns, SchemaError};
-use crate::types::{Offset, PartitionIndex, TopicId};
+use crate::types::{Offset, PartitionIndex, TableId, TableName, TopicId};
 
 /// One moment of the cluster, as far as a client may know of it.
 #[derive(Clone)]
@@ -49,6 +49,21 @@ pub struct TopicArchive<'a> {
 }
 
 impl TopicArchive<'_> {
+    /// The id of its table.
+    pub fn id(&self) -> TableId {
+        self.table.id()
+    }
+
+    /// The name of its table.
+    pub fn name(&self) -> &TableName {
+        self.table.name()
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> Result<Columns, SchemaError> {
+        Columns::new(self.table.schema().clone())
+    }
+
     /// What its files are listed in.
     pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         self.table.manifests().map(|live| &live.manifest)
@@ -97,6 +112,11 @@ impl Snapshot {
         (!table.is_dropped()).then_some(table)
     }
 
+    /// Whether a topic has an archive.
+    pub fn is_archived(&self, topic: TopicId) -> bool {
+        self.table(topic).is_some()
+    }
+
     /// The columns of a topic: those of its table, if it is archived.
     pub fn columns(&self, topic: TopicId) -> Result<Columns, SchemaError> {
         match self.table(topic) {
@@ -105,10 +125,12 @@ impl Snapshot {
         }
     }
 
-    /// From where on a partition is not in the archive.
-    pub fn archived(&self, topic: TopicId, partition: PartitionIndex) -> Offset {
-        let table = self.table(topic);
-        table.map_or(Offset::ZERO, |table| table.archived(partition))
+    /// What the archive has of a partition: from which offset on, and which is the one behind the last.
+    pub fn archived(&self, topic: TopicId, partition: PartitionIndex) -> (Offset, Offset) {
+        let partition = self
+            .table(topic)
+            .and_then(|table| table.partition(partition));
+        partition.map_or_else(Default::default, |at| (at.start(), at.end()))
     }
 
     /// What keys and values of a topic are opened as, for the columns that its table has.
@@ -133,6 +155,26 @@ impl Snapshot {
             table,
             reader: &self.broker.inner.reader,
         }))
+    }
+
+    /// The tables of topics that are deleted, for who may administer the cluster: there are no rules any more about what
+    /// they were named after.
+    pub fn orphans(&self) -> impl Iterator<Item = TopicArchive<'_>> {
+        let permit = self
+            .broker
+            .authorize(&self.session, Action::Alter, Resource::Cluster);
+        let state = permit.ok().map(|permit| self.state(permit));
+        let tables = state.into_iter().flat_map(|state| state.tables());
+        let left = tables.filter(|table| table.topic().is_none() && !table.is_dropped());
+        left.map(|table| TopicArchive {
+            table,
+            reader: &self.broker.inner.reader,
+        })
+    }
+
+    /// One of them.
+    pub fn orphan(&self, id: TableId) -> Option<TopicArchive<'_>> {
+        self.orphans().find(|archive| archive.id() == id)
     }
 
     fn state(&self, _: Permit) -> &Arc<State> {

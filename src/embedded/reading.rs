@@ -259,9 +259,7 @@ impl Consumer {
         for ((partition, offset), result) in wanted.into_iter().zip(fetched) {
             match result {
                 Ok(fetched) => {
-                    for run in fetched.records {
-                        self.queue(partition, offset, &run)?;
-                    }
+                    self.queue(partition, offset, &fetched.joined())?;
                 }
                 Err(FetchError::OffsetOutOfRange {
                     log_start,

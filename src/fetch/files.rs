@@ -15,7 +15,7 @@ use crate::store::{ObjectPath, RequestKind, Store, StoreError};
 /// Up to how many bytes a file is read whole.
 const WHOLE: u64 = 4 << 20;
 
-/// A file of a table. Cheap to clone; clones share what was read whole.
+/// A file of a table. Cheap to clone; clones share what was read whole, and it is in memory as long as one of them is.
 #[derive(Clone)]
 pub struct TableFile {
     store: Store,
@@ -63,18 +63,32 @@ impl TableFile {
         self.bytes
     }
 
+    /// Whether it is read by one request, and then held.
+    pub fn is_read_whole(&self) -> bool {
+        self.bytes <= WHOLE
+    }
+
     /// A part of it.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, FileReadError> {
         let range = range.start.min(self.bytes)..range.end.min(self.bytes);
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        if self.bytes > WHOLE {
+        if !self.is_read_whole() {
             return self.get(range).await;
         }
         let whole = self.whole.get_or_try_init(|| self.read_whole()).await?;
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(whole.len());
         Ok(whole.slice(place(range.start)..place(range.end)))
+    }
+
+    /// The same file, of which nothing is in memory: what is read goes with who reads it.
+    #[must_use]
+    pub fn afresh(&self) -> TableFile {
+        TableFile {
+            whole: Arc::default(),
+            ..self.clone()
+        }
     }
 
     async fn read_whole(&self) -> Result<Bytes, FileReadError> {

@@ -14,6 +14,7 @@
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
+mod caller;
 mod peers;
 mod query;
 mod state_metrics;
@@ -23,7 +24,7 @@ mod tests;
 pub use state_metrics::StateMetrics;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -41,8 +42,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::caller::Remote;
 use crate::broker::Broker;
-use crate::net::{Closing, FrontEnd, Listener, Slot, Stream};
+use crate::net::{Closing, FrontEnd, Listener, RateLimitedLog, Slot, Stream};
 use crate::query::Queries;
 use crate::telemetry::Telemetry;
 
@@ -66,6 +68,7 @@ struct Seen {
     stopping: CancellationToken,
     turns: Arc<Semaphore>,
     queries: Queries,
+    failed_logins: Arc<Mutex<RateLimitedLog>>,
 }
 
 /// The HTTP front end of a node. All listeners that it serves share what it has.
@@ -100,6 +103,7 @@ impl FrontEnd for HttpFrontEnd {
             stopping: shutdown.clone(),
             turns: Arc::clone(&self.turns),
             queries: self.queries.clone(),
+            failed_logins: Arc::default(),
         };
         serve(listener, seen, shutdown).boxed()
     }
@@ -115,10 +119,11 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream: Stream, _, slot: Arc<Slot>| {
+    let handle = move |stream: Stream, remote, slot: Arc<Slot>| {
         let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(slot.clone());
+            request.extensions_mut().insert(Remote(remote));
             router.call(request)
         });
         async move {

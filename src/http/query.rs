@@ -5,7 +5,7 @@
 //! `{"kind": "…", "error": "…"}`; what goes wrong later breaks the answer off, which clients notice, since it ends
 //! without the last chunk.
 //!
-//! A client that closes its connection stops its query.
+//! A client that closes its connection stops its query. Who it is, it says by basic authentication (`caller.rs`).
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 
 use super::Seen;
-use crate::broker::Session;
+use super::caller::{Unknown, caller, challenged};
 use crate::query::{Answer, Form, QueryError, QueryErrorKind, Reading};
 
 /// The largest body.
@@ -49,6 +49,16 @@ struct Told<'a> {
 
 fn told(status: StatusCode, kind: &str, error: &str) -> Response {
     (status, Json(Told { kind, error })).into_response()
+}
+
+/// The answer to who is not known.
+fn nobody(unknown: &Unknown) -> Response {
+    let (status, error) = unknown.told();
+    match unknown {
+        Unknown::Malformed(_) => told(status, "invalid", error),
+        Unknown::Wrong => challenged(told(status, "denied", error)),
+        Unknown::TooMany => told(status, "busy", error),
+    }
 }
 
 fn failed(error: &QueryError) -> Response {
@@ -92,7 +102,14 @@ async fn query(State(seen): State<Seen>, request: Request) -> Response {
         Ok(sql) => sql,
         Err(error) => return told(StatusCode::BAD_REQUEST, "invalid", &error),
     };
-    let session = Session::internal("http");
+    let remote = head.extensions.get().copied();
+    let session = match caller(&seen, remote, &head.headers).await {
+        Ok(session) => session,
+        Err(unknown) => return nobody(&unknown),
+    };
+    if session.user.is_none() && !seen.broker.manifest().state().access().is_open() {
+        return challenged(told(StatusCode::UNAUTHORIZED, "denied", "log in to query"));
+    }
     let watch = Reading::default();
     let answer = seen.queries.run(&session, &sql, form, &watch);
     let answered = seen.stopping.run_until_cancelled(answer).await;
@@ -128,7 +145,8 @@ fn form(headers: &HeaderMap) -> Result<Form, Response> {
 fn statement(headers: &HeaderMap, body: &[u8]) -> Result<String, String> {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.trim_start().starts_with("application/json") {
+    let media = kind.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
         let asked: Asked = serde_json::from_slice(body)
             .map_err(|error| format!("the body is not {{\"sql\": \"…\"}}: {error}"))?;
         return Ok(asked.sql);

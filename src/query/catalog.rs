@@ -4,6 +4,9 @@
 //! in the archive is. SQL folds what is not quoted to lower case, so `SELECT * FROM Orders` reads the topic `Orders`. A
 //! quoted name is first taken as the topic's own: `"orders.eu-1"`. Two topics may have one name as tables; then it
 //! belongs to neither, and the error says how each is named.
+//!
+//! Tables of the archive whose topics are deleted are in a schema of their own, `archive`, and found without it where no
+//! topic has their name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +19,26 @@ use datafusion::logical_expr::TableType;
 
 use super::engine::{Shared, batch_rows};
 use super::error::{QueryError, QueryErrorKind};
-use super::table::TopicTable;
+use super::table::{OrphanTable, TopicTable};
 use crate::broker::Snapshot;
-use crate::types::TopicId;
+use crate::types::{TableId, TopicId};
 
 /// The name of the catalog.
 pub(super) const CATALOG: &str = "weir";
-/// The name of the one schema in it.
+/// The name of the schema of topics.
 pub(super) const SCHEMA: &str = "topics";
+/// The name of the schema of what is left of deleted topics.
+const ORPHANS: &str = "archive";
+/// The engine's schema of what tables there are, and of that what may be seen: the rest tells of the host.
+const INFORMATION: &str = "information_schema";
+const SHOWN: &[&str] = &[
+    "tables",
+    "views",
+    "columns",
+    "schemata",
+    "routines",
+    "parameters",
+];
 
 /// How many names are told to who names a table that there is not.
 const MAX_NEAR: usize = 3;
@@ -46,6 +61,15 @@ pub(super) struct Tables {
     shared: Shared,
     /// The topics by the names of their tables.
     names: Arc<BTreeMap<String, Vec<(String, TopicId)>>>,
+    /// The tables of deleted topics.
+    orphans: Arc<BTreeMap<String, TableId>>,
+}
+
+/// What a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Topic(TopicId),
+    Orphan(TableId),
 }
 
 impl Tables {
@@ -57,7 +81,10 @@ impl Tables {
             let same = names.entry(table_name(name)).or_default();
             same.push((name.to_owned(), topic.id()));
         }
+        let orphans = snapshot.orphans();
+        let orphans = orphans.map(|archive| (archive.name().as_str().to_owned(), archive.id()));
         Tables {
+            orphans: Arc::new(orphans.collect()),
             snapshot: Arc::new(snapshot),
             shared,
             names: Arc::new(names),
@@ -75,29 +102,36 @@ impl Tables {
             if reference.schema().is_none() && is_function(reference.table()) {
                 continue;
             }
-            let in_topics = reference.schema().is_none_or(|schema| schema == SCHEMA);
             let is_ours = reference.catalog().is_none_or(|catalog| catalog == CATALOG);
-            if is_ours && reference.schema() == Some("information_schema") {
-                continue;
+            let table = reference.table();
+            match reference
+                .schema()
+                .filter(|_| is_ours)
+                .or((is_ours).then_some(""))
+            {
+                Some(INFORMATION) if SHOWN.contains(&table) => {}
+                Some(ORPHANS) if self.orphans.contains_key(table) => {}
+                Some("" | SCHEMA) => {
+                    self.find(table)?;
+                }
+                _ => return Err(self.unknown(&reference.to_string())),
             }
-            if !in_topics || !is_ours {
-                let whole = reference.to_string();
-                return Err(self.unknown(&whole));
-            }
-            self.find(reference.table())?;
         }
         Ok(())
     }
 
-    /// The topic of a table.
-    fn find(&self, table: &str) -> Result<TopicId, QueryError> {
+    /// What a table is of.
+    fn find(&self, table: &str) -> Result<Named, QueryError> {
         let folded = table_name(table);
-        let named = self.names.get(&folded).ok_or_else(|| self.unknown(table))?;
+        let Some(named) = self.names.get(&folded) else {
+            let orphan = self.orphans.get(&folded).map(|id| Named::Orphan(*id));
+            return orphan.ok_or_else(|| self.unknown(table));
+        };
         if let Some((_, topic)) = named.iter().find(|(name, _)| name == table) {
-            return Ok(*topic);
+            return Ok(Named::Topic(*topic));
         }
         match named.as_slice() {
-            [(_, topic)] => Ok(*topic),
+            [(_, topic)] => Ok(Named::Topic(*topic)),
             several => {
                 let names: Vec<String> = several
                     .iter()
@@ -119,10 +153,11 @@ impl Tables {
         let used = references
             .iter()
             .filter_map(|table| self.find(table.table()).ok());
-        let topics: Vec<TopicId> = used.collect();
-        let sizes = topics
-            .into_iter()
-            .filter_map(|topic| self.snapshot.topic(topic))
+        let sizes = used
+            .filter_map(|named| match named {
+                Named::Topic(topic) => self.snapshot.topic(topic),
+                Named::Orphan(_) => None,
+            })
             .map(|topic| {
                 let all = topic.partitions().map(|(_, partition)| {
                     let records = partition.high_watermark().since(partition.log_start());
@@ -139,6 +174,7 @@ impl Tables {
         let mut near: Vec<(usize, &str)> = self
             .names
             .keys()
+            .chain(self.orphans.keys())
             .map(|name| (distance(&folded, name), name.as_str()))
             .filter(|(distance, name)| {
                 let longest = name.len().max(folded.len());
@@ -183,13 +219,57 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+impl Tables {
+    fn provider(&self, named: Named) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let (snapshot, shared) = (self.snapshot.clone(), self.shared.clone());
+        Ok(match named {
+            Named::Topic(id) => Arc::new(TopicTable::new(snapshot, id, shared)?),
+            Named::Orphan(id) => Arc::new(OrphanTable::new(snapshot, id, shared)?),
+        })
+    }
+}
+
+/// The schema of what is left of deleted topics.
+#[derive(Debug)]
+struct Orphans(Tables);
+
+#[async_trait]
+impl SchemaProvider for Orphans {
+    fn table_names(&self) -> Vec<String> {
+        self.0.orphans.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let found = self.0.orphans.get(name);
+        let provided = found.map(|id| self.0.provider(Named::Orphan(*id)));
+        Ok(provided.transpose()?)
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.orphans.contains_key(name)
+    }
+}
+
 impl CatalogProvider for Tables {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        let orphans = (!self.orphans.is_empty()).then_some(ORPHANS);
+        [SCHEMA]
+            .into_iter()
+            .chain(orphans)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
+        match name {
+            SCHEMA => Some(Arc::new(self.clone())),
+            ORPHANS => Some(Arc::new(Orphans(self.clone()))),
+            _ => None,
+        }
     }
 }
 
@@ -208,9 +288,7 @@ impl SchemaProvider for Tables {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let topic = self.find(name)?;
-        let table = TopicTable::new(self.snapshot.clone(), topic, self.shared.clone())?;
-        Ok(Some(Arc::new(table)))
+        Ok(Some(self.provider(self.find(name)?)?))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {

@@ -10,7 +10,9 @@ use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    GreedyMemoryPool, MemoryConsumer, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -23,8 +25,10 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::archived::NoStores;
+use super::bounds::{bounded, check_size};
 use super::catalog::{CATALOG, SCHEMA, Tables};
 use super::error::{QueryError, QueryErrorKind};
+use super::functions;
 use super::metrics::{Outcome, QueryMetrics};
 use super::options::QueryOptions;
 use super::output::{Encoder, Form};
@@ -34,7 +38,7 @@ use crate::broker::{Broker, Session, Snapshot};
 /// How many of those who hold memory an error names.
 const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
-/// Functions that make much out of nothing, past every bound of memory.
+/// Functions that make much out of nothing, past every bound of memory, and such as tell where files are.
 const LEFT_OUT: &[&str] = &[
     "repeat",
     "lpad",
@@ -43,7 +47,18 @@ const LEFT_OUT: &[&str] = &[
     "array_resize",
     "range",
     "generate_series",
+    "input_file_name",
 ];
+
+/// The same, that make tables.
+const LEFT_OUT_TABLES: &[&str] = &["range", "generate_series"];
+
+/// The most memory that one reader of a scan is reckoned with: so many run side by side as the memory allows.
+const READER_MEMORY: u64 = 32 << 20;
+
+/// The stack of the threads of queries: statements are walked recursively, and what is bounded elsewhere is deep enough.
+/// It is memory only where it is used.
+const STACK: usize = 64 << 20;
 
 /// How many bytes of records one batch of the engine is to have, about.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -156,7 +171,6 @@ impl Queries {
         began: Instant,
     ) -> Result<(Part, mpsc::Receiver<Sent>, AbortOnDropHandle<()>), QueryError> {
         let inner = &self.inner;
-        let statement = parse(sql)?;
         let place = inner.places.clone().try_acquire_owned();
         let place = place.map_err(|_| QueryError::busy(inner.options.max_running))?;
         let snapshot = inner.broker.snapshot(session).await?;
@@ -165,17 +179,22 @@ impl Queries {
             options: inner.options,
             metrics: inner.metrics.clone(),
             reading: watch.clone(),
+            engine: inner.engine.clone(),
         };
         let (send, mut answers) = mpsc::channel(1);
         let running = Running {
             inner: inner.clone(),
             shared,
-            send,
+            send: send.clone(),
             form,
             _place: place,
         };
-        let deadline = began + inner.options.timeout;
-        let task = async move { running.run(statement, snapshot, deadline).await };
+        // Some of its steps cannot be broken off, such as those of planning. Who waits for it is answered beside it; its
+        // place is free when it has ended.
+        let sql = sql.to_owned();
+        let work = async move { running.work(&sql, snapshot).await };
+        let work = AbortOnDropHandle::new(self.on_threads(work)?);
+        let task = watch_over(inner.clone(), work, send, began + inner.options.timeout);
         let task = AbortOnDropHandle::new(self.on_threads(task)?);
         let first = answers.recv().await.unwrap_or_else(|| Err(vanished()))?;
         Ok((first, answers, task))
@@ -186,15 +205,16 @@ impl Queries {
         self.inner.options
     }
 
-    fn on_threads(
+    fn on_threads<T: Send + 'static>(
         &self,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<tokio::task::JoinHandle<()>, QueryError> {
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<tokio::task::JoinHandle<T>, QueryError> {
         let threads = &self.inner.threads;
         let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
         if threads.is_none() {
             let built = tokio::runtime::Builder::new_multi_thread()
                 .thread_name("weir-query")
+                .thread_stack_size(STACK)
                 .enable_time()
                 .build();
             let built = built.map_err(|error| {
@@ -306,6 +326,7 @@ pub(super) struct Shared {
     options: QueryOptions,
     metrics: QueryMetrics,
     reading: Reading,
+    engine: Arc<RuntimeEnv>,
 }
 
 impl fmt::Debug for Shared {
@@ -331,6 +352,11 @@ impl Shared {
         self.spawn_on_node(work).await.map_err(|error| {
             QueryError::new(QueryErrorKind::Failed, format!("reading failed: {error}"))
         })
+    }
+
+    /// Memory of all queries, for this purpose; none at first.
+    pub(super) fn memory(&self, purpose: &str) -> MemoryReservation {
+        MemoryConsumer::new(purpose).register(&self.engine.memory_pool)
     }
 
     pub(super) fn options(&self) -> QueryOptions {
@@ -376,28 +402,41 @@ struct Running {
     _place: OwnedSemaphorePermit,
 }
 
-impl Running {
-    async fn run(self, statement: Statement, snapshot: Snapshot, deadline: Instant) {
-        let work = self.work(statement, snapshot);
-        let ended = tokio::select! {
-            ended = work => ended,
-            // Nobody wants it any more.
-            () = self.send.closed() => return,
-            () = tokio::time::sleep_until(deadline) => {
-                Err(QueryError::timed_out(self.inner.options.timeout))
-            }
-        };
-        // What it had reserved was given back with it.
-        let reserved = self.inner.engine.memory_pool.reserved();
-        let gauge = &self.inner.metrics.memory;
-        gauge.set(i64::try_from(reserved).unwrap_or(i64::MAX));
-        let last = ended.map(Part::End);
-        // Who does not take it has gone.
-        let _ = tokio::time::timeout_at(deadline + GONE, self.send.send(last)).await;
-    }
+/// Sees a query to its end: tells its client what became of it, or that its time is over, and stops it if nobody wants it
+/// any more.
+async fn watch_over(
+    inner: Arc<Inner>,
+    work: AbortOnDropHandle<Result<Bytes, QueryError>>,
+    send: mpsc::Sender<Sent>,
+    deadline: Instant,
+) {
+    let ended = tokio::select! {
+        ended = work => ended.unwrap_or_else(|_| Err(vanished())),
+        // Nobody wants it any more.
+        () = send.closed() => return,
+        () = tokio::time::sleep_until(deadline) => {
+            Err(QueryError::timed_out(inner.options.timeout))
+        }
+    };
+    // What it had reserved was given back with it.
+    inner.gauge_memory();
+    let last = ended.map(Part::End);
+    // Who does not take it has gone.
+    let _ = tokio::time::timeout_at(deadline + GONE, send.send(last)).await;
+}
 
+impl Inner {
+    fn gauge_memory(&self) {
+        let reserved = self.engine.memory_pool.reserved();
+        let gauge = &self.metrics.memory;
+        gauge.set(i64::try_from(reserved).unwrap_or(i64::MAX));
+    }
+}
+
+impl Running {
     /// Sends the answer but for its end, which it returns.
-    async fn work(&self, statement: Statement, snapshot: Snapshot) -> Result<Bytes, QueryError> {
+    async fn work(&self, sql: &str, snapshot: Snapshot) -> Result<Bytes, QueryError> {
+        let statement: Statement = parse(sql)?;
         let memory = self.inner.options.memory;
         let failed = |error: DataFusionError| QueryError::of_engine(&error, memory);
         let tables = Tables::new(snapshot, self.shared.clone());
@@ -420,18 +459,16 @@ impl Running {
             );
             QueryError::new(QueryErrorKind::Refused, message)
         })?;
+        check_size(&plan).map_err(failed)?;
         let physical = state.create_physical_plan(&plan).await.map_err(failed)?;
+        let physical = bounded(physical).map_err(failed)?;
         let mut encoder = Encoder::new(self.form, &physical.schema())?;
         let mut rows = execute_stream(physical, context.task_ctx()).map_err(failed)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(failed)?;
-            let metrics = &self.inner.metrics;
-            let reserved = self.inner.engine.memory_pool.reserved();
-            let gauge = i64::try_from(reserved).unwrap_or(i64::MAX);
-            metrics.memory.set(gauge);
-            metrics
-                .rows
-                .inc_by(u64::try_from(batch.num_rows()).unwrap_or(u64::MAX));
+            self.inner.gauge_memory();
+            let count = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+            self.inner.metrics.rows.inc_by(count);
             let bytes = encoder.write(&batch)?;
             if !bytes.is_empty() {
                 // Who does not take it has gone, which ends this at its next wait.
@@ -441,11 +478,20 @@ impl Running {
         encoder.finish()
     }
 
+    /// How many parts of a query run side by side.
+    fn readers(&self) -> usize {
+        let memory = self.inner.options.memory.0 / READER_MEMORY;
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        cores.min(memory).max(1)
+    }
+
     fn context(&self, tables: &Tables, batch_rows: u64) -> SessionContext {
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
+            .with_target_partitions(self.readers())
             .with_batch_size(usize::try_from(batch_rows).unwrap_or(usize::MAX));
         let options = config.options_mut();
         options.execution.time_zone = Some("UTC".to_owned());
@@ -457,6 +503,10 @@ impl Running {
         for function in LEFT_OUT {
             context.deregister_udf(function);
         }
+        for function in LEFT_OUT_TABLES {
+            context.deregister_udtf(function);
+        }
+        functions::register(&context);
         context.register_catalog(CATALOG, Arc::new(tables.clone()));
         context
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use arrow_schema::ArrowError;
 use datafusion::error::DataFusionError;
 
 use crate::broker::{Denied, FetchError, ListOffsetsError, Unavailable};
@@ -112,6 +113,12 @@ impl QueryError {
                      group by less, or add a LIMIT to what is sorted"
                 ),
             ),
+            DataFusionError::ArrowError(error, _)
+                if matches!(**error, ArrowError::OffsetOverflowError(_)) =>
+            {
+                let message = format!("a batch of rows became too large: {text}; select less of each record");
+                QueryError::new(QueryErrorKind::Memory, message)
+            }
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)

@@ -28,9 +28,12 @@
 //! node that dies takes its queries with it; they leave nothing behind.
 
 mod archived;
+mod bounds;
 mod catalog;
+mod dialect;
 mod engine;
 mod error;
+mod functions;
 mod metrics;
 mod options;
 mod output;

@@ -9,6 +9,7 @@
 //! An answer that was not finished lacks its end: the closing bracket, Parquet's footer, Arrow's end of the stream. Only
 //! of CSV and of lines of JSON it cannot be told.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -155,6 +156,9 @@ impl Encoder {
     ///
     /// The form has no way to write such columns.
     pub fn new(form: Form, schema: &SchemaRef) -> Result<Encoder, QueryError> {
+        if !matches!(form, Form::Table | Form::Csv) {
+            check_names(schema)?;
+        }
         let written = Written::default();
         let out = written.clone();
         let writer = match form {
@@ -240,6 +244,20 @@ impl Encoder {
         finished.map_err(unwritten)?;
         Ok(self.written.take())
     }
+}
+
+/// Refuses two columns of one name: in an object one of them would be lost.
+fn check_names(schema: &SchemaRef) -> Result<(), QueryError> {
+    let mut known = HashSet::new();
+    for field in schema.fields() {
+        if !known.insert(field.name()) {
+            let name = field.name();
+            return Err(QueryError::invalid(format!(
+                "two columns of the answer are named '{name}': give them names of their own with AS"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn unwritten(error: ArrowError) -> QueryError {

@@ -72,18 +72,23 @@ impl Containers {
         self.bytes.push(bytes);
     }
 
-    /// The slices of a topic, from where `archived` says that the archive ends.
-    fn slices(topic: &Topic, archived: impl Fn(PartitionIndex) -> Offset) -> Containers {
+    /// The slices of a topic, without what `archived` says that the archive has.
+    fn slices(topic: &Topic, archived: impl Fn(PartitionIndex) -> (Offset, Offset)) -> Containers {
         let mut slices = Containers::default();
         for (id, partition) in topic.partitions() {
-            let start = partition.log_start().max(archived(id.partition));
-            let end = partition.high_watermark();
-            for (base, slice) in partition.slices_from(start) {
-                let offsets = (base.max(start), slice.end.min(end));
-                let newest = Some(slice.max_timestamp);
-                let whole = slice.end.since(base);
-                let bytes = share(slice.len, offsets.1.since(offsets.0), whole);
-                if offsets.0 < offsets.1 {
+            let (first, behind) = archived(id.partition);
+            let (log_start, end) = (partition.log_start(), partition.high_watermark());
+            // The archive may have let go of records that the topic has.
+            let parts = [(log_start, first.min(end)), (log_start.max(behind), end)];
+            for (start, end) in parts.into_iter().filter(|(start, end)| start < end) {
+                for (base, slice) in partition.slices_from(start) {
+                    let offsets = (base.max(start), slice.end.min(end));
+                    if offsets.0 >= offsets.1 {
+                        break;
+                    }
+                    let newest = Some(slice.max_timestamp);
+                    let whole = slice.end.since(base);
+                    let bytes = share(slice.len, offsets.1.since(offsets.0), whole);
                     slices.add((id.partition, id.partition), offsets, (None, newest), bytes);
                 }
             }
@@ -128,7 +133,10 @@ impl Containers {
             .with_file_schema(filter.schema.clone())
             .try_build(filter.expr.clone())
         {
-            Ok(predicate) if !predicate.always_true() => predicate.prune(self),
+            Ok(predicate) if !predicate.always_true() => {
+                // What it cannot compute says nothing, either.
+                Ok(predicate.prune(self).unwrap_or_else(|_| vec![true; all]))
+            }
             _ => Ok(vec![true; all]),
         }
     }
@@ -280,11 +288,11 @@ pub(super) struct Pruned {
     pub(super) slices: (usize, usize),
 }
 
-/// What of `topic` is to be read for `filter`, from where `archived` says that the archive ends. `bounds` are those of
-/// the same filter.
+/// What of `topic` is to be read for `filter`, but for what `archived` says that the archive has of a partition: from which
+/// offset on, and which is the one behind it. `bounds` are those of the same filter.
 pub(super) fn prune(
     topic: &Topic,
-    archived: impl Fn(PartitionIndex) -> Offset,
+    archived: impl Fn(PartitionIndex) -> (Offset, Offset),
     filter: Option<&Filter>,
     bounds: Bounds,
 ) -> Result<Pruned, DataFusionError> {
@@ -338,6 +346,16 @@ impl Pruned {
         let mut read: Vec<PartitionIndex> = self.runs.iter().map(|run| run.partition).collect();
         read.dedup();
         read
+    }
+
+    /// The first offset that is read of each partition.
+    pub(super) fn first_offsets(&self) -> impl Iterator<Item = (PartitionIndex, Offset)> + '_ {
+        let mut last = None;
+        let runs = self.runs.iter();
+        runs.filter_map(move |run| {
+            let is_first = last.replace(run.partition) != Some(run.partition);
+            is_first.then_some((run.partition, run.start))
+        })
     }
 
     /// Leaves out what is before `starts`, by partition; `None` is all of it.

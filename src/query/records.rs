@@ -17,6 +17,8 @@ pub(super) struct Run {
     partition: PartitionIndex,
     start: Offset,
     end: Offset,
+    /// Of all batches.
+    bytes: usize,
     pieces: std::vec::IntoIter<(Bytes, BatchHeader)>,
     open: Option<Open>,
 }
@@ -41,46 +43,51 @@ impl Run {
     pub(super) fn new(
         partition: PartitionIndex,
         (start, end): (Offset, Offset),
-        read: &[Bytes],
+        read: &Bytes,
     ) -> Result<Run, QueryError> {
         let mut pieces = Vec::new();
-        for piece in read {
-            for batch in Batches::new(piece) {
-                let batch = batch.map_err(|error| damaged(partition, start, &error))?;
-                let header = batch.header;
-                let wanted = header.next_offset() > start && header.base_offset < end;
-                // What a transaction's end is told by are no records.
-                if wanted && !header.attributes.is_control() {
-                    pieces.push((batch.slice(piece), header));
-                }
+        for batch in Batches::new(read) {
+            let batch = batch.map_err(|error| damaged(partition, start, &error))?;
+            let header = batch.header;
+            let wanted = header.next_offset() > start && header.base_offset < end;
+            // What a transaction's end is told by are no records.
+            if wanted && !header.attributes.is_control() {
+                pieces.push((batch.slice(read), header));
             }
         }
         Ok(Run {
             partition,
             start,
             end,
+            bytes: read.len(),
             pieces: pieces.into_iter(),
             open: None,
         })
     }
 
-    /// How many bytes the batch takes, decompressed, of which rows are being made.
+    /// How many bytes of memory it takes: the batches, and the one, decompressed, of which rows are being made.
     pub(super) fn held(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.bytes)
+        self.bytes + self.open.as_ref().map_or(0, |open| open.bytes)
     }
 
     /// Adds rows to `encoder` until it has `rows` or as many bytes as are worth a batch, or there are no more. Says
-    /// whether there may be more. With `counted` nothing but where records are is needed.
+    /// whether there may be more. With `counted` nothing but where records are is needed. `reserve` is asked for so many
+    /// bytes of memory, all in all, before a batch is decompressed.
     pub(super) fn fill(
         &mut self,
         encoder: &mut RowEncoder,
         rows: usize,
         counted: bool,
+        reserve: impl Fn(usize) -> Result<(), QueryError>,
     ) -> Result<bool, QueryError> {
         while encoder.rows() < rows && !encoder.is_full() {
             let Some(open) = &mut self.open else {
                 match self.pieces.next() {
-                    Some((batch, header)) => self.open = Some(self.open(batch, header, counted)?),
+                    Some((batch, header)) => {
+                        let held = self.bytes + encoder.bytes();
+                        let reserve = |more| reserve(held + more);
+                        self.open = Some(self.open(batch, header, counted, reserve)?);
+                    }
                     None => return Ok(false),
                 }
                 continue;
@@ -105,18 +112,20 @@ impl Run {
         Ok(true)
     }
 
-    fn open(&self, batch: Bytes, header: BatchHeader, counted: bool) -> Result<Open, QueryError> {
+    fn open(
+        &self,
+        batch: Bytes,
+        header: BatchHeader,
+        counted: bool,
+        reserve: impl Fn(usize) -> Result<(), QueryError>,
+    ) -> Result<Open, QueryError> {
         let (base, kind) = (header.base_offset, header.attributes.timestamp_type());
         // As many records as offsets: each has one.
         let dense = i64::from(header.record_count) == i64::from(header.last_offset_delta) + 1;
         let (records, bytes) = match counted && dense {
             true => (Source::Counted(0..header.record_count), 0),
             false => {
-                let limits = Limits {
-                    max_uncompressed: MAX_UNCOMPRESSED,
-                };
-                let records = decode_records(&batch, limits)
-                    .map_err(|error| damaged(self.partition, base, &error))?;
+                let records = self.decode(&batch, base, reserve)?;
                 let bytes = records.len();
                 (Source::Decoded(records), bytes)
             }
@@ -129,6 +138,34 @@ impl Run {
         })
     }
 }
+
+impl Run {
+    /// Decompresses a batch into memory that was reserved: as much as most batches need, and more if it is not enough.
+    fn decode(
+        &self,
+        batch: &Bytes,
+        base: Offset,
+        reserve: impl Fn(usize) -> Result<(), QueryError>,
+    ) -> Result<Records, QueryError> {
+        let mut limit = (batch.len() * TIMES_LARGER).clamp(LEAST_RESERVED, MAX_UNCOMPRESSED);
+        loop {
+            reserve(limit)?;
+            let limits = Limits {
+                max_uncompressed: limit,
+            };
+            match decode_records(batch, limits) {
+                Err(BatchError::Bomb { .. }) if limit < MAX_UNCOMPRESSED => {
+                    limit = (limit * TIMES_LARGER).min(MAX_UNCOMPRESSED);
+                }
+                decoded => return decoded.map_err(|error| damaged(self.partition, base, &error)),
+            }
+        }
+    }
+}
+
+/// How many times larger a batch is taken to be when it is decompressed; and that is no less than this.
+const TIMES_LARGER: usize = 8;
+const LEAST_RESERVED: usize = 1 << 20;
 
 /// A record of which only the place is known.
 fn nothing(offset_delta: i32) -> Record {

@@ -266,7 +266,7 @@ impl ExecutionPlan for TopicScan {
             projection: projection.clone(),
             readers: readers.clone(),
             pruned: pruned.clone(),
-            limit,
+            limit: limit.into_iter().chain(self.parts.limit).min(),
             batch_rows: *batch_rows,
             snapshot: snapshot.clone(),
             shared: shared.clone(),
@@ -347,7 +347,13 @@ impl Reader {
             if let Some(records) = &mut self.records {
                 let timer = self.baseline.elapsed_compute().timer();
                 let rows = self.parts.batch_rows.min(self.left);
-                let more = records.fill(&mut self.encoder, rows, self.counted)?;
+                let memory = self.parts.shared.options().memory;
+                let (held, next) = (&self.memory, self.read_bytes);
+                let reserve = |bytes: usize| {
+                    let reserved = held.try_resize(bytes.saturating_add(next));
+                    reserved.map_err(|error| QueryError::of_engine(&error, memory))
+                };
+                let more = records.fill(&mut self.encoder, rows, self.counted, reserve)?;
                 drop(timer);
                 if !more {
                     self.records = None;
@@ -403,7 +409,8 @@ impl Reader {
         self.bytes.add(brought);
         self.reads.add(1);
         self.parts.shared.reading().bytes(brought as u64);
-        let end = after(&read.records).unwrap_or(run.end).max(start);
+        let read = read.joined();
+        let end = after(&read).unwrap_or(run.end).max(start);
         if end < run.end && brought > 0 {
             self.current = Some((run, end));
         }
@@ -411,7 +418,7 @@ impl Reader {
         self.memory_for(brought)?;
         // The next read is under way while these rows are made.
         self.ask();
-        self.records = Some(Run::new(run.partition, (start, run.end), &read.records)?);
+        self.records = Some(Run::new(run.partition, (start, run.end), &read)?);
         Ok(true)
     }
 
@@ -488,10 +495,7 @@ impl Reader {
 }
 
 /// The offset behind all batches of `read`.
-fn after(read: &[Bytes]) -> Option<Offset> {
-    let last = |piece: &Bytes| {
-        let headers = Batches::new(piece).filter_map(std::result::Result::ok);
-        headers.map(|batch| batch.header.next_offset()).max()
-    };
-    read.iter().filter_map(last).max()
+fn after(read: &Bytes) -> Option<Offset> {
+    let batches = Batches::new(read).filter_map(std::result::Result::ok);
+    batches.map(|batch| batch.header.next_offset()).max()
 }

@@ -3,14 +3,16 @@
 //! What a statement may be is a list of what is allowed; everything else is refused by its first words. The planned
 //! statement is judged once more (`engine.rs`), so that what hides in a query is found.
 //!
-//! The engine walks statements recursively. It grows its stack where it does, but not where it frees them, so how large
-//! a statement may be is bounded here, before it is parsed.
+//! The engine walks statements recursively. It grows its stack in most places where it does, but not where it frees them,
+//! so how large a statement may be, and how deeply nested, is bounded here, before it is parsed. In how many steps it is
+//! parsed is bounded by the dialect (`dialect.rs`), and what becomes of it by the engine (`engine.rs`).
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
+use super::dialect::Bounded;
 use super::error::QueryError;
 
 /// The longest text of a statement, in bytes.
@@ -22,6 +24,9 @@ const MAX_TOKENS: usize = 4_000;
 
 /// How deeply parentheses and subqueries may be nested.
 const MAX_NESTING: usize = 50;
+
+/// How many types made of types (`ARRAY<…>`) a statement may name.
+const MAX_MADE_TYPES: usize = 50;
 
 /// What a statement may begin with, for the error.
 const ALLOWED: &str = "SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW";
@@ -53,10 +58,11 @@ fn parse_all(sql: &str) -> Result<Vec<Statement>, QueryError> {
             sql.len()
         )));
     }
-    let dialect = GenericDialect {};
+    let dialect = Bounded::default();
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize()
         .map_err(|error| QueryError::invalid(error.to_string()))?;
+    check_nesting(&tokens)?;
     let counted = tokens.iter().filter(|token| {
         !matches!(
             token,
@@ -90,6 +96,61 @@ fn parse_all(sql: &str) -> Result<Vec<Statement>, QueryError> {
         QueryError::invalid(format!("this is not SQL that is understood: {text}"))
     })?;
     Ok(parsed.into())
+}
+
+/// Refuses what the parser would follow deeper than its own limit, which counts only some of its steps.
+fn check_nesting(tokens: &[Token]) -> Result<(), QueryError> {
+    let deep = || QueryError::invalid("the statement is nested too deeply");
+    let words = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)));
+    let keyword = |token: &Token| match token {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let explains = words.clone().take_while(|token| {
+        matches!(
+            keyword(token),
+            Keyword::EXPLAIN
+                | Keyword::DESCRIBE
+                | Keyword::DESC
+                | Keyword::ANALYZE
+                | Keyword::VERBOSE
+        )
+    });
+    let explains =
+        explains.filter(|token| !matches!(keyword(token), Keyword::ANALYZE | Keyword::VERBOSE));
+    if explains.count() > 1 {
+        return Err(QueryError::invalid(
+            "an EXPLAIN is not explained: write it once",
+        ));
+    }
+    let (mut depth, mut made) = (0_usize, 0_usize);
+    let mut before = None;
+    for token in words {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Lt => {
+                let of = before.map(keyword);
+                made += usize::from(matches!(
+                    of,
+                    Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP)
+                ));
+            }
+            token if keyword(token) == Keyword::INTERVAL => {
+                if before.map(keyword) == Some(Keyword::INTERVAL) {
+                    return Err(QueryError::invalid("INTERVAL is followed by INTERVAL"));
+                }
+            }
+            _ => {}
+        }
+        if depth > MAX_NESTING || made > MAX_MADE_TYPES {
+            return Err(deep());
+        }
+        before = Some(token);
+    }
+    Ok(())
 }
 
 /// Whether the statement only reads.
@@ -153,33 +214,40 @@ fn first_words(text: &str) -> String {
     }
 }
 
-/// The statements of a text that are complete, which end with a semicolon, and what is left behind them. For who is
-/// typed at.
+/// The statements of a text that are complete, which end with a semicolon, as they are written, and what is left behind
+/// them. For who is typed at.
 pub fn complete_statements(text: &str) -> (Vec<String>, String) {
-    let dialect = GenericDialect {};
-    let Ok(tokens) = Tokenizer::new(&dialect, text).tokenize() else {
+    let dialect = Bounded::default();
+    let Ok(tokens) = Tokenizer::new(&dialect, text).tokenize_with_location() else {
         // A string or a comment is still open.
         return (Vec::new(), text.to_owned());
     };
+    let lines: Vec<usize> = std::iter::once(0)
+        .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+        .collect();
+    let place = |location: Location| {
+        let line = usize::try_from(location.line.saturating_sub(1)).unwrap_or(usize::MAX);
+        let start = lines.get(line).copied().unwrap_or(text.len());
+        let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
+        let rest = text.get(start..).unwrap_or_default();
+        let within = rest.char_indices().nth(column).map(|(at, _)| at);
+        start + within.unwrap_or(rest.len())
+    };
     let mut complete = Vec::new();
-    let mut current = String::new();
-    let mut empty = true;
+    let (mut start, mut empty) = (0, true);
     for token in tokens {
-        match token {
+        match token.token {
             Token::SemiColon => {
+                let at = place(token.span.start);
                 if !empty {
-                    complete.push(std::mem::take(&mut current).trim().to_owned());
+                    complete.push(text[start..at].trim().to_owned());
                 }
-                (current, empty) = (String::new(), true);
+                (start, empty) = (at + 1, true);
             }
-            token => {
-                empty &= matches!(token, Token::Whitespace(_));
-                current.push_str(&token.to_string());
-            }
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => empty = false,
         }
     }
-    if empty {
-        current.clear();
-    }
-    (complete, current)
+    let rest = if empty { "" } else { &text[start..] };
+    (complete, rest.to_owned())
 }

@@ -13,6 +13,7 @@ use crate::embedded::{Client, ProducerOptions, Record};
 use crate::env::Env;
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::segment::Codec;
+use crate::state::State;
 use crate::store::StoreUrl;
 use crate::types::{ByteCount, Offset, PartitionIndex, Timestamp};
 
@@ -531,7 +532,13 @@ async fn memory_time_and_number_are_bounded() {
 struct Secrets;
 
 impl Policy for Secrets {
-    fn allows(&self, session: &Session, action: Action, resource: &Resource<'_>) -> bool {
+    fn allows(
+        &self,
+        _: &State,
+        session: &Session,
+        action: Action,
+        resource: &Resource<'_>,
+    ) -> bool {
         let Resource::Topic(name) = resource else {
             return true;
         };
@@ -697,6 +704,156 @@ fn statements_are_complete_at_their_semicolon() {
     assert!(complete[0].contains("';'"));
     assert_eq!(complete[1], "SELECT 2");
     assert_eq!(rest.trim(), "SELECT 3");
+    // As they are written, whatever is quoted in them.
+    let written = "SELECT 'it''s', \"a\"\"b\", 'é\n;'";
+    let (complete, rest) = complete_statements(&format!("-- ä\n{written} ;\nrest"));
+    assert_eq!(complete, [format!("-- ä\n{written}")]);
+    assert_eq!(rest, "\nrest");
     let (complete, rest) = complete_statements("SELECT 'a;\nb");
     assert_eq!((complete.len(), rest.as_str()), (0, "SELECT 'a;\nb"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_batches_are_read_beside_small_ones() {
+    let scene = Scene::new().await;
+    scene.weir.create_topic("large", 1).await.unwrap();
+    for size in [10, 600_000, 900_000, 20] {
+        let value = "x".repeat(size);
+        let record = Record::new("k", value).partition(PartitionIndex(0));
+        scene.produce("large", Codec::None, vec![record]).await;
+    }
+    let sql = "SELECT offset, length(CAST(value AS VARCHAR)) AS n FROM large ORDER BY offset";
+    let rows = scene.rows(sql).await;
+    let sizes: Vec<&Value> = rows.iter().map(|row| &row["n"]).collect();
+    assert_eq!(
+        sizes,
+        [&json!(10), &json!(600_000), &json!(900_000), &json!(20)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_parsed_and_planned_in_bounded_time() {
+    let scene = Scene::new().await;
+    let cte = |n: usize| {
+        let steps = (1..n).map(|i| {
+            let before = i - 1;
+            format!(", c{i} AS (SELECT c{before}.x FROM c{before}, c{before} AS y)")
+        });
+        let steps: String = steps.collect();
+        format!(
+            "WITH c0 AS (SELECT 1 AS x){steps} SELECT count(*) FROM c{}",
+            n - 1
+        )
+    };
+    for sql in [
+        format!("SELECT {}1){}", "INTERVAL (".repeat(45), ")".repeat(44)),
+        format!("SELECT {} '1 day'", "INTERVAL ".repeat(3_000)),
+        format!("SELECT {}1{}", "CAST(".repeat(45), ")".repeat(45)),
+        format!("{} SELECT 1", "EXPLAIN ".repeat(3_000)),
+        format!(
+            "SELECT CAST(1 AS {}INT{})",
+            "ARRAY<".repeat(1_000),
+            ">".repeat(1_000)
+        ),
+        cte(30),
+    ] {
+        let error = tokio::time::timeout(Duration::from_secs(20), scene.error(&sql)).await;
+        let error = error.unwrap_or_else(|_| panic!("{} takes for ever", &sql[..60]));
+        assert_eq!(error.kind(), QueryErrorKind::Invalid, "{error}");
+    }
+    assert_eq!(scene.rows(&cte(6)).await, [json!({"count(*)": 1})]);
+    assert_eq!(
+        scene
+            .rows("SELECT INTERVAL '1 day' = INTERVAL '24 hours' AS x")
+            .await
+            .len(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_memory_bounds_windows_and_texts() {
+    let scene = Scene::bounded(QueryOptions {
+        memory: ByteCount(40 << 20),
+        ..QueryOptions::default()
+    })
+    .await;
+    scene.weir.create_topic("large", 1).await.unwrap();
+    for _ in 0..40 {
+        let record = Record::new("k", "y".repeat(700_000)).partition(PartitionIndex(0));
+        scene.produce("large", Codec::Zstd, vec![record]).await;
+    }
+    let window = "SELECT max(value) OVER () AS m, value FROM large";
+    let error = scene.error(window).await;
+    assert_eq!(error.kind(), QueryErrorKind::Memory, "{error}");
+    let replaced = "SELECT length(replace(CAST(value AS VARCHAR), 'y', 'a text that is much longer')) AS n FROM large";
+    let error = scene.error(replaced).await;
+    assert_eq!(error.kind(), QueryErrorKind::Memory, "{error}");
+    let few = "SELECT length(replace(CAST(value AS VARCHAR), 'x', 'a text that is much longer')) AS n FROM large LIMIT 1";
+    assert_eq!(scene.rows(few).await, [json!({"n": 700_000})]);
+    let counted = "SELECT count(*) AS n, max(length(CAST(value AS VARCHAR))) AS m FROM large";
+    assert_eq!(scene.rows(counted).await, [json!({"n": 40, "m": 700_000})]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_the_engine_has_in_nanoseconds_do_not_fail_at_far_ones() {
+    let scene = Scene::new().await;
+    scene.weir.create_topic("times", 1).await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = i64::try_from(now.unwrap().as_millis()).unwrap();
+    for millis in [
+        -62_135_596_800_000,
+        -1,
+        0,
+        now - 60_000,
+        253_402_300_799_000,
+    ] {
+        let record = Record::new("k", millis.to_string())
+            .timestamp(Timestamp(millis))
+            .partition(PartitionIndex(0));
+        scene.produce("times", Codec::None, vec![record]).await;
+    }
+    let count = async |filter: &str| {
+        let sql = format!("SELECT count(*) AS n FROM times WHERE {filter}");
+        scene.rows(&sql).await[0]["n"].as_u64().unwrap()
+    };
+    assert_eq!(count("timestamp > now() - INTERVAL '1 hour'").await, 2);
+    assert_eq!(count("timestamp <= current_timestamp").await, 4);
+    assert_eq!(count("timestamp < '1970-01-01T00:00:00Z'").await, 2);
+    assert_eq!(count("CAST(timestamp AS TIME) = '00:00:00'").await, 2);
+    let plan = scene
+        .text("EXPLAIN SELECT * FROM times WHERE timestamp > now() - INTERVAL '1 hour'")
+        .await;
+    assert!(plan.contains("offsets=[0: 3..5]"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_columns_of_one_name_are_refused_where_one_would_be_lost() {
+    let scene = Scene::new().await;
+    scene.numbers("numbers").await;
+    let sql = "SELECT a.offset, b.offset FROM numbers a JOIN numbers b USING (partition) LIMIT 1";
+    let error = scene.error(sql).await;
+    assert_eq!(error.kind(), QueryErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("AS"), "{error}");
+    assert!(scene.text(sql).await.contains("(1 row)"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_of_the_host() {
+    let scene = Scene::new().await;
+    for sql in [
+        "SELECT * FROM information_schema.df_settings",
+        "SELECT input_file_name()",
+        "SELECT * FROM generate_series(1, 10)",
+    ] {
+        let error = scene.error(sql).await;
+        let kinds = [QueryErrorKind::Invalid, QueryErrorKind::UnknownTable];
+        assert!(kinds.contains(&error.kind()), "{sql}: {error}");
+    }
+    assert!(
+        !scene
+            .rows("SELECT * FROM information_schema.columns")
+            .await
+            .is_empty()
+    );
 }

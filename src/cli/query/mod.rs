@@ -127,13 +127,18 @@ fn statements_of(path: &str) -> Result<Vec<String>, CliError> {
         CliError::usage(format!("{name} cannot be read: {error}"))
     };
     let mut text = String::new();
+    let most = MAX_FILE + 1;
     let read = match path {
-        "-" => io::stdin().take(MAX_FILE).read_to_string(&mut text),
+        "-" => io::stdin().take(most).read_to_string(&mut text),
         path => {
-            std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+            std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text))
         }
     };
     read.map_err(unread)?;
+    if text.len() as u64 > MAX_FILE {
+        let message = format!("{path} has more than {MAX_FILE} bytes; give a part of it");
+        return Err(CliError::usage(message));
+    }
     let (mut statements, rest) = complete_statements(&text);
     if !rest.trim().is_empty() || statements.is_empty() {
         statements.push(rest);
