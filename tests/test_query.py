@@ -294,8 +294,8 @@ def test_statements_come_from_arguments_files_and_stdin(node, drivers, weir, tmp
 
 
 @FILE
-def test_strange_records_are_rows(node, drivers, query):
-    drivers("librdkafka", node.kafka).create_topic(topic="strange", partitions=1)
+def test_strange_records_are_rows(node, weir, query):
+    weir("topic", "create", "strange", "--partitions", "1", "--config", f"message.timestamp.after.max.ms={2**63 - 1}")
     produce(node.kafka, "strange", [
         (0, None, b"no key", 0, None),
         (0, b"", b"", 0, [("a", b"1"), ("a", None), ("", b"\xff")]),
@@ -400,7 +400,7 @@ def test_a_topic_that_has_more_than_its_archive_is_answered_whole(make_node, pla
     weir("topic", "create", "t", "--config", "archive.enable=true", "--config", "archive.lag=1s")
     produce(node.kafka, "t", ((0, None, str(n).encode(), None, None) for n in range(500)))
     archived_up_to(weir, "t", 500)
-    weir("topic", "config", "t", "--set", "archive.retention.ms=1000")
+    weir("topic", "alter", "t", "--config", "archive.retention.ms=1000")
 
     def left():
         tables = json.loads(weir("table", "list", "--output", "json"))

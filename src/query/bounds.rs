@@ -1,7 +1,6 @@
-//! How large a plan may be, and memory that the engine does not count itself.
+//! Memory that the engine does not count itself.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,51 +8,12 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::windows::WindowAggExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
-
-use super::error::QueryError;
-
-/// How many steps a plan may have, each use of what is used several times counted.
-const MAX_STEPS: u64 = 5_000;
-
-/// Refuses a plan that is small as it is written, and large as it is carried out: what WITH names is planned anew wherever
-/// it is used.
-pub(super) fn check_size(plan: &LogicalPlan) -> Result<()> {
-    let steps = steps(plan, &mut HashMap::new())?;
-    if steps > MAX_STEPS {
-        return Err(QueryError::invalid(format!(
-            "the statement becomes a plan of {steps} steps, and at most {MAX_STEPS} are carried out: what WITH names is \
-             computed wherever it is used"
-        ))
-        .into());
-    }
-    Ok(())
-}
-
-fn steps(plan: &LogicalPlan, known: &mut HashMap<*const LogicalPlan, u64>) -> Result<u64> {
-    let key = std::ptr::from_ref(plan);
-    if let Some(steps) = known.get(&key) {
-        return Ok(*steps);
-    }
-    let mut sum = 1_u64;
-    for input in plan.inputs() {
-        sum = sum.saturating_add(steps(input, known)?);
-    }
-    plan.apply_subqueries(|subquery| {
-        if let LogicalPlan::Subquery(inner) = subquery {
-            sum = sum.saturating_add(steps(&inner.subquery, known)?);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    known.insert(key, sum);
-    Ok(sum)
-}
 
 /// The same plan, in which what holds all of its input without counting it has it counted.
 pub(super) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

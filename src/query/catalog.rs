@@ -91,11 +91,12 @@ impl Tables {
         }
     }
 
-    /// Fails if a name means no table, or several: before it is planned, since the engine's own words are few.
-    /// `is_function` knows the functions that make tables.
+    /// Fails if a name means no table, or several: before it is planned, since the engine's own words are few. What a
+    /// statement uses that only asks what there is, the engine knows. `is_function` knows the functions that make tables.
     pub(super) fn check(
         &self,
         references: &[TableReference],
+        asks_what_there_is: bool,
         is_function: impl Fn(&str) -> bool,
     ) -> Result<(), QueryError> {
         for reference in references {
@@ -109,7 +110,7 @@ impl Tables {
                 .filter(|_| is_ours)
                 .or((is_ours).then_some(""))
             {
-                Some(INFORMATION) if SHOWN.contains(&table) => {}
+                Some(INFORMATION) if asks_what_there_is || SHOWN.contains(&table) => {}
                 Some(ORPHANS) if self.orphans.contains_key(table) => {}
                 Some("" | SCHEMA) => {
                     self.find(table)?;

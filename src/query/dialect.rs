@@ -54,6 +54,11 @@ impl Dialect for Bounded {
         self.generic.is_identifier_part(ch)
     }
 
+    // A comma before `offset` is not the end of a list: it is a column of every topic.
+    fn supports_projection_trailing_commas(&self) -> bool {
+        false
+    }
+
     as_generic! {
         supports_unicode_string_literal supports_partition_by_after_order_by supports_array_join_syntax
         supports_group_by_expr supports_group_by_with_modifier supports_left_associative_joins_without_parens
@@ -63,7 +68,7 @@ impl Dialect for Bounded {
         supports_select_wildcard_except support_map_literal_syntax allow_extract_custom allow_extract_single_quotes
         supports_extract_comma_syntax supports_create_view_comment_syntax supports_parens_around_table_factor
         supports_values_as_table_factor supports_create_index_with_clause supports_explain_with_utility_options
-        supports_limit_comma supports_update_order_by supports_from_first_select supports_projection_trailing_commas
+        supports_limit_comma supports_update_order_by supports_from_first_select
         supports_asc_desc_in_column_definition supports_try_convert supports_bitwise_shift_operators
         supports_comment_on supports_load_extension supports_named_fn_args_with_assignment_operator
         supports_struct_literal supports_empty_projections supports_nested_comments supports_multiline_comment_hints

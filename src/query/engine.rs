@@ -25,14 +25,14 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::archived::NoStores;
-use super::bounds::{bounded, check_size};
+use super::bounds::bounded;
 use super::catalog::{CATALOG, SCHEMA, Tables};
 use super::error::{QueryError, QueryErrorKind};
 use super::functions;
 use super::metrics::{Outcome, QueryMetrics};
 use super::options::QueryOptions;
 use super::output::{Encoder, Form};
-use super::statement::parse;
+use super::statement::{asks_what_there_is, parse};
 use crate::broker::{Broker, Session, Snapshot};
 
 /// How many of those who hold memory an error names.
@@ -444,7 +444,8 @@ impl Running {
         let state = context.state();
         let used = state.resolve_table_references(&statement);
         let used: Vec<TableReference> = used.map_err(failed)?;
-        tables.check(&used, |name| state.table_functions().contains_key(name))?;
+        let is_function = |name: &str| state.table_functions().contains_key(name);
+        tables.check(&used, asks_what_there_is(&statement), is_function)?;
         let context = self.context(&tables, tables.batch_rows(&used));
         let state = context.state();
         let plan: LogicalPlan = state.statement_to_plan(statement).await.map_err(failed)?;
@@ -459,7 +460,6 @@ impl Running {
             );
             QueryError::new(QueryErrorKind::Refused, message)
         })?;
-        check_size(&plan).map_err(failed)?;
         let physical = state.create_physical_plan(&plan).await.map_err(failed)?;
         let physical = bounded(physical).map_err(failed)?;
         let mut encoder = Encoder::new(self.form, &physical.schema())?;
@@ -506,7 +506,7 @@ impl Running {
         for function in LEFT_OUT_TABLES {
             context.deregister_udtf(function);
         }
-        functions::register(&context);
+        functions::register(&context, self.inner.options.memory);
         context.register_catalog(CATALOG, Arc::new(tables.clone()));
         context
     }

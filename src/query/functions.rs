@@ -21,19 +21,20 @@ use datafusion::logical_expr::{
 };
 
 use super::error::{QueryError, QueryErrorKind};
-
-/// How many bytes one call of a function may make of a batch.
-const MAX_MADE: u64 = 256 << 20;
+use crate::types::ByteCount;
 
 /// The functions that are looked after.
 const GROWING: &[&str] = &["replace", "regexp_replace"];
 
-/// Puts these functions in the place of the engine's.
-pub(super) fn register(context: &SessionContext) {
+/// Puts these functions in the place of the engine's. One call of them makes no more of a batch than all queries may have.
+pub(super) fn register(context: &SessionContext, memory: ByteCount) {
     context.register_udf(ScalarUDF::from(Now::default()));
     for name in GROWING {
         if let Ok(inner) = context.state().udf(name) {
-            context.register_udf(ScalarUDF::from(Growing { inner }));
+            context.register_udf(ScalarUDF::from(Growing {
+                inner,
+                most: memory.0,
+            }));
         }
     }
 }
@@ -97,6 +98,8 @@ impl ScalarUDFImpl for Now {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Growing {
     inner: Arc<ScalarUDF>,
+    /// How many bytes it may make of a batch.
+    most: u64,
 }
 
 impl ScalarUDFImpl for Growing {
@@ -133,10 +136,11 @@ impl ScalarUDFImpl for Growing {
             let made = places
                 .saturating_mul(with.longest)
                 .saturating_add(text.total.saturating_mul(with.references.saturating_add(1)));
-            if made > MAX_MADE && self.is_long(&args, rows)? {
+            if made > self.most && self.is_long(&args, rows)? {
                 let name = self.name();
                 let message = format!(
-                    "what {name} may make of one batch has {made} bytes, more than {MAX_MADE}"
+                    "what {name} may make of one batch has {made} bytes, more than {} (query_memory)",
+                    self.most,
                 );
                 return Err(QueryError::new(QueryErrorKind::Memory, message).into());
             }
@@ -177,7 +181,7 @@ impl Growing {
         };
         let (text, with) = (Lengths::of(text), Lengths::of(with));
         let made = places.saturating_mul(with.longest);
-        Ok(made.saturating_add(text.total) > MAX_MADE)
+        Ok(made.saturating_add(text.total) > self.most)
     }
 }
 

@@ -100,6 +100,9 @@ impl Form {
 /// How many rows the widths of a table's columns are taken from.
 const SIZED_ROWS: usize = 1_000;
 
+/// The columns of what EXPLAIN says.
+const EXPLAINED: [&str; 2] = ["plan_type", "plan"];
+
 /// The widest cell of a table, in characters; more is cut off.
 const MAX_CELL: usize = 100;
 
@@ -437,12 +440,20 @@ struct Table {
     waiting: Vec<Vec<String>>,
     widths: Option<Vec<usize>>,
     rows: u64,
+    /// Whether it is what EXPLAIN says: kinds of plans, and plans of many lines.
+    explains: bool,
 }
 
 impl Table {
     fn new(schema: &SchemaRef, out: Written) -> Table {
         let fields = schema.fields();
+        let is_named = |name: &&str, field: &FieldRef| field.name() == name;
         Table {
+            explains: fields.len() == EXPLAINED.len()
+                && EXPLAINED
+                    .iter()
+                    .zip(fields)
+                    .all(|(name, field)| is_named(name, field)),
             out,
             names: fields.iter().map(|field| field.name().clone()).collect(),
             numeric: fields
@@ -462,6 +473,16 @@ impl Table {
             .map(|(field, column)| Cells::new(field, column.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
+            if self.explains {
+                for column in &columns {
+                    writeln!(
+                        self.out,
+                        "{}",
+                        column.get(row).unwrap_or_default().trim_end()
+                    )?;
+                }
+                continue;
+            }
             let cells = columns.iter().map(|column| {
                 let cell = column.get(row);
                 cell.map_or_else(|| "NULL".to_owned(), |cell| shown(&cell))
@@ -509,6 +530,9 @@ impl Table {
     }
 
     fn finish(&mut self) -> Result<(), ArrowError> {
+        if self.explains {
+            return Ok(());
+        }
         self.write_waiting()?;
         let rows = if self.rows == 1 { "row" } else { "rows" };
         writeln!(self.out, "({} {rows})", self.rows)?;

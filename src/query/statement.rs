@@ -7,8 +7,12 @@
 //! so how large a statement may be, and how deeply nested, is bounded here, before it is parsed. In how many steps it is
 //! parsed is bounded by the dialect (`dialect.rs`), and what becomes of it by the engine (`engine.rs`).
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Ast};
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectName, Query, SetExpr, Statement as Ast, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 
@@ -27,6 +31,12 @@ const MAX_NESTING: usize = 50;
 
 /// How many types made of types (`ARRAY<…>`) a statement may name.
 const MAX_MADE_TYPES: usize = 50;
+
+/// How many tables a statement may read, each of the uses of what WITH names counted.
+const MAX_TABLES: u64 = 500;
+
+/// How deeply an expression may be nested.
+const MAX_DEPTH: usize = 500;
 
 /// What a statement may begin with, for the error.
 const ALLOWED: &str = "SELECT, WITH, VALUES, EXPLAIN, DESCRIBE or SHOW";
@@ -48,7 +58,117 @@ pub(super) fn parse(sql: &str) -> Result<Statement, QueryError> {
         }
     };
     check(&statement)?;
+    check_size(&statement)?;
     Ok(statement)
+}
+
+/// Whether a statement asks for nothing but what there is: SHOW.
+pub(super) fn asks_what_there_is(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(ast) => !matches!(**ast, Ast::Query(_)),
+        _ => false,
+    }
+}
+
+/// Refuses what is small as it is written, and large when it is planned.
+fn check_size(statement: &Statement) -> Result<(), QueryError> {
+    match statement {
+        Statement::Statement(ast) => match ast.visit(&mut Size::default()) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        },
+        Statement::Explain(explain) => check_size(&explain.statement),
+        _ => Ok(()),
+    }
+}
+
+/// How many tables a statement reads: what WITH names is planned anew wherever it is used. And how deeply its
+/// expressions are nested: for each level the engine goes through all others.
+#[derive(Default)]
+struct Size {
+    /// The queries that are being looked at, outermost first.
+    queries: Vec<QuerySize>,
+    depth: usize,
+}
+
+#[derive(Default)]
+struct QuerySize {
+    tables: u64,
+    /// What WITH names in it: the query that it is, until that was looked at, and then how many tables it reads.
+    named: Vec<(String, *const Query, Option<u64>)>,
+}
+
+impl Visitor for Size {
+    type Break = QueryError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
+        let named = query.with.iter().flat_map(|with| &with.cte_tables);
+        let named = named.map(|cte| (cte.alias.name.value.clone(), &raw const *cte.query, None));
+        self.queries.push(QuerySize {
+            tables: 0,
+            named: named.collect(),
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<QueryError> {
+        let name = relation.to_string();
+        let named = self
+            .queries
+            .iter()
+            .rev()
+            .flat_map(|query| query.named.iter().rev());
+        let read = named
+            .filter_map(|(known, _, tables)| Some((known, (*tables)?)))
+            .find(|(known, _)| known.eq_ignore_ascii_case(&name));
+        let tables = read.map_or(1, |(_, tables)| tables);
+        self.add(tables)
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
+        let Some(size) = self.queries.pop() else {
+            return ControlFlow::Continue(());
+        };
+        let around = self.queries.iter_mut().flat_map(|query| &mut query.named);
+        let is_it = |of: &&mut (String, *const Query, Option<u64>)| std::ptr::eq(of.1, query);
+        match around.into_iter().find(is_it) {
+            Some(named) => {
+                named.2 = Some(size.tables.max(1));
+                ControlFlow::Continue(())
+            }
+            None => self.add(size.tables),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<QueryError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return ControlFlow::Break(QueryError::invalid(format!(
+                "an expression is nested more than {MAX_DEPTH} deep, as a chain of operators is: write IN (…) for many ORs"
+            )));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<QueryError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+impl Size {
+    fn add(&mut self, tables: u64) -> ControlFlow<QueryError> {
+        let Some(query) = self.queries.last_mut() else {
+            return ControlFlow::Continue(());
+        };
+        query.tables = query.tables.saturating_add(tables);
+        if query.tables > MAX_TABLES {
+            return ControlFlow::Break(QueryError::invalid(format!(
+                "the statement reads more than {MAX_TABLES} tables: what WITH names is read wherever it is used"
+            )));
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn parse_all(sql: &str) -> Result<Vec<Statement>, QueryError> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::pruning::{OffsetRun, deal};
 use super::statement::parse;
 use super::*;
-use crate::broker::{Action, Policy, Resource, Session};
+use crate::broker::{Action, NewTopic, Policy, Resource, Session};
 use crate::embedded::{Client, ProducerOptions, Record};
 use crate::env::Env;
 use crate::node::{Node, NodeMetrics, NodeOptions};
@@ -798,7 +798,22 @@ async fn what_is_left_of_memory_bounds_windows_and_texts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn times_that_the_engine_has_in_nanoseconds_do_not_fail_at_far_ones() {
     let scene = Scene::new().await;
-    scene.weir.create_topic("times", 1).await.unwrap();
+    let topic = NewTopic {
+        name: "times".to_owned(),
+        partitions: Some(1),
+        configs: [(
+            "message.timestamp.after.max.ms".to_owned(),
+            Some(i64::MAX.to_string()),
+        )]
+        .into(),
+        ..NewTopic::default()
+    };
+    let session = scene.weir.session();
+    let made = scene
+        .weir
+        .broker()
+        .create_topics(session, vec![topic], false);
+    made.await.unwrap().pop().unwrap().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = i64::try_from(now.unwrap().as_millis()).unwrap();
     for millis in [
@@ -850,10 +865,7 @@ async fn nothing_is_told_of_the_host() {
         let kinds = [QueryErrorKind::Invalid, QueryErrorKind::UnknownTable];
         assert!(kinds.contains(&error.kind()), "{sql}: {error}");
     }
-    assert!(
-        !scene
-            .rows("SELECT * FROM information_schema.columns")
-            .await
-            .is_empty()
-    );
+    scene.numbers("numbers").await;
+    let columns = scene.rows("SELECT * FROM information_schema.columns").await;
+    assert!(!columns.is_empty());
 }
