@@ -90,6 +90,7 @@ fn column(
         name: name.to_owned(),
         column_type,
         required,
+        source: String::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the room.
 
 mod rows;
+mod writer;
 
 use bytes::Bytes;
 
