@@ -4,6 +4,7 @@
 //! * [`RowEncoder`]: records to record batches. Files of the archive and what SQL reads of the tail are made by it, so
 //!   the two are the same.
 //! * [`TableWriter`]: the Parquet files of one pass over topics, divided by [`partition_value`]s, in bounded memory.
+//! * [`iceberg`]: the manifests that list such files, and the metadata that engines read, derived from the state.
 //! * [`records_of`]: record batches back to records.
 //!
 //! What it never does: I/O, async, clocks, randomness. Bytes in, bytes out.
@@ -11,6 +12,7 @@
 mod columns;
 mod error;
 mod file;
+pub mod iceberg;
 mod partition;
 mod read;
 mod rows;
