@@ -1,5 +1,6 @@
 //! Tests of the room.
 
+mod iceberg;
 mod rows;
 mod writer;
 
