@@ -5,6 +5,7 @@
 //!   the two are the same.
 //! * [`TableWriter`]: the Parquet files of one pass over topics, divided by [`partition_value`]s, in bounded memory.
 //! * [`iceberg`]: the manifests that list such files, and the metadata that engines read, derived from the state.
+//! * [`typing`]: what is inside keys and values, as columns of their own.
 //! * [`records_of`]: record batches back to records.
 //!
 //! What it never does: I/O, async, clocks, randomness. Bytes in, bytes out.
@@ -18,6 +19,7 @@ mod read;
 mod rows;
 #[cfg(test)]
 mod tests;
+pub mod typing;
 mod writer;
 
 pub use columns::{

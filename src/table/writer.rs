@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::state::table::PartitionBy;
+use crate::state::table::{FieldId, PartitionBy, Schema};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
 use super::file::FileWriter;
 use super::partition::partition_value;
+use super::typing::{Evolution, Formats, OpenedRow, Typing};
 use super::{Columns, FileError, FileStats, Row, RowEncoder};
 
 /// How files are written.
@@ -68,11 +69,16 @@ pub struct Pass {
     pub by: PartitionBy,
     /// The files that were not [taken](TableWriter::take) before.
     pub files: Vec<FinishedFile>,
+    /// The schema that the table is to have before the next pass, if that is another: there were fields without a column.
+    pub wanted: Option<Schema>,
 }
 
 /// Writes the files of one pass.
 pub struct TableWriter {
     columns: Columns,
+    formats: Formats,
+    /// The columns that the next pass is to have.
+    evolution: Option<Evolution>,
     by: PartitionBy,
     options: WriterOptions,
     open: BTreeMap<Slot, OpenFile>,
@@ -106,10 +112,12 @@ struct OpenFile {
 const COUNT_EVERY: usize = 1 << 20;
 
 impl TableWriter {
-    /// A writer of files with `columns`, divided by `by`.
+    /// A writer of files with `columns`, divided by `by`; typed columns are null.
     pub fn new(columns: Columns, by: PartitionBy, options: WriterOptions) -> TableWriter {
         TableWriter {
             columns,
+            formats: Formats::default(),
+            evolution: None,
             by,
             options,
             open: BTreeMap::new(),
@@ -118,6 +126,21 @@ impl TableWriter {
             finished: Vec::new(),
             last: None,
             uncounted: 0,
+        }
+    }
+
+    /// The same with typed columns. `last` is the greatest number that a column of the table ever had.
+    pub fn typed(
+        columns: Columns,
+        typing: &Typing,
+        last: FieldId,
+        by: PartitionBy,
+        options: WriterOptions,
+    ) -> TableWriter {
+        TableWriter {
+            formats: typing.formats(),
+            evolution: Some(Evolution::new(typing, columns.schema(), last)),
+            ..TableWriter::new(columns, by, options)
         }
     }
 
@@ -139,9 +162,15 @@ impl TableWriter {
         let slot = self.slot(row.timestamp);
         let file = match self.open.entry(slot) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(OpenFile::new(&self.columns, row)?),
+            Entry::Vacant(vacant) => {
+                vacant.insert(OpenFile::new(&self.columns, self.formats, row)?)
+            }
         };
-        if file.push(row)? && file.writer.bytes() >= self.options.file_bytes {
+        let opened = OpenedRow::of(row, self.formats);
+        if let Some(evolution) = &mut self.evolution {
+            evolution.see_opened(&opened);
+        }
+        if file.push(row, &opened)? && file.writer.bytes() >= self.options.file_bytes {
             self.finish_file(slot)?;
         }
         self.uncounted += row.bytes();
@@ -175,6 +204,7 @@ impl TableWriter {
                 self.by
             },
             files: self.finished,
+            wanted: self.evolution.and_then(|evolution| evolution.schema()),
         })
     }
 
@@ -232,9 +262,9 @@ impl TableWriter {
 }
 
 impl OpenFile {
-    fn new(columns: &Columns, first: &Row<'_>) -> Result<OpenFile, FileError> {
+    fn new(columns: &Columns, formats: Formats, first: &Row<'_>) -> Result<OpenFile, FileError> {
         Ok(OpenFile {
-            encoder: RowEncoder::new(columns),
+            encoder: RowEncoder::typed(columns, formats),
             writer: FileWriter::new(columns)?,
             partition: first.partition,
             min_timestamp: first.timestamp,
@@ -243,13 +273,13 @@ impl OpenFile {
     }
 
     /// Adds a row, and says whether a batch of rows was written.
-    fn push(&mut self, row: &Row<'_>) -> Result<bool, FileError> {
+    fn push(&mut self, row: &Row<'_>, opened: &OpenedRow<'_>) -> Result<bool, FileError> {
         if row.partition != self.partition {
             self.write()?;
             self.writer.end_row_group()?;
             self.partition = row.partition;
         }
-        self.encoder.push(row)?;
+        self.encoder.push_opened(row, opened)?;
         self.min_timestamp = self.min_timestamp.min(row.timestamp);
         self.max_timestamp = self.max_timestamp.max(row.timestamp);
         let is_full = self.encoder.is_full();

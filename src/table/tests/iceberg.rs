@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use super::{header, record};
 use crate::state::op::{
-    Append, AppendEntry, AppendSource, Applied, Archive, Commit, CreateTable, CreateTopic, Op,
-    RewriteFiles,
+    Append, AppendEntry, AppendSource, Archive, Commit, CreateTable, CreateTopic, Op, RewriteFiles,
 };
 use crate::state::table::{DataFile, Manifest, OffsetRange, PartitionBy, Table};
 use crate::state::{Folded, Level, State};
@@ -20,8 +19,8 @@ use crate::table::{
     ArchivedRecord, Columns, TableWriter, WriterOptions, base_schema, records_of_file,
 };
 use crate::types::{
-    CommitId, FileId, Incarnation, LogId, Offset, PartitionIndex, Seq, TableId, TableName,
-    Timestamp, TopicId, TopicName, TopicPartition,
+    CommitId, FileId, Incarnation, LogId, Offset, PartitionIndex, TableId, TableName, Timestamp,
+    TopicId, TopicName, TopicPartition,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));

@@ -2,6 +2,7 @@
 
 mod iceberg;
 mod rows;
+mod typing;
 mod writer;
 
 use bytes::Bytes;
