@@ -1,6 +1,7 @@
 //! Tests of the room.
 
 mod iceberg;
+mod merge;
 mod rows;
 mod typing;
 mod writer;

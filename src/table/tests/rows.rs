@@ -123,11 +123,7 @@ fn an_error_is_never_long() {
 fn what_is_projected_is_all_that_is_encoded() {
     let columns = Columns::base();
     let place = |name| columns.arrow().index_of(name).unwrap();
-    let mut encoder = RowEncoder::projected(
-        &columns,
-        Formats::default(),
-        &[place(ERROR), place(OFFSET), 99],
-    );
+    let mut encoder = RowEncoder::projected(&columns, &[place(ERROR), place(OFFSET), 99]);
     encoder.push(&record(0, 5).row()).unwrap();
     let batch = encoder.finish().unwrap();
     assert_eq!(batch.num_columns(), 2);
