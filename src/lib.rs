@@ -28,6 +28,7 @@
 //! | [`manifest`] | the log: the one task that commits, follows and folds; snapshots; starting |
 //! | [`store`] | the bucket: create-if-absent, reads, retries, credentials, and the check of its promises |
 //! | [`invariants`] | what must always hold, I1 to I13: one predicate each, for the tests, the simulator and `fsck` |
+//! | [`table`] | tables of archived topics: columns, records as rows, Parquet, Iceberg's manifests and metadata; bytes in, bytes out |
 //! | [`state`] | the fold and its ops. Pure: no clock, no randomness, no I/O, no async |
 //! | [`dynamic_config`] | the configuration of topics, groups and the cluster, which clients change: definitions, checks, what is in force. Pure |
 //! | [`segment`] | record batches and the objects that hold them: bytes in, bytes out; just as pure |
@@ -109,6 +110,7 @@ pub mod server;
 mod sim;
 pub mod state;
 pub mod store;
+pub mod table;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
