@@ -79,6 +79,8 @@ macro_rules! definitions {
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 const POLICIES: &[&str] = &["compact", "delete"];
 const TIMES: &[&str] = &["CreateTime", "LogAppendTime"];
+const PARTITIONS: &[&str] = &["none", "hour", "day", "month"];
+const NO_SERVE: &str = "this version of Weir cannot serve consumers from the archive yet";
 const ANY: Check = Check::Any;
 const ZERO_UP: Check = Check::AtLeast(0);
 const ONE_UP: Check = Check::AtLeast(1);
@@ -89,6 +91,35 @@ const TRUE: Option<&str> = Some("true");
 definitions! {
     /// The settings of a topic, by name.
     TOPIC:
+    "archive.enable": Boolean = FALSE, ANY, from [same("archive.enable")];
+    "Whether the records of the topic are archived: as Parquet files and an Apache Iceberg table below archive/ in the \
+     bucket. Those that are there already are archived, too. Records then stay in the topic until they are archived, \
+     whatever its retention says."
+    "archive.hint": Boolean = TRUE, ANY, from [same("archive.hint")];
+    "Whether the file version-hint.text of the table is kept up to date, for engines that open a table by its path. It is \
+     the one object that Weir overwrites."
+    "archive.key.format": String = Some("bytes"), Check::Format, from [same("archive.key.format")];
+    "What the keys of the records are. With bytes they are stored as they are; other formats will make columns of their \
+     fields, and are refused by this version."
+    "archive.key.schema": String = Some(""), Check::JsonObject, from [same("archive.key.schema")];
+    "The schema of keys, a JSON object, for formats whose fields become columns."
+    "archive.lag": Long = Some("1800000"), Check::Millis(0), from [same("archive.lag")];
+    "How long records wait before they are archived, in milliseconds or with a unit (5s, 30min). Short waits make many small \
+     files, which are merged later. 256 MiB do not wait."
+    "archive.partition": String = Some("day"), Check::OneOf(PARTITIONS), from [same("archive.partition")];
+    "By what of their timestamps records are divided into files: none, hour, day or month, in UTC."
+    "archive.retention.bytes": Long = Some("-1"), Check::Bytes(-1), from [same("archive.retention.bytes")];
+    "How large the table may grow before its oldest files are removed, in bytes or with a unit (10GiB). -1 is without \
+     bound."
+    "archive.retention.ms": Long = Some("-1"), Check::Millis(-1), from [same("archive.retention.ms")];
+    "How long records stay in the table, in milliseconds or with a unit (365d). -1 is for ever."
+    "archive.serve": Boolean = FALSE, Check::NotBuilt(NO_SERVE), from [same("archive.serve")];
+    "Whether consumers are served from the archive what is no longer in the topic."
+    "archive.value.format": String = Some("bytes"), Check::Format, from [same("archive.value.format")];
+    "What the values of the records are. With bytes they are stored as they are; other formats will make columns of their \
+     fields, and are refused by this version."
+    "archive.value.schema": String = Some(""), Check::JsonObject, from [same("archive.value.schema")];
+    "The schema of values, a JSON object, for formats whose fields become columns."
     "cleanup.policy": List = Some("delete"), Check::ListOf(POLICIES), from [same("log.cleanup.policy")];
     "What happens to old records: 'delete' removes them by retention.ms and retention.bytes, 'compact' \
      keeps the last record of each key, both may be given; an empty list keeps everything."
@@ -177,6 +208,28 @@ definitions! {
 definitions! {
     /// The settings of the cluster that clients may change; they hold for all nodes. By name.
     CLUSTER:
+    "archive.enable": Boolean = FALSE, ANY;
+    "The default of the topic setting of the same name."
+    "archive.hint": Boolean = TRUE, ANY;
+    "The default of the topic setting of the same name."
+    "archive.key.format": String = Some("bytes"), Check::Format;
+    "The default of the topic setting of the same name."
+    "archive.key.schema": String = Some(""), Check::JsonObject;
+    "The default of the topic setting of the same name."
+    "archive.lag": Long = Some("1800000"), Check::Millis(0);
+    "The default of the topic setting of the same name."
+    "archive.partition": String = Some("day"), Check::OneOf(PARTITIONS);
+    "The default of the topic setting of the same name."
+    "archive.retention.bytes": Long = Some("-1"), Check::Bytes(-1);
+    "The default of the topic setting of the same name."
+    "archive.retention.ms": Long = Some("-1"), Check::Millis(-1);
+    "The default of the topic setting of the same name."
+    "archive.serve": Boolean = FALSE, Check::NotBuilt(NO_SERVE);
+    "The default of the topic setting of the same name."
+    "archive.value.format": String = Some("bytes"), Check::Format;
+    "The default of the topic setting of the same name."
+    "archive.value.schema": String = Some(""), Check::JsonObject;
+    "The default of the topic setting of the same name."
     "auto.create.topics.enable": Boolean = TRUE, ANY;
     "Whether asking for the metadata of a topic that does not exist creates it."
     "compression.gzip.level": Int = Some("-1"), Check::OneOfOr(-1, 1, 9);
@@ -301,7 +354,18 @@ definitions! {
 
 /// The settings of the cluster that decide what becomes of records and committed offsets that are stored, whichever
 /// node does it.
-pub(super) const OF_RECORDS: [&str; 13] = [
+pub(super) const OF_RECORDS: [&str; 24] = [
+    "archive.enable",
+    "archive.hint",
+    "archive.key.format",
+    "archive.key.schema",
+    "archive.lag",
+    "archive.partition",
+    "archive.retention.bytes",
+    "archive.retention.ms",
+    "archive.serve",
+    "archive.value.format",
+    "archive.value.schema",
     "log.cleaner.delete.retention.ms",
     "log.cleaner.max.compaction.lag.ms",
     "log.cleaner.min.cleanable.ratio",

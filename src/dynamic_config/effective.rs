@@ -40,6 +40,61 @@ pub struct TopicConfig {
     pub compression: Compression,
 }
 
+/// What the settings of a topic say of its archive, or what they said when it was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// Whether the topic is archived (`archive.enable`).
+    pub enable: bool,
+    /// Whether the hint for engines is kept up to date (`archive.hint`).
+    pub hint: bool,
+    /// How long records wait (`archive.lag`).
+    pub lag: Duration,
+    /// By what of their timestamps records are divided into files (`archive.partition`): `none`, `hour`, `day` or
+    /// `month`.
+    pub partition: String,
+    /// How long records stay in the table (`archive.retention.ms`); `None` is for ever.
+    pub retention: Option<Duration>,
+    /// How large the table may grow (`archive.retention.bytes`); `None` is without bound.
+    pub retention_bytes: Option<ByteCount>,
+    /// What keys are (`archive.key.format`).
+    pub key: ArchiveFormat,
+    /// What values are (`archive.value.format`).
+    pub value: ArchiveFormat,
+}
+
+/// What keys or values are that are archived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveFormat {
+    /// `bytes`, `string` or `json`.
+    pub name: String,
+    /// A JSON Schema, or nothing.
+    pub schema: String,
+}
+
+impl ArchiveConfig {
+    /// The settings in force of a topic with these settings in a cluster with those; as
+    /// [`TopicConfig::effective`].
+    pub fn effective(topic: &Overrides, cluster: &Overrides) -> ArchiveConfig {
+        let read = Reader { topic, cluster };
+        let format = |name, schema| ArchiveFormat {
+            name: read.text(name),
+            schema: read.text(schema),
+        };
+        ArchiveConfig {
+            enable: read.text("archive.enable") == "true",
+            hint: read.text("archive.hint") == "true",
+            lag: millis(read.number("archive.lag")),
+            partition: read.text("archive.partition"),
+            retention: bounded(read.number("archive.retention.ms")),
+            retention_bytes: u64::try_from(read.number("archive.retention.bytes"))
+                .ok()
+                .map(ByteCount),
+            key: format("archive.key.format", "archive.key.schema"),
+            value: format("archive.value.format", "archive.value.schema"),
+        }
+    }
+}
+
 /// `cleanup.policy`. Neither of both keeps everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupPolicy {

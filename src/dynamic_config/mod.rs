@@ -20,7 +20,10 @@ mod tests;
 mod values;
 
 pub use edit::{Edited, Edits, edits, initial, replacement};
-pub use effective::{CleanupPolicy, ClusterConfig, Compression, GroupConfig, TopicConfig};
+pub use effective::{
+    ArchiveConfig, ArchiveFormat, CleanupPolicy, ClusterConfig, Compression, GroupConfig,
+    TopicConfig,
+};
 pub use node::{ListenerAddresses, NodeProperties};
 pub use resolve::{
     Layers, Overrides, describe_cluster, describe_cluster_in_full, describe_node, describe_topic,

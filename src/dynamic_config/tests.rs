@@ -128,6 +128,59 @@ fn every_topic_setting_of_kafka_is_there() {
 }
 
 #[test]
+fn settings_of_the_archive_take_units_and_say_what_is_not_built() {
+    let checked = |name, value| check(find(TOPIC, name).unwrap(), value);
+    for (name, value, stored) in [
+        ("archive.lag", "5s", "5000"),
+        ("archive.lag", "1500", "1500"),
+        ("archive.lag", "30min", "1800000"),
+        ("archive.retention.ms", "365d", "31536000000"),
+        ("archive.retention.ms", "-1", "-1"),
+        ("archive.retention.bytes", "10GiB", "10737418240"),
+        ("archive.serve", "FALSE", "false"),
+    ] {
+        assert_eq!(
+            checked(name, value).as_deref(),
+            Ok(stored),
+            "{name}={value}"
+        );
+    }
+    for (name, value, says) in [
+        ("archive.lag", "-1", "duration such as 30min"),
+        ("archive.lag", "soon", "duration such as 30min"),
+        ("archive.retention.bytes", "much", "size such as 10GiB"),
+        (
+            "archive.serve",
+            "true",
+            "cannot serve consumers from the archive yet",
+        ),
+        (
+            "archive.value.format",
+            "avro",
+            "cannot make columns of avro yet",
+        ),
+        ("archive.value.format", "xml", "must be one of bytes"),
+        ("archive.value.schema", "{", "not a JSON object"),
+        ("archive.partition", "week", "none, hour, day, month"),
+    ] {
+        let error = checked(name, value).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_topic_is_archived_as_it_says_or_else_as_the_cluster_says() {
+    let cluster = set(&[("archive.enable", "true"), ("archive.lag", "1000")]);
+    let topic = set(&[("archive.lag", "5"), ("archive.retention.ms", "-1")]);
+    let in_force = ArchiveConfig::effective(&topic, &cluster);
+    assert!(in_force.enable && in_force.hint);
+    assert_eq!(in_force.lag, Duration::from_millis(5));
+    assert_eq!((in_force.retention, in_force.retention_bytes), (None, None));
+    assert_eq!(in_force.partition, "day");
+    assert!(!ArchiveConfig::effective(&set(&[]), &set(&[])).enable);
+}
+
+#[test]
 fn values_are_checked_by_kafkas_rules() {
     for (name, good, bad) in [
         ("cleanup.policy", "compact, delete", "archive"),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::definitions::Definition;
 use super::{ConfigType, DynamicConfigError};
+use crate::types::ByteCount;
 
 /// Which values of its type a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,16 @@ pub(super) enum Check {
     ListOf(&'static [&'static str]),
     /// `*`, or a list of `partition:broker`.
     Replicas,
+    /// Milliseconds from here, also written as a duration: `5s`, `30min`. Stored as a number.
+    Millis(i64),
+    /// Bytes from here, also written as a size: `10GiB`. Stored as a number.
+    Bytes(i64),
+    /// A format of records. Not all that have a name are built.
+    Format,
+    /// Nothing, or a JSON object.
+    JsonObject,
+    /// False; what true would mean is not built.
+    NotBuilt(&'static str),
 }
 
 /// The longest value that is stored.
@@ -50,10 +61,18 @@ fn checked(definition: &Definition, value: &str) -> Result<String, String> {
             if lower != "true" && lower != "false" {
                 return Err("it must be true or false".to_owned());
             }
+            if let Check::NotBuilt(reason) = definition.check
+                && lower == "true"
+            {
+                return Err(reason.to_owned());
+            }
             return Ok(lower);
         }
         ConfigType::Short => integer(value, i16::MIN.into(), i16::MAX.into(), definition.check)?,
         ConfigType::Int => integer(value, i32::MIN.into(), i32::MAX.into(), definition.check)?,
+        ConfigType::Long if matches!(definition.check, Check::Millis(_) | Check::Bytes(_)) => {
+            return with_unit(value, definition.check);
+        }
         ConfigType::Long => integer(value, i64::MIN, i64::MAX, definition.check)?,
         ConfigType::Double => ratio(value, definition.check)?,
         ConfigType::List => return list(value, definition.check),
@@ -62,6 +81,11 @@ fn checked(definition: &Definition, value: &str) -> Result<String, String> {
                 && !words.contains(&value)
             {
                 return Err(format!("it must be one of {}", words.join(", ")));
+            }
+            match definition.check {
+                Check::Format => format(value)?,
+                Check::JsonObject => json_object(value)?,
+                _ => {}
             }
         }
     }
@@ -88,6 +112,61 @@ fn integer(value: &str, least: i64, most: i64, check: Check) -> Result<(), Strin
                 format!("it is neither {other} nor an integer between {least} and {most}")
             }
         }),
+    }
+}
+
+/// A number of milliseconds or of bytes, which may have a unit.
+fn with_unit(value: &str, check: Check) -> Result<String, String> {
+    let (read, example, least) = match check {
+        Check::Bytes(least) => {
+            let read: Result<ByteCount, _> = value.parse();
+            (
+                read.ok().map(|bytes| bytes.0),
+                "a size such as 10GiB",
+                least,
+            )
+        }
+        Check::Millis(least) => {
+            let read = humantime::parse_duration(value).ok();
+            let millis = read.and_then(|read| u64::try_from(read.as_millis()).ok());
+            (millis, "a duration such as 30min", least)
+        }
+        _ => (None, "a number", i64::MIN),
+    };
+    // A bare number is Kafka's: milliseconds, or bytes.
+    let number = value.parse::<i64>().ok();
+    let number = number.or_else(|| i64::try_from(read?).ok());
+    match number.filter(|number| *number >= least) {
+        Some(number) => Ok(number.to_string()),
+        None => Err(format!(
+            "it is neither an integer of {least} or more nor {example}"
+        )),
+    }
+}
+
+/// The formats of records that become columns, and those that will.
+const FORMATS: &[&str] = &["bytes"];
+const NOT_BUILT_FORMATS: &[&str] = &["string", "json", "avro", "protobuf"];
+
+fn format(value: &str) -> Result<(), String> {
+    if FORMATS.contains(&value) {
+        return Ok(());
+    }
+    let known = FORMATS.join(", ");
+    Err(match NOT_BUILT_FORMATS.contains(&value) {
+        true => format!("this version of Weir cannot make columns of {value} yet; use {known}"),
+        false => format!("it must be one of {known}"),
+    })
+}
+
+fn json_object(value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(value);
+    match read {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("it is not a JSON object: {error}")),
     }
 }
 
