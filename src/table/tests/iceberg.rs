@@ -6,17 +6,20 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{header, record};
 use crate::state::op::{
-    Append, AppendEntry, AppendSource, Archive, Commit, CreateTable, CreateTopic, Op, RewriteFiles,
+    AlterTable, Append, AppendEntry, AppendSource, Archive, Commit, CreateTable, CreateTopic, Op,
+    RewriteFiles,
 };
 use crate::state::table::{DataFile, Manifest, OffsetRange, PartitionBy, Table};
 use crate::state::{Folded, Level, State};
 use crate::table::iceberg::{Location, ManifestFile, manifest, manifest_list, table_metadata};
+use crate::table::typing::{Evolution, Typing};
 use crate::table::{
-    ArchivedRecord, Columns, TableWriter, WriterOptions, base_schema, records_of_file,
+    ArchivedRecord, Columns, Pass, TableWriter, WriterOptions, base_schema, rewrite,
 };
 use crate::types::{
     CommitId, FileId, Incarnation, LogId, Offset, PartitionIndex, TableId, TableName, Timestamp,
@@ -33,6 +36,7 @@ struct Archiving {
     location: Location,
     objects: BTreeMap<String, Bytes>,
     ids: u128,
+    typing: Typing,
 }
 
 impl Archiving {
@@ -42,6 +46,7 @@ impl Archiving {
             location: Location::new(location),
             objects: BTreeMap::new(),
             ids: 0,
+            typing: Typing::default(),
         };
         archiving.apply(Op::RaiseLevel { to: Level::NEWEST });
         archiving.apply(Op::CreateTopic(CreateTopic {
@@ -120,12 +125,18 @@ impl Archiving {
     /// The manifest of these records, whose objects are stored.
     fn write(&mut self, records: &[ArchivedRecord], ranges: Vec<OffsetRange>) -> Manifest {
         let columns = Columns::new(self.table().schema().clone()).unwrap();
-        let by = self.table().spec().by;
-        let mut writer = TableWriter::new(columns, by, WriterOptions::default());
+        let (by, last) = (self.table().spec().by, self.table().last_column());
+        let options = WriterOptions::default();
+        let mut writer = TableWriter::typed(columns, &self.typing, last, by, options);
         for record in records {
             writer.push(&record.row()).unwrap();
         }
         let pass = writer.finish().unwrap();
+        self.store(pass, ranges)
+    }
+
+    /// The manifest of what a pass wrote, whose objects are stored.
+    fn store(&mut self, pass: Pass, ranges: Vec<OffsetRange>) -> Manifest {
         let spec = *self
             .table()
             .specs()
@@ -180,6 +191,40 @@ impl Archiving {
             manifest,
         }));
         id
+    }
+
+    /// From now on values have this schema.
+    fn give_schema(&mut self, schema: &str) {
+        self.typing = Typing::new("bytes", "", "json", schema).unwrap();
+        let table = self.table();
+        let evolution = Evolution::new(&self.typing, table.schema(), table.last_column());
+        self.apply(Op::AlterTable(AlterTable {
+            table: TABLE,
+            schema: evolution.schema(),
+            by: None,
+            enabled: None,
+        }));
+    }
+
+    /// Puts one manifest in the place of all of these, with the same rows.
+    fn merge(&mut self, removes: Vec<FileId>, ranges: Vec<OffsetRange>) {
+        let table = self.table();
+        let live: Vec<&Manifest> = table.manifests().map(|live| &live.manifest).collect();
+        let merged = live
+            .iter()
+            .filter(|manifest| removes.contains(&manifest.id));
+        let files = merged
+            .flat_map(|manifest| &manifest.files)
+            .map(|file| self.objects[&self.location.data_file(file.id)].clone());
+        let columns = Columns::new(table.schema().clone()).unwrap();
+        let mut writer = TableWriter::new(columns, table.spec().by, WriterOptions::default());
+        rewrite(&mut writer, files.collect()).unwrap();
+        let manifest = self.store(writer.finish().unwrap(), ranges);
+        self.apply(Op::RewriteFiles(RewriteFiles {
+            table: TABLE,
+            removes,
+            manifest,
+        }));
     }
 
     /// Stores what is derived, as any node would.
@@ -283,14 +328,85 @@ fn archived(location: &str) -> Archiving {
     ];
     archiving.archive(&plain(2, 0..10, 1), vec![range(2, 0, 10)]);
     archiving.publish();
-    let merged = [second, third].concat();
-    let manifest = archiving.write(&merged, vec![range(1, 1_000, 2_500)]);
-    archiving.apply(Op::RewriteFiles(RewriteFiles {
-        table: TABLE,
-        removes,
-        manifest,
-    }));
+    archiving.merge(removes, vec![range(1, 1_000, 2_500)]);
     archiving
+}
+
+/// A table whose schema grew and widened, partly merged.
+fn typed(location: &str) -> Archiving {
+    let value = |offset: i64, value: serde_json::Value| ArchivedRecord {
+        value: Some(value.to_string().into()),
+        ..record(0, offset)
+    };
+    let mut archiving = Archiving::new(location, PartitionBy::Month);
+    archiving.give_schema(
+        r#"{"properties": {"n": {"type": "integer", "format": "int32"}, "f": {"type": "number", "format": "float"},
+            "o": {"properties": {"a": {"type": "string"}}}, "l": {"type": "array", "items": {"type": "integer"}},
+            "at": {"type": "string", "format": "date-time"}, "day": {"type": "string", "format": "date"},
+            "ok": {"type": "boolean"}, "blob": {"type": "string", "contentEncoding": "base64"}}}"#,
+    );
+    let first: Vec<ArchivedRecord> = (0..100)
+        .map(|n| {
+            value(n, json!({
+                "n": n, "f": n as f64 / 2.0, "o": {"a": format!("text {n}")}, "l": [n, null], "ok": n % 2 == 0,
+                "at": "2026-01-01T12:00:00+05:30", "day": "1969-12-31", "blob": "AAE="
+            }))
+        })
+        .collect();
+    let mut removes = vec![archiving.archive(&first, vec![range(0, 0, 100)])];
+    archiving.give_schema(
+        r#"{"properties": {"n": {"type": "integer"}, "f": {"type": "number"},
+            "o": {"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}}}"#,
+    );
+    let second: Vec<ArchivedRecord> = (100..200)
+        .map(|n| {
+            value(
+                n,
+                json!({"n": n + 5_000_000_000i64, "f": 0.25, "o": {"b": n}}),
+            )
+        })
+        .collect();
+    removes.push(archiving.archive(&second, vec![range(0, 100, 200)]));
+    archiving.publish();
+    let third = [
+        value(200, json!({"n": "no number", "f": f64::MAX})),
+        value(201, json!([])),
+    ];
+    archiving.archive(&third, vec![range(0, 200, 202)]);
+    if location.ends_with("merged") {
+        archiving.merge(removes, vec![range(0, 0, 200)]);
+    }
+    archiving
+}
+
+#[test]
+fn schemas_of_before_keep_their_types() {
+    let mut archiving = typed("s3://bucket/archive/orders_eu_1");
+    let path = archiving.publish();
+    let metadata: serde_json::Value = serde_json::from_slice(&archiving.objects[&path]).unwrap();
+    let of = |schema: usize| -> Vec<String> {
+        let fields = metadata["schemas"][schema]["fields"].as_array().unwrap();
+        let named = fields
+            .iter()
+            .filter(|field| ["n", "f"].contains(&field["name"].as_str().unwrap()));
+        named
+            .map(|field| format!("{} {} {}", field["id"], field["type"], field["doc"]))
+            .collect()
+    };
+    assert_eq!(metadata["current-schema-id"], 2);
+    assert_eq!(of(0), [""; 0]);
+    let (f, n) = ("103 \"float\" \"value/f\"", "106 \"int\" \"value/n\"");
+    assert_eq!(of(1), [f, n]);
+    assert_eq!(
+        of(2),
+        [f.replace("float", "double"), n.replace("int", "long")]
+    );
+    let schemas: Vec<u32> = archiving
+        .table()
+        .manifests()
+        .map(|live| live.manifest.schema)
+        .collect();
+    assert_eq!(schemas, [1, 2, 2]);
 }
 
 #[test]
@@ -360,31 +476,27 @@ fn metadata_says_what_the_table_is() {
 }
 
 #[test]
-fn a_table_is_written_for_engines() {
+fn tables_are_written_for_engines() {
     let Ok(folder) = std::env::var("WEIR_TABLE_DIR") else {
         return;
     };
     let folder = std::path::absolute(folder).unwrap();
-    let location = format!("file://{}", folder.display());
-    let mut archiving = archived(&location);
-    let path = archiving.publish();
+    let location = |name: &str| format!("file://{}/{name}", folder.display());
+    store(archived(&location("base")));
+    store(typed(&location("typed")));
+    store(typed(&location("merged")));
+}
+
+/// Writes a table to files.
+fn store(mut archiving: Archiving) {
+    archiving.publish();
     for (path, bytes) in &archiving.objects {
         let path = std::path::Path::new(path.strip_prefix("file://").unwrap());
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
     let version = archiving.table().version();
-    std::fs::write(
-        folder.join("metadata/version-hint.text"),
-        version.to_string(),
-    )
-    .unwrap();
-    assert!(path.ends_with(&format!("v{version}.metadata.json")));
-    let files = archiving
-        .objects
-        .iter()
-        .filter(|(path, _)| path.ends_with(".parquet"));
-    for (_, bytes) in files {
-        records_of_file(bytes.clone()).unwrap();
-    }
+    let folder = archiving.location.as_str().strip_prefix("file://").unwrap();
+    let hint = format!("{folder}/metadata/version-hint.text");
+    std::fs::write(hint, version.to_string()).unwrap();
 }
