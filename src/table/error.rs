@@ -82,4 +82,12 @@ pub enum FileError {
         /// The column.
         name: &'static str,
     },
+    /// A column whose type in a file is not one that the schema may have widened.
+    #[error(
+        "column {name}: its type in the file is not the one that the schema has, nor a narrower one"
+    )]
+    Changed {
+        /// The column.
+        name: String,
+    },
 }

@@ -29,6 +29,8 @@ use super::{Columns, FileError};
 
 /// The most bytes of a row group, but for one whose only row is longer.
 pub const ROW_GROUP_BYTES: usize = 64 << 20;
+/// The most bytes of a row group before compression, about: readers may hold all of it.
+const ROW_GROUP_RAW_BYTES: usize = 256 << 20;
 /// The most rows of a row group.
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// The size of a page, before compression.
@@ -68,6 +70,8 @@ pub(super) struct FileWriter {
     schema: Arc<Schema>,
     writer: ArrowWriter<Sink>,
     rows: u64,
+    /// How many bytes the row group has before compression.
+    raw_bytes: usize,
     null_values: u64,
     nans: BTreeMap<usize, u64>,
 }
@@ -101,6 +105,7 @@ impl FileWriter {
                 options,
             )?,
             rows: 0,
+            raw_bytes: 0,
             null_values: 0,
             nans: BTreeMap::new(),
         })
@@ -108,9 +113,13 @@ impl FileWriter {
 
     /// Writes the rows of `batch`, which have `bytes` at most before compression.
     pub(super) fn write(&mut self, batch: &RecordBatch, bytes: usize) -> Result<(), FileError> {
-        if self.writer.in_progress_size().saturating_add(bytes) > ROW_GROUP_BYTES {
+        let (encoded, raw) = (self.writer.in_progress_size(), self.raw_bytes);
+        if encoded.saturating_add(bytes) > ROW_GROUP_BYTES
+            || raw.saturating_add(bytes) > ROW_GROUP_RAW_BYTES
+        {
             self.end_row_group()?;
         }
+        self.raw_bytes += bytes;
         self.writer.write(batch)?;
         self.rows += batch.num_rows() as u64;
         for (place, column) in batch.columns().iter().enumerate() {
@@ -135,6 +144,7 @@ impl FileWriter {
 
     /// What is written next begins a row group.
     pub(super) fn end_row_group(&mut self) -> Result<(), FileError> {
+        self.raw_bytes = 0;
         Ok(self.writer.flush()?)
     }
 

@@ -5,7 +5,8 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::schema::types::SchemaDescriptor;
 
 use crate::segment::{RecordHeader, TimestampType};
 use crate::types::{Offset, PartitionIndex, Timestamp};
@@ -52,21 +53,47 @@ impl ArchivedRecord {
     }
 }
 
+/// How many bytes before compression a batch that is read has, about.
+pub(super) const READ_BYTES: i64 = 8 << 20;
+
 /// The record batches of a file, with its base columns, in the order of the file. The file is in memory; a batch is
-/// decoded at a time, of at most [`BATCH_ROWS`] rows.
+/// decoded at a time, of some 8 MiB, or at most of a row group.
 pub fn base_batches(
     file: Bytes,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, FileError>>, FileError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let names: Vec<String> = base_columns()
         .into_iter()
         .filter(|column| column.parent.is_none())
         .map(|column| column.name)
         .collect();
-    let parquet = builder.parquet_schema();
-    let mask = ProjectionMask::columns(parquet, names.iter().map(String::as_str));
-    let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
-    let reader: ParquetRecordBatchReader = builder.build()?;
+    batches(file, READ_BYTES, move |parquet| {
+        ProjectionMask::columns(parquet, names.iter().map(String::as_str))
+    })
+}
+
+/// The same with all columns that the file has, in batches of some `bytes`.
+pub(super) fn all_batches(
+    file: Bytes,
+    bytes: i64,
+) -> Result<impl Iterator<Item = Result<RecordBatch, FileError>>, FileError> {
+    batches(file, bytes, |_| ProjectionMask::all())
+}
+
+fn batches(
+    file: Bytes,
+    bytes: i64,
+    of: impl FnOnce(&SchemaDescriptor) -> ProjectionMask,
+) -> Result<impl Iterator<Item = Result<RecordBatch, FileError>>, FileError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let groups = builder.metadata().row_groups().iter();
+    let per_row = groups.map(|group| group.total_byte_size() / group.num_rows().max(1));
+    let rows = bytes / per_row.max().unwrap_or(1).max(1);
+    let rows = usize::try_from(rows).unwrap_or(1).clamp(1, BATCH_ROWS);
+    let mask = of(builder.parquet_schema());
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(rows)
+        .build()?;
     Ok(reader.map(|batch| batch.map_err(FileError::from)))
 }
 

@@ -9,6 +9,7 @@
 //! * The key of a header that is not UTF-8 has U+FFFD for what is wrong, as Kafka's clients show it; `error` has its
 //!   bytes, unless there are very many.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -21,13 +22,14 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields, SchemaRef};
 
 use crate::segment::{Record, RecordHeader, TimestampType};
-use crate::state::table::FieldId;
+use crate::state::table::{FieldId, Schema};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
 use super::columns::{
-    ERROR_ID, HEADERS_ID, KEY_ID, OFFSET_ID, PARTITION_ID, TIMESTAMP_ID, TIMESTAMP_TYPE_ID,
-    VALUE_ID,
+    ERROR_ID, FIRST_TYPED_FIELD_ID, HEADERS_ID, KEY_ID, OFFSET_ID, PARTITION_ID, TIMESTAMP_ID,
+    TIMESTAMP_TYPE_ID, VALUE_ID,
 };
+use super::typing::{Formats, OpenedRow, TypedCells};
 use super::{Columns, FileError};
 
 /// The first millisecond of the year 1.
@@ -146,6 +148,8 @@ pub(super) fn timestamp_in(error: &str) -> Option<Timestamp> {
 pub struct RowEncoder {
     arrow: SchemaRef,
     cells: Vec<Cells>,
+    formats: Formats,
+    typed: TypedCells,
     /// What does not fit the row that is being pushed.
     faults: String,
     rows: usize,
@@ -162,6 +166,8 @@ enum Cells {
     Key(BinaryBuilder),
     Value(BinaryBuilder),
     Headers(Headers),
+    /// The column of this number, which is filled with the others of its kind.
+    Typed(FieldId),
     Error(StringBuilder),
 }
 
@@ -175,14 +181,25 @@ struct Headers {
 }
 
 impl RowEncoder {
-    /// For all of `columns`.
+    /// For all of `columns`, with null in those that are typed.
     pub fn new(columns: &Columns) -> RowEncoder {
-        let all: Vec<usize> = (0..columns.arrow().fields().len()).collect();
-        RowEncoder::projected(columns, &all)
+        RowEncoder::typed(columns, Formats::default())
     }
 
-    /// For those of `columns` that are at `places`, in that order. A place that there is not is left out.
+    /// For all of `columns`, those that are typed among them.
+    pub fn typed(columns: &Columns, formats: Formats) -> RowEncoder {
+        let all: Vec<usize> = (0..columns.arrow().fields().len()).collect();
+        RowEncoder::typed_projected(columns, formats, &all)
+    }
+
+    /// For those of `columns` that are at `places`, in that order, with null in those that are typed. A place that there is
+    /// not is left out.
     pub fn projected(columns: &Columns, places: &[usize]) -> RowEncoder {
+        RowEncoder::typed_projected(columns, Formats::default(), places)
+    }
+
+    /// The same with typed columns. Keys and values are opened only for columns that need it, of which `error` is one.
+    pub fn typed_projected(columns: &Columns, formats: Formats, places: &[usize]) -> RowEncoder {
         let fields = columns.arrow().fields();
         let known: Vec<(FieldId, Arc<Field>)> = columns
             .schema()
@@ -194,9 +211,19 @@ impl RowEncoder {
         let (cells, fields): (Vec<Cells>, Vec<Arc<Field>>) = chosen
             .filter_map(|(id, field)| Some((Cells::new(*id, field)?, field.clone())))
             .unzip();
+        let opens = |cells: &Cells| matches!(cells, Cells::Typed(_) | Cells::Error(_));
+        let is_opened = cells.iter().any(opens);
+        let none = Schema::default();
+        let typed = if is_opened { columns.schema() } else { &none };
         RowEncoder {
             arrow: Arc::new(arrow_schema::Schema::new(fields)),
             cells,
+            formats: if is_opened {
+                formats
+            } else {
+                Formats::default()
+            },
+            typed: TypedCells::new(typed),
             faults: String::new(),
             rows: 0,
             bytes: 0,
@@ -231,6 +258,15 @@ impl RowEncoder {
 
     /// Adds a row. Fails only if the batch would be larger than [`MAX_BATCH_BYTES`], and is as it was then.
     pub fn push(&mut self, row: &Row<'_>) -> Result<(), FileError> {
+        self.push_opened(row, &OpenedRow::of(row, self.formats))
+    }
+
+    /// The same for a row whose key and value are opened.
+    pub(super) fn push_opened(
+        &mut self,
+        row: &Row<'_>,
+        opened: &OpenedRow<'_>,
+    ) -> Result<(), FileError> {
         let bytes = row.bytes();
         if self.bytes.saturating_add(bytes) > MAX_BATCH_BYTES {
             return Err(FileError::TooLarge {
@@ -248,6 +284,10 @@ impl RowEncoder {
                 fault(&mut self.faults, &key_error(index, &header.key));
             }
         }
+        for told in opened.faults() {
+            fault(&mut self.faults, told);
+        }
+        self.typed.push(opened, &mut self.faults);
         for cells in &mut self.cells {
             cells.push(row, &self.faults);
         }
@@ -259,7 +299,8 @@ impl RowEncoder {
 
     /// The rows since the last time.
     pub fn finish(&mut self) -> Result<RecordBatch, FileError> {
-        let arrays = self.cells.iter_mut().map(Cells::finish);
+        let typed: BTreeMap<FieldId, ArrayRef> = self.typed.finish()?.into_iter().collect();
+        let arrays = self.cells.iter_mut().map(|cells| cells.finish(&typed));
         let arrays = arrays.collect::<Result<Vec<ArrayRef>, _>>()?;
         // Says how many rows there are also where no column was asked for.
         let rows = RecordBatchOptions::new().with_row_count(Some(self.rows));
@@ -304,6 +345,7 @@ impl Cells {
             VALUE_ID => Cells::Value(BinaryBuilder::new()),
             HEADERS_ID => Cells::Headers(Headers::new(field)?),
             ERROR_ID => Cells::Error(StringBuilder::new()),
+            id if id >= FIRST_TYPED_FIELD_ID => Cells::Typed(id),
             _ => return None,
         };
         Some(cells)
@@ -320,14 +362,19 @@ impl Cells {
             Cells::Key(cells) => cells.append_option(row.key),
             Cells::Value(cells) => cells.append_option(row.value),
             Cells::Headers(cells) => cells.push(row.headers),
+            Cells::Typed(_) => {}
             Cells::Error(cells) => {
                 cells.append_option(Some(faults).filter(|faults| !faults.is_empty()));
             }
         }
     }
 
-    fn finish(&mut self) -> Result<ArrayRef, FileError> {
+    fn finish(&mut self, typed: &BTreeMap<FieldId, ArrayRef>) -> Result<ArrayRef, FileError> {
         Ok(match self {
+            Cells::Typed(id) => {
+                let column = typed.get(id).cloned();
+                column.ok_or(FileError::Column { name: "(typed)" })?
+            }
             Cells::Partition(cells) => ArrayBuilder::finish(cells),
             Cells::Offset(cells) => ArrayBuilder::finish(cells),
             Cells::Timestamp(cells) => ArrayBuilder::finish(cells),

@@ -9,14 +9,19 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use arrow_array::RecordBatch;
+use arrow_select::interleave::interleave_record_batch;
 use bytes::Bytes;
 
-use crate::state::table::PartitionBy;
+use crate::state::table::{FieldId, PartitionBy, Schema};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
 use super::file::FileWriter;
+use super::merge::Copied;
 use super::partition::partition_value;
+use super::typing::{Evolution, Formats, OpenedRow, Typing};
 use super::{Columns, FileError, FileStats, Row, RowEncoder};
 
 /// How files are written.
@@ -68,11 +73,16 @@ pub struct Pass {
     pub by: PartitionBy,
     /// The files that were not [taken](TableWriter::take) before.
     pub files: Vec<FinishedFile>,
+    /// The schema that the table is to have before the next pass, if that is another: there were fields without a column.
+    pub wanted: Option<Schema>,
 }
 
 /// Writes the files of one pass.
 pub struct TableWriter {
     columns: Columns,
+    formats: Formats,
+    /// The columns that the next pass is to have.
+    evolution: Option<Evolution>,
     by: PartitionBy,
     options: WriterOptions,
     open: BTreeMap<Slot, OpenFile>,
@@ -95,6 +105,7 @@ enum Slot {
 
 struct OpenFile {
     encoder: RowEncoder,
+    copies: Copies,
     writer: FileWriter,
     /// That of the rows of the row group.
     partition: PartitionIndex,
@@ -102,14 +113,24 @@ struct OpenFile {
     max_timestamp: Timestamp,
 }
 
+/// Rows of other files that are to be written, each as the number of a batch and the place in it.
+#[derive(Default)]
+struct Copies {
+    batches: Vec<(usize, Arc<Copied>)>,
+    rows: Vec<(usize, usize)>,
+    errors: u64,
+}
+
 /// After how many pushed bytes memory is counted again.
 const COUNT_EVERY: usize = 1 << 20;
 
 impl TableWriter {
-    /// A writer of files with `columns`, divided by `by`.
+    /// A writer of files with `columns`, divided by `by`; typed columns are null.
     pub fn new(columns: Columns, by: PartitionBy, options: WriterOptions) -> TableWriter {
         TableWriter {
             columns,
+            formats: Formats::default(),
+            evolution: None,
             by,
             options,
             open: BTreeMap::new(),
@@ -121,27 +142,36 @@ impl TableWriter {
         }
     }
 
+    /// The same with typed columns. `last` is the greatest number that a column of the table ever had.
+    pub fn typed(
+        columns: Columns,
+        typing: &Typing,
+        last: FieldId,
+        by: PartitionBy,
+        options: WriterOptions,
+    ) -> TableWriter {
+        TableWriter {
+            formats: typing.formats(),
+            evolution: Some(Evolution::new(typing, columns.schema(), last)),
+            ..TableWriter::new(columns, by, options)
+        }
+    }
+
+    /// The columns of the files.
+    pub(super) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
     /// Adds a record. It must follow the one before in the order of partition and offset. After an error the pass is to
     /// be given up.
     pub fn push(&mut self, row: &Row<'_>) -> Result<(), FileError> {
-        let here = (row.partition, row.offset);
-        if let Some((last_partition, last)) = self.last
-            && (last_partition, last) >= here
-        {
-            return Err(FileError::Order {
-                partition: row.partition,
-                offset: row.offset,
-                last_partition,
-                last,
-            });
+        let slot = self.next(row.partition, row.offset, row.timestamp)?;
+        let opened = OpenedRow::of(row, self.formats);
+        if let Some(evolution) = &mut self.evolution {
+            evolution.see_opened(&opened);
         }
-        self.last = Some(here);
-        let slot = self.slot(row.timestamp);
-        let file = match self.open.entry(slot) {
-            Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(OpenFile::new(&self.columns, row)?),
-        };
-        if file.push(row)? && file.writer.bytes() >= self.options.file_bytes {
+        let file = self.open_file(slot, row.partition, row.timestamp)?;
+        if file.push(row, &opened)? && file.writer.bytes() >= self.options.file_bytes {
             self.finish_file(slot)?;
         }
         self.uncounted += row.bytes();
@@ -150,6 +180,78 @@ impl TableWriter {
             self.keep_to_memory()?;
         }
         Ok(())
+    }
+
+    /// Adds row `index` of a batch of the file of number `from`, as [`push`](TableWriter::push) adds a record.
+    pub(super) fn push_copy(
+        &mut self,
+        from: usize,
+        rows: &Arc<Copied>,
+        index: usize,
+    ) -> Result<(), FileError> {
+        let Some(row) = rows.row(index) else {
+            return Ok(());
+        };
+        let slot = self.next(row.partition, row.offset, row.timestamp)?;
+        let file = self.open_file(slot, row.partition, row.timestamp)?;
+        file.begin_row(row.partition, row.timestamp)?;
+        file.copies.add(from, rows, index, row.has_error);
+        Ok(())
+    }
+
+    /// Writes all rows that [`push_copy`](TableWriter::push_copy) added.
+    pub(super) fn write_copies(&mut self) -> Result<(), FileError> {
+        let mut long = Vec::new();
+        for (slot, file) in &mut self.open {
+            file.write()?;
+            if file.writer.bytes() >= self.options.file_bytes {
+                long.push(*slot);
+            }
+        }
+        for slot in long {
+            self.finish_file(slot)?;
+        }
+        self.keep_to_memory()
+    }
+
+    /// Notes the next row, and says which file it goes to.
+    fn next(
+        &mut self,
+        partition: PartitionIndex,
+        offset: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Slot, FileError> {
+        if let Some((last_partition, last)) = self.last
+            && (last_partition, last) >= (partition, offset)
+        {
+            return Err(FileError::Order {
+                partition,
+                offset,
+                last_partition,
+                last,
+            });
+        }
+        self.last = Some((partition, offset));
+        Ok(self.slot(timestamp))
+    }
+
+    fn open_file(
+        &mut self,
+        slot: Slot,
+        partition: PartitionIndex,
+        timestamp: Timestamp,
+    ) -> Result<&mut OpenFile, FileError> {
+        Ok(match self.open.entry(slot) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(OpenFile {
+                encoder: RowEncoder::typed(&self.columns, self.formats),
+                copies: Copies::default(),
+                writer: FileWriter::new(&self.columns)?,
+                partition,
+                min_timestamp: timestamp,
+                max_timestamp: timestamp,
+            }),
+        })
     }
 
     /// The files that are finished already.
@@ -175,6 +277,7 @@ impl TableWriter {
                 self.by
             },
             files: self.finished,
+            wanted: self.evolution.and_then(|evolution| evolution.schema()),
         })
     }
 
@@ -218,7 +321,7 @@ impl TableWriter {
             crc32c: crc32c::crc32c(&bytes),
             bytes,
             rows,
-            errors: file.encoder.errors(),
+            errors: file.encoder.errors() + file.copies.errors,
             value: match slot {
                 Slot::Value(value) => value,
                 Slot::Rest => None,
@@ -232,26 +335,26 @@ impl TableWriter {
 }
 
 impl OpenFile {
-    fn new(columns: &Columns, first: &Row<'_>) -> Result<OpenFile, FileError> {
-        Ok(OpenFile {
-            encoder: RowEncoder::new(columns),
-            writer: FileWriter::new(columns)?,
-            partition: first.partition,
-            min_timestamp: first.timestamp,
-            max_timestamp: first.timestamp,
-        })
+    /// Notes that the next row has these.
+    fn begin_row(
+        &mut self,
+        partition: PartitionIndex,
+        timestamp: Timestamp,
+    ) -> Result<(), FileError> {
+        if partition != self.partition {
+            self.write()?;
+            self.writer.end_row_group()?;
+            self.partition = partition;
+        }
+        self.min_timestamp = self.min_timestamp.min(timestamp);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        Ok(())
     }
 
     /// Adds a row, and says whether a batch of rows was written.
-    fn push(&mut self, row: &Row<'_>) -> Result<bool, FileError> {
-        if row.partition != self.partition {
-            self.write()?;
-            self.writer.end_row_group()?;
-            self.partition = row.partition;
-        }
-        self.encoder.push(row)?;
-        self.min_timestamp = self.min_timestamp.min(row.timestamp);
-        self.max_timestamp = self.max_timestamp.max(row.timestamp);
+    fn push(&mut self, row: &Row<'_>, opened: &OpenedRow<'_>) -> Result<bool, FileError> {
+        self.begin_row(row.partition, row.timestamp)?;
+        self.encoder.push_opened(row, opened)?;
         let is_full = self.encoder.is_full();
         if is_full {
             self.write()?;
@@ -266,10 +369,37 @@ impl OpenFile {
             let batch = self.encoder.finish()?;
             self.writer.write(&batch, bytes)?;
         }
+        if let Some(batch) = self.copies.take()? {
+            self.writer.write(&batch, batch.get_array_memory_size())?;
+        }
         Ok(())
     }
 
     fn memory(&self) -> usize {
         self.encoder.bytes() + self.writer.memory()
+    }
+}
+
+impl Copies {
+    fn add(&mut self, from: usize, rows: &Arc<Copied>, index: usize, has_error: bool) {
+        let known = self.batches.iter().position(|(file, _)| *file == from);
+        let place = known.unwrap_or_else(|| {
+            self.batches.push((from, rows.clone()));
+            self.batches.len() - 1
+        });
+        self.rows.push((place, index));
+        self.errors += u64::from(has_error);
+    }
+
+    /// The rows since the last time, as one batch.
+    fn take(&mut self) -> Result<Option<RecordBatch>, FileError> {
+        if self.rows.is_empty() {
+            return Ok(None);
+        }
+        let batches: Vec<&RecordBatch> = self.batches.iter().map(|(_, rows)| &rows.batch).collect();
+        let batch = interleave_record_batch(&batches, &self.rows)?;
+        self.batches.clear();
+        self.rows.clear();
+        Ok(Some(batch))
     }
 }

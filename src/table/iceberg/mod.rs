@@ -52,6 +52,13 @@ impl Location {
     }
 }
 
+/// Whether a partition field has that name, so that no column may.
+pub(super) fn is_partition_name(name: &str) -> bool {
+    let all = [PartitionBy::Day, PartitionBy::Hour, PartitionBy::Month];
+    let mut fields = all.into_iter().filter_map(partition_field);
+    fields.any(|(taken, ..)| taken == name)
+}
+
 /// How partitioning is written: the name of the partition field, its id, and Iceberg's name of the transform.
 fn partition_field(by: PartitionBy) -> Option<(&'static str, i32, &'static str)> {
     match by {

@@ -1,6 +1,9 @@
 //! Tests of the room.
 
+mod iceberg;
+mod merge;
 mod rows;
+mod typing;
 mod writer;
 
 use bytes::Bytes;
