@@ -242,6 +242,14 @@ pub(crate) enum Rule {
     RetentionWaitsForArchive,
     /// What was removed from a table stays in the bucket while a snapshot names it.
     NamedManifestsAreKept,
+    /// Files of a table stay while the op that names them may have taken effect.
+    UnsettledFilesAreKept,
+    /// What no snapshot of a table names any more stays for the grace period, for engines that read it.
+    UnnamedManifestsWaitForGrace,
+    /// The sweep spares files that are in a table, or that were and are not deleted yet.
+    SweepSparesFilesOfTables,
+    /// The sweep spares files whose op may still come.
+    SweepSparesYoungFiles,
     /// A schema keeps the numbers, the names and the types of columns, or widens them.
     ColumnsKeepTheirMeaning,
 

@@ -42,6 +42,7 @@ mod record_rules;
 mod resolve;
 mod session;
 mod sizes;
+mod tables;
 mod topic_error;
 mod topics;
 
@@ -75,6 +76,7 @@ pub use readings::Readings;
 pub use record_rules::{RecordRefusal, RefusedRecord};
 pub use session::Session;
 pub use sizes::{SizesError, TopicSizes, WantedSizes};
+pub use tables::DropTableError;
 pub use topic_error::{InvalidRequest, TopicError};
 pub use topics::{
     KnownSize, MAX_CREATED, MAX_REPLICAS, MorePartitions, NewTopic, TopicRef, TopicView,

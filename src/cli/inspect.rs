@@ -12,8 +12,8 @@ use super::text::shown;
 use crate::format::{Object, ObjectHeader};
 use crate::manifest::{LoggedCommit, SnapshotParts};
 use crate::segment::{Batches, CompactedDirectory, SegmentIndex};
-use crate::store::{ObjectKind, ObjectPath, RequestKind, Store};
-use crate::types::{LogId, SegmentId, Seq};
+use crate::store::{ArchiveObject, ObjectKind, ObjectPath, RequestKind, Store};
+use crate::types::{LogId, SegmentId, Seq, TableName};
 
 /// Show an object of the bucket as JSON: a commit of the manifest, a snapshot, a segment.
 ///
@@ -62,6 +62,7 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
         ObjectKind::Snapshot(_) | ObjectKind::Chunk(..) => RequestKind::SnapshotGet,
         ObjectKind::Boundary(_) => RequestKind::BoundaryGet,
         ObjectKind::Segment(_) => RequestKind::SegmentGet,
+        ObjectKind::Archive(..) => RequestKind::ArchiveGet,
         ObjectKind::Check { .. } => RequestKind::Check,
         ObjectKind::Copy { .. } => RequestKind::Repair,
     };
@@ -80,11 +81,37 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
         ObjectKind::Cluster => {
             serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))
         }
+        ObjectKind::Archive(table, object) => archived(name, &table, object, &bytes),
         ObjectKind::Check { .. } => Ok(json!({ "leftover_of_check": true })),
         ObjectKind::Copy { of, .. } => Ok(json!({ "copy_of": of.as_str() })),
     };
     let content = content.map_err(CliError::failed)?;
     Ok(json!({ "object": name, "bytes": bytes.len(), "content": content }))
+}
+
+/// An object of a table: what is JSON or text as it is; of others what the state has of them, for comparison.
+fn archived(
+    name: &str,
+    table: &TableName,
+    object: ArchiveObject,
+    bytes: &Bytes,
+) -> Result<Value, String> {
+    let content = match object {
+        ArchiveObject::Metadata(_) => {
+            serde_json::from_slice(bytes).map_err(|error| format!("{name}: {error}"))?
+        }
+        ArchiveObject::Hint => json!(String::from_utf8_lossy(bytes)),
+        ArchiveObject::Data(_) | ArchiveObject::Manifest(_) | ArchiveObject::List(_) => Value::Null,
+    };
+    let format = match object {
+        ArchiveObject::Data(_) => "Parquet",
+        ArchiveObject::Manifest(_) => "Iceberg manifest (Avro)",
+        ArchiveObject::List(_) => "Iceberg manifest list (Avro)",
+        ArchiveObject::Metadata(_) => "Iceberg table metadata (JSON)",
+        ArchiveObject::Hint => "text",
+    };
+    let crc32c = format!("{:08x}", crc32c::crc32c(bytes));
+    Ok(json!({ "table": table, "format": format, "crc32c": crc32c, "content": content }))
 }
 
 fn commit(name: &str, seq: Seq, bytes: &Bytes) -> Result<Value, String> {

@@ -29,6 +29,7 @@ mod progress;
 mod serve;
 mod settings;
 mod store;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -107,6 +108,9 @@ enum Command {
     /// Topics: create, list, describe, alter, delete.
     #[command(subcommand)]
     Topic(topic::Topic),
+    /// Tables of archived topics: list, describe, files, snapshots, drop.
+    #[command(subcommand)]
+    Table(table::Table),
     /// Produce records from lines of stdin or of files.
     Produce(produce::Produce),
     /// Consume records and write them as lines.
@@ -203,6 +207,7 @@ fn run(cli: Cli, world: &World) -> Result<(), CliError> {
 async fn run_client(command: Command, context: &mut Context) -> Result<(), CliError> {
     match command {
         Command::Topic(command) => topic::run(&command, context).await,
+        Command::Table(command) => table::run(&command, context).await,
         Command::Produce(command) => produce::run(&command, context).await,
         Command::Consume(command) => consume::run(&command, context).await,
         Command::Group(command) => group::run(&command, context).await,

@@ -5,7 +5,7 @@ use crate::segment::SegmentError;
 use crate::state::ObjectRef;
 use crate::state::op::Rejected;
 use crate::store::{Cause, StoreError};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, TableName, TopicPartition};
 
 /// Why a job did not do its work, or not all of it. What it did stands; the rest is found again.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,14 @@ pub enum JobError {
         /// The object.
         object: ObjectRef,
         /// What is wrong.
+        reason: String,
+    },
+    /// A table cannot be written, or not be read.
+    #[error("table {table}: {reason}")]
+    Table {
+        /// Its name.
+        table: TableName,
+        /// Why not.
         reason: String,
     },
     /// The compacted segment could not be made.

@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::archive::Lag;
+use crate::state::table::Counts;
 use crate::types::Timestamp;
 
 /// A kind of background work, as metrics and log lines name it.
@@ -27,11 +29,13 @@ pub enum Task {
     Compaction,
     /// Compacting logs: leaving the last record of each key.
     Cleaning,
+    /// Looking after tables of the archive.
+    Archive,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Task; 7] = [
+    pub const ALL: [Task; 8] = [
         Task::Retention,
         Task::Producers,
         Task::Deletion,
@@ -39,6 +43,7 @@ impl Task {
         Task::Sweep,
         Task::Compaction,
         Task::Cleaning,
+        Task::Archive,
     ];
 
     /// The task as a metric's label.
@@ -51,6 +56,7 @@ impl Task {
             Task::Sweep => "sweep",
             Task::Compaction => "compaction",
             Task::Cleaning => "log_compaction",
+            Task::Archive => "archive",
         }
     }
 }
@@ -90,6 +96,22 @@ pub struct MaintenanceMetrics {
     amplification: Ratio,
     /// Jobs that met records which cannot be read.
     unreadable: Counter,
+    archive: ArchiveMetrics,
+}
+
+/// What there is of tables, by the state; and what this node wrote to them.
+#[derive(Clone, Debug, Default)]
+struct ArchiveMetrics {
+    tables: Gauge,
+    files: Gauge,
+    bytes: Gauge,
+    rows: Gauge,
+    rows_with_errors: Gauge,
+    lag_records: Gauge,
+    lag_bytes: Gauge,
+    lag: Gauge,
+    archived_rows: Counter,
+    archived_files: Counter,
 }
 
 /// What is not compacted yet.
@@ -115,9 +137,11 @@ impl MaintenanceMetrics {
         }
         m.moved(Task::Compaction, 0, 0);
         m.moved(Task::Cleaning, 0, 0);
+        m.moved(Task::Archive, 0, 0);
         m.deleted("segment", 0);
         m.deleted("commit", 0);
         m.deleted("orphan", 0);
+        m.deleted("archive", 0);
         let r = registry.sub_registry_with_prefix("weir_maintenance");
         r.register(
             "runs",
@@ -196,6 +220,7 @@ impl MaintenanceMetrics {
             "Bytes of records ever written, by producers and by compaction, per byte that producers wrote",
             m.amplification.clone(),
         );
+        m.archive.register(registry);
         m
     }
 
@@ -251,6 +276,26 @@ impl MaintenanceMetrics {
         self.dirty.get()
     }
 
+    /// Records were added to a table.
+    pub(super) fn archived(&self, counts: Counts) {
+        self.archive.archived_rows.inc_by(counts.rows);
+        self.archive.archived_files.inc_by(counts.files);
+    }
+
+    pub(super) fn set_archive(&self, tables: u64, total: Counts, lag: Lag, now: Timestamp) {
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let archive = &self.archive;
+        archive.tables.set(whole(tables));
+        archive.files.set(whole(total.files));
+        archive.bytes.set(whole(total.bytes));
+        archive.rows.set(whole(total.rows));
+        archive.rows_with_errors.set(whole(total.errors));
+        archive.lag_records.set(whole(lag.records));
+        archive.lag_bytes.set(whole(lag.bytes));
+        let age = lag.oldest.map_or(0, |oldest| now.since(oldest).as_secs());
+        archive.lag.set(whole(age));
+    }
+
     pub(super) fn set_amplification(&self, ratio: f64) {
         self.amplification.set(ratio);
     }
@@ -263,6 +308,53 @@ impl MaintenanceMetrics {
             .oldest
             .map_or(0, |oldest| now.since(oldest).as_secs());
         self.backlog_age.set(whole(age));
+    }
+}
+
+impl ArchiveMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("weir_archive");
+        r.register("tables", "Tables of archived topics", self.tables.clone());
+        r.register("files", "Data files of all tables", self.files.clone());
+        r.register_with_unit(
+            "files_size",
+            "Size of the data files of all tables",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        r.register("rows", "Rows of all tables", self.rows.clone());
+        r.register(
+            "rows_with_errors",
+            "Rows of all tables that have an error: something of the record did not fit its columns",
+            self.rows_with_errors.clone(),
+        );
+        r.register(
+            "lag_records",
+            "Records of archived topics that are not archived yet",
+            self.lag_records.clone(),
+        );
+        r.register_with_unit(
+            "lag_size",
+            "Size of the records of archived topics that are not archived yet",
+            Unit::Bytes,
+            self.lag_bytes.clone(),
+        );
+        r.register_with_unit(
+            "lag",
+            "Age of the oldest record of an archived topic that is not archived yet",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
+        r.register(
+            "archived_rows",
+            "Rows that this node added to tables",
+            self.archived_rows.clone(),
+        );
+        r.register(
+            "archived_files",
+            "Data files that this node added to tables",
+            self.archived_files.clone(),
+        );
     }
 }
 

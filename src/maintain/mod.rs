@@ -12,6 +12,7 @@
 //! | [`deletion`] | deletes dead objects after their grace | `ObjectsDeleted` |
 //! | [`truncation`] | deletes the log behind the snapshots | `RaiseLogBoundary`, `LogTruncated` |
 //! | [`cleaning`] | compacts logs: the last record of each key stays | `ReplaceSlices` |
+//! | [`archive`] | keeps the tables of archived topics | `CreateTable`, `Archive`, `RewriteFiles` and the like |
 //! | [`sweep`] | deletes what nothing ever referred to | `RaiseSweepBoundary` |
 //!
 //! # Who does what
@@ -41,6 +42,7 @@
 //! commit before a boundary object says so (I10). Each job says in its file why what it deletes is not needed by
 //! anybody who could still ask.
 
+pub mod archive;
 mod claims;
 pub mod cleaning;
 pub mod compaction;
@@ -63,4 +65,4 @@ pub mod usage;
 pub use error::JobError;
 pub use maintenance::{Busy, Maintenance, MaintenanceParts};
 pub use metrics::{Backlog, MaintenanceMetrics, Task};
-pub use options::{CompactionOptions, MaintenanceOptions};
+pub use options::{ArchiveOptions, CompactionOptions, MaintenanceOptions};

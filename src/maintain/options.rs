@@ -28,6 +28,27 @@ pub struct MaintenanceOptions {
     pub producer_expiration: Duration,
     /// The compaction of segments.
     pub compaction: CompactionOptions,
+    /// The archive.
+    pub archive: ArchiveOptions,
+}
+
+/// How tables are kept.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// Manifests with so many bytes of files are not merged any more.
+    pub small: ByteCount,
+    /// How many bytes of files are merged at once, at most.
+    pub merged: ByteCount,
+    /// How many files are merged at once, at most.
+    pub merge_files: u64,
+    /// So many small neighbours are merged at once.
+    pub merge_at: usize,
+    /// Fewer are merged when they have been there for so long.
+    pub merge_wait: Duration,
+    /// How long a snapshot stays, so that engines can read what was.
+    pub snapshot_age: Duration,
+    /// How many snapshots a table keeps at most.
+    pub snapshots: usize,
 }
 
 /// How segments are compacted.
@@ -104,6 +125,15 @@ impl From<&MaintenanceConfig> for MaintenanceOptions {
                 requests: 8,
                 bandwidth: (config.compaction_bandwidth.0 > 0)
                     .then_some(config.compaction_bandwidth),
+            },
+            archive: ArchiveOptions {
+                small: ByteCount::mib(32),
+                merged: ByteCount::mib(96),
+                merge_files: 256,
+                merge_at: 8,
+                merge_wait: Duration::from_secs(24 * 3600),
+                snapshot_age: Duration::from_secs(24 * 3600),
+                snapshots: 100,
             },
         }
     }

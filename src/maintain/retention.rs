@@ -4,6 +4,8 @@
 //! `retention.ms`, or without it the partition still has `retention.bytes`. The fold checks that nobody altered the
 //! settings meanwhile; apart from that, raising a log start twice does no harm, so this job needs no claim.
 //!
+//! Records of a topic that is archived stay until they are archived, whatever the settings say.
+//!
 //! # Records that are old when they are written
 //!
 //! A record's own time may be long ago: it is restored from elsewhere, or its producer counts from another year. Such a
@@ -22,10 +24,10 @@ use std::time::Duration;
 
 use super::error::JobError;
 use super::maintenance::Maintenance;
-use crate::dynamic_config::TopicConfig;
+use crate::dynamic_config::{ArchiveConfig, TopicConfig};
 use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Op};
-use crate::state::{Partition, Slice, State};
+use crate::state::{Feature, Partition, Slice, State};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
 /// How many partitions are changed by one commit.
@@ -90,8 +92,11 @@ fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
             .filter(move |_| expires)
             .map(move |(id, partition)| (id, partition, settings.clone()))
     });
+    let limit = move |id| archive_limit(state, id);
     topics.filter_map(move |(id, partition, settings)| {
-        let slices = cut(partition, &settings, now);
+        let mut slices = cut(partition, &settings, now);
+        let limit = limit(id);
+        slices.retain(|slice| limit.is_none_or(|limit| slice.end <= limit));
         let last = slices.last()?;
         Some(Expired {
             partition: id,
@@ -100,6 +105,19 @@ fn expired(state: &State, now: Timestamp) -> impl Iterator<Item = Expired> {
             bytes: slices.iter().map(|slice| slice.len).sum(),
         })
     })
+}
+
+/// Up to where records may go on behalf of a topic's settings, which is up to where they are archived; nothing, if they are
+/// not to be archived. The fold refuses more, once there is a table.
+pub(super) fn archive_limit(state: &State, id: TopicPartition) -> Option<Offset> {
+    let topic = state.topic(id.topic)?;
+    let settings = ArchiveConfig::effective(topic.configs(), state.configs());
+    let table = state.table_of(id.topic);
+    let waits = match table {
+        Some(table) => table.is_enabled() || settings.enable,
+        None => settings.enable && state.has(Feature::Tables),
+    };
+    waits.then(|| table.map_or(Offset::ZERO, |table| table.archived(id.partition)))
 }
 
 /// The slices that go, oldest first.

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::archive::{self, Archiving};
 use super::compaction::Compacting;
 use super::error::JobError;
 use super::maintenance::Maintenance;
@@ -18,6 +19,7 @@ use super::metrics::Task;
 use super::{cleaning, deletion, producers, retention, sweep, truncation};
 use crate::manifest::Stopped;
 use crate::state::State;
+use crate::state::table::Counts;
 use crate::types::Timestamp;
 
 /// The longest pause after failures in a row.
@@ -117,6 +119,7 @@ impl Maintenance {
                 self.lane(sweeping()),
                 self.compacting(),
                 self.clean_logs(),
+                self.archiving(),
             )
         };
         let _ = stop.run_until_cancelled(lanes).await;
@@ -145,6 +148,41 @@ impl Maintenance {
                 return;
             }
         }
+    }
+
+    /// Looks after tables until the manifest ends.
+    async fn archiving(&self) {
+        let mut archiving = Archiving::default();
+        loop {
+            tokio::time::sleep(self.inner.env.jittered(self.options().interval)).await;
+            if archiving.tend(self).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Shows what the state says of tables.
+    pub(super) fn note_archive(&self, state: &State) {
+        let (mut lag, mut total, mut tables) = (archive::Lag::default(), Counts::default(), 0);
+        for table in state.tables().filter(|table| !table.is_dropped()) {
+            tables += 1;
+            let of = table.total();
+            total.files += of.files;
+            total.bytes += of.bytes;
+            total.rows += of.rows;
+            total.errors += of.errors;
+            let topic = table.topic().filter(|_| table.is_enabled());
+            let Some(topic) = topic.and_then(|topic| state.topic(topic)) else {
+                continue;
+            };
+            let of = archive::backlog(state, topic);
+            lag.records += of.records;
+            lag.bytes += of.bytes;
+            lag.oldest = lag.oldest.into_iter().chain(of.oldest).min();
+        }
+        self.inner
+            .metrics
+            .set_archive(tables, total, lag, self.time());
     }
 
     /// Shows what the state says about what is left to do.

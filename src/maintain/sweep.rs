@@ -6,12 +6,15 @@
 //! * **Commits** up to where the log is truncated that the state does not know: a stalled writer put one where one had
 //!   been deleted, and was told by the boundary that it is worth nothing.
 //! * **Snapshots** older than the oldest that is kept: their node died before it could announce or delete them.
+//! * **Files of tables** that no table has, nor had until they are deleted, and that are older than the boundary: as
+//!   segments. What is derived of a table from the state, for versions of it before the oldest of its snapshots. All of a
+//!   table that is forgotten.
 //! * **Boundaries**, but for the newest. **Checks** of stores that were not ended, after a day.
 //!
 //! Nothing is remembered between pages: a sweep that is broken off is begun again.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::deletion::BATCH;
@@ -21,9 +24,10 @@ use super::producers::ago;
 use super::truncation::is_needed;
 use crate::rules::{Rule, holds};
 use crate::state::op::{Op, Rejected};
+use crate::state::table::Table;
 use crate::state::{Job, ObjectRef, State};
-use crate::store::{ObjectKind, ObjectMeta, ObjectPath, ObjectPrefix};
-use crate::types::{Seq, Timestamp};
+use crate::store::{ArchiveObject, ObjectKind, ObjectMeta, ObjectPath, ObjectPrefix};
+use crate::types::{FileId, Seq, TableName, Timestamp};
 
 /// How many names are listed at once.
 const PAGE: usize = 1000;
@@ -79,6 +83,7 @@ async fn sweep(m: &Maintenance) -> Result<(), JobError> {
     swept.commits = commits(m, &state, &mut swept.listed).await?;
     swept.others = snapshots(m, &state, &mut swept.listed).await?
         + chunks(m, &state, &mut swept.listed).await?
+        + archive(m, &state, &mut swept.listed).await?
         + boundaries(m, &mut swept.listed).await?
         + checks(m, &mut swept.listed).await?;
     let Swept {
@@ -179,6 +184,52 @@ async fn chunks(
     let kept = Kept::After(ObjectPath::chunk(oldest, 0));
     let prefix = ObjectPrefix::Chunks;
     delete_listed(m, "chunk", prefix, kept, is_superfluous, listed).await
+}
+
+async fn archive(
+    m: &Maintenance,
+    state: &Arc<State>,
+    listed: &mut usize,
+) -> Result<usize, JobError> {
+    // All that is known of each table, looked up when the first of its objects is met: they are listed together.
+    let known: HashMap<&TableName, OnceLock<HashSet<FileId>>> = state
+        .tables()
+        .map(|table| (table.name(), OnceLock::new()))
+        .collect();
+    let derived_before = ago(m.passed(), m.options().sweep_age);
+    let is_garbage = |meta: &ObjectMeta| {
+        let ObjectKind::Archive(name, object) = meta.path.kind() else {
+            return false;
+        };
+        let table = state.table_by_name(name.as_str());
+        match object {
+            ArchiveObject::Data(id) | ArchiveObject::Manifest(id) => {
+                let all = || {
+                    table
+                        .map(|table| table.objects().collect())
+                        .unwrap_or_default()
+                };
+                let files = known.get(&name).map(|files| files.get_or_init(all));
+                let is_known = files.is_some_and(|files| files.contains(&id));
+                let is_young = id.minted() >= state.sweep_boundary();
+                let is_spared = is_known && holds(Rule::SweepSparesFilesOfTables)
+                    || is_young && holds(Rule::SweepSparesYoungFiles);
+                !is_spared
+            }
+            // By the store's clock they are old enough that no node is about to name them.
+            _ if meta.last_modified >= derived_before => false,
+            ArchiveObject::List(seq) | ArchiveObject::Metadata(seq) => {
+                let Some(table) = table.filter(|table| !table.is_dropped()) else {
+                    return true;
+                };
+                let oldest = table.snapshots().first().map(|snapshot| snapshot.seq);
+                seq < oldest.unwrap_or(table.version()).min(table.version())
+            }
+            ArchiveObject::Hint => table.is_none_or(Table::is_dropped),
+        }
+    };
+    let prefix = ObjectPrefix::Archive;
+    delete_listed(m, "archive", prefix, Kept::All, is_garbage, listed).await
 }
 
 /// All but the newest: it says all that the others do.

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::fsck::{Fold, Inventory, Step, Walk, Watch, YOUNG};
 use crate::invariants::at_rest::{Reference, references};
 use crate::state::{ObjectRef, State};
-use crate::store::{Store, StoreError};
-use crate::types::{LogId, Seq, Timestamp, TopicId};
+use crate::store::{ArchiveObject, Store, StoreError};
+use crate::types::{FileId, LogId, Seq, TableName, Timestamp, TopicId};
 
 /// Why something takes space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,6 +30,10 @@ pub enum Reason {
     Uploading,
     /// Segments that nothing ever will refer to.
     Orphaned,
+    /// Files and manifests of tables.
+    Archive,
+    /// What is derived of tables for engines, and files of tables that nothing refers to (yet).
+    ArchiveOther,
     /// Commits, less the records in them that can be read. Records that went are in it until the log is truncated
     /// beyond them.
     Log,
@@ -45,13 +49,15 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Reason::Live,
         Reason::Compacted,
         Reason::Unused,
         Reason::WaitingForDeletion,
         Reason::Uploading,
         Reason::Orphaned,
+        Reason::Archive,
+        Reason::ArchiveOther,
         Reason::Log,
         Reason::Snapshots,
         Reason::Other,
@@ -68,6 +74,8 @@ impl Reason {
             Reason::WaitingForDeletion => "waiting-for-deletion",
             Reason::Uploading => "uploading",
             Reason::Orphaned => "orphaned",
+            Reason::Archive => "archive",
+            Reason::ArchiveOther => "archive-other",
             Reason::Log => "log",
             Reason::Snapshots => "snapshots",
             Reason::Other => "other",
@@ -87,6 +95,10 @@ impl Reason {
             }
             Reason::Uploading => "nothing refers to it yet, younger than an hour",
             Reason::Orphaned => "uploaded and never committed; the sweep takes it",
+            Reason::Archive => "data files and manifests of tables",
+            Reason::ArchiveOther => {
+                "of tables: metadata for engines, what was removed, what is being added"
+            }
             Reason::Log => "commits, less the records that can be read; until the log is truncated",
             Reason::Snapshots => "states to start from",
             Reason::Other => "cluster.json, boundaries, what checks left and repairs kept",
@@ -231,6 +243,24 @@ fn share_out(store: &str, listed: &Inventory, state: &State, now: Timestamp) -> 
             }
             None if now.since(id.minted()) < YOUNG => Reason::Uploading,
             None => Reason::Orphaned,
+        };
+        shares.add(reason, *size);
+    }
+    let files: BTreeSet<(&TableName, FileId)> = state
+        .tables()
+        .flat_map(|table| {
+            let live = table.manifests().flat_map(|live| live.manifest.objects());
+            live.map(|file| (table.name(), file))
+        })
+        .collect();
+    for ((table, object), (size, _)) in &listed.archive {
+        let is_live = match object {
+            ArchiveObject::Data(id) | ArchiveObject::Manifest(id) => files.contains(&(table, *id)),
+            ArchiveObject::List(_) | ArchiveObject::Metadata(_) | ArchiveObject::Hint => false,
+        };
+        let reason = match is_live {
+            true => Reason::Archive,
+            false => Reason::ArchiveOther,
         };
         shares.add(reason, *size);
     }

@@ -20,7 +20,7 @@ use crate::rules::{Rule, holds};
 use crate::state::op::{Op, Outcome};
 use crate::state::{Level, State};
 use crate::store::ClockOff;
-use crate::types::{Incarnation, SegmentId, Seq, Timestamp};
+use crate::types::{FileId, Incarnation, SegmentId, Seq, TableId, Timestamp};
 
 /// Ops that are in the log and folded.
 #[derive(Clone, Debug)]
@@ -226,6 +226,16 @@ impl Manifest {
             false => self.shared.clock.stamp().wall,
         };
         SegmentId(self.shared.clock.uuid_at(time))
+    }
+
+    /// A name for a file of a table, minted now.
+    pub fn mint_file(&self) -> FileId {
+        FileId(self.shared.clock.uuid_at(self.time()))
+    }
+
+    /// A name for a table, minted now.
+    pub fn mint_table(&self) -> TableId {
+        TableId(self.shared.clock.uuid_at(self.time()))
     }
 
     /// For how long this node has not heard of that incarnation of a node, by the boot-time clock: since it folded the

@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub(super) dates: bool,
     /// Whether the nodes begin with older software, and are upgraded one by one.
     pub(super) upgraded: bool,
+    /// Whether the main topic is archived.
+    pub(super) archive: bool,
 }
 
 /// Background work that finds something to do within minutes.
@@ -75,6 +77,10 @@ fn maintenance(dice: &mut Dice) -> MaintenanceOptions {
         producer_expiration: seconds(1_500),
         ..MaintenanceOptions::default()
     };
+    options.archive.merge_at = 3;
+    options.archive.merge_wait = seconds(60);
+    options.archive.snapshot_age = seconds(60);
+    options.archive.snapshots = 10;
     let compaction = &mut options.compaction;
     compaction.target = ByteCount::kib(dice.one_of(&[8, 64]));
     compaction.job = ByteCount(compaction.target.0 * 4);
@@ -112,6 +118,7 @@ impl Settings {
             peers: dice.chance(0.7),
             dates: dice.chance(0.5),
             upgraded: dice.chance(0.4),
+            archive: dice.chance(0.5),
         }
     }
 }

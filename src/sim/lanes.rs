@@ -42,8 +42,18 @@ pub(super) async fn create(cluster: &Cluster, limit: Duration) {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), Some(value.to_string()));
         pairs.iter().map(owned).collect()
     };
+    let archived: &[(&str, &str)] = &[
+        ("archive.enable", "true"),
+        ("archive.lag", "3000"),
+        ("archive.partition", "hour"),
+    ];
+    let main = if cluster.settings.archive {
+        archived
+    } else {
+        &[]
+    };
     let topics = [
-        (MAIN, PARTITIONS, settings(&[])),
+        (MAIN, PARTITIONS, settings(main)),
         (CHURNED, 1, settings(&[])),
         ("brief", 1, settings(&[("retention.ms", &retention)])),
         (

@@ -11,6 +11,7 @@
 //! lost, nodes may be dead, and what a node does for it stops when the node is paused.
 
 mod admins;
+mod archived;
 mod batches;
 mod chaos;
 mod cluster;

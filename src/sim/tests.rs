@@ -103,6 +103,8 @@ const HAPPENS: [&str; 24] = [
     "sweep",
     "compaction",
     "log_compaction",
+    "archive",
+    "rows archived",
     "records deleted",
     "topics deleted",
     "topics deleted while written",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::archived;
 use super::batches::records;
 use super::cluster::{Cluster, Connection};
 use super::keyed;
@@ -84,6 +85,9 @@ pub(super) async fn judge(cluster: &Cluster) {
         partition_history.log_start = shown.log_start;
         partition_history.high_watermark = shown.high_watermark;
         partition_history.log = shown.log;
+    }
+    if let Some(broker) = cluster.broker(0) {
+        archived::compare(cluster, &broker).await;
     }
     let kept = cluster.settings.retention;
     let too_early = expire(&mut world.history(), world.now(), kept);

@@ -23,6 +23,7 @@ use super::metrics::{Outcome, RequestKind, StoreMetrics};
 use super::options::StoreOptions;
 use super::paths::ObjectPath;
 use super::url::StoreUrl;
+use super::url::url_of;
 
 /// An object store with the four things that Weir needs of one: create if absent, read, list, delete.
 /// Cheap to clone; clones share connections, bounds and metrics.
@@ -151,6 +152,12 @@ impl Store {
     /// The store's URL.
     pub fn name(&self) -> &str {
         &self.requests.backend.name
+    }
+
+    /// The URL of what has that name below the store's prefix, as other programs open it: of a directory, the absolute
+    /// path.
+    pub fn url_of(&self, name: &str) -> String {
+        url_of(self.name(), name)
     }
 
     /// The counters of this store.

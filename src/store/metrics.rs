@@ -35,6 +35,10 @@ pub enum RequestKind {
     CompactedPut,
     /// Reading what is to be compacted.
     CompactedGet,
+    /// Storing an object of a table.
+    ArchivePut,
+    /// Reading an object of a table.
+    ArchiveGet,
     /// Creating or reading `cluster.json`.
     Cluster,
     /// Listing: only at start-up and by fsck.
@@ -49,7 +53,7 @@ pub enum RequestKind {
 
 impl RequestKind {
     /// Every kind.
-    pub const ALL: [RequestKind; 16] = [
+    pub const ALL: [RequestKind; 18] = [
         RequestKind::CommitPut,
         RequestKind::CommitGet,
         RequestKind::CommitProbe,
@@ -61,6 +65,8 @@ impl RequestKind {
         RequestKind::SegmentGet,
         RequestKind::CompactedPut,
         RequestKind::CompactedGet,
+        RequestKind::ArchivePut,
+        RequestKind::ArchiveGet,
         RequestKind::Cluster,
         RequestKind::List,
         RequestKind::Delete,
@@ -82,6 +88,8 @@ impl RequestKind {
             RequestKind::SegmentGet => "segment_get",
             RequestKind::CompactedPut => "compacted_put",
             RequestKind::CompactedGet => "compacted_get",
+            RequestKind::ArchivePut => "archive_put",
+            RequestKind::ArchiveGet => "archive_get",
             RequestKind::Cluster => "cluster",
             RequestKind::List => "list",
             RequestKind::Delete => "delete",
@@ -105,6 +113,8 @@ impl RequestKind {
             | RequestKind::SegmentGet
             | RequestKind::CompactedPut
             | RequestKind::CompactedGet
+            | RequestKind::ArchivePut
+            | RequestKind::ArchiveGet
             | RequestKind::List
             | RequestKind::Delete
             | RequestKind::Check

@@ -81,7 +81,9 @@ pub use error::{Cause, StoreError};
 pub use listing::{Listed, ObjectMeta};
 pub use metrics::{Outcome, RequestKind, StoreMetrics};
 pub use options::{RetryPolicy, StoreOptions};
-pub use paths::{ObjectKind, ObjectPath, ObjectPrefix, UnknownObject, is_of_another_log};
+pub use paths::{
+    ArchiveObject, ObjectKind, ObjectPath, ObjectPrefix, UnknownObject, is_of_another_log,
+};
 pub use upload::{PART_LEN, Upload};
 pub use url::{InvalidStoreUrl, StoreUrl};
 pub use watch::{ClockOff, MAX_CLOCK_DIFFERENCE};

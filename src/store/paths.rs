@@ -8,6 +8,11 @@
 //! | chunk of a snapshot | `manifest/chunk/{seq:020}.{index:05}.chunk` | by any node, always the same bytes |
 //! | boundary | `manifest/boundary/{seq:020}` | once, create-if-absent |
 //! | segment, compacted or not | `segments/{nibble}/{uuid v7}.segment` | once, under a name nobody else can mint |
+//! | data file of a table | `archive/{table}/data/{uuid v7}.parquet` | once, under a name nobody else can mint |
+//! | manifest of a table | `archive/{table}/metadata/{uuid v7}.avro` | once, under a name nobody else can mint |
+//! | list of manifests | `archive/{table}/metadata/snap-{seq}.avro` | by any node, always the same bytes |
+//! | metadata of a table | `archive/{table}/metadata/v{seq}.metadata.json` | by any node, always the same bytes |
+//! | hint | `archive/{table}/metadata/version-hint.text` | over and over: the one object that is; Weir never reads it |
 //! | check | `check/{run}/{name}` | by the conformance check, which deletes it |
 //! | copy | `repair/{run}/{name of the object}` | once, by `weir store repair`, of what it replaces or removes; only people delete it |
 //!
@@ -23,7 +28,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::types::{SegmentId, Seq};
+use crate::types::{FileId, SegmentId, Seq, TableName};
 
 /// Below here are the objects of other logs than the one that this version knows.
 const OTHER_LOGS: &str = "logs";
@@ -34,6 +39,7 @@ const SNAPSHOTS: &str = "manifest/snapshot";
 const CHUNKS: &str = "manifest/chunk";
 const BOUNDARIES: &str = "manifest/boundary";
 const SEGMENTS: &str = "segments";
+const ARCHIVE: &str = "archive";
 const CHECKS: &str = "check";
 const REPAIRS: &str = "repair";
 
@@ -63,6 +69,8 @@ pub enum ObjectKind {
     Boundary(Seq),
     /// Record batches of many partitions.
     Segment(SegmentId),
+    /// An object of a table of the archive.
+    Archive(TableName, ArchiveObject),
     /// A trace of a conformance check: its run and the rest of the name.
     Check {
         /// Which run of the check wrote it.
@@ -77,6 +85,21 @@ pub enum ObjectKind {
         /// What was copied.
         of: Box<ObjectPath>,
     },
+}
+
+/// An object of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ArchiveObject {
+    /// A Parquet file.
+    Data(FileId),
+    /// An Iceberg manifest.
+    Manifest(FileId),
+    /// The Iceberg manifest list of the snapshot that this commit made.
+    List(Seq),
+    /// The Iceberg metadata of the table after this commit.
+    Metadata(Seq),
+    /// Which metadata is the newest, for engines that open a table by its path.
+    Hint,
 }
 
 /// A string is not the name of an object of Weir.
@@ -127,6 +150,23 @@ impl ObjectPath {
             "{SEGMENTS}/{nibble:x}/{}.segment",
             id.0.hyphenated()
         ))
+    }
+
+    /// An object of a table.
+    pub fn archive(table: &TableName, object: ArchiveObject) -> ObjectPath {
+        let name = match object {
+            ArchiveObject::Data(id) => format!("data/{}.parquet", id.0.hyphenated()),
+            ArchiveObject::Manifest(id) => format!("metadata/{}.avro", id.0.hyphenated()),
+            ArchiveObject::List(seq) => format!("metadata/snap-{seq}.avro"),
+            ArchiveObject::Metadata(seq) => format!("metadata/v{seq}.metadata.json"),
+            ArchiveObject::Hint => "metadata/version-hint.text".to_owned(),
+        };
+        ObjectPath(format!("{ARCHIVE}/{table}/{name}"))
+    }
+
+    /// The folder of a table, relative to the prefix of the store's URL.
+    pub fn folder_of(table: &TableName) -> String {
+        format!("{ARCHIVE}/{table}")
     }
 
     /// An object of one run of the conformance check. The name's characters other than ASCII letters,
@@ -200,6 +240,8 @@ pub enum ObjectPrefix {
     Boundaries,
     /// All segments.
     Segments,
+    /// All tables of the archive.
+    Archive,
     /// What conformance checks left.
     Checks,
     /// What one run of the conformance check left.
@@ -218,6 +260,7 @@ impl ObjectPrefix {
             ObjectPrefix::Chunks => CHUNKS.to_owned(),
             ObjectPrefix::Boundaries => BOUNDARIES.to_owned(),
             ObjectPrefix::Segments => SEGMENTS.to_owned(),
+            ObjectPrefix::Archive => ARCHIVE.to_owned(),
             ObjectPrefix::Checks => CHECKS.to_owned(),
             ObjectPrefix::Check(run) => format!("{CHECKS}/{}", run.hyphenated()),
             ObjectPrefix::Repairs => REPAIRS.to_owned(),
@@ -250,6 +293,11 @@ fn parse(name: &str) -> Option<ObjectKind> {
         // The digit must be the one that the id asks for, or the segment could never be found.
         return (ObjectPath::segment(id).0 == name).then_some(ObjectKind::Segment(id));
     }
+    if let Some(rest) = within(name, ARCHIVE) {
+        let (table, file) = rest.split_once('/')?;
+        let table = TableName::new(table).ok()?;
+        return Some(ObjectKind::Archive(table, archived(file)?));
+    }
     if let Some(rest) = within(name, CHECKS) {
         let (run, name) = rest.split_once('/')?;
         if name.is_empty() || !name.chars().all(is_plain) {
@@ -273,6 +321,34 @@ fn parse(name: &str) -> Option<ObjectKind> {
         });
     }
     None
+}
+
+fn archived(file: &str) -> Option<ArchiveObject> {
+    if let Some(file) = within(file, "data") {
+        let id = hyphenated(file.strip_suffix(".parquet")?)?;
+        return Some(ArchiveObject::Data(FileId(id)));
+    }
+    let file = within(file, "metadata")?;
+    if file == "version-hint.text" {
+        return Some(ArchiveObject::Hint);
+    }
+    if let Some(seq) = file
+        .strip_prefix('v')
+        .and_then(|v| v.strip_suffix(".metadata.json"))
+    {
+        return plain_number(seq).map(ArchiveObject::Metadata);
+    }
+    let name = file.strip_suffix(".avro")?;
+    match name.strip_prefix("snap-") {
+        Some(seq) => plain_number(seq).map(ArchiveObject::List),
+        None => hyphenated(name).map(FileId).map(ArchiveObject::Manifest),
+    }
+}
+
+/// A number as engines spell it: without zeros before it.
+fn plain_number(digits: &str) -> Option<Seq> {
+    let number: u64 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(Seq(number))
 }
 
 fn within<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
@@ -300,6 +376,7 @@ mod tests {
 
     fn samples() -> Vec<(ObjectPath, ObjectKind, &'static str)> {
         let id = Uuid::parse_str("01936f2e-5b1c-7cc3-98c4-dc0c0c07398b").unwrap();
+        let table = TableName::new("orders_eu").unwrap();
         vec![
             (ObjectPath::cluster(), ObjectKind::Cluster, "cluster.json"),
             (
@@ -326,6 +403,31 @@ mod tests {
                 ObjectPath::segment(SegmentId(id)),
                 ObjectKind::Segment(SegmentId(id)),
                 "segments/b/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.segment",
+            ),
+            (
+                ObjectPath::archive(&table, ArchiveObject::Data(FileId(id))),
+                ObjectKind::Archive(table.clone(), ArchiveObject::Data(FileId(id))),
+                "archive/orders_eu/data/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.parquet",
+            ),
+            (
+                ObjectPath::archive(&table, ArchiveObject::Manifest(FileId(id))),
+                ObjectKind::Archive(table.clone(), ArchiveObject::Manifest(FileId(id))),
+                "archive/orders_eu/metadata/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.avro",
+            ),
+            (
+                ObjectPath::archive(&table, ArchiveObject::List(Seq(42))),
+                ObjectKind::Archive(table.clone(), ArchiveObject::List(Seq(42))),
+                "archive/orders_eu/metadata/snap-42.avro",
+            ),
+            (
+                ObjectPath::archive(&table, ArchiveObject::Metadata(Seq(42))),
+                ObjectKind::Archive(table.clone(), ArchiveObject::Metadata(Seq(42))),
+                "archive/orders_eu/metadata/v42.metadata.json",
+            ),
+            (
+                ObjectPath::archive(&table, ArchiveObject::Hint),
+                ObjectKind::Archive(table.clone(), ArchiveObject::Hint),
+                "archive/orders_eu/metadata/version-hint.text",
             ),
             (
                 ObjectPath::check(id, "race 1"),
@@ -374,6 +476,11 @@ mod tests {
             "repair/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b/archive/x",
             "repair/x/cluster.json",
             "archive/x",
+            "archive/X/metadata/v1.metadata.json",
+            "archive/x/metadata/v01.metadata.json",
+            "archive/x/metadata/snap-.avro",
+            "archive/x/data/1.parquet",
+            "archive/x/data/y/01936f2e-5b1c-7cc3-98c4-dc0c0c07398b.parquet",
         ] {
             assert!(name.parse::<ObjectPath>().is_err(), "{name}");
         }
@@ -394,6 +501,7 @@ mod tests {
             ObjectPrefix::Chunks,
             ObjectPrefix::Boundaries,
             ObjectPrefix::Segments,
+            ObjectPrefix::Archive,
             ObjectPrefix::Checks,
             ObjectPrefix::Repairs,
         ];

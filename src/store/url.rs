@@ -151,7 +151,22 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, InvalidStoreUrl> {
     })
 }
 
+/// The URL of what has that name below the prefix of a store, as other programs open it: of a directory, the absolute path.
+pub(super) fn url_of(store: &str, name: &str) -> String {
+    let Some(directory) = store.strip_prefix("file://") else {
+        return format!("{}/{name}", store.trim_end_matches('/'));
+    };
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
+    let absolute = absolute.display().to_string();
+    format!("file://{}/{name}", absolute.trim_end_matches('/'))
+}
+
 impl StoreUrl {
+    /// The URL of what has that name in this store, as other programs open it.
+    pub fn url_of(&self, name: &str) -> String {
+        url_of(&self.to_string(), name)
+    }
+
     /// The store of this process's memory.
     pub fn memory() -> StoreUrl {
         StoreUrl(Location::Memory)

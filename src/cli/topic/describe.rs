@@ -11,7 +11,7 @@ use super::{CliError, Context, Output};
 use crate::broker::{ConfigResource, ConfigSource, TopicRef, Unavailable};
 use crate::embedded::Client;
 use crate::state::{ObjectRef, Partition, Slice, State};
-use crate::types::ByteCount;
+use crate::types::{ByteCount, TopicPartition};
 
 /// Show topics in full: their partitions and settings.
 #[derive(Debug, Args)]
@@ -34,6 +34,9 @@ struct Description {
     id: String,
     created_at: String,
     partitions: Vec<PartitionRow>,
+    /// Its table, if it is archived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
     settings: BTreeMap<String, SettingRow>,
 }
 
@@ -49,6 +52,11 @@ struct PartitionRow {
     commits: usize,
     /// How many of the bytes are compacted.
     compacted_bytes: u64,
+    /// Up to which offset it is archived, and how many offsets are not; if it is archived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived_to: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive_lag: Option<u64>,
     /// When the oldest of its records were appended, and the newest.
     oldest: Option<String>,
     newest: Option<String>,
@@ -130,13 +138,18 @@ async fn describe(
         partitions: topic
             .into_iter()
             .flat_map(|t| t.partitions())
-            .map(|(id, partition)| row(id.partition.0, partition))
+            .map(|(id, partition)| row(state, id, partition))
             .collect(),
+        table: topic
+            .and_then(|topic| state.table_of(topic.id()))
+            .map(|table| table.name().to_string()),
         settings,
     })
 }
 
-fn row(index: i32, partition: &Partition) -> PartitionRow {
+fn row(state: &State, id: TopicPartition, partition: &Partition) -> PartitionRow {
+    let table = state.table_of(id.topic);
+    let position = state.archive_position(id);
     let slices: Vec<&Slice> = partition
         .slices_from(partition.log_start())
         .map(|(_, slice)| slice)
@@ -146,7 +159,7 @@ fn row(index: i32, partition: &Partition) -> PartitionRow {
     let segments = objects.iter().filter(is_segment).count();
     let compacted = slices.iter().filter(|slice| slice.index.is_some());
     PartitionRow {
-        partition: index,
+        partition: id.partition.0,
         log_start: partition.log_start().0,
         high_watermark: partition.high_watermark().0,
         bytes: partition.bytes().0,
@@ -154,6 +167,8 @@ fn row(index: i32, partition: &Partition) -> PartitionRow {
         segments,
         commits: objects.len() - segments,
         compacted_bytes: compacted.map(|slice| slice.len).sum(),
+        archived_to: table.map(|table| table.archived(id.partition).0),
+        archive_lag: table.map(|_| partition.high_watermark().since(position)),
         oldest: slices.first().map(|slice| shown(slice.appended_at)),
         newest: slices.last().map(|slice| shown(slice.appended_at)),
     }
@@ -163,6 +178,9 @@ fn write(description: &Description, output: &mut Output) -> Result<(), CliError>
     output.line(&format!("topic    {}", description.topic))?;
     output.line(&format!("id       {}", description.id))?;
     output.line(&format!("created  {}", description.created_at))?;
+    if let Some(table) = &description.table {
+        output.line(&format!("table    {table}"))?;
+    }
     let rows: Vec<Vec<String>> = description
         .partitions
         .iter()
@@ -178,9 +196,13 @@ fn write(description: &Description, output: &mut Output) -> Result<(), CliError>
                 row.slices.to_string(),
                 row.oldest.clone().unwrap_or_else(|| "-".to_owned()),
             ]
+            .into_iter()
+            .chain(row.archived_to.map(|to| to.to_string()))
+            .chain(row.archive_lag.map(|lag| lag.to_string()))
+            .collect()
         })
         .collect();
-    let heading = [
+    let mut heading = vec![
         "PARTITION",
         "FROM",
         "TO",
@@ -191,6 +213,9 @@ fn write(description: &Description, output: &mut Output) -> Result<(), CliError>
         "SLICES",
         "OLDEST",
     ];
+    if description.table.is_some() {
+        heading.extend(["ARCHIVED TO", "LAG"]);
+    }
     output.table(&heading, &rows)?;
     if description.settings.is_empty() {
         return Ok(());

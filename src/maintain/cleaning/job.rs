@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::error::JobError;
 use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
+use super::super::retention::archive_limit;
 use super::input::{Batch, Input, unreadable};
 use super::offset_map::OffsetMap;
 use super::output::Output;
@@ -134,6 +135,7 @@ impl<'a> Plan<'a> {
         let partition = topic.partition(id.partition)?;
         let settings = TopicConfig::effective(topic.configs(), state.configs());
         let due = due(partition, &settings, m.passed())?;
+        let due = due.up_to(partition, archive_limit(state, id))?;
         let slices = partition
             .slices_from(partition.log_start())
             .take_while(|(_, slice)| slice.end <= due.end)

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::super::error::JobError;
 use super::super::maintenance::Maintenance;
 use super::super::metrics::Task;
+use super::super::retention::archive_limit;
 use super::super::runner::Backoff;
 use super::job::clean;
 use super::policy::{Due, dirty_bytes, due};
@@ -91,9 +92,11 @@ fn due_partitions(state: &State, now: Timestamp) -> Vec<(TopicPartition, Due)> {
     for topic in state.topics() {
         let settings = TopicConfig::effective(topic.configs(), state.configs());
         let partitions = topic.partitions();
-        found.extend(
-            partitions.filter_map(|(id, partition)| Some((id, due(partition, &settings, now)?))),
-        );
+        found.extend(partitions.filter_map(|(id, partition)| {
+            let due = due(partition, &settings, now)?;
+            let due = due.up_to(partition, archive_limit(state, id))?;
+            Some((id, due))
+        }));
     }
     found.sort_by(|(_, a), (_, b)| {
         let urgency = b.overdue.cmp(&a.overdue);
@@ -105,5 +108,6 @@ fn due_partitions(state: &State, now: Timestamp) -> Vec<(TopicPartition, Due)> {
 fn due_partition(state: &State, id: TopicPartition, now: Timestamp) -> Option<Due> {
     let topic = state.topic(id.topic)?;
     let settings = TopicConfig::effective(topic.configs(), state.configs());
-    due(topic.partition(id.partition)?, &settings, now)
+    let partition = topic.partition(id.partition)?;
+    due(partition, &settings, now)?.up_to(partition, archive_limit(state, id))
 }

@@ -81,6 +81,20 @@ pub fn due(partition: &Partition, settings: &TopicConfig, now: Timestamp) -> Opt
     })
 }
 
+impl Due {
+    /// The same, no further than to `limit`; nothing, if that leaves nothing to clean.
+    pub(super) fn up_to(self, partition: &Partition, limit: Option<Offset>) -> Option<Due> {
+        let Some(limit) = limit.filter(|limit| *limit < self.end) else {
+            return Some(self);
+        };
+        let ends = partition
+            .slices_from(self.dirty)
+            .map(|(_, slice)| slice.end);
+        let end = ends.take_while(|end| *end <= limit).last()?;
+        (end > self.dirty).then_some(Due { end, ..self })
+    }
+}
+
 /// The bytes of a partition that were not cleaned yet, whether or not they are to be soon.
 pub(in crate::maintain) fn dirty_bytes(partition: &Partition) -> u64 {
     let dirty = partition.cleaned_to().max(partition.log_start());

@@ -257,7 +257,7 @@ async fn write(
             slice: *slice,
         })
     });
-    let mut read = pin!(read(m, inputs.collect(), together));
+    let mut read = pin!(read(m, Task::Compaction, inputs.collect(), together));
     let mut all = Vec::with_capacity(plans.len());
     let mut writer: Option<Writer<'_>> = None;
     for plan in plans {

@@ -29,10 +29,10 @@ const GAP: u64 = 64 << 10;
 
 /// A slice to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input {
-    pub(super) partition: TopicPartition,
-    pub(super) base: Offset,
-    pub(super) slice: Slice,
+pub(in crate::maintain) struct Input {
+    pub(in crate::maintain) partition: TopicPartition,
+    pub(in crate::maintain) base: Offset,
+    pub(in crate::maintain) slice: Slice,
 }
 
 impl Input {
@@ -46,7 +46,7 @@ impl Input {
         }
     }
 
-    fn unreadable(&self, reason: String) -> JobError {
+    pub(in crate::maintain) fn unreadable(&self, reason: String) -> JobError {
         JobError::Unreadable {
             partition: self.partition,
             offset: self.base,
@@ -56,7 +56,7 @@ impl Input {
     }
 
     /// An error that arose from what was read for this input.
-    pub(super) fn blame(&self, error: JobError) -> JobError {
+    pub(in crate::maintain) fn blame(&self, error: JobError) -> JobError {
         match error {
             JobError::Segment(error) => self.unreadable(error.to_string()),
             other => other,
@@ -64,7 +64,10 @@ impl Input {
     }
 
     /// The batches in `bytes`, which were read for this input, each with its real offset.
-    pub(super) fn batches(&self, bytes: &Bytes) -> Result<Vec<(Offset, Bytes)>, JobError> {
+    pub(in crate::maintain) fn batches(
+        &self,
+        bytes: &Bytes,
+    ) -> Result<Vec<(Offset, Bytes)>, JobError> {
         let len = usize::try_from(self.slice.len).unwrap_or(usize::MAX);
         let run = bytes.slice(..len.min(bytes.len()));
         if self.slice.index.is_some() {
@@ -123,8 +126,9 @@ impl Input {
 
 /// The bytes of the inputs, in their order. With `at_once` all are read together, each object once; else a window after
 /// the other, one ahead.
-pub(super) fn read(
+pub(in crate::maintain) fn read(
     m: &Maintenance,
+    task: Task,
     inputs: Vec<Input>,
     at_once: bool,
 ) -> impl Stream<Item = Result<(Input, Bytes), JobError>> {
@@ -135,7 +139,7 @@ pub(super) fn read(
     };
     let ahead = windows.len().min(2);
     stream::iter(windows)
-        .map(move |window| gather(m, window))
+        .map(move |window| gather(m, task, window))
         .buffered(ahead.max(1))
         .map_ok(|read| stream::iter(read.into_iter().map(Ok)))
         .try_flatten()
@@ -160,7 +164,11 @@ fn windows(inputs: Vec<Input>) -> Vec<Vec<Input>> {
 }
 
 /// Reads all of these, with as few requests as their objects allow.
-async fn gather(m: &Maintenance, inputs: Vec<Input>) -> Result<Vec<(Input, Bytes)>, JobError> {
+async fn gather(
+    m: &Maintenance,
+    task: Task,
+    inputs: Vec<Input>,
+) -> Result<Vec<(Input, Bytes)>, JobError> {
     let bytes = inputs.iter().map(|input| input.slice.len).sum();
     let requests = m.options().compaction.requests.max(1);
     let mut read: Vec<(usize, Bytes)> = stream::iter(coalesced(&inputs))
@@ -168,7 +176,7 @@ async fn gather(m: &Maintenance, inputs: Vec<Input>) -> Result<Vec<(Input, Bytes
         .buffer_unordered(requests)
         .try_concat()
         .await?;
-    m.inner.metrics.moved(Task::Compaction, bytes, 0);
+    m.inner.metrics.moved(task, bytes, 0);
     read.sort_unstable_by_key(|(place, _)| *place);
     Ok(inputs
         .into_iter()

@@ -43,6 +43,8 @@ pub enum Kind {
     BadSlice,
     /// The offsets of a partition are not dense.
     BadOffsets,
+    /// Offsets are archived twice, or not at all.
+    BadArchive,
     /// A snapshot is not the fold of the log.
     SnapshotDiffers,
     /// Written by newer software.
@@ -51,6 +53,10 @@ pub enum Kind {
     Unreadable,
     /// Bytes that nothing refers to are damaged.
     DamagedUnused,
+    /// Published metadata of a table is not what is derived from the state.
+    MetadataDiffers,
+    /// A version of a table is not published.
+    Unpublished,
     /// A segment that nothing refers to, old.
     Orphan,
     /// What a conformance check left.
@@ -75,7 +81,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 28] = [
         Kind::NoCluster,
         Kind::BadCluster,
         Kind::MissingCommit,
@@ -87,10 +93,13 @@ impl Kind {
         Kind::Corrupt,
         Kind::BadSlice,
         Kind::BadOffsets,
+        Kind::BadArchive,
         Kind::SnapshotDiffers,
         Kind::Newer,
         Kind::Unreadable,
         Kind::DamagedUnused,
+        Kind::MetadataDiffers,
+        Kind::Unpublished,
         Kind::Orphan,
         Kind::CheckLeftover,
         Kind::Foreign,
@@ -117,6 +126,9 @@ impl Kind {
             Kind::Corrupt => "corrupt",
             Kind::BadSlice => "bad-slice",
             Kind::BadOffsets => "bad-offsets",
+            Kind::BadArchive => "bad-archive",
+            Kind::MetadataDiffers => "metadata-differs",
+            Kind::Unpublished => "unpublished",
             Kind::SnapshotDiffers => "snapshot-differs",
             Kind::Newer => "newer-version",
             Kind::Unreadable => "unreadable",
@@ -148,10 +160,13 @@ impl Kind {
             | Kind::Corrupt
             | Kind::BadSlice
             | Kind::BadOffsets
+            | Kind::BadArchive
             | Kind::SnapshotDiffers
             | Kind::Newer
             | Kind::Unreadable => Severity::Error,
             Kind::DamagedUnused
+            | Kind::MetadataDiffers
+            | Kind::Unpublished
             | Kind::Orphan
             | Kind::CheckLeftover
             | Kind::Foreign
@@ -196,6 +211,15 @@ impl Kind {
             Kind::BadSlice => "reads of these offsets fail; they never return wrong bytes",
             Kind::BadOffsets => {
                 "a consumer may miss records or read some twice: this is a bug in Weir"
+            }
+            Kind::BadArchive => {
+                "a table has some records twice, or lacks some: this is a bug in Weir"
+            }
+            Kind::MetadataDiffers => {
+                "engines that read this table see something else than what it is: the object was replaced or damaged,                  or nodes name the store by different URLs"
+            }
+            Kind::Unpublished => {
+                "engines see an older version of the table: no node with background work has run since it changed"
             }
             Kind::SnapshotDiffers => {
                 "nodes that start from it have another state than those that folded the log: a bug in Weir, or the \
@@ -267,6 +291,11 @@ impl Kind {
                 "restore it from a copy or an old version of the object; check the disk or the store"
             }
             Kind::BadOffsets => "report it, with the output of weir inspect",
+            Kind::BadArchive => "keep a copy of the bucket, report it",
+            Kind::MetadataDiffers => {
+                "give all nodes the same URL of the store, delete the object, and restart a node: it is written again"
+            }
+            Kind::Unpublished => "start a node with background_work=on; see its log for failures",
             Kind::SnapshotDiffers => "keep a copy of the bucket, report it with both sides",
             Kind::Newer => "check with the newest version of Weir that runs on this bucket",
             Kind::Unreadable => {

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::read::Looked;
 use super::{Walk, commit};
-use crate::store::{Listed, ObjectKind, StoreError, is_of_another_log};
-use crate::types::{SegmentId, Seq, Timestamp};
+use crate::store::{ArchiveObject, Listed, ObjectKind, StoreError, is_of_another_log};
+use crate::types::{SegmentId, Seq, TableName, Timestamp};
 
 /// How many names that are not Weir's are kept; the others are counted.
 const KEPT_FOREIGN: usize = 1000;
@@ -55,6 +55,8 @@ pub struct Inventory {
     pub boundaries: BTreeMap<Seq, u64>,
     /// Segments.
     pub segments: BTreeMap<SegmentId, u64>,
+    /// Objects of tables: size, and when it was written.
+    pub archive: BTreeMap<(TableName, ArchiveObject), (u64, Timestamp)>,
     /// What checks of the store left: name, size, and when it was written.
     pub checks: Vec<(String, u64, Timestamp)>,
     /// What repairs kept copies of.
@@ -125,6 +127,10 @@ impl Inventory {
             }
             Some(ObjectKind::Boundary(seq)) => drop(self.boundaries.insert(seq, size)),
             Some(ObjectKind::Segment(id)) => drop(self.segments.insert(id, size)),
+            Some(ObjectKind::Archive(table, object)) => {
+                let written = listed.last_modified;
+                self.archive.insert((table, object), (size, written));
+            }
             Some(ObjectKind::Check { .. }) => {
                 self.checks.push((listed.name, size, listed.last_modified));
             }

@@ -23,6 +23,7 @@
 //!
 //! A store that cannot be reached ends the walk with an error; a walk that is dropped leaves nothing behind.
 
+mod archive;
 mod commit;
 mod compacted;
 mod finding;
@@ -182,7 +183,10 @@ pub async fn fsck(
         .await?;
 
     let mut judgement = Judgement::of(&inventory, &fold, options.now);
-    if !judgement.is_clear() || !candidates.is_empty() {
+    let mut tables = archive::judge(&inventory, &fold, options.now);
+    let mut damaged = archive::look_into(&walk, &inventory, &fold, &mut checked).await?;
+    let is_clear = judgement.is_clear() && candidates.is_empty();
+    if !is_clear || !tables.is_empty() || !damaged.is_empty() {
         watch.begin(Step::Again, None);
         inventory = Inventory::of(&walk).await?;
         let quick = Walk {
@@ -194,12 +198,17 @@ pub async fn fsck(
         let again = Judgement::of(&inventory, &fold, options.now);
         candidates.retain(|candidate| again.concerns(&candidate.about));
         judgement = judgement.confirmed_by(again);
+        let again = archive::judge(&inventory, &fold, options.now);
+        tables.retain(|object, _| again.contains_key(object));
+        let state = fold.state.as_ref();
+        damaged.retain(|object, _| state.is_some_and(|state| archive::concerns(state, object)));
     }
     checked.commits += fold.commits;
     checked.snapshots_compared = fold.compared;
     checked.bytes_read += fold.bytes;
     checked.slices = fold.state.as_ref().map_or(0, |s| s.slice_count() as u64);
     let mut findings = judgement.into_findings(&inventory, &fold);
+    findings.extend(tables.into_values().chain(damaged.into_values()));
     findings.extend(candidates.into_iter().map(|candidate| candidate.finding));
     findings.sort_by(|a, b| (a.severity, a.kind, &a.object).cmp(&(b.severity, b.kind, &b.object)));
     findings.dedup();

@@ -1,5 +1,6 @@
 //! Jobs on a store in memory, on simulated time.
 
+mod archiving;
 mod compacting;
 mod crashes;
 mod deleting;

@@ -84,6 +84,28 @@ fn each_rule_of_deleting_has_a_test_that_fails_without_it() {
 }
 
 #[test]
+fn each_rule_of_the_archive_has_a_test_that_fails_without_it() {
+    assert_needed(&[
+        (
+            Rule::UnsettledFilesAreKept,
+            archiving::a_file_whose_op_may_have_taken_effect_is_left_to_the_sweep,
+        ),
+        (
+            Rule::UnnamedManifestsWaitForGrace,
+            archiving::small_neighbours_are_merged_and_what_they_were_goes_after_the_grace_period,
+        ),
+        (
+            Rule::SweepSparesFilesOfTables,
+            archiving::the_sweep_takes_files_of_no_table_and_no_others,
+        ),
+        (
+            Rule::SweepSparesYoungFiles,
+            archiving::the_sweep_takes_files_of_no_table_and_no_others,
+        ),
+    ]);
+}
+
+#[test]
 fn each_rule_of_repair_has_a_test_that_fails_without_it() {
     assert_needed(&[
         (

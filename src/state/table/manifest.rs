@@ -117,10 +117,22 @@ pub struct RetiredManifest {
     /// Those of its data files that no other manifest took over: they go with it.
     #[n(3)]
     pub files: Vec<FileId>,
-    /// Since when no snapshot names it, in the fold's time; none while one does. Whoever opened the table before may
-    /// still read it, so its objects are deleted a while after.
+    /// Since when no snapshot names it; none while one does. Whoever opened the table before may still read it, so its
+    /// objects are deleted a while after.
     #[n(4)]
-    pub unnamed: Option<Timestamp>,
+    pub unnamed: Option<Unnamed>,
+}
+
+/// Since when no snapshot names a manifest that was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Unnamed {
+    /// The fold's time.
+    #[n(0)]
+    pub since: Timestamp,
+    /// The commit.
+    #[n(1)]
+    pub seq: Seq,
 }
 
 /// What a table was from one commit on.
@@ -215,6 +227,24 @@ impl Manifest {
     /// All objects of it: itself and its files.
     pub fn objects(&self) -> impl Iterator<Item = FileId> {
         std::iter::once(self.id).chain(self.files.iter().map(|file| file.id))
+    }
+}
+
+impl OffsetRange {
+    /// The same offsets in as few ranges as there can be, in the order of partitions and offsets.
+    pub fn joined<'a>(ranges: impl Iterator<Item = &'a OffsetRange>) -> Vec<OffsetRange> {
+        let mut ranges: Vec<OffsetRange> = ranges.copied().collect();
+        ranges.sort();
+        let mut joined: Vec<OffsetRange> = Vec::new();
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if last.partition == range.partition && last.end == range.base => {
+                    last.end = range.end;
+                }
+                _ => joined.push(range),
+            }
+        }
+        joined
     }
 }
 

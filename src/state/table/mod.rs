@@ -29,7 +29,7 @@ use serde::Serialize;
 
 pub use manifest::{
     Counts, DataFile, LiveManifest, MAX_FILES, Manifest, OffsetRange, Operation, RetiredManifest,
-    Snapshot as TableSnapshot,
+    Snapshot as TableSnapshot, Unnamed,
 };
 pub use op::{AlterTable, Archive, CreateTable, RewriteFiles};
 pub use schema::{

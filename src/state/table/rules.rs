@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use super::{
     AlterTable, Archive, ArchivedPartition, Counts, CreateTable, DataFile, LiveManifest,
     MAX_SCHEMAS, MAX_SNAPSHOTS, Manifest, OPTIONS, OffsetRange, PartitionBy, PartitionSpec,
-    RetiredManifest, RewriteFiles, Schema, Table, TableSnapshot,
+    RetiredManifest, RewriteFiles, Schema, Table, TableSnapshot, Unnamed,
 };
 use crate::rules::{Rule, holds};
 use crate::state::op::{Applied, Outcome, Rejected};
@@ -126,7 +126,7 @@ impl State {
         table.snapshots.clear();
         let orders: Vec<u64> = table.manifests.keys().copied().collect();
         table.retire(&orders, &BTreeSet::new(), seq);
-        table.let_go(now);
+        table.let_go(seq, now);
         table.partitions = Default::default();
         table.dropped = true;
         table.touch(seq, now);
@@ -214,7 +214,7 @@ impl State {
         let counts = removed()
             .map(|live| live.manifest.counts())
             .fold(Counts::default(), Counts::plus);
-        let ranges = joined(removed().flat_map(|live| &live.manifest.ranges));
+        let ranges = OffsetRange::joined(removed().flat_map(|live| &live.manifest.ranges));
         let same = manifest.ranges == ranges && manifest.rows() == counts.rows;
         if !same && holds(Rule::RewritesKeepRows) {
             return Err(invalid(
@@ -251,7 +251,7 @@ impl State {
             return Err(invalid(id, "the newest snapshot does not expire"));
         }
         table.snapshots.retain(|snapshot| before <= snapshot.seq);
-        table.let_go(now);
+        table.let_go(seq, now);
         table.touch(seq, now);
         Ok(Applied::Done)
     }
@@ -598,12 +598,12 @@ impl Table {
         }
         let surplus = self.snapshots.len().saturating_sub(MAX_SNAPSHOTS);
         self.snapshots.drain(..surplus);
-        self.let_go(now);
+        self.let_go(seq, now);
         self.touch(seq, now);
     }
 
     /// Notes which of the removed manifests no snapshot names any more.
-    fn let_go(&mut self, now: Timestamp) {
+    fn let_go(&mut self, seq: Seq, now: Timestamp) {
         let unnamed: Vec<FileId> = self
             .retired()
             .filter(|retired| retired.unnamed.is_none() && !self.names(retired))
@@ -611,7 +611,7 @@ impl Table {
             .collect();
         for id in unnamed {
             if let Some(retired) = self.retired.get_mut(&id) {
-                retired.make_mut().unnamed = Some(now);
+                retired.make_mut().unnamed = Some(Unnamed { since: now, seq });
             }
         }
     }
@@ -660,22 +660,6 @@ impl From<&DataFile> for FileKey {
         } = *file;
         FileKey(id, bytes, crc32c, rows, partition)
     }
-}
-
-/// The same offsets in as few ranges as there can be, in the order of partitions and offsets.
-pub(super) fn joined<'a>(ranges: impl Iterator<Item = &'a OffsetRange>) -> Vec<OffsetRange> {
-    let mut ranges: Vec<OffsetRange> = ranges.copied().collect();
-    ranges.sort();
-    let mut joined: Vec<OffsetRange> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.partition == range.partition && last.end == range.base => {
-                last.end = range.end;
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 fn invalid(table: TableId, reason: &str) -> Rejected {

@@ -376,7 +376,11 @@ fn what_was_removed_stays_while_a_snapshot_names_it() {
         scene.log.wait(Duration::from_secs(9));
         scene.expire_snapshots();
         let retired = scene.table().retired().next().unwrap();
-        assert_eq!(retired.unnamed, Some(Timestamp(scene.log.now)));
+        let unnamed = Unnamed {
+            since: Timestamp(scene.log.now),
+            seq: scene.log.state.seq(),
+        };
+        assert_eq!(retired.unnamed, Some(unnamed));
         assert!(!names(&scene, scene.table().version()));
         scene.deleted(first).unwrap();
         assert_eq!(scene.table().retired().count(), 0);
@@ -685,7 +689,7 @@ pub(in crate::state) fn aim(op: &mut Op, state: &State, n: u128) {
             rewrite.removes = some.iter().map(|live| live.manifest.id).collect();
             let rows = some.iter().map(|live| live.manifest.rows()).sum();
             let ranges = some.iter().flat_map(|live| &live.manifest.ranges);
-            rewrite.manifest = manifest(new(2), new(3), rows, super::rules::joined(ranges));
+            rewrite.manifest = manifest(new(2), new(3), rows, OffsetRange::joined(ranges));
         }
         Op::ExpireSnapshots { table: of, before } => {
             *of = id;

@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 
 use super::super::group::tests::{aim, any_action};
 use super::super::table::tests as tables;
-use super::super::table::{ColumnType, PartitionBy};
+use super::super::table::{ColumnType, Manifest, PartitionBy};
 use super::*;
 use crate::rules::assert_needed;
 
@@ -51,6 +51,13 @@ fn file() -> impl Strategy<Value = FileId> {
     (1..9u128).prop_map(|n| FileId(Uuid::from_u128(n)))
 }
 
+fn any_manifest() -> impl Strategy<Value = Manifest> {
+    let range = (-1..3i32, 0..4i64, 0..6i64)
+        .prop_map(|(partition, base, end)| tables::range(partition, base, end));
+    (file(), file(), 0..4u64, vec(range, 0..3))
+        .prop_map(|(id, file, rows, ranges)| tables::manifest(id, file, rows, ranges))
+}
+
 /// Any op of tables, valid or not.
 fn any_table_op() -> impl Strategy<Value = Op> {
     let columns = vec((1..6u32, "[a-c]"), 1..3).prop_map(|columns| {
@@ -61,14 +68,6 @@ fn any_table_op() -> impl Strategy<Value = Op> {
     });
     let schema = (0..3u32, columns).prop_map(|(id, columns)| tables::schema(id, columns));
     let by = prop_oneof![Just(PartitionBy::None), Just(PartitionBy::Hour)];
-    let ranges = vec((-1..3i32, 0..4i64, 0..6i64), 0..3).prop_map(|ranges| {
-        let ranges = ranges.into_iter();
-        ranges
-            .map(|(partition, base, end)| tables::range(partition, base, end))
-            .collect::<Vec<_>>()
-    });
-    let manifest = (file(), file(), 0..4u64, ranges)
-        .prop_map(|(id, file, rows, ranges)| tables::manifest(id, file, rows, ranges));
     prop_oneof![
         2 => (table(), topic(), "[t-v]").prop_map(|(id, topic, name)| {
             tables::create_table(id, topic, &name)
@@ -83,10 +82,10 @@ fn any_table_op() -> impl Strategy<Value = Op> {
                 table, schema, by, enabled,
             })),
         1 => table().prop_map(|table| Op::DropTable { table }),
-        5 => (table(), manifest.clone()).prop_map(|(table, manifest)| Op::Archive(Archive {
+        5 => (table(), any_manifest()).prop_map(|(table, manifest)| Op::Archive(Archive {
             table, manifest,
         })),
-        3 => (table(), vec(file(), 0..3), manifest).prop_map(|(table, removes, manifest)| {
+        3 => (table(), vec(file(), 0..3), any_manifest()).prop_map(|(table, removes, manifest)| {
             Op::RewriteFiles(RewriteFiles { table, removes, manifest })
         }),
         1 => (table(), 0..60u64).prop_map(|(table, before)| Op::ExpireSnapshots {
