@@ -23,6 +23,7 @@
 
 mod access;
 mod asked;
+mod catalog;
 mod cluster;
 mod configs;
 mod confirm;
@@ -51,6 +52,7 @@ mod tests;
 
 pub use access::{Action, AllowAll, Denied, Policy, Resource};
 pub use asked::Arrival;
+pub use catalog::{LoadTableError, LoadedTable};
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
@@ -97,6 +99,7 @@ use crate::ingest::Ingest;
 use crate::manifest::Committed;
 use crate::state::State;
 use crate::state::op::Op;
+use crate::store::Store;
 use crate::types::{Incarnation, PeerKey};
 
 /// A client that waits for less time than this gets as much all the same: a commit takes its time.
@@ -141,6 +144,8 @@ pub struct BrokerParts {
     pub ingest: Arc<Ingest>,
     /// The read path.
     pub reader: Reader,
+    /// The bucket, for the metadata of tables.
+    pub store: Store,
     /// Clocks and randomness.
     pub env: Env,
     /// Which incarnation of a node this is.
@@ -157,6 +162,7 @@ struct Inner {
     logs: Logs,
     ingest: Arc<Ingest>,
     reader: Reader,
+    store: Store,
     env: Env,
     incarnation: Incarnation,
     cluster_id: Uuid,
@@ -179,6 +185,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,
@@ -195,6 +202,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,
