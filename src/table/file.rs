@@ -41,6 +41,10 @@ const ZSTD_LEVEL: i32 = 3;
 const BLOOM_KEYS: u64 = 500_000;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
+/// The longest bound that a manifest has. Parquet cuts what is longer to less than that, but for what cannot be cut: that
+/// of keys of 0xff and nothing else.
+const MAX_BOUND_LEN: usize = 128;
+
 /// What a manifest says of the columns of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileStats {
@@ -225,7 +229,7 @@ impl Bound {
     }
 
     fn add(&mut self, of: ColumnType, next: Option<&[u8]>, wins: std::cmp::Ordering) {
-        let next = next.filter(|_| has_bounds(of));
+        let next = next.filter(|next| has_bounds(of) && next.len() <= MAX_BOUND_LEN);
         let Some(next) = next else {
             self.0 = Some(None);
             return;

@@ -86,7 +86,14 @@ fn batches(
 ) -> Result<impl Iterator<Item = Result<RecordBatch, FileError>>, FileError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let groups = builder.metadata().row_groups().iter();
-    let per_row = groups.map(|group| group.total_byte_size() / group.num_rows().max(1));
+    let per_row = groups.map(|group| {
+        // A dictionary says once what many rows have.
+        let columns = group.columns().iter().map(|chunk| {
+            let plain = chunk.unencoded_byte_array_data_bytes();
+            chunk.uncompressed_size().max(plain.unwrap_or(0))
+        });
+        columns.sum::<i64>() / group.num_rows().max(1)
+    });
     let rows = bytes / per_row.max().unwrap_or(1).max(1);
     let rows = usize::try_from(rows).unwrap_or(1).clamp(1, BATCH_ROWS);
     let mask = of(builder.parquet_schema());

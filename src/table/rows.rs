@@ -41,8 +41,8 @@ pub const MAX_TIMESTAMP: Timestamp = Timestamp(253_402_300_799_999);
 pub const BATCH_ROWS: usize = 8_192;
 /// How many bytes are worth a batch.
 pub const BATCH_BYTES: usize = 8 << 20;
-/// The most bytes of a batch, so that all places in it fit 31 bits.
-pub const MAX_BATCH_BYTES: usize = 512 << 20;
+/// The most bytes of a batch, so that all places in it fit 31 bits. No record has so many.
+pub const MAX_BATCH_BYTES: usize = i32::MAX as usize;
 
 /// What an empty header counts for: it is not nothing.
 const HEADER_BYTES: usize = 8;
@@ -97,9 +97,12 @@ impl<'a> Row<'a> {
     /// How many bytes its key, value and headers take, at most.
     pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|header| {
-            // What is not UTF-8 may grow threefold.
             let value = header.value.as_ref().map_or(0, |value| value.len());
-            let key = header.key.len().saturating_mul(3);
+            // What is not UTF-8 may grow threefold.
+            let key = match std::str::from_utf8(&header.key) {
+                Ok(key) => key.len(),
+                Err(_) => header.key.len().saturating_mul(3),
+            };
             key.saturating_add(value).saturating_add(HEADER_BYTES)
         });
         let (key, value) = (

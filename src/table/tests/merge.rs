@@ -141,7 +141,9 @@ fn a_damaged_file_is_an_error_and_the_same_row_twice_is_another() {
 fn large_values_are_read_a_few_at_a_time() {
     let records: Vec<ArchivedRecord> = (0..40)
         .map(|offset| ArchivedRecord {
-            value: Some(Bytes::from(vec![b'x'; 1 << 20])),
+            value: Some(Bytes::from(vec![b'x'; 1 << 19])),
+            // Once in the dictionary.
+            key: Some(Bytes::from(vec![b'k'; 1 << 19])),
             timestamp: Timestamp(0),
             ..record(0, offset)
         })

@@ -140,12 +140,20 @@ fn what_is_projected_is_all_that_is_encoded() {
 fn a_batch_has_a_limit_and_says_whom_it_has_no_room_for() {
     let mut encoder = RowEncoder::new(&Columns::base());
     encoder.push(&record(2, 8).row()).unwrap();
-    // What is not UTF-8 may grow threefold.
-    let large = ArchivedRecord {
+    // A long key is no more than it is, and one that is not UTF-8 may grow threefold.
+    let with_key = |byte: u8, len: usize| ArchivedRecord {
+        value: None,
         headers: vec![RecordHeader {
-            key: Bytes::from(vec![0; MAX_BATCH_BYTES / 3 + 1]),
+            key: Bytes::from(vec![byte; len]),
             value: None,
         }],
+        ..record(2, 9)
+    };
+    assert_eq!(with_key(b'a', 100).row().bytes(), 108);
+    assert_eq!(with_key(0xff, 100).row().bytes(), 308);
+    let large = Bytes::from(vec![0; MAX_BATCH_BYTES / 4]);
+    let large = ArchivedRecord {
+        headers: vec![RecordHeader { key: large.clone(), value: Some(large) }; 2],
         ..record(2, 9)
     };
     let refused = encoder.push(&large.row()).unwrap_err();

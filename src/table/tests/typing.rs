@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::record;
 use crate::state::table::{ColumnType, FieldId, PartitionBy, Schema};
-use crate::table::typing::{Evolution, Formats, MAX_INFERRED_COLUMNS, Typing, TypingError};
+use crate::table::typing::{Evolution, Formats, MAX_INFERRED_COLUMNS, MAX_OPENED_BYTES, Typing, TypingError};
 use crate::table::{
     ArchivedRecord, Columns, ERROR, RowEncoder, TableWriter, VALUE, WriterOptions, base_schema,
     records_of, records_of_file,
@@ -261,6 +261,7 @@ fn a_record_that_does_not_fit_is_kept_and_says_why() {
         with_value(8, r#"{"id": 18446744073709551615}"#),
         with_value(9, r#"{"id": 1e300, "at": "9999-12-31T23:59:59.999999Z"}"#),
         with_value(10, b"\xff"),
+        with_value(11, [br#"{"id": 1}"#.to_vec(), vec![b' '; MAX_OPENED_BYTES]].concat()),
     ];
     let batch = encoded(&schema, typing.formats(), &records);
     let ids = [
@@ -313,6 +314,7 @@ fn a_record_that_does_not_fit_is_kept_and_says_why() {
             "value: id is an integer, and not an integer of 64 bits",
             "value: id is a number with a fraction or out of range, and not an integer of 64 bits",
             "value: it is not JSON: expected value at line 1 column 1",
+            "value: it is longer than 4 MiB, and not opened",
         ]
     );
 }

@@ -181,6 +181,31 @@ fn a_file_is_as_the_design_says() {
 }
 
 #[test]
+fn bounds_are_short_and_hold_all_values() {
+    let of_keys = |keys: &[&[u8]]| {
+        let records: Vec<ArchivedRecord> = keys
+            .iter()
+            .enumerate()
+            .map(|(offset, key)| ArchivedRecord {
+                key: Some(Bytes::copy_from_slice(key)),
+                ..record(0, offset as i64)
+            })
+            .collect();
+        let pass = write(&records, PartitionBy::None, WriterOptions::default());
+        told(&pass.files[0], KEY_ID)
+    };
+    let (lower, upper) = of_keys(&[&[b'a'; 1_000], &[b'b'; 1_000]]);
+    assert_eq!(lower.unwrap(), [b'a'; 64]);
+    let upper = upper.unwrap();
+    assert!(upper.len() == 64 && upper[..] > [b'b'; 1_000][..]);
+    // Nothing short is greater.
+    assert_eq!(
+        of_keys(&[b"a", &[0xff; 1_000]]),
+        (Some(b"a".to_vec()), None)
+    );
+}
+
+#[test]
 fn a_key_is_found_by_its_bloom_filter() {
     let records: Vec<ArchivedRecord> = (0..1_000)
         .map(|offset| ArchivedRecord {

@@ -31,6 +31,9 @@ pub use json_schema::TypingError;
 use node::Node;
 pub use node::{Evolution, MAX_INFERRED_COLUMNS};
 
+/// A key or value that is longer is not opened: what JSON says in three bytes takes many times as much memory.
+pub const MAX_OPENED_BYTES: usize = 4 << 20;
+
 /// What a key or a value is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -193,6 +196,11 @@ impl<'a> Opened<'a> {
             return opened;
         };
         let name = side.name();
+        if format != Format::Bytes && bytes.len() > MAX_OPENED_BYTES {
+            let most = MAX_OPENED_BYTES >> 20;
+            opened.fault = Some(format!("{name}: it is longer than {most} MiB, and not opened"));
+            return opened;
+        }
         match format {
             Format::Bytes => {}
             Format::String => match std::str::from_utf8(bytes) {
