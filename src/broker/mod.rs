@@ -23,6 +23,7 @@
 
 mod access;
 mod asked;
+mod catalog;
 mod cluster;
 mod configs;
 mod confirm;
@@ -53,6 +54,7 @@ mod tests;
 
 pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource, may_everyone};
 pub use asked::Arrival;
+pub use catalog::{LoadTableError, LoadedTable};
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
@@ -102,6 +104,7 @@ use crate::ingest::Ingest;
 use crate::manifest::Committed;
 use crate::state::State;
 use crate::state::op::Op;
+use crate::store::Store;
 use crate::types::{Incarnation, PeerKey};
 
 /// A client that waits for less time than this gets as much all the same: a commit takes its time.
@@ -146,6 +149,8 @@ pub struct BrokerParts {
     pub ingest: Arc<Ingest>,
     /// The read path.
     pub reader: Reader,
+    /// The bucket, for the metadata of tables.
+    pub store: Store,
     /// Clocks and randomness.
     pub env: Env,
     /// Which incarnation of a node this is.
@@ -162,6 +167,7 @@ struct Inner {
     logs: Logs,
     ingest: Arc<Ingest>,
     reader: Reader,
+    store: Store,
     env: Env,
     incarnation: Incarnation,
     cluster_id: Uuid,
@@ -185,6 +191,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,
@@ -202,6 +209,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,

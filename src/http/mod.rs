@@ -1,9 +1,10 @@
-//! The HTTP front end: health, readiness and metrics.
+//! The HTTP front end: health, readiness, metrics, and the catalog of tables.
 //!
 //! * `GET /healthz`: 200 while the process does its work, 503 once it can follow the log no further.
 //! * `GET /readyz`: 200 if the node can serve clients now, which it shows by asking the store; 503 with the reason
 //!   otherwise. For load balancers.
 //! * `GET /metrics`: Prometheus text.
+//! * `GET /iceberg/v1/…`: the read side of Iceberg's REST catalog, by which engines find the tables of archived topics.
 //! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
@@ -13,6 +14,7 @@
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
+mod catalog;
 mod peers;
 mod state_metrics;
 #[cfg(test)]
@@ -103,6 +105,7 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(catalog::router())
         .merge(peers::router())
         .with_state(seen);
     let stop = shutdown.clone();
