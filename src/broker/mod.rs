@@ -54,7 +54,10 @@ mod tests;
 
 pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource, may_everyone};
 pub use asked::Arrival;
-pub use catalog::{LoadTableError, LoadedTable};
+pub use catalog::{
+    ArchivedFile, BadToken, CatalogOptions, FileError, FileGrant, GrantError, ListedFile, Listing,
+    LoadTableError, LoadedTable, MAX_READ, Vended, VendedAccess,
+};
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
@@ -128,6 +131,8 @@ pub struct BrokerOptions {
     pub max_partitions: u64,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
+    /// How the catalog of tables behaves.
+    pub catalog: CatalogOptions,
 }
 
 impl Default for BrokerOptions {
@@ -137,6 +142,7 @@ impl Default for BrokerOptions {
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
             policy: Arc::new(ByRules),
+            catalog: CatalogOptions::default(),
         }
     }
 }
@@ -180,6 +186,7 @@ struct Inner {
     promised: Mutex<u64>,
     groups: groups::Groups,
     logins: login::Logins,
+    catalog: catalog::Catalog,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
 }
@@ -221,6 +228,7 @@ impl Broker {
             promised: Mutex::new(0),
             groups,
             logins,
+            catalog: catalog::Catalog::default(),
             properties: OnceLock::new(),
         };
         Broker {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
-    Protocol, Setting, StoreConfig,
+    CatalogAccess, ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig,
+    NodeConfig, Protocol, Setting, StoreConfig,
 };
 use crate::types::{ByteCount, MAX_COMMITS_IN_FLIGHT};
 
@@ -295,6 +295,19 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
         within(sources, "follow_interval", interval, least, 60 * second)?;
     }
     within(sources, "node_lease", node.node_lease, 2 * second, HOUR)?;
+    // What AWS gives a role for, so that one setting fits all.
+    let (least, most) = (900 * second, 12 * HOUR);
+    within(
+        sources,
+        "catalog_lifetime",
+        node.catalog_lifetime,
+        least,
+        most,
+    )?;
+    if node.catalog == CatalogAccess::Sts && node.catalog_role.is_none() {
+        let reason = "with sts a role is needed that the node assumes: set --catalog-role ARN";
+        return Err(sources.conflict("catalog", reason.to_owned()));
+    }
     at_least(
         sources,
         "segment_size",

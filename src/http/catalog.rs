@@ -1,53 +1,84 @@
 //! The read side of Iceberg's REST catalog, below `/iceberg`: engines attach to `http://HOST:PORT/iceberg`.
 //!
 //! There is one namespace, `weir`, and in it a table for each archived topic. Metadata comes inline, and its location with
-//! it. Engines read the files from the bucket, with credentials of their own: the catalog has none to give away. Nothing
-//! can be changed through it, and it says so to who tries.
+//! it. An engine that asks for it (`X-Iceberg-Access-Delegation: vended-credentials`) is given credentials for the files
+//! of the table, as the node's settings say ([`CatalogAccess`]); if it is the nodes that serve the files, the paths in
+//! what it is given are those by which they do. Nothing can be changed here, and the catalog says so to who tries.
 //!
-//! A table's `ETag` is its version, so an engine that asks again for what has not changed is answered with 304.
+//! A table's `ETag` is its version, so an engine that asks again for what has not changed is answered with 304; but not
+//! with credentials that are half used up.
+//!
+//! # Who asks
+//!
+//! Nobody in particular, until users are defined: then a client logs in with OAuth's client credentials, which are the
+//! name and the password of its user, and is given a token that every node knows; or it sends both with each request
+//! (`Authorization: Basic`). What it may see is judged as for the topics themselves. None of it is encrypted here: see
+//! docs/archive.md.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use url::form_urlencoded;
 
-use super::Seen;
-use crate::broker::{LoadTableError, LoadedTable, Session, Unavailable};
+use super::{Seen, remote_of};
+use crate::broker::{
+    GrantError, LoadTableError, LoadedTable, LoggedIn, LoginError, Secret, Session, Unavailable,
+    Vended, VendedAccess,
+};
+use crate::config::CatalogAccess;
 
 /// The namespace of all tables.
 const NAMESPACE: &str = "weir";
 
 /// What engines need not try beside these.
-const ENDPOINTS: [&str; 6] = [
+const ENDPOINTS: [&str; 7] = [
     "GET /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
     "HEAD /v1/{prefix}/namespaces/{namespace}",
     "GET /v1/{prefix}/namespaces/{namespace}/tables",
     "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
 ];
+
+/// By which an engine says how it wants to come to the files.
+const DELEGATION: &str = "x-iceberg-access-delegation";
+
+/// The most names in an answer.
+const MAX_PAGE: usize = 1000;
+
+/// The largest body of a login, and how long it may take to arrive.
+const MAX_LOGIN: usize = 16 * 1024;
+const LOGIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The region that stands for "the endpoint says where".
+const ANY_REGION: &str = "us-east-1";
 
 /// The routes of the catalog.
 pub(super) fn router() -> Router<Seen> {
+    let table = "/namespaces/{namespace}/tables/{table}";
     let routes = Router::new()
         .route("/config", get(config))
+        .route("/oauth/tokens", post(log_in))
         .route("/namespaces", get(namespaces))
         .route("/namespaces/{namespace}", get(namespace))
         .route("/namespaces/{namespace}/tables", get(tables))
-        .route("/namespaces/{namespace}/tables/{table}", get(table))
+        .route(table, get(load_table).head(find_table))
+        .route(&format!("{table}/credentials"), get(credentials))
         .fallback(unknown_path)
         .method_not_allowed_fallback(read_only);
     Router::new().nest("/iceberg/v1", routes)
-}
-
-/// What an engine may ask of a table.
-#[derive(Deserialize)]
-struct TableQuery {
-    /// `refs`: only the snapshots that a branch or tag names. `all`, or nothing: all of them.
-    snapshots: Option<String>,
 }
 
 /// An error, as the catalog's protocol has it.
@@ -57,6 +88,24 @@ struct CatalogError {
     message: String,
 }
 
+impl CatalogError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> CatalogError {
+        CatalogError {
+            status,
+            kind,
+            message: message.into(),
+        }
+    }
+
+    fn bad_request(message: impl Into<String>) -> CatalogError {
+        CatalogError::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
+    }
+
+    fn not_logged_in(message: impl Into<String>) -> CatalogError {
+        CatalogError::new(StatusCode::UNAUTHORIZED, "NotAuthorizedException", message)
+    }
+}
+
 impl IntoResponse for CatalogError {
     fn into_response(self) -> Response {
         let body = json!({"error": {
@@ -64,7 +113,12 @@ impl IntoResponse for CatalogError {
             "type": self.kind,
             "code": self.status.as_u16(),
         }});
-        answer(self.status, body.to_string())
+        let mut answer = answer(self.status, body.to_string());
+        if self.status == StatusCode::UNAUTHORIZED {
+            let how = HeaderValue::from_static("Bearer realm=\"weir\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
+        answer
     }
 }
 
@@ -73,22 +127,31 @@ impl From<LoadTableError> for CatalogError {
         let (status, kind) = match &error {
             LoadTableError::Unknown { .. } => (StatusCode::NOT_FOUND, "NoSuchTableException"),
             LoadTableError::Denied(_) => (StatusCode::FORBIDDEN, "ForbiddenException"),
-            LoadTableError::Unavailable(_) | LoadTableError::Unpublished { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ServiceUnavailableException",
-            ),
+            LoadTableError::Unavailable(_)
+            | LoadTableError::Unpublished { .. }
+            | LoadTableError::Grant(_) => UNAVAILABLE,
         };
-        CatalogError {
-            status,
-            kind,
-            message: error.to_string(),
-        }
+        CatalogError::new(status, kind, error.to_string())
     }
 }
+
+const UNAVAILABLE: (StatusCode, &str) = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailableException",
+);
 
 impl From<Unavailable> for CatalogError {
     fn from(error: Unavailable) -> CatalogError {
         LoadTableError::from(error).into()
+    }
+}
+
+impl From<GrantError> for CatalogError {
+    fn from(error: GrantError) -> CatalogError {
+        match error {
+            GrantError::Bad(bad) => CatalogError::not_logged_in(bad.to_string()),
+            error => CatalogError::new(UNAVAILABLE.0, UNAVAILABLE.1, error.to_string()),
+        }
     }
 }
 
@@ -100,42 +163,184 @@ fn ok(body: &Value) -> Response {
     answer(StatusCode::OK, body.to_string())
 }
 
-/// Whoever asks is not known yet.
-fn session() -> Session {
-    Session::internal("iceberg")
+/// Whose session a request is of.
+async fn session(seen: &Seen, head: &Parts) -> Result<Session, CatalogError> {
+    is_on(seen)?;
+    let remote = remote_of(&head.extensions);
+    let Some(said) = head.headers.get(header::AUTHORIZATION) else {
+        return Ok(Session::anonymous(remote));
+    };
+    let said = said.to_str().unwrap_or_default();
+    let (scheme, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let identity = match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => seen.broker.of_bearer_token(rest.trim()).await?,
+        "basic" => basic(seen, remote, rest.trim()).await?,
+        _ => {
+            return Err(CatalogError::not_logged_in(
+                "the Authorization header is neither Bearer nor Basic",
+            ));
+        }
+    };
+    Ok(Session {
+        principal: identity.principal,
+        user: identity.user,
+        ..Session::anonymous(remote)
+    })
+}
+
+fn is_on(seen: &Seen) -> Result<(), CatalogError> {
+    match seen.broker.catalog_options().access {
+        CatalogAccess::Off => Err(CatalogError::new(
+            StatusCode::NOT_FOUND,
+            "NotFoundException",
+            "this node has no catalog: its setting catalog is off",
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn basic(
+    seen: &Seen,
+    remote: Option<SocketAddr>,
+    said: &str,
+) -> Result<LoggedIn, CatalogError> {
+    let said = STANDARD.decode(said).ok();
+    let said = said.and_then(|said| String::from_utf8(said).ok());
+    let said = said.as_deref().and_then(|said| said.split_once(':'));
+    let (user, password) =
+        said.ok_or_else(|| CatalogError::not_logged_in("the Authorization header is unreadable"))?;
+    check_password(seen, remote, user, password).await
+}
+
+async fn check_password(
+    seen: &Seen,
+    remote: Option<SocketAddr>,
+    user: &str,
+    password: &str,
+) -> Result<LoggedIn, CatalogError> {
+    let session = Session::anonymous(remote);
+    let logged_in = seen.broker.log_in(&session, user, Secret::new(password));
+    logged_in.await.map_err(|error| match error {
+        LoginError::TooMany => {
+            let busy = StatusCode::TOO_MANY_REQUESTS;
+            CatalogError::new(busy, "TooManyRequestsException", error.to_string())
+        }
+        LoginError::Wrong | LoginError::Malformed => CatalogError::not_logged_in(error.to_string()),
+    })
+}
+
+/// What stands behind the `?` under that name.
+fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let query = uri.query().unwrap_or_default();
+    let mut all = form_urlencoded::parse(query.as_bytes());
+    all.find(|(asked, _)| asked == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 fn check_namespace(name: &str) -> Result<(), CatalogError> {
     if name == NAMESPACE {
         return Ok(());
     }
-    Err(CatalogError {
-        status: StatusCode::NOT_FOUND,
-        kind: "NoSuchNamespaceException",
-        message: format!("there is no namespace '{name}': all tables are in '{NAMESPACE}'"),
-    })
+    Err(CatalogError::new(
+        StatusCode::NOT_FOUND,
+        "NoSuchNamespaceException",
+        format!("there is no namespace '{name}': all tables are in '{NAMESPACE}'"),
+    ))
 }
 
-async fn config() -> Response {
-    ok(&json!({"defaults": {}, "overrides": {}, "endpoints": ENDPOINTS}))
+async fn config(State(seen): State<Seen>, request: Request) -> Result<Response, CatalogError> {
+    session(&seen, &request.into_parts().0).await?;
+    Ok(ok(
+        &json!({"defaults": {}, "overrides": {}, "endpoints": ENDPOINTS}),
+    ))
 }
 
-async fn namespaces(Query(query): Query<Parent>) -> Response {
+/// OAuth's client credentials and token exchange (RFC 6749, RFC 8693), as engines use them.
+async fn log_in(State(seen): State<Seen>, request: Request) -> Response {
+    match token(&seen, request).await {
+        Ok(body) => {
+            let mut answer = ok(&body);
+            let never = HeaderValue::from_static("no-store");
+            answer.headers_mut().insert(header::CACHE_CONTROL, never);
+            answer
+        }
+        Err(error) => {
+            let kind = match error.status {
+                StatusCode::BAD_REQUEST => "invalid_request",
+                StatusCode::UNAUTHORIZED => "invalid_client",
+                _ => "temporarily_unavailable",
+            };
+            let body = json!({"error": kind, "error_description": error.message});
+            answer(error.status, body.to_string())
+        }
+    }
+}
+
+async fn token(seen: &Seen, request: Request) -> Result<Value, CatalogError> {
+    is_on(seen)?;
+    let (head, body) = request.into_parts();
+    let remote = remote_of(&head.extensions);
+    let body = match timeout(LOGIN_WITHIN, to_bytes(body, MAX_LOGIN)).await {
+        Ok(Ok(body)) => body,
+        _ => {
+            return Err(CatalogError::bad_request(
+                "the body is too long, or too slow",
+            ));
+        }
+    };
+    let said: Map<String, Value> = form_urlencoded::parse(&body)
+        .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+        .collect();
+    let text = |name: &str| said.get(name).and_then(Value::as_str);
+    let header = head.headers.get(header::AUTHORIZATION);
+    let header = header.and_then(|header| header.to_str().ok());
+    let identity = match (text("client_id"), text("client_secret")) {
+        (Some(user), Some(password)) => check_password(seen, remote, user, password).await?,
+        _ => match (
+            header.and_then(|header| header.strip_prefix("Basic ")),
+            text("subject_token"),
+        ) {
+            (Some(said), _) => basic(seen, remote, said).await?,
+            // A token for a token that is good still.
+            (None, Some(token)) => seen.broker.of_bearer_token(token).await?,
+            (None, None) => {
+                return Err(CatalogError::bad_request(
+                    "client_id and client_secret are needed: the name of a user, and its password",
+                ));
+            }
+        },
+    };
+    let (token, lifetime) = seen.broker.bearer_token(&identity).await?;
+    Ok(json!({
+        "access_token": token,
+        "token_type": "bearer",
+        "expires_in": lifetime.as_secs(),
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    }))
+}
+
+async fn namespaces(State(seen): State<Seen>, request: Request) -> Result<Response, CatalogError> {
+    let (head, _) = request.into_parts();
+    session(&seen, &head).await?;
     // The only namespace has none within.
-    let namespaces = match query.parent {
-        Some(parent) if !parent.is_empty() => vec![],
+    let namespaces = match parameter(&head.uri, "parent") {
+        Some(parent) if !parent.is_empty() => {
+            check_namespace(&parent)?;
+            vec![]
+        }
         _ => vec![[NAMESPACE]],
     };
-    ok(&json!({"namespaces": namespaces, "next-page-token": null}))
+    Ok(ok(
+        &json!({"namespaces": namespaces, "next-page-token": null}),
+    ))
 }
 
-/// Of what an engine lists the namespaces.
-#[derive(Deserialize)]
-struct Parent {
-    parent: Option<String>,
-}
-
-async fn namespace(Path(namespace): Path<String>) -> Result<Response, CatalogError> {
+async fn namespace(
+    State(seen): State<Seen>,
+    Path(namespace): Path<String>,
+    request: Request,
+) -> Result<Response, CatalogError> {
+    session(&seen, &request.into_parts().0).await?;
     check_namespace(&namespace)?;
     Ok(ok(&json!({"namespace": [NAMESPACE], "properties": {}})))
 }
@@ -143,66 +348,95 @@ async fn namespace(Path(namespace): Path<String>) -> Result<Response, CatalogErr
 async fn tables(
     State(seen): State<Seen>,
     Path(namespace): Path<String>,
+    request: Request,
 ) -> Result<Response, CatalogError> {
+    let (head, _) = request.into_parts();
+    let session = session(&seen, &head).await?;
     check_namespace(&namespace)?;
-    let names = seen.broker.table_names(&session()).await?;
+    // Who does not ask for pages is given everything.
+    let (after, limit) = match parameter(&head.uri, "pageToken") {
+        None => (String::new(), usize::MAX),
+        Some(token) => {
+            let size = parameter(&head.uri, "pageSize");
+            let size = size.map_or(Ok(MAX_PAGE), |size| size.parse());
+            let size = size.ok().filter(|size| *size > 0);
+            let size = size.ok_or_else(|| CatalogError::bad_request("pageSize is no number"))?;
+            (token, size.min(MAX_PAGE))
+        }
+    };
+    // One more, to know whether there is one.
+    let asked = limit.saturating_add(1);
+    let mut names = seen.broker.table_names(&session, &after, asked).await?;
+    let next = match names.len() > limit {
+        true => {
+            names.truncate(limit);
+            names.last().cloned()
+        }
+        false => None,
+    };
     let identifiers = names
         .iter()
         .map(|name| json!({"namespace": [NAMESPACE], "name": name}));
     let identifiers: Vec<Value> = identifiers.collect();
     Ok(ok(
-        &json!({"identifiers": identifiers, "next-page-token": null}),
+        &json!({"identifiers": identifiers, "next-page-token": next}),
     ))
 }
 
-async fn table(
+async fn find_table(
     State(seen): State<Seen>,
     Path((namespace, name)): Path<(String, String)>,
-    Query(query): Query<TableQuery>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, CatalogError> {
+    let session = session(&seen, &request.into_parts().0).await?;
     check_namespace(&namespace)?;
-    let refs_only = match query.snapshots.as_deref() {
+    seen.broker.find_table(&session, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn load_table(
+    State(seen): State<Seen>,
+    Path((namespace, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, CatalogError> {
+    let (head, _) = request.into_parts();
+    let session = session(&seen, &head).await?;
+    check_namespace(&namespace)?;
+    let refs_only = match parameter(&head.uri, "snapshots").as_deref() {
         None | Some("" | "all") => false,
         Some("refs") => true,
         Some(other) => {
-            return Err(CatalogError {
-                status: StatusCode::BAD_REQUEST,
-                kind: "BadRequestException",
-                message: format!("snapshots={other}: it is `all` or `refs`"),
-            });
+            let why = format!("snapshots={other}: it is `all` or `refs`");
+            return Err(CatalogError::bad_request(why));
         }
     };
+    let asks = asks_credentials(&head.headers);
+    let loaded = seen.broker.load_table(&session, &name, asks).await;
     let LoadedTable {
         version,
         metadata,
         metadata_location,
-    } = seen.broker.load_table(&session(), &name).await?;
-    let which = if refs_only { "refs" } else { "all" };
-    let etag = format!("\"{version}-{which}\"");
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .map(|known| known.as_bytes());
-    if known == Some(etag.as_bytes()) {
+        vended,
+    } = loaded.map_err(|error| denied(&session, error))?;
+    let etag = etag(&seen, &format!("{version}-{refs_only}"), vended.as_ref());
+    if is_known(&head.headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let broken = |error: serde_json::Error| CatalogError {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        kind: "InternalServerError",
-        message: format!("the metadata of table '{name}' cannot be read: {error}"),
-    };
-    let mut metadata: Value = serde_json::from_slice(&metadata).map_err(broken)?;
-    if refs_only {
-        let current = metadata["current-snapshot-id"].clone();
-        if let Some(snapshots) = metadata["snapshots"].as_array_mut() {
-            snapshots.retain(|snapshot| snapshot["snapshot-id"] == current);
-        }
-    }
-    let body = json!({
+    let metadata = shown_metadata(&metadata, refs_only).map_err(|error| {
+        let broken = StatusCode::INTERNAL_SERVER_ERROR;
+        let why = format!("the metadata of table '{name}' cannot be read: {error}");
+        CatalogError::new(broken, "InternalServerError", why)
+    })?;
+    let mut body = json!({
         "metadata-location": metadata_location,
         "metadata": metadata,
         "config": {},
     });
+    if let Some(vended) = vended {
+        let config = file_config(&vended, &head, &name);
+        body["storage-credentials"] = json!([{"prefix": vended.prefix, "config": config.clone()}]);
+        body["config"] = config;
+    }
     let mut response = ok(&body);
     if let Ok(etag) = etag.parse() {
         response.headers_mut().insert(header::ETAG, etag);
@@ -210,18 +444,137 @@ async fn table(
     Ok(response)
 }
 
-async fn unknown_path(uri: Uri) -> CatalogError {
-    CatalogError {
-        status: StatusCode::NOT_FOUND,
-        kind: "NotFoundException",
-        message: format!("{}: this catalog has no such path", uri.path()),
+fn shown_metadata(metadata: &Bytes, refs_only: bool) -> Result<Value, serde_json::Error> {
+    let mut metadata: Value = serde_json::from_slice(metadata)?;
+    if refs_only {
+        let current = metadata["current-snapshot-id"].clone();
+        if let Some(snapshots) = metadata["snapshots"].as_array_mut() {
+            snapshots.retain(|snapshot| snapshot["snapshot-id"] == current);
+        }
+    }
+    Ok(metadata)
+}
+
+async fn credentials(
+    State(seen): State<Seen>,
+    Path((namespace, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, CatalogError> {
+    let (head, _) = request.into_parts();
+    let session = session(&seen, &head).await?;
+    check_namespace(&namespace)?;
+    let vended = seen.broker.vend_for(&session, &name).await;
+    let vended = vended.map_err(|error| denied(&session, error))?;
+    let all = vended.iter().map(|vended| {
+        let config = file_config(vended, &head, &name);
+        json!({"prefix": vended.prefix, "config": config})
+    });
+    let all: Vec<Value> = all.collect();
+    Ok(ok(&json!({"storage-credentials": all})))
+}
+
+/// Who has not logged in is told to.
+fn denied(session: &Session, error: LoadTableError) -> CatalogError {
+    match error {
+        LoadTableError::Denied(_) if session.user.is_none() => {
+            CatalogError::not_logged_in(error.to_string())
+        }
+        error => error.into(),
     }
 }
 
-async fn read_only() -> CatalogError {
-    CatalogError {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        kind: "UnsupportedOperationException",
-        message: "this catalog is read-only: tables are written by Weir alone".to_owned(),
+/// Whether an engine wants to be given credentials. Signing for it, of each request, is the other way that there is; it
+/// is not offered.
+fn asks_credentials(headers: &HeaderMap) -> bool {
+    let asked = headers.get_all(DELEGATION).iter();
+    let mut ways = asked.flat_map(|ways| ways.to_str().unwrap_or_default().split(','));
+    ways.any(|way| way.trim().eq_ignore_ascii_case("vended-credentials"))
+}
+
+/// What tells one answer from another: so that an engine that keeps one has credentials with half of their time before
+/// them, it changes as often.
+fn etag(seen: &Seen, what: &str, vended: Option<&Vended>) -> String {
+    let Some(vended) = vended else {
+        return format!("\"{what}\"");
+    };
+    let half = (vended.lifetime / 2).as_millis().max(1);
+    let now = u128::try_from(seen.broker.manifest().time().0).unwrap_or(0);
+    format!("\"{what}-{}\"", now / half)
+}
+
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter();
+    let mut known = known.flat_map(|known| known.to_str().unwrap_or_default().split(','));
+    known.any(|known| known.trim().trim_start_matches("W/") == etag)
+}
+
+/// With what an engine reads the files, in the words of Iceberg's libraries.
+fn file_config(vended: &Vended, head: &Parts, table: &str) -> Value {
+    let mut config = Map::new();
+    let mut say = |name: &str, value: &str| drop(config.insert(name.to_owned(), value.into()));
+    let expires = match &vended.access {
+        VendedAccess::Node(grant) => {
+            say("s3.access-key-id", grant.key_id());
+            say(
+                "s3.secret-access-key",
+                &String::from_utf8_lossy(grant.secret()),
+            );
+            say("s3.session-token", grant.token());
+            say("s3.endpoint", &own_url(head));
+            say("s3.region", ANY_REGION);
+            say("client.region", ANY_REGION);
+            path_style(&mut say);
+            grant.expires()
+        }
+        VendedAccess::Store(lent) => {
+            say("s3.access-key-id", &lent.key_id);
+            say("s3.secret-access-key", lent.secret());
+            say("s3.session-token", lent.token());
+            say("s3.region", &lent.region);
+            say("client.region", &lent.region);
+            if let Some(endpoint) = &lent.endpoint {
+                say("s3.endpoint", endpoint);
+                path_style(&mut say);
+            }
+            lent.expires
+        }
+    };
+    say("s3.session-token-expires-at-ms", &expires.0.to_string());
+    let again = format!("v1/namespaces/{NAMESPACE}/tables/{table}/credentials");
+    say("client.refresh-credentials-endpoint", &again);
+    Value::Object(config)
+}
+
+/// The bucket is in the path, and not in the name of the host.
+fn path_style(say: &mut impl FnMut(&str, &str)) {
+    say("s3.path-style-access", "true");
+    say("s3.force-virtual-addressing", "false");
+}
+
+/// The URL by which the client has reached this node, which is one by which it reaches it. Something before the node may
+/// speak TLS with the client, and say so.
+fn own_url(head: &Parts) -> String {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = match text("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    let host = text("host").unwrap_or("localhost");
+    format!("{scheme}://{host}")
+}
+
+async fn unknown_path(State(seen): State<Seen>, uri: Uri) -> CatalogError {
+    if let Err(off) = is_on(&seen) {
+        return off;
     }
+    let why = format!("{}: this catalog has no such path", uri.path());
+    CatalogError::new(StatusCode::NOT_FOUND, "NotFoundException", why)
+}
+
+async fn read_only() -> CatalogError {
+    CatalogError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "UnsupportedOperationException",
+        "this catalog is read-only: tables are written by Weir alone",
+    )
 }

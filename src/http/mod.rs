@@ -4,31 +4,34 @@
 //! * `GET /readyz`: 200 if the node can serve clients now, which it shows by asking the store; 503 with the reason
 //!   otherwise. For load balancers.
 //! * `GET /metrics`: Prometheus text.
-//! * `GET /iceberg/v1/…`: the read side of Iceberg's REST catalog, by which engines find the tables of archived topics.
+//! * `/iceberg/v1/…`: the read side of Iceberg's REST catalog, by which engines find the tables of archived topics.
+//! * Everything else: the files of those tables in S3's protocol, for engines to which the catalog gave credentials.
 //! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME`. A node that shows that it is
+//! must arrive within `HEAD_WITHIN`, and after `MAX_LIFETIME` a connection ends with the answer under way. A node that shows that it is
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
 mod catalog;
 mod peers;
+mod s3;
 mod state_metrics;
 #[cfg(test)]
 mod tests;
 
 pub use state_metrics::StateMetrics;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Extensions, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::FutureExt;
@@ -54,8 +57,19 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long a connection may live. Clients that come again make a new one.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
+/// How long the last answer of a connection may take from then on.
+const LAST_ANSWER: Duration = Duration::from_secs(300);
+
 /// What is left of a connection's time when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Remote(SocketAddr);
+
+fn remote_of(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<Remote>().map(|Remote(remote)| *remote)
+}
 
 /// What the handlers look at.
 #[derive(Clone)]
@@ -107,12 +121,14 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
         .route("/metrics", get(metrics))
         .merge(catalog::router())
         .merge(peers::router())
+        .fallback(s3::serve)
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream: Stream, _, slot: Arc<Slot>| {
+    let handle = move |stream: Stream, remote: SocketAddr, slot: Arc<Slot>| {
         let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(slot.clone());
+            request.extensions_mut().insert(Remote(remote));
             router.call(request)
         });
         async move {
@@ -126,7 +142,13 @@ async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> C
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                () = tokio::time::sleep(MAX_LIFETIME) => return,
+                () = tokio::time::sleep(MAX_LIFETIME) => {
+                    connection.as_mut().graceful_shutdown();
+                    match tokio::time::timeout(LAST_ANSWER, connection).await {
+                        Ok(ended) => ended,
+                        Err(_) => return,
+                    }
+                }
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP connection ended with an error");
