@@ -236,6 +236,11 @@ impl ServeConfig {
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
+        if config.node.catalog == CatalogAccess::Sts && !config.store.store.starts_with("s3://") {
+            let reason =
+                "with sts the store gives out the credentials, which only s3:// can; use proxy";
+            return Err(sources.conflict("catalog", reason.to_owned()));
+        }
         check_maintenance(&config.maintenance, sources)?;
         check_listen(&config.listen, sources)?;
         Ok(config)

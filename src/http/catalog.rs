@@ -173,6 +173,8 @@ async fn session(seen: &Seen, head: &Parts) -> Result<Session, CatalogError> {
     let said = said.to_str().unwrap_or_default();
     let (scheme, rest) = said.split_once(' ').unwrap_or((said, ""));
     let identity = match scheme.to_ascii_lowercase().as_str() {
+        // What pyiceberg says that has no token.
+        "bearer" if rest == "None" => return Ok(Session::anonymous(remote)),
         "bearer" => seen.broker.of_bearer_token(rest.trim()).await?,
         "basic" => basic(seen, remote, rest.trim()).await?,
         _ => {

@@ -9,7 +9,7 @@
 //! An object is read and sent in pieces; a client that reads slowly holds two of them. If the store fails when some of
 //! it is sent, the connection is closed before the announced length, and the client asks for the rest.
 
-mod signature;
+pub(super) mod signature;
 
 use std::fmt::Write;
 use std::ops::Range;

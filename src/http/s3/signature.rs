@@ -115,9 +115,15 @@ impl Signed {
         if now.since(at).max(at.since(now)) > MAX_SKEW {
             return Err(BadSignature::Skewed);
         }
-        let request = self
-            .canonical(head)
-            .ok_or(BadSignature::Missing("a signed header is not there"))?;
+        let own = self.signature_of(head, secret);
+        let own = own.ok_or(BadSignature::Missing("a signed header is not there"))?;
+        constant_time::verify_slices_are_equal(own.as_bytes(), self.signature.as_bytes())
+            .map_err(|_| BadSignature::Wrong)
+    }
+
+    /// The signature that the request should have; `None` if a header is not there that is said to be signed.
+    fn signature_of(&self, head: &Parts, secret: &[u8]) -> Option<String> {
+        let request = self.canonical(head)?;
         let request = hex(digest::digest(&digest::SHA256, request.as_bytes()).as_ref());
         let scope = format!("{}/aws4_request", self.scope.join("/"));
         let text = format!("{ALGORITHM}\n{}\n{scope}\n{request}", self.date);
@@ -130,9 +136,7 @@ impl Signed {
         {
             key = sign(&key, part);
         }
-        let own = hex(&sign(&key, &text));
-        constant_time::verify_slices_are_equal(own.as_bytes(), self.signature.as_bytes())
-            .map_err(|_| BadSignature::Wrong)
+        Some(hex(&sign(&key, &text)))
     }
 
     /// The request as it is signed; `None` if a header is not there that is said to be.
@@ -234,7 +238,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::http) mod tests {
     use super::*;
     use axum::http::Request;
 
@@ -274,6 +278,36 @@ mod tests {
 
     fn object(range: &str) -> Parts {
         request("/test.txt", OBJECT.0, OBJECT.1, &[("range", range)])
+    }
+
+    /// Signs a request as engines do, for tests of what is behind the signature.
+    pub(in crate::http) fn sign_request(
+        head: &mut Parts,
+        (key_id, secret, token): (&str, &str, &str),
+        now: Timestamp,
+    ) {
+        let at = UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs());
+        let date = humantime::format_rfc3339_seconds(at)
+            .to_string()
+            .replace(['-', ':'], "");
+        let signed = "host;x-amz-content-sha256;x-amz-date;x-amz-security-token";
+        let authorization = |signature: &str| {
+            let day = &date[..8];
+            let credential = format!("{key_id}/{day}/us-east-1/s3/aws4_request");
+            let text = format!(
+                "{ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature={signature}"
+            );
+            text.parse().unwrap()
+        };
+        head.headers.insert(DATE, date.parse().unwrap());
+        head.headers.insert(TOKEN, token.parse().unwrap());
+        head.headers
+            .insert(BODY, "UNSIGNED-PAYLOAD".parse().unwrap());
+        head.headers.insert(AUTHORIZATION, authorization("none"));
+        let unsigned = Signed::of(&head.headers).unwrap();
+        let signature = unsigned.signature_of(head, secret.as_bytes()).unwrap();
+        head.headers
+            .insert(AUTHORIZATION, authorization(&signature));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Who finds a place: other nodes, and everybody else.
 
-use std::collections::BTreeMap;
+mod catalog;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::DropGuard;
-use uuid::Uuid;
 
 use super::*;
 use crate::broker::Session;
@@ -13,12 +12,8 @@ use crate::env::Env;
 use crate::net::{ListenerOptions, open_files};
 use crate::node::{Node, NodeMetrics, NodeOptions};
 use crate::peer::{HttpPeers, wire};
-use crate::state::Level;
-use crate::state::op::{CreateTable, CreateTopic, Op};
-use crate::state::table::PartitionBy;
-use crate::store::{ArchiveObject, ObjectPath, RequestKind, Store, StoreUrl};
-use crate::table::base_schema;
-use crate::types::{PeerKey, TableId, TableName, TopicId, TopicName};
+use crate::store::{Store, StoreUrl};
+use crate::types::PeerKey;
 
 /// As a node has them by default.
 const STRANGERS: usize = 64;
@@ -153,131 +148,4 @@ async fn there_are_only_so_many_connections_of_nodes() {
         "{told}"
     );
     assert_eq!(ask_as_peer(&mut peer, &key).await, None);
-}
-
-/// The head and the body of the answer to a request on a connection of its own.
-async fn answer_to(front: &Front, request: &str, headers: &str) -> (String, serde_json::Value) {
-    let mut stream = TcpStream::connect(front.address).await.unwrap();
-    let request = format!("{request} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let read = stream.read_to_string(&mut answer);
-    tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .unwrap()
-        .unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let body = match body {
-        "" => serde_json::Value::Null,
-        body => serde_json::from_str(body).unwrap(),
-    };
-    (head.to_lowercase(), body)
-}
-
-#[tokio::test]
-async fn the_catalog_shows_tables_and_their_metadata_is_in_the_store() {
-    let front = front(3).await;
-    let manifest = front.node.broker().manifest();
-    let (topic, id) = (TopicId(Uuid::from_u128(7)), TableId(Uuid::from_u128(70)));
-    let ops = vec![
-        Op::RaiseLevel { to: Level::NEWEST },
-        Op::CreateTopic(CreateTopic {
-            id: topic,
-            name: TopicName::new("orders.eu-1").unwrap(),
-            partitions: 1,
-            configs: BTreeMap::new(),
-            replicas: None,
-        }),
-        Op::CreateTable(CreateTable {
-            id,
-            topic,
-            name: TableName::new("orders_eu_1").unwrap(),
-            schema: base_schema(),
-            by: PartitionBy::Day,
-        }),
-    ];
-    for op in ops {
-        manifest.commit_one(op).await.unwrap().unwrap();
-    }
-    let (head, config) = answer_to(&front, "GET /iceberg/v1/config?warehouse=x", "").await;
-    assert!(
-        head.starts_with("http/1.1 200") && head.contains("application/json"),
-        "{head}"
-    );
-    assert!(
-        config["defaults"].is_object() && config["overrides"].is_object(),
-        "{config}"
-    );
-    let (_, namespaces) = answer_to(&front, "GET /iceberg/v1/namespaces", "").await;
-    assert_eq!(namespaces["namespaces"], serde_json::json!([["weir"]]));
-    let (_, within) = answer_to(&front, "GET /iceberg/v1/namespaces?parent=weir", "").await;
-    assert_eq!(within["namespaces"], serde_json::json!([]));
-    let all = "/iceberg/v1/namespaces/weir/tables";
-    let (_, tables) = answer_to(&front, &format!("GET {all}"), "").await;
-    let identifier = serde_json::json!({"namespace": ["weir"], "name": "orders_eu_1"});
-    assert_eq!(tables["identifiers"], serde_json::json!([identifier]));
-
-    let one = format!("GET {all}/orders_eu_1");
-    let (head, table) = answer_to(&front, &one, "").await;
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-    let metadata = &table["metadata"];
-    assert_eq!(metadata["table-uuid"], id.to_string());
-    let location = table["metadata-location"].as_str().unwrap();
-    let version = manifest.state().table(id).unwrap().version();
-    assert!(location.ends_with(&format!(
-        "/archive/orders_eu_1/metadata/v{version}.metadata.json"
-    )));
-    let path = ObjectPath::archive(
-        &TableName::new("orders_eu_1").unwrap(),
-        ArchiveObject::Metadata(version),
-    );
-    let stored = front
-        .store
-        .get(&path, RequestKind::ArchiveGet)
-        .await
-        .unwrap();
-    let stored: serde_json::Value = serde_json::from_slice(&stored).unwrap();
-    assert_eq!(&stored, metadata);
-
-    // What has not changed is not sent again.
-    let etag = head
-        .lines()
-        .find_map(|line| line.strip_prefix("etag: "))
-        .unwrap();
-    let known = format!("if-none-match: {etag}\r\n");
-    let (head, _) = answer_to(&front, &one, &known).await;
-    assert!(head.starts_with("http/1.1 304"), "{head}");
-    let (head, _) = answer_to(&front, &format!("{one}?snapshots=refs"), &known).await;
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-    let (head, _) = answer_to(&front, &one.replace("GET", "HEAD"), "").await;
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-
-    for (request, status, kind) in [
-        (format!("GET {all}/nothing"), 404, "NoSuchTableException"),
-        (
-            "GET /iceberg/v1/namespaces/other/tables".to_owned(),
-            404,
-            "NoSuchNamespaceException",
-        ),
-        (format!("{one}?snapshots=some"), 400, "BadRequestException"),
-        (
-            format!("DELETE {all}/orders_eu_1"),
-            405,
-            "UnsupportedOperationException",
-        ),
-        (format!("POST {all}"), 405, "UnsupportedOperationException"),
-        ("GET /iceberg/v1/views".to_owned(), 404, "NotFoundException"),
-    ] {
-        let (head, body) = answer_to(&front, &request, "").await;
-        assert!(
-            head.starts_with(&format!("http/1.1 {status}")),
-            "{request}: {head}"
-        );
-        let error = &body["error"];
-        assert_eq!(
-            (&error["type"], &error["code"]),
-            (&kind.into(), &status.into()),
-            "{request}"
-        );
-    }
 }
