@@ -110,7 +110,8 @@ def in_each_engine(node, place, access, name):
     catalog = load_catalog("weir", type="rest", uri=f"http://{node.http}/iceberg", **own_rights(place, access))
     table = catalog.load_table(f"weir.{name}")
     yield "pyiceberg", in_order(table.scan(selected_fields=tuple(COLUMNS)).to_arrow().to_pylist())
-    yield "polars", in_order(polars.scan_iceberg(table).select(COLUMNS).collect().to_dicts())
+    scan = polars.scan_iceberg(table, storage_options=table.io.properties)
+    yield "polars", in_order(scan.select(COLUMNS).collect().to_dicts())
     yield "duckdb", in_duckdb(attach(node, place, access), name)
     if table.location().startswith("s3://"):
         files = file_system(table)
@@ -247,7 +248,8 @@ def test_the_catalog_is_read_only_and_says_so(make_node, place):
         assert (status, body["error"]["code"]) == (code, code), path
         assert body["error"]["message"] and body["error"]["type"]
     catalog = load_catalog("weir", type="rest", uri=f"http://{node.http}/iceberg")
-    with pytest.raises(RESTError):
+    # Engines do not even try what is not among the endpoints.
+    with pytest.raises(NotImplementedError):
         catalog.create_namespace("mine")
     off = start(make_node, place, "off")
     status, body, _ = ask(off, "/iceberg/v1/config")
@@ -260,7 +262,7 @@ def test_settings_that_cannot_be_are_refused(place):
         (["--catalog", "sts"], "--catalog-role"),
         (["--catalog", "sts", "--catalog-role", ROLE], "s3://"),
         (["--catalog", "all"], "off, none, sts or proxy"),
-        (["--catalog-lifetime", "1min"], "15min"),
+        (["--catalog-lifetime", "1min"], "between 15m and 12h"),
     ]:
         done = subprocess.run(
             [binary(), "serve", "--store", place.url, "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", *arguments],
@@ -322,7 +324,7 @@ def test_who_may_not_read_a_topic_does_not_see_its_table(make_node, place):
         alice.load_table("weir.secrets")
 
     # What was given is worth nothing once the right is gone.
-    run("acl", "remove", "--allow", "User:alice", "--operation", "read", "--topic", "orders")
+    run("acl", "remove", "--principal", "User:alice", "--operation", "read", "--topic", "orders")
 
     def refused():
         try:

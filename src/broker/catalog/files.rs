@@ -1,7 +1,7 @@
 //! The files of tables, as a node serves them to engines that have no rights to the store.
 //!
 //! Only what a table consists of is served: its data files, manifests, lists of manifests and metadata, under the names
-//! that Weir gives them, and only to whoever may read the topic at the moment of the request. Where the store is no
+//! that Weir gives them, and only to whoever may read the topic, by a state that was the newest a second ago or later. Where the store is no
 //! bucket of S3, metadata has the paths under which the node serves them ([`Relocation`]).
 //!
 //! # Bounds
@@ -16,7 +16,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::super::access::{Action, Denied};
-use super::super::{Broker, Home, Unavailable};
+use super::super::{Broker, Home, MAX_STALENESS, Unavailable};
 use super::grants::FileGrant;
 use super::place::served;
 use crate::state::State;
@@ -201,7 +201,14 @@ impl Broker {
         url: &str,
         find: impl Fn(&State, &Table, &str, &str) -> Option<T>,
     ) -> Result<Option<T>, FileError> {
-        let mut state = self.inner.logs.of(Home::Cluster).state();
+        // What was taken away from its holder a moment ago is known to whoever looks: this node need not follow the log.
+        let manifest = self.inner.logs.of(Home::Cluster);
+        let known = manifest.fresh_within(MAX_STALENESS, &self.inner.env);
+        let mut state = match tokio::time::timeout(self.inner.settings.request_timeout, known).await
+        {
+            Ok(known) => known.map_err(Unavailable::from)?,
+            Err(_) => return Err(Unavailable::TimedOut.into()),
+        };
         if state.table(grant.table()).is_none() {
             // The node that handed it out may be ahead of this one.
             state = self.fresh(Home::Cluster).await?;

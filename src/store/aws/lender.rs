@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_config::sts::AssumeRoleProvider;
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::Builder;
+use aws_sdk_sts::error::ProvideErrorMetadata;
+use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -163,37 +164,46 @@ impl Lender {
         }
         let mut session = format!("weir-{table}");
         session.truncate(MAX_SESSION_NAME);
-        let provider = AssumeRoleProvider::builder(role)
-            .configure(&self.config)
-            .session_name(session)
-            .session_length(lifetime)
+        let config = Builder::from(&self.config).region(Region::new(self.region.clone()));
+        let asked = Client::from_conf(config.build())
+            .assume_role()
+            .role_arn(role)
+            .role_session_name(session)
+            .duration_seconds(i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX))
             .policy(self.policy(role, table))
-            .build();
-        let asked = async { provider.await.provide_credentials().await };
-        let credentials = match tokio::time::timeout(WITHIN, asked).await {
-            Ok(Ok(credentials)) => credentials,
-            Ok(Err(error)) => return Err(Cause::of(&error)),
+            .send();
+        let answer = match tokio::time::timeout(WITHIN, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                return Err(match (error.code(), error.message()) {
+                    (Some(code), message) => {
+                        Cause::new(&format!("{code}: {}", message.unwrap_or_default()))
+                    }
+                    _ => Cause::of(&error),
+                });
+            }
             Err(_) => return Err(Cause::new("the security token service did not answer")),
         };
-        let lent = self.of(&credentials)?;
+        let lent = self.of(&answer)?;
         self.keep(table, &lent, lifetime);
         Ok(lent)
     }
 
-    fn of(&self, credentials: &Credentials) -> Result<TemporaryAccess, Cause> {
-        // Without these two they would be somebody's own.
-        let (Some(token), Some(expiry)) = (credentials.session_token(), credentials.expiry())
-        else {
+    fn of(&self, answer: &AssumeRoleOutput) -> Result<TemporaryAccess, Cause> {
+        let given = answer.credentials();
+        let given = given.ok_or_else(|| Cause::new("the service gave no credentials"))?;
+        // Without these they would be somebody's own.
+        let millis = given.expiration().to_millis().unwrap_or(0);
+        if given.session_token().is_empty() || millis <= 0 {
             return Err(Cause::new(
                 "the service gave credentials that do not expire",
             ));
-        };
-        let millis = expiry.duration_since(UNIX_EPOCH).unwrap_or_default();
+        }
         Ok(TemporaryAccess {
-            key_id: credentials.access_key_id().to_owned(),
-            secret: credentials.secret_access_key().to_owned(),
-            token: token.to_owned(),
-            expires: Timestamp(i64::try_from(millis.as_millis()).unwrap_or(i64::MAX)),
+            key_id: given.access_key_id().to_owned(),
+            secret: given.secret_access_key().to_owned(),
+            token: given.session_token().to_owned(),
+            expires: Timestamp(millis),
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),
         })
@@ -278,14 +288,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn credentials_are_given_again_for_half_of_their_time() {
         let (lender, table) = (lender(""), TableName::new("orders").unwrap());
-        let lent = Credentials::new(
-            "id",
-            "hidden",
-            Some("token".to_owned()),
-            Some(UNIX_EPOCH),
-            "test",
-        );
-        let lent = lender.of(&lent).unwrap();
+        let answer = |token: &str, expires: i64| {
+            let credentials = aws_sdk_sts::types::Credentials::builder()
+                .access_key_id("id")
+                .secret_access_key("hidden")
+                .session_token(token)
+                .expiration(aws_sdk_sts::primitives::DateTime::from_secs(expires));
+            let credentials = credentials.build().unwrap();
+            AssumeRoleOutput::builder().credentials(credentials).build()
+        };
+        let lent = lender.of(&answer("token", 7)).unwrap();
+        assert_eq!(lent.expires, Timestamp(7000));
         assert!(!format!("{lent:?}").contains("hidden") && !format!("{lent:?}").contains("token"));
         lender.keep(&table, &lent, Duration::from_secs(100));
         tokio::time::advance(Duration::from_secs(49)).await;
@@ -293,12 +306,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(lender.kept(&table).is_none());
         // What does not expire is somebody's own.
-        for (token, expiry) in [(None, Some(UNIX_EPOCH)), (Some("t".to_owned()), None)] {
-            assert!(
-                lender
-                    .of(&Credentials::new("id", "s", token, expiry, "test"))
-                    .is_err()
-            );
+        for (token, expires) in [("", 7), ("token", 0)] {
+            assert!(lender.of(&answer(token, expires)).is_err());
         }
+        assert!(lender.of(&AssumeRoleOutput::builder().build()).is_err());
     }
 }

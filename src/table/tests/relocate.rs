@@ -79,13 +79,13 @@ fn damaged_metadata_is_refused_or_left_as_it_is() {
         if path.ends_with(".parquet") {
             continue;
         }
-        for len in 0..bytes.len().min(6000) {
+        for len in (0..bytes.len().min(6000)).step_by(41) {
             // Where a block ends a file may end, too.
             if let Ok(cut) = relocated(path, &bytes[..len]) {
                 assert_eq!(cut.len(), len, "{path}");
             }
         }
-        for at in 0..bytes.len().min(6000) {
+        for at in (0..bytes.len().min(6000)).step_by(17) {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 0x55;
             if let Ok(moved) = relocated(path, &damaged)
