@@ -250,6 +250,17 @@ fn check_namespace(name: &str) -> Result<(), CatalogError> {
     ))
 }
 
+/// The same of a table: there is none in a namespace that there is not. Engines look for `weir.table.files` as for a table
+/// `files` first, and go on if there is no such table.
+fn check_namespace_of(table: &str, namespace: &str) -> Result<(), CatalogError> {
+    check_namespace(namespace).map_err(|_| {
+        let namespace = namespace.replace('\u{1f}', ".");
+        let why =
+            format!("there is no table '{namespace}.{table}': all tables are in '{NAMESPACE}'");
+        CatalogError::new(StatusCode::NOT_FOUND, "NoSuchTableException", why)
+    })
+}
+
 async fn config(State(seen): State<Seen>, request: Request) -> Result<Response, CatalogError> {
     session(&seen, &request.into_parts().0).await?;
     Ok(ok(
@@ -391,7 +402,7 @@ async fn find_table(
     request: Request,
 ) -> Result<Response, CatalogError> {
     let session = session(&seen, &request.into_parts().0).await?;
-    check_namespace(&namespace)?;
+    check_namespace_of(&name, &namespace)?;
     seen.broker.find_table(&session, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -403,7 +414,7 @@ async fn load_table(
 ) -> Result<Response, CatalogError> {
     let (head, _) = request.into_parts();
     let session = session(&seen, &head).await?;
-    check_namespace(&namespace)?;
+    check_namespace_of(&name, &namespace)?;
     let refs_only = match parameter(&head.uri, "snapshots").as_deref() {
         None | Some("" | "all") => false,
         Some("refs") => true,
@@ -464,7 +475,7 @@ async fn credentials(
 ) -> Result<Response, CatalogError> {
     let (head, _) = request.into_parts();
     let session = session(&seen, &head).await?;
-    check_namespace(&namespace)?;
+    check_namespace_of(&name, &namespace)?;
     let vended = seen.broker.vend_for(&session, &name).await;
     let vended = vended.map_err(|error| denied(&session, error))?;
     let all = vended.iter().map(|vended| {

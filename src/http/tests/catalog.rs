@@ -133,6 +133,11 @@ async fn the_catalog_shows_tables_and_their_metadata_is_in_the_store() {
             404,
             "NoSuchNamespaceException",
         ),
+        (
+            "GET /iceberg/v1/namespaces/weir%1Forders_eu_1/tables/files".to_owned(),
+            404,
+            "NoSuchTableException",
+        ),
         (format!("{one}?snapshots=some"), 400, "BadRequestException"),
         (
             format!("DELETE {all}/orders_eu_1"),
