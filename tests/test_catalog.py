@@ -4,10 +4,8 @@ import json
 import os
 import subprocess
 import urllib.error
-import urllib.parse
 import urllib.request
 
-import confluent_kafka
 import duckdb
 import duckdb_extensions
 import polars
@@ -21,7 +19,7 @@ from pyiceberg.exceptions import (
 
 from local import wait_until
 from local.node import binary
-from test_archive import CODECS, FAST, SOON, consumed, in_order, produce, set_up, weir
+from test_archive import CODECS, FAST, SOON, consumed, in_duckdb, in_order, produce, rights, set_up, weir
 
 COLUMNS = ["partition", "offset", "key", "value", "timestamp"]
 ROLE = "arn:aws:iam::000000000000:role/weir-archive"
@@ -57,40 +55,25 @@ def start(make_node, place, access, **env):
 
 def own_rights(place, access):
     """What a client of pyiceberg says that reads the files with rights of its own, or wants to be given some."""
-    if access != "none":
-        return {}
-    rights = {f"header.{DELEGATION}": ""}
-    if place.env:
-        rights |= {
-            "s3.endpoint": place.env["AWS_ENDPOINT_URL"], "s3.region": place.env["AWS_REGION"],
-            "s3.access-key-id": place.env["AWS_ACCESS_KEY_ID"],
-            "s3.secret-access-key": place.env["AWS_SECRET_ACCESS_KEY"], "s3.path-style-access": "true",
-        }
-    return rights
+    return {f"header.{DELEGATION}": "", **rights(place)} if access == "none" else {}
 
 
 def attach(node, place, access, secret=""):
     """DuckDB, attached to the catalog of a node."""
-    connection = duckdb.connect()
-    for extension in ("httpfs", "avro", "iceberg"):
-        duckdb_extensions.import_extension(extension, con=connection)
+    connection = in_duckdb(place, "httpfs", "avro", "iceberg") if access == "none" else duckdb.connect()
+    if access != "none":
+        for extension in ("httpfs", "avro", "iceberg"):
+            duckdb_extensions.import_extension(extension, con=connection)
     options = ["TYPE iceberg", f"ENDPOINT 'http://{node.http}/iceberg'"]
     options += ["SECRET login"] if secret else ["AUTHORIZATION_TYPE 'none'"]
-    if access == "none":
-        options.append("ACCESS_DELEGATION_MODE 'none'")
-        if place.env:
-            connection.sql(
-                f"CREATE SECRET store (TYPE s3, KEY_ID '{place.env['AWS_ACCESS_KEY_ID']}', SECRET "
-                f"'{place.env['AWS_SECRET_ACCESS_KEY']}', REGION '{place.env['AWS_REGION']}', USE_SSL false, "
-                f"URL_STYLE 'path', ENDPOINT '{urllib.parse.urlparse(place.env['AWS_ENDPOINT_URL']).netloc}')"
-            )
+    options += ["ACCESS_DELEGATION_MODE 'none'"] if access == "none" else []
     if secret:
         connection.sql(f"CREATE SECRET login (TYPE iceberg, {secret})")
     connection.sql(f"ATTACH 'weir' AS lake ({', '.join(options)})")
     return connection
 
 
-def in_duckdb(connection, table):
+def read_in_duckdb(connection, table):
     quoted = ", ".join(f'"{column}"' for column in COLUMNS)
     rows = connection.sql(f"SELECT {quoted} FROM lake.weir.{table}").fetchall()
     return in_order(dict(zip(COLUMNS, row)) for row in rows)
@@ -112,7 +95,7 @@ def in_each_engine(node, place, access, name):
     yield "pyiceberg", in_order(table.scan(selected_fields=tuple(COLUMNS)).to_arrow().to_pylist())
     scan = polars.scan_iceberg(table, storage_options=table.io.properties)
     yield "polars", in_order(scan.select(COLUMNS).collect().to_dicts())
-    yield "duckdb", in_duckdb(attach(node, place, access), name)
+    yield "duckdb", read_in_duckdb(attach(node, place, access), name)
     if table.location().startswith("s3://"):
         files = file_system(table)
         folder = pyarrow.fs.FileSelector(f"{table.location().removeprefix('s3://')}/data", recursive=True)
@@ -308,7 +291,7 @@ def test_who_may_not_read_a_topic_does_not_see_its_table(make_node, place):
         ("weir", "orders"), ("weir", "secrets")
     ]
     connection = attach(node, place, "proxy", f"CLIENT_ID 'alice', CLIENT_SECRET 'pencil', ENDPOINT '{uri}'")
-    assert len(in_duckdb(connection, "orders")) == 30
+    assert len(read_in_duckdb(connection, "orders")) == 30
     basic = base64.b64encode(b"alice:pencil").decode()
     path = "/iceberg/v1/namespaces/weir/tables"
     assert ask(node, path, headers={"Authorization": f"Basic {basic}"})[1]["identifiers"] == [
