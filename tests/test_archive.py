@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 import duckdb
 import duckdb_extensions
 import polars
+import pyarrow.fs
 import pyarrow.parquet
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Producer
@@ -43,6 +44,48 @@ def set_up(place, name, **settings):
     assert done.returncode == 0, done.stderr
 
 
+def files_of(place):
+    """PyArrow's file system of a store."""
+    if not place.env:
+        return pyarrow.fs.LocalFileSystem()
+    return pyarrow.fs.S3FileSystem(
+        access_key=place.env["AWS_ACCESS_KEY_ID"], secret_key=place.env["AWS_SECRET_ACCESS_KEY"],
+        endpoint_override=place.env["AWS_ENDPOINT_URL"], region=place.env["AWS_REGION"],
+        force_virtual_addressing=False,
+    )
+
+
+def path_of(url):
+    """What a URL names, for PyArrow's file systems."""
+    parsed = urlparse(url)
+    return f"{parsed.netloc}{parsed.path}"
+
+
+def rights(place):
+    """What pyiceberg has to know of a store."""
+    if not place.env:
+        return {}
+    return {
+        "s3.endpoint": place.env["AWS_ENDPOINT_URL"], "s3.region": place.env["AWS_REGION"],
+        "s3.access-key-id": place.env["AWS_ACCESS_KEY_ID"],
+        "s3.secret-access-key": place.env["AWS_SECRET_ACCESS_KEY"], "s3.path-style-access": "true",
+    }
+
+
+def in_duckdb(place, *extensions):
+    """DuckDB, with what it has to know of a store."""
+    connection = duckdb.connect()
+    for extension in dict.fromkeys([*(["httpfs"] if place.env else []), *extensions]):
+        duckdb_extensions.import_extension(extension, con=connection)
+    if place.env:
+        connection.sql(
+            f"CREATE SECRET store (TYPE s3, KEY_ID '{place.env['AWS_ACCESS_KEY_ID']}', SECRET "
+            f"'{place.env['AWS_SECRET_ACCESS_KEY']}', REGION '{place.env['AWS_REGION']}', USE_SSL false, "
+            f"URL_STYLE 'path', ENDPOINT '{urlparse(place.env['AWS_ENDPOINT_URL']).netloc}')"
+        )
+    return connection
+
+
 def archived(place, topic):
     """The table of a topic, once all there is is archived and published."""
     described = {}
@@ -53,28 +96,27 @@ def archived(place, topic):
             return False
         lags = [partition["archive_lag"] for partition in topic_is["partitions"]]
         described.update(weir(place, "table", "describe", topic))
-        folder = urlparse(described["location"]).path
-        return not any(lags) and os.path.exists(f"{folder}/metadata/v{described['version']}.metadata.json")
+        metadata = f"{path_of(described['location'])}/metadata/v{described['version']}.metadata.json"
+        return not any(lags) and files_of(place).get_file_info(metadata).is_file
 
     wait_until(whole, 120, f"{topic} to be archived", every=0.5)
     return described
 
 
-def rows_of(table):
+def rows_of(place, table):
     """What each engine says of a table: (partition, offset, key, value, time in ms), in order."""
-    folder = urlparse(table["location"]).path
+    folder = table["location"]
     metadata = f"{folder}/metadata/v{table['version']}.metadata.json"
     columns = ["partition", "offset", "key", "value", "timestamp"]
-    iceberg = StaticTable.from_metadata(f"file://{metadata}").scan(selected_fields=tuple(columns)).to_arrow()
+    iceberg = StaticTable.from_metadata(metadata, rights(place)).scan(selected_fields=tuple(columns)).to_arrow()
     yield "pyiceberg", in_order(iceberg.select(columns).to_pylist())
-    connection = duckdb.connect()
-    for extension in ("avro", "iceberg"):
-        duckdb_extensions.import_extension(extension, con=connection)
+    connection = in_duckdb(place, "avro", "iceberg")
     connection.sql("SET unsafe_enable_version_guessing = true")
     quoted = ", ".join(f'"{column}"' for column in columns)
-    by_path = connection.sql(f"SELECT {quoted} FROM iceberg_scan('{folder}')")
+    by_path = connection.sql(f"SELECT {quoted} FROM iceberg_scan('{folder.removeprefix('file://')}')")
     yield "duckdb", in_order(dict(zip(columns, row)) for row in by_path.fetchall())
-    yield "polars", in_order(polars.scan_iceberg(f"file://{metadata}").select(columns).collect().to_dicts())
+    scan = polars.scan_iceberg(metadata, storage_options=rights(place) or None)
+    yield "polars", in_order(scan.select(columns).collect().to_dicts())
 
 
 def in_order(rows):
@@ -107,7 +149,6 @@ def produce(bootstrap, topic, codec, count):
     assert not sender.flush(60) and not errors, errors[:5]
 
 
-@pytest.mark.parametrize("store", ["file"])
 def test_what_each_engine_reads_is_what_a_consumer_reads(make_node, place, store):
     node = make_node(place, env=FAST).start()
     topic = "orders.eu-1"
@@ -126,11 +167,13 @@ def test_what_each_engine_reads_is_what_a_consumer_reads(make_node, place, store
     assert table["table"] == "orders_eu_1" and table["rows"] == 2500
     expected = consumed(node.kafka, topic)
     assert len(expected) == 2500
-    for engine, rows in rows_of(table):
+    for engine, rows in rows_of(place, table):
         assert rows == expected, engine
     files = weir(place, "table", "files", topic)
-    folder = os.path.dirname(os.path.dirname(urlparse(table["location"]).path))
-    counted = [pyarrow.parquet.read_metadata(f"{folder}/{file['file']}").num_rows for file in files]
+    root, store_files = path_of(table["location"]).rsplit("/", 2)[0], files_of(place)
+    counted = [
+        pyarrow.parquet.read_metadata(f"{root}/{file['file']}", filesystem=store_files).num_rows for file in files
+    ]
     assert counted == [file["rows"] for file in files] and sum(counted) == 2500
     assert [line["added_rows"] for line in weir(place, "table", "snapshots", topic)]
     node.stop()
@@ -165,7 +208,7 @@ def test_each_record_is_archived_once_while_a_node_is_killed(make_node, place, s
     table = archived(place, topic)
     expected = consumed(nodes[0].kafka, topic)
     assert len(expected) == 3000
-    for engine, rows in rows_of(table):
+    for engine, rows in rows_of(place, table):
         assert rows == expected, engine
 
 

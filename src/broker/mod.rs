@@ -23,6 +23,7 @@
 
 mod access;
 mod asked;
+mod catalog;
 mod cluster;
 mod configs;
 mod confirm;
@@ -54,6 +55,10 @@ mod tests;
 
 pub use access::{Action, ByRules, Decisions, Denied, Policy, Resource, may_everyone};
 pub use asked::Arrival;
+pub use catalog::{
+    ArchivedFile, BadToken, CatalogOptions, FileError, FileGrant, GrantError, ListedFile, Listing,
+    LoadTableError, LoadedTable, MAX_READ, Vended, VendedAccess,
+};
 pub use cluster::{ClusterView, NodeView};
 pub use configs::ConfigResource;
 pub use confirm::MAX_STALENESS;
@@ -104,6 +109,7 @@ use crate::ingest::Ingest;
 use crate::manifest::Committed;
 use crate::state::State;
 use crate::state::op::Op;
+use crate::store::Store;
 use crate::types::{Incarnation, PeerKey};
 
 /// A client that waits for less time than this gets as much all the same: a commit takes its time.
@@ -127,6 +133,8 @@ pub struct BrokerOptions {
     pub max_partitions: u64,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
+    /// How the catalog of tables behaves.
+    pub catalog: CatalogOptions,
 }
 
 impl Default for BrokerOptions {
@@ -136,6 +144,7 @@ impl Default for BrokerOptions {
             node_lease: Duration::from_secs(5),
             max_partitions: 200_000,
             policy: Arc::new(ByRules),
+            catalog: CatalogOptions::default(),
         }
     }
 }
@@ -148,6 +157,8 @@ pub struct BrokerParts {
     pub ingest: Arc<Ingest>,
     /// The read path.
     pub reader: Reader,
+    /// The bucket, for the metadata of tables.
+    pub store: Store,
     /// Clocks and randomness.
     pub env: Env,
     /// Which incarnation of a node this is.
@@ -164,6 +175,7 @@ struct Inner {
     logs: Logs,
     ingest: Arc<Ingest>,
     reader: Reader,
+    store: Store,
     env: Env,
     incarnation: Incarnation,
     cluster_id: Uuid,
@@ -176,6 +188,7 @@ struct Inner {
     promised: Mutex<u64>,
     groups: groups::Groups,
     logins: login::Logins,
+    catalog: catalog::Catalog,
     /// What this node says of itself, once it listens.
     properties: OnceLock<NodeProperties>,
 }
@@ -187,6 +200,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,
@@ -204,6 +218,7 @@ impl Broker {
             logs,
             ingest,
             reader,
+            store,
             env,
             incarnation,
             cluster_id,
@@ -215,6 +230,7 @@ impl Broker {
             promised: Mutex::new(0),
             groups,
             logins,
+            catalog: catalog::Catalog::default(),
             properties: OnceLock::new(),
         };
         Broker {

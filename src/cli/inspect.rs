@@ -57,7 +57,7 @@ fn path_of(object: &str) -> Result<ObjectPath, CliError> {
 async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
     let kind = path.kind();
     let request = match &kind {
-        ObjectKind::Cluster => RequestKind::Cluster,
+        ObjectKind::Cluster | ObjectKind::CatalogKey => RequestKind::Cluster,
         ObjectKind::Commit(_) => RequestKind::CommitGet,
         ObjectKind::Snapshot(_) | ObjectKind::Chunk(..) => RequestKind::SnapshotGet,
         ObjectKind::Boundary(_) => RequestKind::BoundaryGet,
@@ -83,6 +83,7 @@ async fn inspect(store: &Store, path: &ObjectPath) -> Result<Value, CliError> {
         }
         ObjectKind::Archive(table, object) => archived(name, &table, object, &bytes),
         ObjectKind::Check { .. } => Ok(json!({ "leftover_of_check": true })),
+        ObjectKind::CatalogKey => Ok(json!({ "key": "(hidden)" })),
         ObjectKind::Copy { of, .. } => Ok(json!({ "copy_of": of.as_str() })),
     };
     let content = content.map_err(CliError::failed)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::setting::settings;
-use super::{Advertise, KafkaListeners, ListenAddress, LogFormat};
+use super::{Advertise, CatalogAccess, KafkaListeners, ListenAddress, LogFormat};
 use crate::types::ByteCount;
 
 settings! {
@@ -83,6 +83,15 @@ settings! {
         cache: ByteCount = "256MiB",
         /// The most bytes of messages in the answer to one fetch, whatever the client asks for.
         fetch_max_bytes: ByteCount = "55MiB",
+        /// The catalog of the tables of archived topics, at `/iceberg` of the HTTP address, and how engines that ask it
+        /// for credentials come to the files: `proxy` (the node serves them, in S3's protocol), `sts` (credentials of
+        /// the store, for a while and for one table; only for `s3://`), `none` (engines need their own). `off` means
+        /// that there is no catalog.
+        catalog: CatalogAccess = "proxy",
+        /// The role that the node assumes to give such credentials to engines, as its ARN. Needed for `catalog=sts`.
+        catalog_role: Option<String> = "",
+        /// For how long credentials and logins that the catalog gives out are good.
+        catalog_lifetime: Duration = "1h",
         /// The highest level of the log that this node takes part in, as if its software were older: for tests of
         /// upgrades. If it is not set it is the newest that the software knows.
         max_level: Option<u32> = "",

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig, NodeConfig,
-    Protocol, QueryConfig, Setting, StoreConfig,
+    CatalogAccess, ConfigError, Group, KafkaListener, ListenConfig, LogConfig, MaintenanceConfig,
+    NodeConfig, Protocol, QueryConfig, Setting, StoreConfig,
 };
 use crate::types::{ByteCount, MAX_COMMITS_IN_FLIGHT};
 
@@ -242,6 +242,11 @@ impl ServeConfig {
         };
         check_store(&config.store, sources)?;
         check_node(&config.node, sources)?;
+        if config.node.catalog == CatalogAccess::Sts && !config.store.store.starts_with("s3://") {
+            let reason =
+                "with sts the store gives out the credentials, which only s3:// can; use proxy";
+            return Err(sources.conflict("catalog", reason.to_owned()));
+        }
         check_maintenance(&config.maintenance, sources)?;
         check_listen(&config.listen, sources)?;
         check_query(&config.query, sources)?;
@@ -304,6 +309,19 @@ fn check_node(node: &NodeConfig, sources: &Sources) -> Result<(), ConfigError> {
         within(sources, "follow_interval", interval, least, 60 * second)?;
     }
     within(sources, "node_lease", node.node_lease, 2 * second, HOUR)?;
+    // What AWS gives a role for, so that one setting fits all.
+    let (least, most) = (900 * second, 12 * HOUR);
+    within(
+        sources,
+        "catalog_lifetime",
+        node.catalog_lifetime,
+        least,
+        most,
+    )?;
+    if node.catalog == CatalogAccess::Sts && node.catalog_role.is_none() {
+        let reason = "with sts a role is needed that the node assumes: set --catalog-role ARN";
+        return Err(sources.conflict("catalog", reason.to_owned()));
+    }
     at_least(
         sources,
         "segment_size",

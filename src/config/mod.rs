@@ -32,4 +32,4 @@ pub use listeners::{KafkaListener, KafkaListeners, Security};
 pub use load::{ClientConfig, ConfigFile, ServeConfig, Source, Sources};
 pub use page::settings_page;
 pub use setting::{Group, Setting, Value};
-pub use values::{Advertise, HostPort, ListenAddress, LogFormat, Protocol};
+pub use values::{Advertise, CatalogAccess, HostPort, ListenAddress, LogFormat, Protocol};

@@ -251,6 +251,33 @@ impl Value for Advertise {
     }
 }
 
+/// How engines come to the files of tables that the catalog shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogAccess {
+    /// There is no catalog.
+    Off,
+    /// With rights to the store that they have themselves.
+    None,
+    /// With rights to the store that it gives for a while, for the files of one table.
+    Sts,
+    /// By way of the node, which serves them itself.
+    Proxy,
+}
+
+impl Value for CatalogAccess {
+    const KIND: &'static str = "off|none|sts|proxy";
+
+    fn read(text: &str) -> Result<CatalogAccess, String> {
+        match text {
+            "off" => Ok(CatalogAccess::Off),
+            "none" => Ok(CatalogAccess::None),
+            "sts" => Ok(CatalogAccess::Sts),
+            "proxy" => Ok(CatalogAccess::Proxy),
+            _ => Err("it must be off, none, sts or proxy".to_owned()),
+        }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

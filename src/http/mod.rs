@@ -1,28 +1,33 @@
-//! The HTTP front end: health, readiness and metrics.
+//! The HTTP front end: health, readiness, metrics, and the catalog of tables.
 //!
 //! * `GET /healthz`: 200 while the process does its work, 503 once it can follow the log no further.
 //! * `GET /readyz`: 200 if the node can serve clients now, which it shows by asking the store; 503 with the reason
 //!   otherwise. For load balancers.
 //! * `GET /metrics`: Prometheus text.
 //! * `POST /v1/query`: SQL ([`crate::query`]).
+//! * `/iceberg/v1/…`: the read side of Iceberg's REST catalog, by which engines find the tables of archived topics.
+//! * Everything else: the files of those tables in S3's protocol, for engines to which the catalog gave credentials.
 //! * `/peer/…`: what nodes ask each other, sealed with a key that stands in the bucket ([`crate::peer`]).
 //!
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
 //! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and no connection lives longer than `MAX_LIFETIME` and a query. A node that shows that it is
+//! must arrive within `HEAD_WITHIN`, and after `MAX_LIFETIME` a connection ends with the answer under way. A node that shows that it is
 //! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
 //! many, take no slots from others, and nobody else takes theirs.
 
 mod caller;
+mod catalog;
 mod peers;
 mod query;
+mod s3;
 mod state_metrics;
 #[cfg(test)]
 mod tests;
 
 pub use state_metrics::StateMetrics;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,8 +59,11 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may take to send a request, from the start of the connection or the end of the answer before.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a connection may live, but for the answer that it is in. Clients that come again make a new one.
+/// How long a connection may live, but for the answer under way. Clients that come again make a new one.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
+
+/// How long the last answer of a connection may take from then on, if queries may take no longer.
+const LAST_ANSWER: Duration = Duration::from_secs(300);
 
 /// What is left of a connection's time when the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -110,16 +118,18 @@ impl FrontEnd for HttpFrontEnd {
 }
 
 async fn serve(listener: Listener, seen: Seen, shutdown: CancellationToken) -> Closing {
-    let longest_answer = seen.queries.options().timeout + DRAIN;
+    let longest_answer = seen.queries.options().timeout.max(LAST_ANSWER) + DRAIN;
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .merge(query::router())
+        .merge(catalog::router())
         .merge(peers::router())
+        .fallback(s3::serve)
         .with_state(seen);
     let stop = shutdown.clone();
-    let handle = move |stream: Stream, remote, slot: Arc<Slot>| {
+    let handle = move |stream: Stream, remote: SocketAddr, slot: Arc<Slot>| {
         let (router, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(slot.clone());

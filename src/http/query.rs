@@ -55,9 +55,9 @@ fn told(status: StatusCode, kind: &str, error: &str) -> Response {
 fn nobody(unknown: &Unknown) -> Response {
     let (status, error) = unknown.told();
     match unknown {
-        Unknown::Malformed(_) => told(status, "invalid", error),
-        Unknown::Wrong => challenged(told(status, "denied", error)),
-        Unknown::TooMany => told(status, "busy", error),
+        Unknown::Malformed(_) | Unknown::Wrong(_) => challenged(told(status, "denied", error)),
+        Unknown::TooMany(_) => told(status, "busy", error),
+        Unknown::Unavailable(_) => told(status, "unavailable", error),
     }
 }
 
@@ -102,8 +102,7 @@ async fn query(State(seen): State<Seen>, request: Request) -> Response {
         Ok(sql) => sql,
         Err(error) => return told(StatusCode::BAD_REQUEST, "invalid", &error),
     };
-    let remote = head.extensions.get().copied();
-    let session = match caller(&seen, remote, &head.headers).await {
+    let session = match caller(&seen, &head).await {
         Ok(session) => session,
         Err(unknown) => return nobody(&unknown),
     };

@@ -136,6 +136,7 @@ impl Node {
             logs: Logs::one(manifest),
             ingest,
             reader: Reader::new(blocks),
+            store: store.clone(),
             env: env.clone(),
             incarnation,
             cluster_id: cluster.cluster_id,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::BrokerOptions;
+use crate::broker::{BrokerOptions, CatalogOptions};
 use crate::config::{NodeConfig, StoreConfig};
 use crate::env::Env;
 use crate::fetch::CacheOptions;
@@ -122,6 +122,11 @@ impl NodeOptions {
         options.cache.size = node.cache;
         options.broker.node_lease = node.node_lease;
         options.broker.max_partitions = node.max_partitions.into();
+        options.broker.catalog = CatalogOptions {
+            access: node.catalog,
+            role: node.catalog_role.clone(),
+            lifetime: node.catalog_lifetime,
+        };
         Ok(options)
     }
 }

@@ -16,7 +16,7 @@ use url::{Host, Url};
 
 use crate::env::Env;
 
-use super::aws::{self, Aws};
+use super::aws::{self, Aws, Lender};
 use super::error::{Cause, StoreError};
 use super::failure::Verdict;
 use super::file::FileStore;
@@ -35,6 +35,8 @@ pub(super) struct Backend {
     pub(super) prefix: Path,
     /// How the store is called in messages.
     pub(super) name: String,
+    /// What gives others rights to some of it, if it can.
+    pub(super) lender: Option<Lender>,
 }
 
 /// What a store can do.
@@ -115,7 +117,15 @@ impl Backend {
             } => {
                 let nature = Nature::Http(*cloud);
                 let backend = match cloud {
-                    Cloud::S3 => Backend::of(s3(&name, bucket, options).await?, nature, name),
+                    Cloud::S3 => {
+                        let aws = resolved(&name, options).await?;
+                        let lender = Lender::new(&aws, bucket, prefix);
+                        let store = s3_at(&name, bucket, aws, options)?;
+                        Backend {
+                            lender,
+                            ..Backend::of(store, nature, name)
+                        }
+                    }
                     Cloud::Gcs => {
                         let built = GoogleCloudStorageBuilder::from_env()
                             .with_bucket_name(bucket)
@@ -163,11 +173,13 @@ impl Backend {
             nature,
             prefix: Path::default(),
             name,
+            lender: None,
         }
     }
 }
 
-async fn s3(name: &str, bucket: &str, options: &StoreOptions) -> Result<Arc<AmazonS3>, StoreError> {
+/// Where S3 is, with credentials that were tried.
+async fn resolved(name: &str, options: &StoreOptions) -> Result<Aws, StoreError> {
     let aws = aws::resolve(&options.env)
         .await
         .map_err(|wrong| setup(name, wrong.cause, wrong.advice))?;
@@ -178,7 +190,7 @@ async fn s3(name: &str, bucket: &str, options: &StoreOptions) -> Result<Arc<Amaz
             _ => tracing::warn!(store = name, cause = %judged.cause, "no AWS credentials yet"),
         }
     }
-    s3_at(name, bucket, aws, options)
+    Ok(aws)
 }
 
 /// A bucket at a place that is known.

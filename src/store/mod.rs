@@ -75,6 +75,7 @@ mod watch;
 mod wire;
 
 pub use attempt::MorePlaces;
+pub use aws::TemporaryAccess;
 pub use client::{Created, PutBody, Store};
 pub use clock::ClockDifference;
 pub use error::{Cause, StoreError};

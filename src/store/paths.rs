@@ -3,6 +3,7 @@
 //! | kind | name | written |
 //! |---|---|---|
 //! | cluster | `cluster.json` | once, create-if-absent |
+//! | key of the catalog | `catalog-key.json` | once, create-if-absent; people may delete it to have another made |
 //! | commit | `manifest/log/{seq:020}.commit` | once, create-if-absent; dense |
 //! | snapshot | `manifest/snapshot/{seq:020}.snapshot` | by any node, always the same bytes |
 //! | chunk of a snapshot | `manifest/chunk/{seq:020}.{index:05}.chunk` | by any node, always the same bytes |
@@ -34,6 +35,7 @@ use crate::types::{FileId, SegmentId, Seq, TableName};
 const OTHER_LOGS: &str = "logs";
 
 const CLUSTER: &str = "cluster.json";
+const CATALOG_KEY: &str = "catalog-key.json";
 const LOG: &str = "manifest/log";
 const SNAPSHOTS: &str = "manifest/snapshot";
 const CHUNKS: &str = "manifest/chunk";
@@ -59,6 +61,8 @@ pub struct ObjectPath(String);
 pub enum ObjectKind {
     /// Cluster id and format version, made when the cluster is.
     Cluster,
+    /// With what nodes sign what the catalog hands out.
+    CatalogKey,
     /// One commit of the manifest.
     Commit(Seq),
     /// The state after the commit of that number.
@@ -120,6 +124,11 @@ impl ObjectPath {
     /// `cluster.json`.
     pub fn cluster() -> ObjectPath {
         ObjectPath(CLUSTER.to_owned())
+    }
+
+    /// `catalog-key.json`.
+    pub fn catalog_key() -> ObjectPath {
+        ObjectPath(CATALOG_KEY.to_owned())
     }
 
     /// The commit with that number.
@@ -272,6 +281,9 @@ fn parse(name: &str) -> Option<ObjectKind> {
     if name == CLUSTER {
         return Some(ObjectKind::Cluster);
     }
+    if name == CATALOG_KEY {
+        return Some(ObjectKind::CatalogKey);
+    }
     if let Some(seq) = within(name, LOG).and_then(|n| n.strip_suffix(".commit")) {
         return padded(seq).map(ObjectKind::Commit);
     }
@@ -379,6 +391,11 @@ mod tests {
         let table = TableName::new("orders_eu").unwrap();
         vec![
             (ObjectPath::cluster(), ObjectKind::Cluster, "cluster.json"),
+            (
+                ObjectPath::catalog_key(),
+                ObjectKind::CatalogKey,
+                "catalog-key.json",
+            ),
             (
                 ObjectPath::commit(Seq(42)),
                 ObjectKind::Commit(Seq(42)),

@@ -12,7 +12,7 @@ use super::client::Store;
 use super::error::{Cause, StoreError};
 use super::failure::{Judged, Verdict};
 use super::metrics::RequestKind;
-use super::paths::{ObjectKind, ObjectPath};
+use super::paths::{ArchiveObject, ObjectKind, ObjectPath};
 use super::wire;
 use crate::format::MAGIC;
 
@@ -141,8 +141,12 @@ impl Store {
 /// shows that the store answered, it is asked again.
 fn begins_well(path: &ObjectPath, pieces: &[Bytes], length: u64) -> object_store::Result<()> {
     let begins: &[u8] = match path.kind() {
-        ObjectKind::Cluster => b"{",
-        ObjectKind::Check { .. } => b"",
+        ObjectKind::Cluster
+        | ObjectKind::CatalogKey
+        | ObjectKind::Archive(_, ArchiveObject::Metadata(_)) => b"{",
+        ObjectKind::Archive(_, ArchiveObject::Data(_)) => b"PAR1",
+        ObjectKind::Archive(_, ArchiveObject::Manifest(_) | ArchiveObject::List(_)) => b"Obj\x01",
+        ObjectKind::Archive(_, ArchiveObject::Hint) | ObjectKind::Check { .. } => b"",
         _ => &MAGIC,
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);

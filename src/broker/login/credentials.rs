@@ -23,7 +23,7 @@ impl Secret {
         Secret(bytes.into())
     }
 
-    pub(super) fn expose(&self) -> &[u8] {
+    pub(in crate::broker) fn expose(&self) -> &[u8] {
         &self.0
     }
 }

@@ -30,6 +30,11 @@ use crate::types::Timestamp;
 use super::error::Cause;
 use super::failure::{Judged, Verdict};
 
+mod lender;
+
+pub(super) use lender::Lender;
+pub use lender::TemporaryAccess;
+
 /// Credentials that expire are renewed this long before, or a quarter of their life before.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
@@ -51,6 +56,8 @@ pub(super) struct Aws {
     /// An endpoint other than AWS's own.
     pub(super) endpoint: Option<String>,
     pub(super) credentials: Arc<AwsCredentials>,
+    /// What all of it was made of, for asking other services than S3.
+    pub(super) config: Option<SdkConfig>,
 }
 
 /// Why the chain gave no configuration.
@@ -104,6 +111,7 @@ pub(super) async fn resolve(env: &Env) -> Result<Aws, Misconfigured> {
         region,
         endpoint,
         credentials: Arc::new(AwsCredentials::new(provider, env.clone())),
+        config: Some(config),
     })
 }
 

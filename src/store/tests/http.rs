@@ -86,6 +86,7 @@ fn store_at(address: &str, options: StoreOptions) -> Store {
         region: "us-east-1".to_owned(),
         endpoint: Some(format!("http://{address}")),
         credentials: Arc::new(AwsCredentials::new(provider, Env::system())),
+        config: None,
     };
     let objects = s3_at("s3://bucket", "bucket", aws, &options).unwrap();
     let backend = Backend::of(objects, Nature::Http(Cloud::S3), "s3://bucket".to_owned());

@@ -13,10 +13,12 @@
 mod avro;
 mod manifest;
 mod metadata;
+mod relocate;
 mod schema;
 
 pub use manifest::{ManifestFile, manifest, manifest_list};
 pub use metadata::table_metadata;
+pub use relocate::{Relocation, Unreadable};
 pub use schema::{partition_fields, schema_json};
 
 use crate::state::table::PartitionBy;

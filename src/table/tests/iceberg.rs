@@ -31,10 +31,10 @@ const TABLE: TableId = TableId(Uuid::from_u128(70));
 const DAY: i64 = 86_400_000;
 
 /// A log with a table, and the objects that its ops name.
-struct Archiving {
+pub(super) struct Archiving {
     state: State,
     location: Location,
-    objects: BTreeMap<String, Bytes>,
+    pub(super) objects: BTreeMap<String, Bytes>,
     ids: u128,
     typing: Typing,
 }
@@ -183,7 +183,11 @@ impl Archiving {
     }
 
     /// Archives these records, all there are of `ranges`.
-    fn archive(&mut self, records: &[ArchivedRecord], ranges: Vec<OffsetRange>) -> FileId {
+    pub(super) fn archive(
+        &mut self,
+        records: &[ArchivedRecord],
+        ranges: Vec<OffsetRange>,
+    ) -> FileId {
         let manifest = self.write(records, ranges);
         let id = manifest.id;
         self.apply(Op::Archive(Archive {
@@ -228,7 +232,7 @@ impl Archiving {
     }
 
     /// Stores what is derived, as any node would.
-    fn publish(&mut self) -> String {
+    pub(super) fn publish(&mut self) -> String {
         let derived = derived(&self.state, &self.location);
         let path = derived.keys().find(|path| path.ends_with(".metadata.json"));
         let path = path.unwrap().clone();
@@ -255,7 +259,7 @@ fn derived(state: &State, location: &Location) -> BTreeMap<String, Bytes> {
     objects
 }
 
-fn range(partition: i32, base: i64, end: i64) -> OffsetRange {
+pub(super) fn range(partition: i32, base: i64, end: i64) -> OffsetRange {
     OffsetRange {
         partition: PartitionIndex(partition),
         base: Offset(base),
@@ -312,7 +316,7 @@ fn plain(partition: i32, offsets: std::ops::Range<i64>, days: i64) -> Vec<Archiv
         .collect()
 }
 
-fn archived(location: &str) -> Archiving {
+pub(super) fn archived(location: &str) -> Archiving {
     let mut archiving = Archiving::new(location, PartitionBy::Day);
     let odd = odd_records();
     let mut records = odd.clone();
@@ -333,7 +337,7 @@ fn archived(location: &str) -> Archiving {
 }
 
 /// A table whose schema grew and widened, partly merged.
-fn typed(location: &str) -> Archiving {
+pub(super) fn typed(location: &str) -> Archiving {
     let value = |offset: i64, value: serde_json::Value| ArchivedRecord {
         value: Some(value.to_string().into()),
         ..record(0, offset)

@@ -2,6 +2,7 @@
 
 mod iceberg;
 mod merge;
+mod relocate;
 mod rows;
 mod typing;
 mod writer;

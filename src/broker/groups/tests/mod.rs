@@ -67,6 +67,7 @@ async fn node(store: &Store, seed: u64) -> TestNode {
         logs: Logs::one(manifest),
         ingest,
         reader: Reader::new(blocks),
+        store: store.clone(),
         env,
         incarnation,
         cluster_id: cluster.cluster_id,

@@ -1,5 +1,7 @@
 //! Who finds a place: other nodes, and everybody else.
 
+mod catalog;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::DropGuard;
@@ -20,6 +22,7 @@ const FROM_ONE: usize = 32;
 
 struct Front {
     node: Node,
+    store: Store,
     address: std::net::SocketAddr,
     _stop: DropGuard,
 }
@@ -28,7 +31,8 @@ async fn front(max_known: usize) -> Front {
     let mut options = NodeOptions::new(StoreUrl::memory(), Env::system());
     options.peers = Some(Arc::new(HttpPeers::new().unwrap()));
     let metrics = NodeMetrics::default();
-    let node = Node::start(Store::memory(), options, &metrics).await;
+    let store = Store::memory();
+    let node = Node::start(store.clone(), options, &metrics).await;
     let node = node.unwrap();
     let options = ListenerOptions {
         max_connections: STRANGERS,
@@ -49,6 +53,7 @@ async fn front(max_known: usize) -> Front {
     tokio::spawn(http.serve(listener, stop.clone()));
     Front {
         node,
+        store,
         address,
         _stop: stop.drop_guard(),
     }
