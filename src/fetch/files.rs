@@ -59,7 +59,7 @@ impl TableFile {
     }
 
     /// How many bytes it has.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.bytes
     }
 

@@ -85,7 +85,7 @@ async fn query(State(seen): State<Seen>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let form = match form(&head.headers) {
         Ok(form) => form,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let body = match tokio::time::timeout(BODY_WITHIN, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => body,
@@ -125,7 +125,7 @@ async fn query(State(seen): State<Seen>, request: Request) -> Response {
     }
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, Response> {
+fn form(headers: &HeaderMap) -> Result<Form, Box<Response>> {
     let accept: Vec<&str> = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -137,7 +137,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Response> {
             "none of what is accepted can be answered; choose of {}",
             known.join(", ")
         );
-        told(StatusCode::NOT_ACCEPTABLE, "invalid", &error)
+        Box::new(told(StatusCode::NOT_ACCEPTABLE, "invalid", &error))
     })
 }
 

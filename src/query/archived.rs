@@ -78,11 +78,11 @@ pub(super) fn scan(
     (limit, readers): (Option<usize>, usize),
     shared: Shared,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let bytes: u64 = files.iter().map(TableFile::len).sum();
+    let bytes: u64 = files.iter().map(TableFile::size).sum();
     shared.reading().expect_bytes(bytes);
     let parts: Vec<PartitionedFile> = files
         .iter()
-        .map(|file| PartitionedFile::new(file.path().as_str(), file.len()))
+        .map(|file| PartitionedFile::new(file.path().as_str(), file.size()))
         .collect();
     let named = files.into_iter().map(|file| {
         (
@@ -138,7 +138,7 @@ impl ParquetFileReaderFactory for Files {
         let (file, metadata) = self.files.get(name).ok_or_else(|| {
             DataFusionError::Internal(format!("{name} is not one of the files of this query"))
         })?;
-        let held = if file.is_read_whole() { file.len() } else { 0 };
+        let held = if file.is_read_whole() { file.size() } else { 0 };
         let memory = self.shared.memory("reading a file of the archive");
         memory.try_resize(held.try_into().unwrap_or(usize::MAX))?;
         Ok(Box::new(FileReader {
@@ -261,7 +261,7 @@ impl AsyncFileReader for FileReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         async move {
-            let len = self.file.len();
+            let len = self.file.size();
             let options = options.map(|options| options.metadata_options().clone());
             let reader = ParquetMetaDataReader::new()
                 .with_page_index_policy(PageIndexPolicy::Optional)

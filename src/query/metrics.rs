@@ -45,29 +45,40 @@ impl QueryMetrics {
     /// Metrics that `registry` shows.
     pub fn register(registry: &mut Registry) -> QueryMetrics {
         let m = QueryMetrics::default();
-        let out = registry.sub_registry_with_prefix("weir_query");
-        out.register(
-            "statements",
+        registry.register(
+            "weir_query_statements",
             "Statements that ended, by outcome",
             m.ended.clone(),
         );
-        out.register("running", "Queries that are running", m.running.clone());
-        out.register_with_unit(
-            "read",
+        registry.register(
+            "weir_query_running",
+            "Queries that are running",
+            m.running.clone(),
+        );
+        registry.register_with_unit(
+            "weir_query_read",
             "Record batches read for queries, as they are stored",
             Unit::Bytes,
             m.read.clone(),
         );
-        out.register("records", "Records read for queries", m.records.clone());
-        out.register("rows", "Rows that queries answered", m.rows.clone());
-        out.register_with_unit(
-            "memory",
+        registry.register(
+            "weir_query_records",
+            "Records read for queries",
+            m.records.clone(),
+        );
+        registry.register(
+            "weir_query_rows",
+            "Rows that queries answered",
+            m.rows.clone(),
+        );
+        registry.register_with_unit(
+            "weir_query_memory",
             "Memory that running queries have reserved",
             Unit::Bytes,
             m.memory.clone(),
         );
-        out.register_with_unit(
-            "duration",
+        registry.register_with_unit(
+            "weir_query_duration",
             "From a statement's arrival until its client had all of the answer",
             Unit::Seconds,
             m.duration.clone(),

@@ -147,7 +147,7 @@ enum Writer {
         begun: bool,
     },
     JsonLines(JsonWriter<Written, LineDelimited>),
-    Csv(CsvWriter<Written>),
+    Csv(Box<CsvWriter<Written>>),
     Parquet(Option<Box<ArrowWriter<Written>>>),
     Arrow(StreamWriter<Written>),
 }
@@ -182,7 +182,7 @@ impl Encoder {
                 let none = RecordBatch::new_empty(schema.clone());
                 csv.write(&as_text(&none).map_err(unwritten)?)
                     .map_err(unwritten)?;
-                Writer::Csv(csv)
+                Writer::Csv(Box::new(csv))
             }
             Form::Parquet => {
                 let compression = Compression::ZSTD(ZstdLevel::default());

@@ -284,6 +284,9 @@ impl ExecutionPlan for TopicScan {
     }
 }
 
+/// A read that is under way.
+type Reading = AbortOnDropHandle<Result<FetchedPartition, FetchError>>;
+
 /// What one read brought.
 type Read = std::result::Result<Result<FetchedPartition, FetchError>, JoinError>;
 
@@ -294,11 +297,7 @@ struct Reader {
     /// The run that is being read, and from where on it has not been asked for.
     current: Option<(OffsetRun, Offset)>,
     /// The read that is under way, and what it was to bring.
-    next: Option<(
-        OffsetRun,
-        Offset,
-        AbortOnDropHandle<Result<FetchedPartition, FetchError>>,
-    )>,
+    next: Option<(OffsetRun, Offset, Reading)>,
     records: Option<Run>,
     read_bytes: usize,
     encoder: RowEncoder,

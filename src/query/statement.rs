@@ -258,10 +258,11 @@ fn check_nesting(tokens: &[Token]) -> Result<(), QueryError> {
                     Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP)
                 ));
             }
-            token if keyword(token) == Keyword::INTERVAL => {
-                if before.map(keyword) == Some(Keyword::INTERVAL) {
-                    return Err(QueryError::invalid("INTERVAL is followed by INTERVAL"));
-                }
+            token
+                if [Some(token), before].map(|at| at.map(keyword))
+                    == [Some(Keyword::INTERVAL); 2] =>
+            {
+                return Err(QueryError::invalid("INTERVAL is followed by INTERVAL"));
             }
             _ => {}
         }
@@ -286,7 +287,7 @@ fn check(statement: &Statement) -> Result<(), QueryError> {
 
 fn check_ast(ast: &Ast) -> Result<(), QueryError> {
     match ast {
-        Ast::Query(query) => check_query(&query.body, &ast.to_string()),
+        Ast::Query(query) => check_query(&query.body),
         Ast::Explain { statement, .. } => check_ast(statement),
         Ast::ExplainTable { .. }
         | Ast::ShowTables { .. }
@@ -303,16 +304,16 @@ fn is_of_tables(variable: &[datafusion::sql::sqlparser::ast::Ident]) -> bool {
 }
 
 /// A query may have a statement that writes in the place of a SELECT.
-fn check_query(body: &SetExpr, text: &str) -> Result<(), QueryError> {
+fn check_query(body: &SetExpr) -> Result<(), QueryError> {
     match body {
         SetExpr::Select(select) if select.into.is_some() => {
             Err(QueryError::refused("SELECT … INTO"))
         }
         SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
-        SetExpr::Query(query) => check_query(&query.body, text),
+        SetExpr::Query(query) => check_query(&query.body),
         SetExpr::SetOperation { left, right, .. } => {
-            check_query(left, text)?;
-            check_query(right, text)
+            check_query(left)?;
+            check_query(right)
         }
         SetExpr::Insert(inner)
         | SetExpr::Update(inner)

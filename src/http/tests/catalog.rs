@@ -244,7 +244,7 @@ fn path_of(url: &str) -> String {
 
 /// Stores what stands for a data file, of five and a half pieces.
 async fn with_file(front: &Front, table: &str) -> (String, Bytes) {
-    let id = FileId(Uuid::now_v7());
+    let id = FileId(Env::system().random_uuid());
     let object = ArchiveObject::Data(id);
     let path = ObjectPath::archive(&TableName::new(table).unwrap(), object);
     let content: Vec<u8> = (0..5_767_168u32).map(|n| (n / 7) as u8).collect();
@@ -356,7 +356,10 @@ async fn what_is_given_with_a_table_opens_no_other_and_changes_nothing() {
             "NoSuchKey",
         ),
         (
-            format!("GET /fs/archive/orders/data/{}.parquet", Uuid::now_v7()),
+            format!(
+                "GET /fs/archive/orders/data/{}.parquet",
+                Env::system().random_uuid()
+            ),
             404,
             "NoSuchKey",
         ),
