@@ -17,7 +17,7 @@
 //! | [`server`] | `weir serve`: a node and its front ends, built, wired, run and shut down |
 //! | [`embedded`] | the library: a program that produces and consumes with a node inside it and no server at all |
 //! | [`fuzz`] | hostile bytes for everything that reads bytes; compiled for tests and fuzzers only |
-//! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health and metrics |
+//! | [`kafka`], [`http`] | the wire front ends: Kafka's protocol; health, metrics, the catalog of tables and their files |
 //! | [`net`] | listeners, frames, and how much memory connections may hold |
 //! | [`peer`] | what nodes say to each other, to race less; nothing depends on it |
 //! | [`query`] | SQL over topics: parses, plans, reads by the broker, bounds what queries take; writes answers in several forms |

@@ -108,7 +108,7 @@ settings! {
         kafka: KafkaListeners = "127.0.0.1:9092",
         /// Where AMQP clients connect. The AMQP front end is not in this version: nothing listens.
         amqp: ListenAddress = "127.0.0.1:5672",
-        /// Where `/healthz`, `/readyz` and `/metrics` are.
+        /// Where `/healthz`, `/readyz`, `/metrics` and the catalog of archived topics are.
         http: ListenAddress = "127.0.0.1:8080",
         /// The address that clients are told to connect to, where it differs from the one listened on: the node's own
         /// or a load balancer's. Per front end: `kafka=HOST:PORT,http=HOST:PORT`; `kafka-sasl=HOST:PORT`, `kafka-ssl`

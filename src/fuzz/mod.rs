@@ -15,6 +15,7 @@ mod batches;
 mod compacted;
 mod fold;
 mod objects;
+mod table;
 mod text;
 mod wire;
 
@@ -109,6 +110,12 @@ pub const TARGETS: &[Target] = &[
         run: wire::group_metadata,
         shape: Shape::Bytes,
         memory: |len| (64 << 10) + 256 * len,
+    },
+    Target {
+        name: "metadata",
+        run: table::metadata,
+        shape: Shape::Bytes,
+        memory: |len| (1 << 20) + 256 * len,
     },
     Target {
         name: "text",

@@ -1,9 +1,10 @@
 //! The read side of Iceberg's REST catalog, below `/iceberg`: engines attach to `http://HOST:PORT/iceberg`.
 //!
-//! There is one namespace, `weir`, and in it a table for each archived topic. Metadata comes inline, and its location with
-//! it. An engine that asks for it (`X-Iceberg-Access-Delegation: vended-credentials`) is given credentials for the files
-//! of the table, as the node's settings say ([`CatalogAccess`]); if it is the nodes that serve the files, the paths in
-//! what it is given are those by which they do. Nothing can be changed here, and the catalog says so to who tries.
+//! There is one namespace, `weir`, and in it a table for each archived topic. Metadata comes inline, and its location
+//! with it. An engine that asks for it (`X-Iceberg-Access-Delegation: vended-credentials`) is given credentials for the
+//! files of the table, as the node's settings say ([`CatalogAccess`]); if it is the nodes that serve the files, the
+//! paths in what it is given are those by which they do. Nothing can be changed here, and the catalog says so to who
+//! tries.
 //!
 //! A table's `ETag` is its version, so an engine that asks again for what has not changed is answered with 304; but not
 //! with credentials that are half used up.
@@ -208,8 +209,8 @@ fn check_namespace(name: &str) -> Result<(), CatalogError> {
     ))
 }
 
-/// The same of a table: there is none in a namespace that there is not. Engines look for `weir.table.files` as for a table
-/// `files` first, and go on if there is no such table.
+/// The same of a table: there is none in a namespace that there is not. Engines look for `weir.table.files` as for a
+/// table `files` first, and go on if there is no such table.
 fn check_namespace_of(table: &str, namespace: &str) -> Result<(), CatalogError> {
     check_namespace(namespace).map_err(|_| {
         let namespace = namespace.replace('\u{1f}', ".");
@@ -527,8 +528,8 @@ fn path_style(say: &mut impl FnMut(&str, &str)) {
     say("s3.force-virtual-addressing", "false");
 }
 
-/// The URL by which the client has reached this node, which is one by which it reaches it. Something before the node may
-/// speak TLS with the client, and say so.
+/// The URL by which the client has reached this node, which is one by which it reaches it. Something before the node
+/// may speak TLS with the client, and say so.
 fn own_url(head: &Parts) -> String {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = match text("x-forwarded-proto") {

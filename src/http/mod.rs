@@ -11,10 +11,10 @@
 //!
 //! It holds nothing. A request that is dropped leaves nothing behind, but a commit that a peer forwarded is stored.
 //!
-//! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request
-//! must arrive within `HEAD_WITHIN`, and after `MAX_LIFETIME` a connection ends with the answer under way. A node that shows that it is
-//! one has its connection counted among those of nodes from then on, of which there may be many: so nodes, however
-//! many, take no slots from others, and nobody else takes theirs.
+//! Whoever reaches the port may be hostile: connections are counted as those of other front ends are, a request must
+//! arrive within `HEAD_WITHIN`, and after `MAX_LIFETIME` a connection ends with the answer under way. A node that shows
+//! that it is one has its connection counted among those of nodes from then on, of which there may be many: so nodes,
+//! however many, take no slots from others, and nobody else takes theirs.
 
 mod caller;
 mod catalog;

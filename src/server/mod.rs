@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Endpoints, Look, Neighbour, NodeProperties, Unavailable};
-use crate::config::{Protocol, ServeConfig};
+use crate::config::{CatalogAccess, Protocol, ServeConfig};
 use crate::env::Env;
 use crate::http::{HttpFrontEnd, StateMetrics};
 use crate::kafka::{KafkaFrontEnd, KafkaMetrics, KafkaOptions};
@@ -208,16 +208,27 @@ impl Server {
 
 /// Says once that everybody who reaches this node may do everything, where others than this machine can.
 fn warn_if_open(node: &Node, listeners: &[Bound]) {
-    let is_reached =
-        |one: &&Bound| one.protocol == Protocol::Kafka && !one.address().ip().is_loopback();
     let state = node.broker().manifest().state();
-    if let Some(one) = listeners.iter().find(is_reached)
-        && state.access().is_open()
-    {
+    if !state.access().is_open() {
+        return;
+    }
+    let reached = |protocol: Protocol| {
+        let others = |one: &&Bound| one.protocol == protocol && !one.address().ip().is_loopback();
+        listeners.iter().find(others)
+    };
+    if let Some(one) = reached(Protocol::Kafka) {
         tracing::warn!(
             address = %one.address(),
             "no user is defined, so whoever reaches this address may do everything: keep it inside a network that you \
              trust, or create a user (weir user create NAME --superuser)"
+        );
+    }
+    let has_catalog = node.broker().catalog_options().access != CatalogAccess::Off;
+    if let Some(one) = reached(Protocol::Http).filter(|_| has_catalog) {
+        tracing::warn!(
+            address = %one.address(),
+            "no user is defined, so whoever reaches this address may read what is archived: keep it inside a network \
+             that you trust, create a user (weir user create NAME --superuser), or set catalog=off"
         );
     }
 }

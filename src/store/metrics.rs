@@ -39,7 +39,7 @@ pub enum RequestKind {
     ArchivePut,
     /// Reading an object of a table.
     ArchiveGet,
-    /// Creating or reading `cluster.json`.
+    /// Creating or reading `cluster.json`, or the key of the catalog.
     Cluster,
     /// Listing: only at start-up and by fsck.
     List,

@@ -106,6 +106,16 @@ pub enum ArchiveObject {
     Hint,
 }
 
+impl ArchiveObject {
+    /// The id in its name, if there is one: that of a data file or a manifest.
+    pub fn id(self) -> Option<FileId> {
+        match self {
+            ArchiveObject::Data(id) | ArchiveObject::Manifest(id) => Some(id),
+            ArchiveObject::List(_) | ArchiveObject::Metadata(_) | ArchiveObject::Hint => None,
+        }
+    }
+}
+
 /// A string is not the name of an object of Weir.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not the name of an object of Weir")]

@@ -1,8 +1,8 @@
 //! The files of tables, as a node serves them to engines that have no rights to the store.
 //!
 //! Only what a table consists of is served: its data files, manifests, lists of manifests and metadata, under the names
-//! that Weir gives them, and only to whoever may read the topic, by a state that was the newest a second ago or later. Where the store is no
-//! bucket of S3, metadata has the paths under which the node serves them ([`Relocation`]).
+//! that Weir gives them, and only to whoever may read the topic, by a state that was the newest a second ago or later.
+//! Where the store is no bucket of S3, metadata has the paths under which the node serves them ([`Relocation`]).
 //!
 //! # Bounds
 //!
@@ -127,7 +127,7 @@ impl Broker {
             };
             Some(ArchivedFile {
                 broker: self.clone(),
-                size: size_of(table, object),
+                size: object.id().and_then(|id| table.size_of(id)),
                 relocation: match object {
                     ArchiveObject::Data(_) | ArchiveObject::Hint => None,
                     _ if own == served => None,
@@ -201,9 +201,9 @@ impl Broker {
         url: &str,
         find: impl Fn(&State, &Table, &str, &str) -> Option<T>,
     ) -> Result<Option<T>, FileError> {
-        // What was taken away from its holder a moment ago is known to whoever looks: this node need not follow the log.
-        let manifest = self.inner.logs.of(Home::Cluster);
-        let known = manifest.fresh_within(MAX_STALENESS, &self.inner.env);
+        // A right may have been taken away through another node, and this one need not follow the log.
+        let log = self.inner.logs.of(Home::Cluster);
+        let known = log.fresh_within(MAX_STALENESS, &self.inner.env);
         let mut state = match tokio::time::timeout(self.inner.settings.request_timeout, known).await
         {
             Ok(known) => known.map_err(Unavailable::from)?,
@@ -227,24 +227,6 @@ impl Broker {
             return Err(FileError::OtherTable);
         }
         Ok(find(&state, table, &own, &served))
-    }
-}
-
-/// How long an object of a table is, if the state says so.
-fn size_of(table: &Table, object: ArchiveObject) -> Option<u64> {
-    let live = table.manifests().map(|live| &live.manifest);
-    let mut all = live.chain(table.retired().map(|retired| &retired.manifest));
-    match object {
-        ArchiveObject::Data(id) => {
-            let of = |file: &&crate::state::table::DataFile| file.id == id;
-            all.find_map(|manifest| manifest.files.iter().find(of))
-                .map(|file| file.bytes)
-        }
-        ArchiveObject::Manifest(id) => {
-            let found = all.find(|manifest| manifest.id == id);
-            found.map(|manifest| manifest.bytes)
-        }
-        _ => None,
     }
 }
 
@@ -272,10 +254,7 @@ impl ArchivedFile {
     ///
     /// [`FileError`].
     pub async fn meta(&self) -> Result<(u64, Timestamp), FileError> {
-        let named = match self.object {
-            ArchiveObject::Data(id) | ArchiveObject::Manifest(id) => named_at(id),
-            _ => None,
-        };
+        let named = self.object.id().and_then(named_at);
         if let (Some(size), Some(time)) = (self.size, named) {
             return Ok((size, time));
         }

@@ -7,9 +7,9 @@
 //!
 //! # Nodes that die, requests that are lost
 //!
-//! The key is created if absent and read back, so all nodes have the same one, whichever was first. A node keeps the key
-//! that it has read; if a person deletes the object, each node signs with a new one from its next start on, and what was
-//! signed before is worth nothing there.
+//! The key is created if absent and read back, so all nodes have the same one, whichever was first. A node keeps the
+//! key that it has read; if a person deletes the object, each node signs with a new one from its next start on, and
+//! what was signed before is worth nothing there.
 
 use std::fmt;
 

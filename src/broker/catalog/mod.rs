@@ -3,13 +3,13 @@
 //! A table is shown as it is in a state that contains every commit acknowledged before the call, and its metadata is in
 //! the store before anybody hears of it: the lists of manifests first, then what names them. All are derived from the
 //! state, the same from every node, and created under names of their own; one that exists is what would have been
-//! written. So it does not matter whether the node dies in between, or whether another publishes the same meanwhile. The
-//! objects of a version that nobody asks for any more go with its snapshots.
+//! written. So it does not matter whether the node dies in between, or whether another publishes the same meanwhile.
+//! The objects of a version that nobody asks for any more go with its snapshots.
 //!
 //! # Who may
 //!
-//! Whoever may read the topic may read its table; whoever may describe it is told that there is one, and nobody else is.
-//! When the topic is gone, the name of the table stands for it.
+//! Whoever may read the topic may read its table; whoever may describe it is told that there is one, and nobody else
+//! is. When the topic is gone, the name of the table stands for it.
 //!
 //! # How engines come to the files
 //!

@@ -9,7 +9,10 @@ use super::chance::Chance;
 use crate::format::Object;
 use crate::kafka::tests::examples;
 use crate::segment::{BatchBuilder, Codec, CompactedDirectory};
-use crate::types::{ProducerEpoch, ProducerId, Timestamp};
+use crate::state::table::{DataFile, FieldId, PartitionBy, PartitionSpec};
+use crate::table::iceberg::{Location, ManifestFile, manifest};
+use crate::table::{ColumnStats, FileStats, base_schema};
+use crate::types::{FileId, ProducerEpoch, ProducerId, Timestamp};
 
 pub(super) fn fixtures(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -47,6 +50,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "kafka_request" => frames(),
         "kafka_stream" => streams(),
         "group_metadata" => group_metadata(),
+        "metadata" => metadata(),
         "text" => texts(),
         other => panic!("there is no corpus for {other}"),
     };
@@ -212,6 +216,48 @@ fn group_metadata() -> Vec<Vec<u8>> {
             .to_vec(),
         Vec::new(),
     ]
+}
+
+/// Manifests, and what stands in the metadata of a table.
+fn metadata() -> Vec<Vec<u8>> {
+    let file = |n: u8| {
+        let of_column = |column: u32| ColumnStats {
+            bytes: 100,
+            values: Some((10, 1)),
+            nans: (column == 2).then_some(0),
+            lower: Some(vec![n; 5]),
+            upper: Some(b"file:///w/archive/t/data/key".to_vec()),
+        };
+        let columns = (1..4).map(|column| (FieldId(column), of_column(column)));
+        ManifestFile {
+            file: DataFile {
+                id: FileId(uuid::Uuid::from_u128(n.into())),
+                bytes: 1000,
+                crc32c: 7,
+                rows: 10,
+                partition: Some(i32::from(n)),
+            },
+            stats: FileStats {
+                columns: columns.collect(),
+                split_offsets: vec![4, 500],
+            },
+        }
+    };
+    let location = Location::new("file:///w/archive/t");
+    let mut all: Vec<Vec<u8>> = [PartitionBy::None, PartitionBy::Day, PartitionBy::Month]
+        .into_iter()
+        .zip(0u8..)
+        .map(|(by, n)| {
+            let files: Vec<ManifestFile> = (0..=n * 3).map(file).collect();
+            let spec = PartitionSpec { id: n.into(), by };
+            manifest(&location, &base_schema(), spec, &files).unwrap()
+        })
+        .collect();
+    let json = r#"{"format-version":2,"location":"file:///w/archive/t","properties":{"write.data.path":
+        "file:///w/archive/t/data","gc.enabled":"false"},"snapshots":[{"snapshot-id":7,"manifest-list":
+        "file:///w/archive/t/metadata/snap-7.avro"},{}],"schemas":[{"fields":[{"doc":"file:///w/archive/t"}]}]}"#;
+    all.push(json.as_bytes().to_vec());
+    all
 }
 
 fn texts() -> Vec<Vec<u8>> {

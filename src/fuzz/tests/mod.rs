@@ -85,6 +85,7 @@ holds! {
     hostile_requests_are_refused: "kafka_request";
     hostile_streams_of_frames_are_refused: "kafka_stream";
     hostile_members_of_groups_are_refused: "group_metadata";
+    hostile_metadata_of_tables_is_refused: "metadata";
     hostile_texts_are_refused: "text";
 }
 

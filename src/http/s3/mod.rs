@@ -1,8 +1,8 @@
 //! The files of archived topics in S3's protocol, read-only: for engines that have no rights to the store, or whose
 //! store is a directory of this machine.
 //!
-//! What is there is `GET` and `HEAD` of an object, with a range, and ListObjectsV2, of paths `/bucket/key`. Requests are
-//! signed ([`signature`]) with credentials that the catalog gives out; their session token says whose they are, for
+//! What is there is `GET` and `HEAD` of an object, with a range, and ListObjectsV2, of paths `/bucket/key`. Requests
+//! are signed ([`signature`]) with credentials that the catalog gives out; their session token says whose they are, for
 //! which table and until when, so any node serves them. Nothing can be changed, and nothing is shown of what is not a
 //! table's.
 //!

@@ -287,6 +287,17 @@ impl Table {
         self.retired.values().map(|retired| &**retired)
     }
 
+    /// How long a data file or a manifest is that belongs to the table, or did.
+    pub fn size_of(&self, id: FileId) -> Option<u64> {
+        let live = self.manifests().map(|live| &live.manifest);
+        let mut all = live.chain(self.retired().map(|retired| &retired.manifest));
+        all.find_map(|manifest| {
+            let file = manifest.files.iter().find(|file| file.id == id);
+            let own = (manifest.id == id).then_some(manifest.bytes);
+            own.or(file.map(|file| file.bytes))
+        })
+    }
+
     /// How much the newest version has.
     pub fn total(&self) -> Counts {
         self.total

@@ -202,7 +202,6 @@ impl<'a> Cursor<'a> {
 
     fn len(&mut self) -> Result<usize, Unreadable> {
         let len = usize::try_from(self.long()?).map_err(|_| Unreadable("a length is negative"))?;
-        // Also of items that have no bytes: there are not so many of them.
         if len > self.rest() {
             return Err(CUT_OFF);
         }
@@ -228,6 +227,23 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
+    /// Passes over as many values. Each has a byte at least: of others there could be any number in a few bytes.
+    fn pass_all(
+        &mut self,
+        count: usize,
+        shape: &Shape,
+        paths: &mut Vec<usize>,
+    ) -> Result<(), Unreadable> {
+        for _ in 0..count {
+            let at = self.at;
+            self.pass(shape, paths)?;
+            if self.at == at {
+                return Err(Unreadable("there are values without bytes"));
+            }
+        }
+        Ok(())
+    }
+
     /// Passes over a value, noting where paths are.
     fn pass(&mut self, shape: &Shape, paths: &mut Vec<usize>) -> Result<(), Unreadable> {
         match shape {
@@ -245,9 +261,7 @@ impl<'a> Cursor<'a> {
                 if count == 0 {
                     break;
                 }
-                for _ in 0..count {
-                    self.pass(item, paths)?;
-                }
+                self.pass_all(count, item, paths)?;
             },
             Shape::Named(item) => loop {
                 let count = self.items()?;
@@ -306,9 +320,7 @@ fn find_paths(file: &[u8], paths: &mut Vec<usize>) -> Result<(), Unreadable> {
         let count = cursor.len()?;
         let len = cursor.len()?;
         let end = cursor.at + len;
-        for _ in 0..count {
-            cursor.pass(&shape, paths)?;
-        }
+        cursor.pass_all(count, &shape, paths)?;
         if cursor.at != end || cursor.take(SYNC)? != sync {
             return Err(Unreadable("a block does not end where it should"));
         }
