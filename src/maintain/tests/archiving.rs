@@ -357,3 +357,31 @@ pub(super) async fn fsck_finds_what_is_missing_damaged_or_not_what_is_derived_fr
     }
     assert_eq!(found().await, BTreeSet::new());
 }
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_compacted_slice_that_is_long_is_archived_part_by_part() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 2, &[]).await;
+    for _ in 0..20 {
+        a.produce("t", 0, 900_000).await;
+    }
+    a.produce("t", 1, 100).await;
+    wait(Duration::from_secs(24 * 3600)).await;
+    while compaction::run(&a.jobs).await.unwrap() {}
+    let state = a.state();
+    let partition = state.partition(a.partition("t", 0)).unwrap();
+    let (_, slice) = partition.slices_from(Offset(0)).next().unwrap();
+    assert!(slice.len > compaction::WINDOW && slice.index.is_some());
+    // What came later is a slice by itself.
+    a.produce("t", 0, 100).await;
+    a.set("t", "archive.value.format", "json").await;
+    a.set("t", "archive.enable", "true").await;
+    wait(DAY).await;
+    let reads = store.metrics().requests(RequestKind::CompactedGet);
+    assert!(archive::run(&a.jobs).await.unwrap());
+    let reads = store.metrics().requests(RequestKind::CompactedGet) - reads;
+    assert!((9..40).contains(&reads), "{reads} requests");
+    assert_archived(&store, &a, "t", &[(0, 42), (1, 2)]).await;
+    assert_sound(&store, &a).await;
+}
