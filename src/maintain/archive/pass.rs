@@ -14,7 +14,7 @@ use super::write::{Writing, compute, discard};
 use super::{TARGET, policy};
 use crate::segment::{BatchError, BatchHeader, Limits, Records, TimestampType, decode_records};
 use crate::state::op::{AlterTable, Archive, Op};
-use crate::state::table::{Manifest, OffsetRange, Schema, Table};
+use crate::state::table::{MAX_SCHEMAS, Manifest, OffsetRange, Schema, Table};
 use crate::state::{State, Topic};
 use crate::table::typing::{Evolution, Formats, Typing};
 use crate::table::{FileError, Row, TableWriter};
@@ -113,7 +113,8 @@ pub(super) async fn archive(
         manifest,
     });
     // Fields that came later have columns from the next pass on.
-    let grown = writing.wanted().map(|schema| alter(table, schema));
+    let grown = writing.wanted().filter(|_| has_room(table));
+    let grown = grown.map(|schema| alter(table, schema));
     let ops = std::iter::once(op).chain(grown).collect();
     writing.commit(ops).await?;
     m.inner.metrics.archived(counts);
@@ -193,6 +194,9 @@ async fn with_columns(
     let Some(schema) = evolution.schema() else {
         return Ok(table.clone());
     };
+    if !has_room(table) {
+        return Ok(table.clone());
+    }
     let state = m.must_commit(vec![alter(table, schema)]).await?;
     let table = state.table(table.id()).cloned();
     table.ok_or(JobError::InputsChanged)
@@ -219,6 +223,20 @@ fn see(
         }
     }
     Ok(seen)
+}
+
+/// Whether a table can have one more schema. If not, it is archived with those that it has: what has no column is in
+/// `value`.
+fn has_room(table: &Table) -> bool {
+    let has_room = table.schemas().count() < MAX_SCHEMAS;
+    if !has_room {
+        tracing::warn!(
+            table = %table.name(),
+            "the table has {MAX_SCHEMAS} schemas, and no table has more: new fields get no columns. To begin a new table, \
+             set archive.enable to false, drop the table, and set it to true again"
+        );
+    }
+    has_room
 }
 
 /// What a row counts for.
