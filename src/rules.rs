@@ -251,6 +251,9 @@ pub(crate) enum Rule {
     RetentionWaitsForArchive,
     /// What was removed from a table stays in the bucket while a snapshot names it.
     NamedManifestsAreKept,
+    /// A file that a manifest took over from another stays while a snapshot names either, though none ever named the
+    /// one that took it over.
+    TakenOverFilesAreKept,
     /// Files of a table stay while the op that names them may have taken effect.
     UnsettledFilesAreKept,
     /// What no snapshot of a table names any more stays for the grace period, for engines that read it.

@@ -4,7 +4,7 @@
 use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Home, Session, Unavailable};
 use crate::state::op::{Op, Rejected};
-use crate::types::{TableId, TableName};
+use crate::types::TableName;
 
 /// Why a table was not dropped.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +36,28 @@ impl Broker {
         name: &str,
     ) -> Result<TableName, DropTableError> {
         let permit = self.authorize(session, Action::Alter, Resource::Cluster)?;
-        let state = self.fresh(Home::Cluster).await?;
-        let table = state.table_by_name(name);
-        let table = table.filter(|table| !table.is_dropped());
-        let table = table.ok_or_else(|| DropTableError::NotFound(name.to_owned()))?;
-        self.drop(permit, table.id()).await?;
-        Ok(table.name().clone())
+        self.drop(permit, session, name).await
     }
 
-    async fn drop(&self, _: Permit, table: TableId) -> Result<(), DropTableError> {
-        let committed = self
-            .commit(Home::Cluster, vec![Op::DropTable { table }])
-            .await?;
-        let mut outcomes = committed.outcomes.into_iter();
-        Ok(outcomes.try_for_each(|outcome| outcome.map(drop))?)
+    async fn drop(
+        &self,
+        _: Permit,
+        session: &Session,
+        name: &str,
+    ) -> Result<TableName, DropTableError> {
+        let mut asking = self.asks(session, Home::Cluster).await?;
+        loop {
+            let table = asking.state().table_by_name(name);
+            let table = table.filter(|table| !table.is_dropped());
+            let table = table.ok_or_else(|| DropTableError::NotFound(name.to_owned()))?;
+            let (id, name) = (table.id(), table.name().clone());
+            let drops = vec![Op::DropTable { table: id }];
+            let Some(committed) = asking.commit(drops).await? else {
+                continue;
+            };
+            let mut outcomes = committed.outcomes.into_iter();
+            outcomes.try_for_each(|outcome| outcome.map(drop))?;
+            return Ok(name);
+        }
     }
 }

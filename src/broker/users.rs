@@ -22,6 +22,9 @@ use crate::types::UserName;
 /// The most rules, filters or users of one request.
 const MAX_AT_ONCE: usize = 10_000;
 
+/// The most rules that the filters of one request may match, taken together: each is in the answer.
+const MAX_FOUND: usize = 100_000;
+
 /// Why users or rules were not shown or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsersError {
@@ -239,6 +242,15 @@ impl Broker {
                     .cloned()
                     .collect()
             };
+            let count =
+                |filter: &RuleFilter| all.iter().filter(|rule| filter.matches(rule)).count();
+            let mut left = MAX_FOUND;
+            for filter in filters {
+                let found = count(filter);
+                left = left.checked_sub(found).ok_or(AccessError::Invalid(
+                    "the filters match too many rules, taken together: ask with fewer filters",
+                ))?;
+            }
             let found: Vec<Vec<AccessRule>> = filters.iter().map(of).collect();
             let rules: BTreeSet<AccessRule> = found.iter().flatten().cloned().collect();
             if rules.is_empty() {

@@ -10,7 +10,7 @@ use super::{ClientError, ConsumedRecord};
 use crate::broker::{
     FetchError, FetchLimits, FetchPartition, GroupOpError, OffsetSpec, TopicError, TopicRef,
 };
-use crate::segment::{Batches, Limits, decode_records};
+use crate::segment::{BatchError, Batches, Limits, MAX_HEADERS, RecordFault, decode_records};
 use crate::types::{Offset, PartitionIndex, TopicName, TopicPartition};
 
 /// How many bytes one fetch brings, and how many of them of one partition.
@@ -356,6 +356,11 @@ impl Consumer {
         let base = records.header().base_offset;
         for record in records {
             let record = record.map_err(failed)?;
+            if let Some(found) = record.too_many_headers() {
+                let (index, limit) = (record.offset_delta, MAX_HEADERS);
+                let fault = RecordFault::TooManyHeaders { found, limit };
+                return Err(failed(BatchError::Record { index, fault }));
+            }
             let offset = base.advance(u64::try_from(record.offset_delta).unwrap_or(0));
             if offset < from || position.stop.is_some_and(|stop| offset >= stop) {
                 continue;

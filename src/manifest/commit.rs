@@ -23,10 +23,10 @@ use crate::types::{CommitId, MAX_COMMITS_IN_FLIGHT, Seq};
 const MAX_HEAD: u64 = 16 << 20;
 
 impl Tail {
-    /// Whether another commit may be sent before those on their way are answered. Never from a snapshot behind which a
-    /// commit may be missing.
+    /// Whether another commit may be sent to the store before those on their way are answered. Never from a snapshot
+    /// behind which a commit may be missing.
     pub(super) fn may_send(&self) -> bool {
-        let is_free = !self.forwarding.has_forwarded() && !self.is_end_unseen;
+        let is_free = !self.forwarding.has_forwarded() && !self.end.is_unseen();
         is_free && self.in_flight.len() < self.window()
     }
 
@@ -88,9 +88,7 @@ impl Tail {
             self.make_no_changes(off);
             return None;
         }
-        if let Some(source) = self.source() {
-            self.waiting.extend(source.take());
-        }
+        self.gather();
         self.waiting.retain(|waiting| !waiting.is_abandoned());
         self.begin_log();
         while self.has_received() || !self.waiting.is_empty() {
@@ -101,6 +99,13 @@ impl Tail {
             }
         }
         None
+    }
+
+    /// Takes what is ready of what others gather.
+    pub(super) fn gather(&mut self) {
+        if let Some(source) = self.source() {
+            self.waiting.extend(source.take());
+        }
     }
 
     /// Whether a commit of another node can go into the next object.
@@ -233,6 +238,10 @@ impl Tail {
 
     /// Sends the commit to the seq after those on their way.
     pub(super) fn send(&mut self, mut prepared: Prepared) {
+        debug_assert!(
+            self.may_send(),
+            "a commit is sent where one may be missing, or beyond the window"
+        );
         let last = self.in_flight.back().map(|sent| sent.seq);
         let seq = last.unwrap_or(self.state.seq()).next();
         if !holds(Rule::AcknowledgementsFollowFold) && prepared.lost == 0 {

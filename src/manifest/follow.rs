@@ -7,7 +7,7 @@ use super::error::OpenError;
 use super::freshness::Moment;
 use super::handle::Stopped;
 use super::log::{self, LogError};
-use super::tail::Tail;
+use super::tail::{LogEnd, Tail};
 use crate::rules::{Rule, holds};
 use crate::state::Level;
 use crate::store::{ObjectKind, ObjectPath, ObjectPrefix, RequestKind, Store, StoreError};
@@ -73,20 +73,20 @@ impl Tail {
 
     /// Reads and folds until nothing stands at the next seq. Begins with one request more than the last look found
     /// commits, and, while it finds as many, reads ever more of them at once. A store that cannot be asked is asked
-    /// again later, unless only the timer wanted to know.
+    /// again later, unless nobody waits for the answer: then whoever called looks again in its own time.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stopped> {
         let mut window = (self.freshness.last_found() + 1).min(MAX_FIRST);
         let mut found = 0u64;
-        let mut failures = 0;
+        let mut failures = self.end.failures();
         loop {
             let sent = Moment::now(&self.env);
             let mut read = self.read_window(window, 1).await;
             self.check_diverged()?;
-            if self.is_end_unseen && matches!(read, Ok(Some(read)) if read < window) {
+            if self.end.is_unseen() && matches!(read, Ok(Some(read)) if read < window) {
                 match self.look_beyond_the_end().await {
                     Ok(Beyond::End) => {
                         self.check_diverged()?;
-                        self.is_end_unseen = false;
+                        self.end = LogEnd::Seen;
                     }
                     Ok(Beyond::Missing(error)) => return Err(self.halt(&error)),
                     Ok(Beyond::Truncated) => read = Ok(None),
@@ -109,15 +109,19 @@ impl Tail {
                 }
                 Err(LogError::Object(error)) => return Err(self.halt(&error)),
                 Err(LogError::Store(_)) if !holds(Rule::FailedProbesAreNoEnd) => {
+                    self.end = LogEnd::Seen;
                     self.note_proof(sent);
                     break;
                 }
                 Err(LogError::Store(error)) => {
                     self.pause_after(&error, &mut failures, "follow the log")
                         .await;
+                    if self.end.is_unseen() {
+                        self.end = LogEnd::Unseen { failures };
+                    }
                     self.freshness.drop_abandoned();
                     if !self.freshness.is_asked(Instant::now()) {
-                        // Only the timer wanted to know; let it ask again.
+                        // The timer wanted to know, or the task itself: it calls again.
                         self.freshness.note_failed_look(sent);
                         break;
                     }
@@ -158,6 +162,7 @@ impl Tail {
                 Ok(Some(_)) => match self.look_beyond_the_end().await {
                     Ok(Beyond::End) => {
                         self.check_diverged()?;
+                        self.end = LogEnd::Seen;
                         self.note_proof(sent);
                         return Ok(());
                     }

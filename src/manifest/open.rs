@@ -20,7 +20,7 @@ use super::metrics::ManifestMetrics;
 use super::options::ManifestOptions;
 use super::published::publish;
 use super::restore::newest_state;
-use super::tail::{Tail, WriteThrough};
+use super::tail::{LogEnd, Tail, WriteThrough};
 use crate::env::Env;
 use crate::store::Store;
 use crate::types::{Incarnation, Seq};
@@ -102,7 +102,7 @@ pub async fn open_in(
         incarnation,
         counter: 0,
         state,
-        is_end_unseen: false,
+        end: LogEnd::Unseen { failures: 0 },
         published,
         mailbox,
         manifest: manifest.clone(),

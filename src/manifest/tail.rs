@@ -1,4 +1,25 @@
 //! The task that owns the fold.
+//!
+//! # What may be sent, and what leads out of each state
+//!
+//! One state of the task decides whether its commits go to the store, and [`Tail::may_send`] is where it is asked.
+//!
+//! * **The end was seen** ([`LogEnd::Seen`]): the state is the fold of the log up to a seq at which nothing stood once, or
+//!   at which another's commit was met. A commit may be created behind it, or forwarded.
+//! * **The end is unseen** ([`LogEnd::Unseen`]): the task has started over from a snapshot (`truncated.rs`), and has not
+//!   read the log behind that to its end. A commit may be missing there, and its name is free: whatever this node created
+//!   at it would split the log. Nothing goes to the store, nothing is on its way there, and what is handed in waits. It
+//!   may still be forwarded: the node that stores it has seen the end.
+//!
+//! Only [`Tail::catch_up`] leads from the second to the first, and it halts the fold if a commit is missing. It must not
+//! depend on anybody's asking: a node that only writes asks nothing. So **while the end is unseen the task looks for it by
+//! itself**, whenever nothing is forwarded, and again after each failure, with a pause that grows. It looks in the
+//! loop and not in a loop of its own: in between it takes what is handed in, watches the cluster, and ends at `stop` if
+//! nothing waits to be committed. The one who dies in this state has sent nothing, and the next start reads the log to its
+//! end anyway.
+//!
+//! Commits that are forwarded keep the task from looking (`is_idle`); each of them ends by an answer, by being seen in
+//! the log, or by its deadline ([`Tail::recall_overdue`]), and is then to be sent again, which needs the end.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -44,8 +65,8 @@ pub struct Tail {
     /// How many commits this incarnation has made.
     pub(super) counter: u64,
     pub(super) state: State,
-    /// The state is that of a snapshot, and the log behind it was not read to its end yet.
-    pub(super) is_end_unseen: bool,
+    /// Whether the log behind the state was read to its end.
+    pub(super) end: LogEnd,
     pub(super) published: Publisher,
     pub(super) mailbox: mpsc::Receiver<Message>,
     pub(super) manifest: Manifest,
@@ -80,6 +101,29 @@ pub struct Tail {
     pub(super) kept: Kept,
     /// Whether it has shown that this node's state is not that of the log: it must not go on.
     pub(super) divergence: Divergence,
+}
+
+/// Whether the log behind the state was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogEnd {
+    /// It was, or has been followed since it was.
+    Seen,
+    /// The state is that of a snapshot, behind which a commit may be missing. So many looks have failed in a row.
+    Unseen { failures: u32 },
+}
+
+impl LogEnd {
+    pub(super) fn is_unseen(self) -> bool {
+        self != LogEnd::Seen
+    }
+
+    /// How many looks for the end have failed in a row.
+    pub(super) fn failures(self) -> u32 {
+        match self {
+            LogEnd::Seen => 0,
+            LogEnd::Unseen { failures } => failures,
+        }
+    }
 }
 
 /// What ended a rest.
@@ -139,18 +183,36 @@ impl Tail {
             self.freshness.drop_abandoned();
             // A commit on its way will show the tail by itself.
             if self.is_idle() {
-                if self.freshness.is_asked(now) || (self.is_followed() && self.probe_due() <= now) {
+                let is_over = self.is_over(stop);
+                if self.is_look_due(now) || (self.end.is_unseen() && !is_over) {
                     self.catch_up().await?;
                     self.answer_fresh()?;
                     continue;
                 }
-                if stop.is_cancelled() && self.waiting.is_empty() && self.resend.is_empty() {
+                if is_over {
                     return Ok(());
                 }
             }
             self.listen();
             self.rest(stop).await?;
         }
+    }
+
+    /// Whether the task is to end, and nothing is left to be committed before.
+    fn is_over(&mut self, stop: &CancellationToken) -> bool {
+        if !stop.is_cancelled() {
+            return false;
+        }
+        if self.end.is_unseen() {
+            // Nothing is sent, so nobody has looked what was gathered.
+            self.gather();
+        }
+        self.waiting.is_empty() && self.resend.is_empty()
+    }
+
+    /// Whether somebody wants to know what is new in the log.
+    fn is_look_due(&self, now: Instant) -> bool {
+        self.freshness.is_asked(now) || (self.is_followed() && self.probe_due() <= now)
     }
 
     /// Whether nothing of this node is on its way into the log.

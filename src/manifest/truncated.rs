@@ -25,7 +25,7 @@ use super::error::OpenError;
 use super::freshness::{Moment, Proof};
 use super::handle::{Stopped, refuse};
 use super::restore::newest_state;
-use super::tail::Tail;
+use super::tail::{LogEnd, Tail};
 use crate::rules::{Rule, holds};
 use crate::store::{ObjectPath, ObjectPrefix, StoreError};
 
@@ -105,7 +105,7 @@ impl Tail {
                     self.replay = Replay::new(state.seq());
                     self.kept.clear();
                     self.state = state;
-                    self.is_end_unseen = true;
+                    self.end = LogEnd::Unseen { failures: 0 };
                     self.freshness.start_over(listed, is_newest);
                     self.manifest.shared.clock.folded(self.state.time());
                     self.published.send(self.state.clone());

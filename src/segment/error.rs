@@ -182,6 +182,16 @@ pub enum RecordFault {
         /// Its value.
         length: i32,
     },
+    /// It has more headers than a reader takes.
+    #[error(
+        "{found} headers, of which no more than {limit} are read; seek to the offset behind it to skip it"
+    )]
+    TooManyHeaders {
+        /// How many it has.
+        found: u32,
+        /// How many are read.
+        limit: usize,
+    },
     /// The fields do not fill the length that the record declares, or go beyond it.
     #[error("its length is {declared} but its fields take {taken} bytes or more")]
     LengthMismatch {

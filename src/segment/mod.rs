@@ -59,8 +59,8 @@ pub use error::{BatchError, Fault, RecordFault};
 pub use object::{SegmentBuilder, SegmentError, SegmentIndex, Slice, check_slice};
 pub use recompress::recompress;
 pub use records::{
-    Record, RecordHeader, Records, decode_records, first_record_at_or_after, largest_timestamp,
-    refused_records,
+    MAX_HEADERS, Record, RecordHeader, Records, decode_records, first_record_at_or_after,
+    largest_timestamp, refused_records,
 };
 pub use retain::{KeyedRecord, Retained, for_each_key, retain_records};
 pub use sparse::{SparseRecord, sparse_batch};

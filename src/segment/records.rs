@@ -10,6 +10,11 @@ use super::codec::Decompressor;
 use super::walk::{SliceSource, Source, read_record, records_of, walk};
 use super::{BatchError, BatchHeader, Limits, RecordFault, TimestampType};
 
+/// The most headers of a record that [`decode_records`] keeps. Kafka bounds their number by nothing but the bytes of the
+/// record, each takes two bytes at least, and a batch of some kilobytes may decompress to a hundred million of them: in
+/// memory each takes as much as thirty in the batch.
+pub const MAX_HEADERS: usize = 64 << 10;
+
 /// A header of a record (KIP-82).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -30,8 +35,18 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// The value; null is not empty.
     pub value: Option<Bytes>,
-    /// The headers, in order; keys may repeat.
+    /// The headers, in order; keys may repeat. None if the record has more than [`MAX_HEADERS`].
     pub headers: Vec<RecordHeader>,
+    /// How many headers it has.
+    pub header_count: u32,
+}
+
+impl Record {
+    /// How many headers it has, if they are too many to be in `headers`.
+    pub fn too_many_headers(&self) -> Option<u32> {
+        let is_whole = self.header_count as usize == self.headers.len();
+        (!is_whole).then_some(self.header_count)
+    }
 }
 
 /// The records of a batch, in order. After an error it ends.
@@ -103,8 +118,13 @@ impl Records {
 
     fn read(&mut self) -> Result<Record, BatchError> {
         let mut source = SliceSource::new(&self.bytes, self.at);
-        let mut headers = Vec::new();
+        let (mut headers, mut header_count) = (Vec::new(), 0u32);
         let raw = read_record(&mut source, |key, value| {
+            header_count = header_count.saturating_add(1);
+            if header_count as usize > MAX_HEADERS {
+                headers = Vec::new();
+                return;
+            }
             headers.push(RecordHeader {
                 key: self.bytes.slice_ref(key),
                 value: value.map(|value| self.bytes.slice_ref(value)),
@@ -127,6 +147,7 @@ impl Records {
             key: raw.key.map(|key| self.bytes.slice_ref(key)),
             value: raw.value.map(|value| self.bytes.slice_ref(value)),
             headers,
+            header_count,
         };
         // A slice source is never further than its slice is long, and that is a usize.
         self.at = usize::try_from(source.position()).unwrap_or(usize::MAX);

@@ -712,6 +712,45 @@ fn keys_and_values_are_slices_of_the_batch() {
     assert!(range.contains(&record.value.unwrap().as_ptr()));
 }
 
+/// A batch of one record with so many headers of nothing.
+fn with_headers(count: usize) -> Bytes {
+    let header = RecordHeader {
+        key: Bytes::new(),
+        value: Some(Bytes::new()),
+    };
+    let mut builder = BatchBuilder::new(Codec::Zstd);
+    let headers = vec![header; count];
+    builder
+        .push(Timestamp(1), None, Some(b"v"), &headers)
+        .unwrap();
+    builder.finish().unwrap()
+}
+
+#[test]
+fn of_a_record_with_very_many_headers_none_is_kept() {
+    for (count, kept) in [
+        (MAX_HEADERS, MAX_HEADERS),
+        (MAX_HEADERS + 1, 0),
+        (3_000_000, 0),
+    ] {
+        let batch = with_headers(count);
+        let limits = Limits {
+            max_uncompressed: 8 << 20,
+        };
+        // As many as fit are no reason for Kafka to refuse a record.
+        validate(&batch, ProduceRules { limits, ..RULES }).unwrap();
+        let record = decode_records(&batch, limits).unwrap().next().unwrap();
+        let record = record.unwrap();
+        assert_eq!(
+            (record.headers.len(), record.header_count as usize),
+            (kept, count)
+        );
+        assert!(record.headers.capacity() <= 2 * MAX_HEADERS);
+        assert_eq!(record.too_many_headers().is_some(), kept == 0);
+        assert_eq!(record.value.as_deref(), Some(&b"v"[..]));
+    }
+}
+
 #[test]
 fn patching_assigns_offsets_and_leaves_the_checksum_right() {
     let mut bytes = BytesMut::from(&batch(Codec::Lz4, &simple(&[1, 2, 3]))[..]);

@@ -222,6 +222,11 @@ pub(super) fn read_record<S: Source>(
         }
         .into());
     };
+    // Kafka refuses a number that cannot be before it reads the first, too. Each takes two bytes at least.
+    if u64::from(headers) * 2 > declared.saturating_sub(body.taken()) {
+        let field = "header count";
+        return Err(RecordFault::BadLength { field, length }.into());
+    }
     for _ in 0..headers {
         let length = varint(body.source)?;
         let field = "header key length";

@@ -27,42 +27,64 @@ use super::{Columns, FileError, TableWriter};
 /// How many bytes of rows are decoded at a time, of all files together.
 const REWRITE_BYTES: i64 = 64 << 20;
 
-/// Writes the rows of all `files` again, which are in memory; of each, a batch of rows is decoded at a time. Each is
-/// in the order of partition and offset, and no two have the same.
-pub fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
-    let count = i64::try_from(files.len()).unwrap_or(i64::MAX).max(1);
-    let bytes = (REWRITE_BYTES / count).min(READ_BYTES);
-    let mut sources = Vec::new();
-    for file in files {
-        let batches: Batches = Box::new(all_batches(file, bytes)?);
-        sources.push(Source {
-            batches,
-            batch: None,
-        });
+/// Rows that are being written again.
+pub struct Rewriting {
+    sources: Vec<Source>,
+}
+
+impl Rewriting {
+    /// Of all rows of these files, which are in memory; of each, a batch of rows is decoded at a time. Each is in the
+    /// order of partition and offset, and no two have the same.
+    pub fn new(writer: &TableWriter, files: Vec<Bytes>) -> Result<Rewriting, FileError> {
+        let count = i64::try_from(files.len()).unwrap_or(i64::MAX).max(1);
+        let bytes = (REWRITE_BYTES / count).min(READ_BYTES);
+        let mut sources = Vec::new();
+        for file in files {
+            let batches: Batches = Box::new(all_batches(file, bytes)?);
+            let mut source = Source {
+                batches,
+                batch: None,
+            };
+            source.load(writer.columns())?;
+            sources.push(source);
+        }
+        Ok(Rewriting { sources })
     }
-    for source in &mut sources {
-        source.load(writer.columns())?;
-    }
-    loop {
-        let next = |source: &Source| source.batch.as_ref().and_then(Loaded::next);
-        let places = sources.iter().enumerate();
-        let keys = places.filter_map(|(place, source)| Some((next(source)?, place)));
-        let Some((_, place)) = keys.min() else {
-            return Ok(());
-        };
-        let Some(source) = sources.get_mut(place) else {
-            return Ok(());
-        };
-        if let Some(loaded) = &mut source.batch {
-            writer.push_copy(place, &loaded.rows, loaded.at)?;
-            loaded.at += 1;
-            if loaded.at >= loaded.rows.batch.num_rows() {
-                // What is copied from here must be written before it goes.
-                writer.write_copies()?;
-                source.load(writer.columns())?;
+
+    /// Writes rows until a file is finished. Says whether there are more.
+    pub fn go_on(&mut self, writer: &mut TableWriter) -> Result<bool, FileError> {
+        loop {
+            let next = |source: &Source| source.batch.as_ref().and_then(Loaded::next);
+            let places = self.sources.iter().enumerate();
+            let keys = places.filter_map(|(place, source)| Some((next(source)?, place)));
+            let Some((_, place)) = keys.min() else {
+                return Ok(false);
+            };
+            let Some(source) = self.sources.get_mut(place) else {
+                return Ok(false);
+            };
+            if let Some(loaded) = &mut source.batch {
+                writer.push_copy(place, &loaded.rows, loaded.at)?;
+                loaded.at += 1;
+                if loaded.at >= loaded.rows.batch.num_rows() {
+                    // What is copied from here must be written before it goes.
+                    writer.write_copies()?;
+                    source.load(writer.columns())?;
+                    if writer.finished() > 0 {
+                        return Ok(true);
+                    }
+                }
             }
         }
     }
+}
+
+/// Writes the rows of all `files` again.
+#[cfg(test)]
+pub fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
+    let mut rewriting = Rewriting::new(writer, files)?;
+    while rewriting.go_on(writer)? {}
+    Ok(())
 }
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, FileError>> + Send>;

@@ -31,6 +31,8 @@ pub use columns::{
 };
 pub use error::{FileError, SchemaError};
 pub use file::{ColumnStats, FileStats, ROW_GROUP_BYTES};
+pub use merge::Rewriting;
+#[cfg(test)]
 pub use merge::rewrite;
 pub use partition::partition_value;
 pub use read::{ArchivedRecord, base_batches, records_of, records_of_file};

@@ -49,12 +49,16 @@ impl ArchivedRecord {
             key: self.key.as_deref(),
             value: self.value.as_deref(),
             headers: &self.headers,
+            too_many_headers: None,
         }
     }
 }
 
 /// How many bytes before compression a batch that is read has, about.
 pub(super) const READ_BYTES: i64 = 8 << 20;
+
+/// What a value takes in memory at least, whatever it takes in a file.
+const VALUE_BYTES: i64 = 8;
 
 /// The record batches of a file, with its base columns, in the order of the file. The file is in memory; a batch is
 /// decoded at a time, of some 8 MiB, or at most of a row group.
@@ -90,7 +94,9 @@ fn batches(
         // A dictionary says once what many rows have.
         let columns = group.columns().iter().map(|chunk| {
             let plain = chunk.unencoded_byte_array_data_bytes();
-            chunk.uncompressed_size().max(plain.unwrap_or(0))
+            // Nor do empty values take anything, of which a row may have many.
+            let held = chunk.num_values().saturating_mul(VALUE_BYTES);
+            chunk.uncompressed_size().max(plain.unwrap_or(0)).max(held)
         });
         columns.sum::<i64>() / group.num_rows().max(1)
     });

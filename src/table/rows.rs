@@ -8,6 +8,8 @@
 //!   millisecond before 1970, as its clients show it.
 //! * The key of a header that is not UTF-8 has U+FFFD for what is wrong, as Kafka's clients show it; `error` has its
 //!   bytes, unless there are very many.
+//! * A record with more than [`MAX_HEADERS`] headers has none in its row, and `error` says how many it has: its row
+//!   would be hundreds of times as long as its batch, for whoever writes it and for whoever reads it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,7 +23,7 @@ use arrow_array::{ArrayRef, ListArray, RecordBatch, RecordBatchOptions, StructAr
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields, SchemaRef};
 
-use crate::segment::{Record, RecordHeader, TimestampType};
+use crate::segment::{MAX_HEADERS, Record, RecordHeader, TimestampType};
 use crate::state::table::{FieldId, Schema};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
@@ -46,6 +48,13 @@ pub const MAX_BATCH_BYTES: usize = i32::MAX as usize;
 
 /// What an empty header counts for: it is not nothing.
 const HEADER_BYTES: usize = 8;
+
+/// What a row takes beside its key, value, headers and typed columns.
+const ROW_BYTES: usize = 48;
+
+/// After so many rows, or so many bytes, it is looked again how much the typed columns hold.
+const MEASURED_ROWS: usize = 16;
+const MEASURED_BYTES: usize = 64 << 10;
 
 /// The longest `error`, in bytes.
 const MAX_ERROR_LEN: usize = 1_000;
@@ -73,6 +82,8 @@ pub struct Row<'a> {
     pub value: Option<&'a [u8]>,
     /// The headers, in order.
     pub headers: &'a [RecordHeader],
+    /// How many headers the record has, if they are too many to be there.
+    pub too_many_headers: Option<u32>,
 }
 
 impl<'a> Row<'a> {
@@ -91,6 +102,7 @@ impl<'a> Row<'a> {
             key: record.key.as_deref(),
             value: record.value.as_deref(),
             headers: &record.headers,
+            too_many_headers: record.too_many_headers(),
         }
     }
 
@@ -157,6 +169,10 @@ pub struct RowEncoder {
     faults: String,
     rows: usize,
     bytes: usize,
+    /// How many bytes the typed columns held when that was looked at.
+    typed_bytes: usize,
+    /// What was pushed since, in rows and in bytes.
+    unmeasured: (usize, usize),
     total_errors: u64,
 }
 
@@ -230,6 +246,8 @@ impl RowEncoder {
             faults: String::new(),
             rows: 0,
             bytes: 0,
+            typed_bytes: 0,
+            unmeasured: (0, 0),
             total_errors: 0,
         }
     }
@@ -244,9 +262,9 @@ impl RowEncoder {
         self.rows
     }
 
-    /// How many bytes of keys, values and headers it holds.
+    /// How many bytes it holds, about: builders that grow may take twice as many.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.rows * ROW_BYTES + self.typed_bytes
     }
 
     /// How many rows with an error it was ever given.
@@ -256,7 +274,7 @@ impl RowEncoder {
 
     /// Whether it holds as much as is worth a batch.
     pub fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+        self.rows >= BATCH_ROWS || self.bytes() >= BATCH_BYTES
     }
 
     /// Adds a row. Fails only if the batch would be larger than [`MAX_BATCH_BYTES`], and is as it was then.
@@ -282,6 +300,10 @@ impl RowEncoder {
         if row.micros().is_none() {
             fault(&mut self.faults, &timestamp_error(row.timestamp));
         }
+        if let Some(found) = row.too_many_headers {
+            let told = format!("headers: {found}, and a row has no more than {MAX_HEADERS}");
+            fault(&mut self.faults, &told);
+        }
         for (index, header) in row.headers.iter().enumerate() {
             if std::str::from_utf8(&header.key).is_err() {
                 fault(&mut self.faults, &key_error(index, &header.key));
@@ -297,7 +319,19 @@ impl RowEncoder {
         self.total_errors += u64::from(!self.faults.is_empty());
         self.rows += 1;
         self.bytes += bytes;
+        self.measure(bytes);
         Ok(())
+    }
+
+    /// Looks how much the typed columns hold, if enough was pushed since that was done.
+    fn measure(&mut self, pushed: usize) {
+        let (rows, bytes) = self.unmeasured;
+        self.unmeasured = (rows + 1, bytes.saturating_add(pushed));
+        let (rows, bytes) = self.unmeasured;
+        if rows >= MEASURED_ROWS || bytes >= MEASURED_BYTES {
+            self.typed_bytes = self.typed.bytes();
+            self.unmeasured = (0, 0);
+        }
     }
 
     /// The rows since the last time.
@@ -307,7 +341,7 @@ impl RowEncoder {
         let arrays = arrays.collect::<Result<Vec<ArrayRef>, _>>()?;
         // Says how many rows there are also where no column was asked for.
         let rows = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        (self.rows, self.bytes) = (0, 0);
+        (self.rows, self.bytes, self.typed_bytes) = (0, 0, 0);
         let schema = self.arrow.clone();
         Ok(RecordBatch::try_new_with_options(schema, arrays, &rows)?)
     }
@@ -338,16 +372,17 @@ fn key_error(index: usize, key: &[u8]) -> String {
 impl Cells {
     fn new(id: FieldId, field: &Field) -> Option<Cells> {
         let cells = match id {
-            PARTITION_ID => Cells::Partition(Int32Builder::new()),
-            OFFSET_ID => Cells::Offset(Int64Builder::new()),
+            PARTITION_ID => Cells::Partition(Int32Builder::with_capacity(0)),
+            OFFSET_ID => Cells::Offset(Int64Builder::with_capacity(0)),
             TIMESTAMP_ID => Cells::Timestamp(
-                TimestampMicrosecondBuilder::new().with_data_type(field.data_type().clone()),
+                TimestampMicrosecondBuilder::with_capacity(0)
+                    .with_data_type(field.data_type().clone()),
             ),
-            TIMESTAMP_TYPE_ID => Cells::TimestampType(StringBuilder::new()),
-            KEY_ID => Cells::Key(BinaryBuilder::new()),
-            VALUE_ID => Cells::Value(BinaryBuilder::new()),
+            TIMESTAMP_TYPE_ID => Cells::TimestampType(StringBuilder::with_capacity(0, 0)),
+            KEY_ID => Cells::Key(BinaryBuilder::with_capacity(0, 0)),
+            VALUE_ID => Cells::Value(BinaryBuilder::with_capacity(0, 0)),
             HEADERS_ID => Cells::Headers(Headers::new(field)?),
-            ERROR_ID => Cells::Error(StringBuilder::new()),
+            ERROR_ID => Cells::Error(StringBuilder::with_capacity(0, 0)),
             id if id >= FIRST_TYPED_FIELD_ID => Cells::Typed(id),
             _ => return None,
         };
@@ -400,8 +435,8 @@ impl Headers {
             element: element.clone(),
             fields: fields.clone(),
             ends: vec![0],
-            keys: StringBuilder::new(),
-            values: BinaryBuilder::new(),
+            keys: StringBuilder::with_capacity(0, 0),
+            values: BinaryBuilder::with_capacity(0, 0),
         })
     }
 

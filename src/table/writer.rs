@@ -172,10 +172,14 @@ impl TableWriter {
             evolution.see_opened(&opened);
         }
         let file = self.open_file(slot, row.partition, row.timestamp)?;
-        if file.push(row, &opened)? && file.writer.bytes() >= self.options.file_bytes {
+        let before = file.encoder.bytes();
+        let is_written = file.push(row, &opened)?;
+        let grown = file.encoder.bytes().saturating_sub(before);
+        let is_long = is_written && file.writer.bytes() >= self.options.file_bytes;
+        if is_long {
             self.finish_file(slot)?;
         }
-        self.uncounted += row.bytes();
+        self.uncounted += row.bytes().max(grown);
         if self.uncounted >= COUNT_EVERY {
             self.uncounted = 0;
             self.keep_to_memory()?;
@@ -381,8 +385,9 @@ impl OpenFile {
         Ok(())
     }
 
+    /// How many bytes it takes: what is being filled doubles when it is full.
     fn memory(&self) -> usize {
-        self.encoder.bytes() + self.writer.memory()
+        self.encoder.bytes() * 2 + self.writer.memory()
     }
 }
 

@@ -135,10 +135,11 @@ impl TableName {
         TableName(name.replace(['.', '-'], "_").into())
     }
 
-    /// The name that it has if [`TableName::of_topic`] is taken: the first digits of the topic's id keep it apart.
-    pub fn of_topic_apart(topic: &TopicName, id: super::TopicId) -> TableName {
-        let digits = id.0.simple().to_string();
-        let apart = digits.get(..8).unwrap_or_default();
+    /// The name that it has if [`TableName::of_topic`] is taken: so many digits of the topic's id, which has 32, keep it
+    /// apart.
+    pub fn of_topic_apart(topic: &TopicName, id: super::TopicId, digits: usize) -> TableName {
+        let all = id.0.simple().to_string();
+        let apart = all.get(..digits).unwrap_or(&all);
         TableName(format!("{}_{apart}", TableName::of_topic(topic)).into())
     }
 }

@@ -11,7 +11,7 @@ use crate::state::access::{ScramMechanism, Verifier};
 pub(super) const ITERATIONS: u32 = 8192;
 
 /// The longest password, in bytes: hashing it costs time.
-const MAX_PASSWORD: usize = 1024;
+pub(super) const MAX_PASSWORD: usize = 1024;
 
 /// What a client or a person says that nobody else may see.
 #[derive(Clone, PartialEq, Eq)]

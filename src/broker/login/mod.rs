@@ -12,13 +12,19 @@
 //! delay among them: enough for all clients behind a load balancer to come at once, and no more than a dozen guesses a
 //! second. Whoever finds no slot in time is sent away without a judgement, and may come again. Others are not delayed
 //! by it, but for those whose address shares its place in a table of fixed size, which is keyed, so that nobody can
-//! choose them. On this node no more than [`HASHING`] passwords are hashed at once.
+//! choose them.
+//!
+//! On this node no more than [`HASHING`] passwords are hashed at once, and of one address one after the other. So no
+//! more than one of each address waits for its turn on the node, however many guesses it has under way and whether or
+//! not it stays connected: whoever has a hundred addresses delays others by a hundred hashes. A login waits for no
+//! longer than [`MAX_WAIT`], all in all, for its slot and its turns, and is then sent away without a judgement. While it
+//! waits it keeps a password of no more than a kilobyte: a longer one is nobody's, and is dropped first.
 //!
 //! # What it goes by
 //!
 //! The store is asked for newer commits before a user is looked up, so who was just created can log in anywhere, and
-//! whose password was just changed cannot log in with the old one. If the store does not answer, the newest state that
-//! is known counts.
+//! whose password was just changed cannot log in with the old one: SCRAM looks again when the proof comes, for a client
+//! may keep a challenge for as long as it likes. If the store does not answer, the newest state that is known counts.
 //!
 //! # Futures that are dropped, nodes that die
 //!
@@ -36,10 +42,10 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(in crate::broker) use credentials::of_salted;
-use credentials::{ITERATIONS, hash};
+use credentials::{ITERATIONS, MAX_PASSWORD, hash};
 pub use credentials::{Secret, UnfitPassword};
 
 use super::{Broker, Home, Session};
@@ -56,7 +62,7 @@ const HASHING: usize = 2;
 /// How many places there are for addresses.
 const ADDRESSES: usize = 1024;
 
-/// How long a login waits for others from its address.
+/// How long a login waits for others, all in all.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// How late a failure is answered: the first, and at most.
@@ -94,8 +100,8 @@ pub enum LoginError {
     /// What the client says is not what the mechanism has it say.
     #[error("the message is not one of the mechanism")]
     Malformed,
-    /// Too many logins from this address are under way.
-    #[error("too many logins from this address have failed; try again later")]
+    /// Too many logins are under way, from this address or from others.
+    #[error("too many logins are under way, or have failed from this address; try again later")]
     TooMany,
 }
 
@@ -110,6 +116,8 @@ pub(super) struct Logins {
 
 struct Address {
     slots: Arc<Semaphore>,
+    /// Whose password is hashed, or waits for its turn on the node.
+    turn: Arc<Semaphore>,
     failed: Mutex<Failed>,
 }
 
@@ -140,6 +148,7 @@ impl Logins {
         let address = || {
             Arc::new(Address {
                 slots: Arc::new(Semaphore::new(SLOTS)),
+                turn: Arc::new(Semaphore::new(1)),
                 failed: Mutex::default(),
             })
         };
@@ -213,6 +222,8 @@ const SALT: usize = 16;
 struct Attempt {
     broker: Broker,
     address: Option<Arc<Address>>,
+    /// When it has waited for long enough.
+    until: Instant,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -229,7 +240,7 @@ impl Attempt {
         let env = self.broker.inner.env.clone();
         let judged = env.spawn(async move {
             let judged = judge(self.broker.clone()).await;
-            if judged.is_err() {
+            if matches!(judged, Err(LoginError::Wrong | LoginError::Malformed)) {
                 self.wait().await;
             }
             judged
@@ -253,9 +264,19 @@ impl Attempt {
     }
 }
 
+/// A turn, if it comes in time.
+async fn turn(of: &Arc<Semaphore>, until: Instant) -> Result<OwnedSemaphorePermit, LoginError> {
+    let turn = timeout_at(until, of.clone().acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or(LoginError::TooMany)
+}
+
 /// A SCRAM login that waits for the client's proof.
 pub struct ScramLogin {
     exchange: scram::Exchange,
+    user: String,
+    mechanism: ScramMechanism,
+    /// What the proof is checked against.
+    verifier: Verifier,
     /// Nobody, if the challenge is a decoy.
     identity: Option<LoggedIn>,
 }
@@ -276,19 +297,15 @@ impl ScramLogin {
 impl Broker {
     async fn attempt(&self, session: &Session) -> Result<Attempt, LoginError> {
         let address = self.inner.logins.address(session.remote).cloned();
+        let until = Instant::now() + MAX_WAIT;
         let slot = match &address {
-            Some(address) => {
-                let slot = address.slots.clone().acquire_owned();
-                match timeout(MAX_WAIT, slot).await {
-                    Ok(slot) => slot.ok(),
-                    Err(_) => return Err(LoginError::TooMany),
-                }
-            }
+            Some(address) => Some(turn(&address.slots, until).await?),
             None => None,
         };
         Ok(Attempt {
             broker: self.clone(),
             address,
+            until,
             _slot: slot,
         })
     }
@@ -319,61 +336,71 @@ impl Broker {
         name: &str,
         password: Secret,
     ) -> Result<LoggedIn, LoginError> {
+        if name.len().max(password.expose().len()) > MAX_PASSWORD {
+            // Nobody has it, and it would be kept for as long as the login waits.
+            drop(password);
+            let attempt = self.attempt(session).await?;
+            return attempt.judged(|_| async { Err(LoginError::Wrong) }).await;
+        }
         let attempt = self.attempt(session).await?;
-        let name = name.to_owned();
-        let judge = |broker: Broker| async move { broker.judge_password(&name, &password).await };
+        let (name, until) = (name.to_owned(), attempt.until);
+        let address = attempt.address.clone();
+        let judge = move |broker: Broker| async move {
+            let turns = (address.as_deref(), until);
+            broker.judge_password(&name, &password, turns).await
+        };
         attempt.judged(judge).await
     }
 
-    async fn judge_password(&self, name: &str, password: &Secret) -> Result<LoggedIn, LoginError> {
+    async fn judge_password(
+        &self,
+        name: &str,
+        password: &Secret,
+        (address, until): (Option<&Address>, Instant),
+    ) -> Result<LoggedIn, LoginError> {
         let (identity, mut verifiers) = match self.verifiers_of(name).await {
             Some((identity, verifiers)) => (Some(identity), verifiers),
             None => (None, Verifiers::new()),
+        };
+        let logins = &self.inner.logins;
+        let key = |verifier: &Verifier| {
+            let parts = [name.as_bytes(), verifier.stored_key(), password.expose()];
+            logins.keyed(b"password", &parts)
+        };
+        let is_remembered = |verifier: &Verifier| logins.is_remembered(&key(verifier));
+        if let Some(identity) = &identity
+            && verifiers.values().any(is_remembered)
+        {
+            return Ok(identity.clone());
+        }
+        let _turn = match address {
+            Some(address) => Some(turn(&address.turn, until).await?),
+            None => None,
         };
         // One is as good as the other: they were made of one password, or the client knows which it has. As many are
         // tried for a user that has none, or that there is not.
         for mechanism in ScramMechanism::ALL {
             let known = verifiers.remove(&mechanism);
             let is_known = known.is_some();
-            let verifier = known.unwrap_or_else(|| self.inner.logins.decoy(name, mechanism));
-            let is_right = self.is_password(name, password, mechanism, verifier).await;
+            let verifier = known.unwrap_or_else(|| logins.decoy(name, mechanism));
+            let key = key(&verifier);
+            let turn = turn(&logins.hashing, until).await?;
+            let password = password.clone();
+            let hashed = move || {
+                let is_right = credentials::is_password(&password, mechanism, &verifier);
+                drop(turn);
+                is_right
+            };
+            let is_right = self.inner.env.compute(hashed).await.unwrap_or(false);
             if is_right
                 && is_known
                 && let Some(identity) = identity
             {
+                logins.remember(key);
                 return Ok(identity);
             }
         }
         Err(LoginError::Wrong)
-    }
-
-    async fn is_password(
-        &self,
-        name: &str,
-        password: &Secret,
-        mechanism: ScramMechanism,
-        verifier: Verifier,
-    ) -> bool {
-        let logins = &self.inner.logins;
-        let parts = [name.as_bytes(), verifier.stored_key(), password.expose()];
-        let key = logins.keyed(b"password", &parts);
-        if logins.is_remembered(&key) {
-            return true;
-        }
-        let Ok(turn) = logins.hashing.clone().acquire_owned().await else {
-            return false;
-        };
-        let password = password.clone();
-        let hashed = move || {
-            let is_right = credentials::is_password(&password, mechanism, &verifier);
-            drop(turn);
-            is_right
-        };
-        let is_right = self.inner.env.compute(hashed).await.unwrap_or(false);
-        if is_right {
-            logins.remember(key);
-        }
-        is_right
     }
 
     /// Begins a login by SCRAM with the client's first message.
@@ -400,8 +427,15 @@ impl Broker {
             None => (None, self.inner.logins.decoy(&first.user, mechanism)),
         };
         let nonce = self.inner.env.random_key();
-        let exchange = scram::Exchange::new(mechanism, first, &nonce[..18], verifier);
-        Ok(ScramLogin { exchange, identity })
+        let user = first.user.clone();
+        let exchange = scram::Exchange::new(mechanism, first, &nonce[..18], verifier.clone());
+        Ok(ScramLogin {
+            exchange,
+            user,
+            mechanism,
+            verifier,
+            identity,
+        })
     }
 
     /// Ends it with the client's proof: what the client is told, and who it is.
@@ -415,12 +449,28 @@ impl Broker {
         message: &[u8],
     ) -> Result<(String, LoggedIn), LoginError> {
         let attempt = self.attempt(session).await?;
-        let judged = match (login.exchange.finish(message), login.identity) {
-            (Ok(Some(told)), Some(identity)) => Ok((told, identity)),
-            (Ok(_), _) => Err(LoginError::Wrong),
-            (Err(scram::Malformed), _) => Err(LoginError::Malformed),
+        let ScramLogin {
+            exchange,
+            user,
+            mechanism,
+            verifier,
+            identity,
+        } = login;
+        let proven = exchange.finish(message);
+        let judge = move |broker: Broker| async move {
+            let Ok(proven) = proven else {
+                return Err(LoginError::Malformed);
+            };
+            // The password may have been changed since the challenge, and the user removed.
+            let now = broker.verifiers_of(&user).await;
+            let now = now.and_then(|(identity, mut now)| Some((identity, now.remove(&mechanism)?)));
+            let known = identity.map(|identity| (identity, verifier));
+            match (proven, known) {
+                (Some(told), Some(known)) if now.as_ref() == Some(&known) => Ok((told, known.0)),
+                _ => Err(LoginError::Wrong),
+            }
         };
-        attempt.judged(|_| async { judged }).await
+        attempt.judged(judge).await
     }
 
     /// The verifiers of a password, for every mechanism.

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
 
 use super::credentials::Algorithms;
 use super::*;
@@ -60,13 +61,13 @@ async fn log_in(node: &Node, name: &str, password: &str) -> Result<String, Login
     identity.map(|identity| identity.principal)
 }
 
-/// Logs in with SCRAM as a client does.
-async fn prove(
+/// Begins to log in with SCRAM as a client does. Returns its proof as well, and how the node proves itself.
+async fn begin(
     node: &Node,
     mechanism: ScramMechanism,
     name: &str,
     password: &str,
-) -> Result<String, LoginError> {
+) -> Result<(ScramLogin, String, String), LoginError> {
     let (broker, session) = (node.broker(), from("10.0.0.1"));
     let bare = format!("n={name},r=abc");
     let login = broker
@@ -93,11 +94,22 @@ async fn prove(
         .map(|(a, b)| a ^ b)
         .collect();
     let message = format!("{without_proof},p={}", STANDARD.encode(proof));
-    let (told, identity) = broker
-        .finish_scram(&session, login, message.as_bytes())
-        .await?;
     let server = algorithms.hmac(verifier.server_key(), signed.as_bytes());
-    assert_eq!(told, format!("v={}", STANDARD.encode(server)));
+    Ok((login, message, format!("v={}", STANDARD.encode(server))))
+}
+
+/// Logs in with SCRAM.
+async fn prove(
+    node: &Node,
+    mechanism: ScramMechanism,
+    name: &str,
+    password: &str,
+) -> Result<String, LoginError> {
+    let (login, message, expected) = begin(node, mechanism, name, password).await?;
+    let (broker, session) = (node.broker(), from("10.0.0.1"));
+    let finished = broker.finish_scram(&session, login, message.as_bytes());
+    let (told, identity) = finished.await?;
+    assert_eq!(told, expected);
     Ok(identity.principal)
 }
 
@@ -331,4 +343,98 @@ fn what_was_right_is_forgotten() {
         logins.keyed(b"x", &[b"ab", b"c"]),
         logins.keyed(b"x", &[b"a", b"bc"])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_many_addresses_delays_others_by_one_hash_of_each() {
+    const ADDRESSES_OF_ONE: usize = 100;
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pw-of-root", true).await;
+    let broker = node.broker();
+    // Nobody knows which places of the table an address gets.
+    let logins = &broker.inner.logins;
+    let place = |session: &Session| logins.address(session.remote).map(Arc::as_ptr);
+    let others = from("10.0.0.1");
+    let mut taken = vec![place(&others)];
+    let mut sessions = Vec::new();
+    for n in 0.. {
+        let session = from(&format!("10.1.{}.{}", n / 256, n % 256));
+        if !taken.contains(&place(&session)) {
+            taken.push(place(&session));
+            sessions.push(session);
+        }
+        if sessions.len() == ADDRESSES_OF_ONE {
+            break;
+        }
+    }
+    for _ in 0..SLOTS {
+        for session in &sessions {
+            let guess = broker.log_in(session, "root", Secret::new("a guess"));
+            // It hangs up at once.
+            assert!(guess.now_or_never().is_none());
+        }
+    }
+    // Not asleep: time stands still while passwords are hashed.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(log_in(&node, "root", "pw-of-root").await.is_ok());
+    let judged = |session: &Session| {
+        let address = logins.address(session.remote).unwrap();
+        let failed = address.failed.lock().unwrap();
+        failed.count
+    };
+    let judged: u32 = sessions.iter().map(judged).sum();
+    let fair = ADDRESSES_OF_ONE as u32 * 2;
+    assert!(judged <= fair, "{judged} guesses were judged before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_too_long_is_sent_away_without_a_judgement() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pw-of-root", true).await;
+    let logins = &node.broker().inner.logins;
+    let all = logins.hashing.acquire_many(HASHING as u32).await.unwrap();
+    let began = Instant::now();
+    let told = log_in(&node, "root", "pw-of-root").await;
+    assert_eq!(told, Err(LoginError::TooMany));
+    assert_eq!(began.elapsed().as_secs(), MAX_WAIT.as_secs());
+    drop(all);
+    assert!(log_in(&node, "root", "pw-of-root").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_nobody_can_have_is_wrong_late_and_is_not_hashed() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pw-of-root", true).await;
+    let logins = &node.broker().inner.logins;
+    // It would wait for a turn.
+    let _all = logins.hashing.acquire_many(HASHING as u32).await.unwrap();
+    let began = Instant::now();
+    let long = "x".repeat(MAX_PASSWORD + 1);
+    assert_eq!(log_in(&node, "root", &long).await, Err(LoginError::Wrong));
+    assert!(began.elapsed() >= FIRST_DELAY / 2);
+    assert_eq!(log_in(&node, &long, "pw").await, Err(LoginError::Wrong));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_is_kept_does_not_keep_an_old_password() {
+    let node = node(&Store::memory(), 1).await;
+    create(&node, "root", "pw-of-root", true).await;
+    create(&node, "alice", "old", false).await;
+    let mechanism = ScramMechanism::Sha256;
+    let begun = begin(&node, mechanism, "alice", "old").await.unwrap();
+    let broker = node.broker();
+    let set = broker.verifiers(&Secret::new("new")).await.unwrap();
+    let alter = AccessAction::AlterVerifiers {
+        user: user("alice"),
+        set,
+        remove: std::collections::BTreeSet::new(),
+    };
+    change(&node, alter).await.unwrap();
+    let (login, message, _) = begun;
+    let session = from("10.0.0.1");
+    let finished = broker.finish_scram(&session, login, message.as_bytes());
+    assert_eq!(finished.await.unwrap_err(), LoginError::Wrong);
+    assert!(prove(&node, mechanism, "alice", "new").await.is_ok());
 }

@@ -140,7 +140,7 @@ impl Archiving {
     }
 
     /// What is to be done next beside archiving. What engines read comes first: what they have read must not go before
-    /// they can read what took its place.
+    /// they can read what took its place. While that cannot be published nothing expires, and nothing is deleted.
     fn next_besides(
         &self,
         m: &Maintenance,
@@ -156,7 +156,10 @@ impl Archiving {
             Step::Delete => keep::deletable(m, table).next().is_some(),
         };
         let steps = [Step::Publish, Step::Merge, Step::Expire, Step::Delete];
-        let mut steps = steps.into_iter().filter(|step| !failed.contains(step));
+        let is_published = !failed.contains(&Step::Publish);
+        let may_go = |step: &Step| is_published || !matches!(step, Step::Expire | Step::Delete);
+        let steps = steps.into_iter().filter(may_go);
+        let mut steps = steps.filter(|step| !failed.contains(step));
         steps.find(is_due)
     }
 

@@ -14,7 +14,7 @@ use super::write::{Writing, discard};
 use crate::state::op::{Op, RewriteFiles};
 use crate::state::table::{DataFile, LiveManifest, OffsetRange, Table};
 use crate::store::{ArchiveObject, ObjectPath, RequestKind};
-use crate::table::rewrite;
+use crate::table::{Rewriting, TableWriter};
 
 /// Merges these manifests of a table.
 ///
@@ -34,7 +34,20 @@ pub(super) async fn merge(
         for file in run.iter().flat_map(|live| &live.manifest.files) {
             files.push(read(m, table, file).await?);
         }
-        writing.push(move |writer| rewrite(writer, files)).await?;
+        let begin = move |writer: &mut TableWriter| Rewriting::new(writer, files);
+        let mut rewriting = writing.push(begin).await?;
+        loop {
+            let go_on = move |writer: &mut TableWriter| {
+                let has_more = rewriting.go_on(writer)?;
+                Ok((rewriting, has_more))
+            };
+            // What was finished is stored before more is written.
+            let (again, has_more) = writing.push(go_on).await?;
+            if !has_more {
+                break;
+            }
+            rewriting = again;
+        }
         writing.finish(joined(run)).await
     };
     let manifest = match written.await {

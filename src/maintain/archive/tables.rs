@@ -18,7 +18,9 @@ pub(super) async fn keep_in_step(m: &Maintenance) -> Result<bool, JobError> {
         return Ok(false);
     }
     let missing = state.topics().filter(|topic| is_missing(&state, topic));
-    let mut ops: Vec<Op> = missing.map(|topic| create(m, &state, topic)).collect();
+    let mut ops: Vec<Op> = missing
+        .filter_map(|topic| create(m, &state, topic))
+        .collect();
     ops.extend(state.tables().filter_map(|table| altered(&state, table)));
     if ops.is_empty() {
         return Ok(false);
@@ -47,22 +49,32 @@ pub(super) fn is_missing(state: &State, topic: &Topic) -> bool {
     settings.enable && state.table_of(topic.id()).is_none()
 }
 
-/// Creates the table of a topic. Its name is that of the topic; if another table has it, or had it and is not deleted
-/// yet, some of the topic's id is added.
-fn create(m: &Maintenance, state: &State, topic: &Topic) -> Op {
+/// The name of a topic's table: that of the topic; if another table has it, or had it and is not deleted yet, some of
+/// the topic's id is added, and if that has been done before, all of it. A topic of that name may have the last one, too.
+fn free_name(state: &State, topic: &Topic) -> Option<TableName> {
+    let digits = [8, 32];
+    let apart = digits.map(|digits| TableName::of_topic_apart(topic.name(), topic.id(), digits));
+    let mut names = std::iter::once(TableName::of_topic(topic.name())).chain(apart);
+    names.find(|name| state.table_by_name(name.as_str()).is_none())
+}
+
+/// Creates the table of a topic, if there is a name for it.
+fn create(m: &Maintenance, state: &State, topic: &Topic) -> Option<Op> {
     let settings = ArchiveConfig::effective(topic.configs(), state.configs());
-    let plain = TableName::of_topic(topic.name());
-    let name = match state.table_by_name(plain.as_str()) {
-        None => plain,
-        Some(_) => TableName::of_topic_apart(topic.name(), topic.id()),
+    let Some(name) = free_name(state, topic) else {
+        tracing::warn!(
+            topic = %topic.name(),
+            "the topic is not archived: other tables have all the names that its own could have. Drop one of them"
+        );
+        return None;
     };
-    Op::CreateTable(CreateTable {
+    Some(Op::CreateTable(CreateTable {
         id: m.inner.manifest.mint_table(),
         topic: topic.id(),
         name,
         schema: base_schema(),
         by: partition_by(&settings),
-    })
+    }))
 }
 
 /// What brings a table in step, if it is not.

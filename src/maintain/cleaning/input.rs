@@ -1,5 +1,6 @@
 //! The batches of slices, read past the cache: they are read once, and must not push out what readers want.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -24,18 +25,18 @@ const PIECE: u64 = 2 << 20;
 const AT_ONCE: usize = 8;
 
 /// A whole batch and the offset of its first record.
-pub(super) struct Batch {
+pub(in crate::maintain) struct Batch {
     /// The offset of its first record.
-    pub(super) base: Offset,
+    pub(in crate::maintain) base: Offset,
     /// Its bytes, whose checksum is right.
-    pub(super) bytes: Bytes,
+    pub(in crate::maintain) bytes: Bytes,
 }
 
 /// Reads slices from the first to the last.
-pub(super) struct Input<'a> {
+pub(in crate::maintain) struct Input<'a> {
     m: &'a Maintenance,
     partition: TopicPartition,
-    slices: &'a [(Offset, Slice)],
+    slices: Cow<'a, [(Offset, Slice)]>,
     /// The bytes of all slices, in order; no piece is of two.
     pieces: BoxStream<'a, Result<Bytes, StoreError>>,
     /// The slice that is being read, and how many of its bytes came.
@@ -57,12 +58,30 @@ impl<'a> Input<'a> {
         partition: TopicPartition,
         slices: &'a [(Offset, Slice)],
     ) -> Input<'a> {
+        Input::reading(m, partition, Cow::Borrowed(slices))
+    }
+
+    /// Of one slice.
+    pub(in crate::maintain) fn of_one(
+        m: &'a Maintenance,
+        partition: TopicPartition,
+        slice: (Offset, Slice),
+    ) -> Input<'a> {
+        Input::reading(m, partition, Cow::Owned(vec![slice]))
+    }
+
+    fn reading(
+        m: &'a Maintenance,
+        partition: TopicPartition,
+        slices: Cow<'a, [(Offset, Slice)]>,
+    ) -> Input<'a> {
         let ranges = slices.iter().flat_map(|(_, slice)| {
             let end = slice.start + slice.len;
             (slice.start..end)
                 .step_by(PIECE as usize)
                 .map(move |start| (slice.object, start..end.min(start + PIECE)))
         });
+        let ranges: Vec<_> = ranges.collect();
         let pieces = stream::iter(ranges).map(move |(object, range)| async move {
             m.give_way().await;
             m.pace(range.end - range.start).await;
@@ -71,20 +90,20 @@ impl<'a> Input<'a> {
         Input {
             m,
             partition,
+            next: slices.first().map_or(Offset::ZERO, |(base, _)| *base),
             slices,
             pieces: pieces.buffered(AT_ONCE).boxed(),
             slice: 0,
             loaded: 0,
             rest: BytesMut::new(),
-            next: slices.first().map_or(Offset::ZERO, |(base, _)| *base),
             index: None,
         }
     }
 
     /// The next batches of the slice that is being read: as many as a request or two bring. `None` at its end; after
     /// that comes the next slice.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Batch>>, JobError> {
-        let Some((base, slice)) = self.slices.get(self.slice) else {
+    pub(in crate::maintain) async fn next(&mut self) -> Result<Option<Vec<Batch>>, JobError> {
+        let Some((base, slice)) = self.slices.get(self.slice).copied() else {
             return Ok(None);
         };
         let mut batches = Vec::new();
@@ -100,7 +119,7 @@ impl<'a> Input<'a> {
                 return Ok(None);
             }
             if let (Some(place), None) = (slice.index, &self.index) {
-                let read = load_index(self.m, self.partition, *base, slice, place).await;
+                let read = load_index(self.m, self.partition, base, &slice, place).await;
                 let index = read.map_err(|error| match error {
                     IndexError::Store(error) => self.failed(error),
                     IndexError::Damaged(error) => self.unreadable(error.to_string()),
@@ -118,9 +137,9 @@ impl<'a> Input<'a> {
             self.loaded += piece.len() as u64;
             self.rest.extend_from_slice(&piece);
             match slice.index {
-                Some(_) => self.take_chunks(slice, &mut batches)?,
+                Some(_) => self.take_chunks(&slice, &mut batches)?,
                 None => {
-                    while let Some(batch) = self.take(slice)? {
+                    while let Some(batch) = self.take(&slice)? {
                         batches.push(batch);
                     }
                 }
@@ -210,7 +229,7 @@ impl<'a> Input<'a> {
     }
 
     fn unreadable(&self, reason: String) -> JobError {
-        unreadable(self.partition, self.slices, self.next, reason)
+        unreadable(self.partition, &self.slices, self.next, reason)
     }
 }
 

@@ -31,4 +31,5 @@ mod tests;
 pub use job::{Cleaning, clean};
 pub use policy::{Due, due};
 
+pub(super) use input::Input;
 pub(super) use lane::dirty;

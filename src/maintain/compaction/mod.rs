@@ -30,4 +30,4 @@ pub use job::run;
 pub use policy::{Output, Plan, Terms, plan};
 
 pub(super) use job::Compacting;
-pub(super) use read::{Input, read};
+pub(super) use read::{Input, WINDOW, read};

@@ -19,7 +19,7 @@ use crate::types::{Offset, TopicPartition};
 const READ: u64 = 2 << 20;
 
 /// How much is read at once of a partition that is read as a stream: twice as much is in memory.
-const WINDOW: u64 = 16 << 20;
+pub(in crate::maintain) const WINDOW: u64 = 16 << 20;
 
 /// The most slices of which as much is read at once.
 const WINDOW_SLICES: usize = 1024;

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::invariants::at_rest::archive_equals_log;
 use crate::maintain::fsck::{FsckOptions, fsck};
-use crate::state::table::Table;
+use crate::state::op::{AlterTable, CreateTable};
+use crate::state::table::{MAX_SCHEMAS, PartitionBy, Schema, Table};
 use crate::store::{ArchiveObject, RequestKind};
-use crate::table::records_of_file;
+use crate::table::{base_schema, records_of_file};
 use crate::testing::{Fault, Faulty};
+use crate::types::{TableId, TableName};
 
 const GRACE: Duration = Duration::from_secs(15 * 60);
 const ARCHIVED: &[(&str, &str)] = &[("archive.enable", "true"), ("archive.lag", "5000")];
@@ -356,4 +358,154 @@ pub(super) async fn fsck_finds_what_is_missing_damaged_or_not_what_is_derived_fr
         store.put_unique(object, vec![before], kind).await.unwrap();
     }
     assert_eq!(found().await, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_compacted_slice_that_is_long_is_archived_part_by_part() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 2, &[]).await;
+    for _ in 0..20 {
+        a.produce("t", 0, 900_000).await;
+    }
+    a.produce("t", 1, 100).await;
+    wait(Duration::from_secs(24 * 3600)).await;
+    while compaction::run(&a.jobs).await.unwrap() {}
+    let state = a.state();
+    let partition = state.partition(a.partition("t", 0)).unwrap();
+    let (_, slice) = partition.slices_from(Offset(0)).next().unwrap();
+    assert!(slice.len > compaction::WINDOW && slice.index.is_some());
+    // What came later is a slice by itself.
+    a.produce("t", 0, 100).await;
+    a.set("t", "archive.value.format", "json").await;
+    a.set("t", "archive.enable", "true").await;
+    wait(DAY).await;
+    let reads = store.metrics().requests(RequestKind::CompactedGet);
+    assert!(archive::run(&a.jobs).await.unwrap());
+    let reads = store.metrics().requests(RequestKind::CompactedGet) - reads;
+    assert!((9..40).contains(&reads), "{reads} requests");
+    assert_archived(&store, &a, "t", &[(0, 42), (1, 2)]).await;
+    assert_sound(&store, &a).await;
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn while_nothing_can_be_published_nothing_that_engines_read_goes() {
+    let cut = Arc::new(AtomicUsize::new(0));
+    let is_cut = cut.clone();
+    let (store, _) = Faulty::by_name(move |_, name| {
+        let fails = is_cut.load(Ordering::SeqCst) > 0 && name.ends_with(".metadata.json");
+        match fails {
+            true => Fault::Denied,
+            false => Fault::None,
+        }
+    });
+    let merging = |options: &mut MaintenanceOptions| {
+        options.archive.merge_at = 2;
+        options.archive.merge_wait = 100 * DAY;
+    };
+    let a = worker_with(&store, 1, merging).await;
+    a.topic("t", 1, ARCHIVED).await;
+    a.produce("t", 0, 100).await;
+    wait(Duration::from_secs(6)).await;
+    archive::run(&a.jobs).await.unwrap();
+    let read = table(&a, "t");
+    cut.store(1, Ordering::SeqCst);
+    a.produce("t", 0, 100).await;
+    wait(Duration::from_secs(6)).await;
+    archive::run(&a.jobs).await.unwrap_err();
+    assert_eq!(table(&a, "t").manifest_count(), 1, "they were merged");
+    for _ in 0..3 {
+        wait(2 * DAY).await;
+        archive::run(&a.jobs).await.unwrap_err();
+    }
+    // The newest version that engines can read.
+    let snapshots: Vec<_> = table(&a, "t").snapshots().to_vec();
+    assert!(snapshots.starts_with(read.snapshots()), "{snapshots:?}");
+    assert_eq!(offsets(&store, &read).await.len(), 2);
+    cut.store(0, Ordering::SeqCst);
+    for _ in 0..2 {
+        archive::run(&a.jobs).await.unwrap();
+        wait(GRACE + MINUTE).await;
+        a.produce("t", 0, 100).await;
+    }
+    archive::run(&a.jobs).await.unwrap();
+    assert!(table(&a, "t").snapshots()[0].seq > read.version());
+    assert_sound(&store, &a).await;
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_table_has_another_name_if_both_of_its_own_are_taken_and_none_if_all_are() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, &[]).await;
+    let id = a.partition("t", 0).topic;
+    let digits = id.0.simple().to_string();
+    let taken = ["t".to_owned(), format!("t_{}", &digits[..8])];
+    let take = async |number: u128, name: &str| {
+        let other = format!("other-{number}");
+        a.topic(&other, 1, &[]).await;
+        let create = Op::CreateTable(CreateTable {
+            id: TableId(uuid::Uuid::from_u128(number)),
+            topic: a.partition(&other, 0).topic,
+            name: TableName::new(name).unwrap(),
+            schema: base_schema(),
+            by: PartitionBy::Day,
+        });
+        a.commit(create).await.unwrap();
+        // It stays as it is.
+        a.set(&other, "archive.enable", "true").await;
+    };
+    for (number, name) in (1..).zip(&taken) {
+        take(number, name).await;
+    }
+    a.set("t", "archive.enable", "true").await;
+    archive::run(&a.jobs).await.unwrap();
+    let last = format!("t_{digits}");
+    assert_eq!(table(&a, &last).topic(), Some(id));
+    // The same for another topic, whose last name is taken, too: that is no reason to ask the log again and again.
+    a.topic("u", 1, &[]).await;
+    let digits = a.partition("u", 0).topic.0.simple().to_string();
+    let taken = [
+        "u".to_owned(),
+        format!("u_{}", &digits[..8]),
+        format!("u_{digits}"),
+    ];
+    for (number, name) in (11..).zip(&taken) {
+        take(number, name).await;
+    }
+    a.set("u", "archive.enable", "true").await;
+    archive::run(&a.jobs).await.unwrap();
+    let before = a.state().seq();
+    archive::run(&a.jobs).await.unwrap();
+    assert_eq!(a.state().seq(), before);
+}
+
+#[tokio::test(start_paused = true)]
+pub(super) async fn a_table_that_has_all_its_schemas_is_archived_with_the_last() {
+    let store = Store::memory();
+    let a = worker(&store, 1).await;
+    a.topic("t", 1, ARCHIVED).await;
+    a.set("t", "archive.value.format", "json").await;
+    archive::run(&a.jobs).await.unwrap();
+    let schemas = (1..MAX_SCHEMAS as u32).map(|number| {
+        Op::AlterTable(AlterTable {
+            table: table(&a, "t").id(),
+            schema: Some(Schema {
+                id: number,
+                ..base_schema()
+            }),
+            by: None,
+            enabled: None,
+        })
+    });
+    let made = a.node.manifest().commit(schemas.collect()).await.unwrap();
+    assert!(made.outcomes.iter().all(Result::is_ok));
+    let mut batch = BatchBuilder::new(Codec::None);
+    let value = br#"{"a": 1}"#;
+    batch.push(a.env.wall(), None, Some(value), &[]).unwrap();
+    a.produce_batch("t", 0, batch.finish().unwrap()).await;
+    wait(Duration::from_secs(6)).await;
+    archive::run(&a.jobs).await.unwrap();
+    assert_archived(&store, &a, "t", &[(0, 1)]).await;
+    assert_eq!(table(&a, "t").schemas().count(), MAX_SCHEMAS);
 }

@@ -57,8 +57,8 @@ impl Tail {
             prepared.change(|commit| commit.follows = before);
         }
         if prepared.encoded.object.len() > MAX_FORWARDED {
-            // It goes to the store, when all before it is settled.
-            if !self.forwarding.has_forwarded() {
+            // It goes to the store, when all before it is settled and the end of the log was seen.
+            if self.may_send() {
                 self.send(prepared);
                 return true;
             }

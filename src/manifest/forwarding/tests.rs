@@ -8,13 +8,17 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::forwarder::{Overdue, Verdict};
+use super::receiver::MAX_FORWARDED;
 use super::*;
 use crate::manifest::freshness::Moment;
 use crate::manifest::object::EncodedCommit;
 use crate::manifest::peers::Declined;
 use crate::manifest::prepared::{Prepared, Sent};
+use crate::manifest::tail::LogEnd;
+use crate::manifest::{Caller, ManifestMetrics, ManifestOptions, Submission, open};
 use crate::state::op::{Commit, Op, RegisterNode};
 use crate::state::{Folded, Level};
+use crate::store::Store;
 use crate::types::{CommitId, LogId, PeerKey, Timestamp};
 
 /// This node, two others that are registered, and one that is not.
@@ -423,4 +427,39 @@ async fn a_recalled_commit_is_dropped_and_one_that_cannot_be_admitted_is_decline
     forwarding.admit(waiting, Level::NEWEST, &Route::Store);
     forwarding.decline_received(Declined::Stopping);
     assert_eq!(told.await.unwrap(), Err(Declined::Stopping));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_too_large_to_forward_waits_until_the_end_of_the_log_was_seen() {
+    let env = Env::simulated(1, Timestamp(1_000_000));
+    let opening = open(
+        Store::memory(),
+        env,
+        ManifestOptions::default(),
+        ManifestMetrics::default(),
+        Arc::new(|_, _| {}),
+        run(OWN),
+    );
+    let (_manifest, mut tail, _) = opening.await.unwrap();
+    let peer = Peer {
+        incarnation: run(OTHER),
+        address: "n2".to_owned(),
+        key: PeerKey::new([OTHER as u8; 32]),
+    };
+    let peers = Arc::new(Nobody);
+    let to = Contact { peer, peers };
+    tail.waiting.push_back(Submission {
+        ops: something(),
+        data: Bytes::from(vec![0; MAX_FORWARDED + 1]),
+        caller: Caller::insists(),
+        done: Box::new(|_| {}),
+    });
+    tail.end = LogEnd::Unseen { failures: 0 };
+    for _ in 0..2 {
+        assert!(!tail.forward_next(&to, Instant::now()));
+        assert_eq!((tail.in_flight.len(), tail.resend.len()), (0, 1));
+    }
+    tail.end = LogEnd::Seen;
+    assert!(tail.forward_next(&to, Instant::now()));
+    assert_eq!((tail.in_flight.len(), tail.resend.len()), (1, 0));
 }

@@ -1,5 +1,7 @@
 //! A node that sleeps while the log is truncated, and everything that it may be about to believe when it wakes.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use super::*;
 use crate::env::Env;
 use crate::state::op::{Applied, CreateTopic, Op};
 use crate::state::{TAIL_PROOF_LIFE, TRUNCATION_AGE};
-use crate::store::{Created, ObjectPath, RequestKind, Store};
+use crate::store::{Created, ObjectPath, ObjectPrefix, RequestKind, Store};
 use crate::types::{Seq, Timestamp, TopicId, TopicName};
 
 async fn start(store: &Store, seed: u64) -> Running {
@@ -98,6 +100,71 @@ async fn a_node_that_starts_over_does_not_write_where_a_commit_is_missing() {
         "{told:?}"
     );
     assert!(store.head(&gap, RequestKind::CommitGet).await.is_err());
+}
+
+/// A store whose requests for commits fail for a while once a snapshot was read after this is armed, and one beside it
+/// that is sound.
+fn failing_after_a_snapshot(fails_for: Duration) -> (Store, Store, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let (is_armed, snapshot_read) = (armed.clone(), Mutex::new(None));
+    let (log, snapshots) = (ObjectPrefix::Log.name(), ObjectPrefix::Snapshots.name());
+    let (faulty, bucket) = Faulty::by_name(move |_, name| {
+        let mut read = snapshot_read.lock().unwrap();
+        if is_armed.load(Ordering::SeqCst) && name.starts_with(&snapshots) {
+            read.get_or_insert_with(Instant::now);
+        }
+        let fails = read.is_some_and(|read: Instant| read.elapsed() < fails_for);
+        match fails && name.starts_with(&log) {
+            true => Fault::Fails,
+            false => Fault::None,
+        }
+    });
+    (faulty, bucket.beside(), armed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_over_looks_for_the_end_though_nobody_asks_and_the_store_fails() {
+    let (faulty, store, armed) = failing_after_a_snapshot(Duration::from_secs(5));
+    let (awake, sleeper) = (start(&store, 1).await, start(&faulty, 2).await);
+    awake.truncate(&store).await;
+    armed.store(true, Ordering::SeqCst);
+    let told = sleeper.create("late").await;
+    assert_eq!(told.unwrap_err(), Stopped::OutcomeUnknown);
+    // It only writes: nothing here asks for a fresh state.
+    let again = tokio::time::timeout(Duration::from_secs(20), sleeper.create("late"));
+    let told = again
+        .await
+        .expect("it looks for the end by itself")
+        .unwrap();
+    assert_eq!(told.outcomes, [Ok(Applied::Done)]);
+    assert_eq!(sleeper.metrics.started_over.get(), 1);
+    let state = awake.manifest.fresh().await.unwrap();
+    assert!(state.topic_by_name("late").is_some());
+    assert!(state.topic_by_name("filler-1").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_not_found_the_end_stops_if_nothing_waits() {
+    let (faulty, store, armed) = failing_after_a_snapshot(Duration::from_secs(3600));
+    let (awake, sleeper) = (start(&store, 1).await, start(&faulty, 2).await);
+    awake.truncate(&store).await;
+    armed.store(true, Ordering::SeqCst);
+    let told = sleeper.create("late").await;
+    assert_eq!(told.unwrap_err(), Stopped::OutcomeUnknown);
+    let requests = || faulty.metrics().requests(RequestKind::CommitProbe);
+    let before = requests();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let looks = requests() - before;
+    assert!((10..1000).contains(&looks), "{looks} requests");
+    let Running {
+        manifest, _stop, ..
+    } = sleeper;
+    drop(_stop);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let told = manifest.commit(vec![create_topic("later")]);
+    let told = tokio::time::timeout(Duration::from_secs(1), told).await;
+    let told = told.expect("the task has ended");
+    assert_eq!(told.unwrap_err(), Stopped::Stopping);
 }
 
 #[tokio::test(start_paused = true)]

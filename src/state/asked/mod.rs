@@ -28,6 +28,7 @@ pub(super) use deletions::Deletions;
 
 use super::State;
 use super::op::{Applied, CreateTopic, Op, Outcome, Rejected};
+use super::table::Table;
 use crate::rules::{Rule, holds};
 use crate::types::{Seq, Timestamp};
 
@@ -82,6 +83,7 @@ impl State {
             Op::DeleteRecords { partition, .. } => self.sized(partition.topic),
             Op::AlterConfigs { topic: None, .. } => self.configs_altered,
             Op::Access { .. } => self.access.altered(),
+            Op::DropTable { table } => self.table(*table).map(Table::version).unwrap_or_default(),
             Op::Group { group, action } => self.changed_of_group(group, action),
             _ => Seq::ZERO,
         }

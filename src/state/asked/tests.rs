@@ -3,6 +3,8 @@
 use crate::state::group::{
     CommitOffsets, GroupReply, Join, OffsetToCommit, OffsetToDelete, Protocol,
 };
+use crate::state::table::PartitionBy;
+use crate::state::table::tests as tables;
 use crate::state::tests::*;
 use crate::types::{Generation, GroupId, MemberId};
 
@@ -331,4 +333,27 @@ fn late_ops_that_are_accepted_are_found() {
         ),
         (Rule::LateOpsAreRefused, what_is_late_is_refused),
     ]);
+}
+
+#[test]
+fn a_table_is_not_dropped_for_who_asked_before_something_was_added_to_it() {
+    let mut f = begin();
+    f.apply(Op::RaiseLevel { to: Level::NEWEST }).unwrap();
+    let table = TableId(Uuid::from_u128(70));
+    f.apply(tables::create_table(table, TOPIC, "t")).unwrap();
+    let alter = |by, enabled| {
+        Op::AlterTable(AlterTable {
+            table,
+            schema: None,
+            by,
+            enabled,
+        })
+    };
+    f.apply(alter(None, Some(false))).unwrap();
+    let before = f.state.seq();
+    f.apply(alter(Some(PartitionBy::Hour), None)).unwrap();
+    let drop = Op::DropTable { table };
+    assert!(f.is_overtaken(before, drop.clone()));
+    let now = f.state.seq();
+    f.ask(now, drop).unwrap();
 }

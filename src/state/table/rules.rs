@@ -277,6 +277,11 @@ impl State {
                 partition: PartitionIndex(0),
             };
             self.check_configs(partition, as_of)?;
+        } else if as_of < self.configs_altered && holds(Rule::DecisionsMatchSettings) {
+            // The settings that a table has of its topic are as they were, but not those of the cluster.
+            let reason =
+                "the settings of the cluster were altered since it was decided which files expire";
+            return Err(invalid(id, reason));
         }
         let mut orders = Vec::new();
         let mut counts = Counts::default();
@@ -493,7 +498,27 @@ impl Table {
         if self.retired.iter().any(misplaced) {
             return Some("what was removed is not what its snapshots name".to_owned());
         }
+        if self.loses_a_named_file() {
+            return Some("a file goes that a snapshot names".to_owned());
+        }
         self.gap_in_archive()
+    }
+
+    /// Whether a file is to be deleted that a snapshot names.
+    fn loses_a_named_file(&self) -> bool {
+        let goes = |retired: &&RetiredManifest| retired.unnamed.is_some();
+        let files = |manifest: &Manifest| manifest.files.clone().into_iter().map(|file| file.id);
+        let going: BTreeSet<FileId> = self
+            .retired()
+            .filter(goes)
+            .flat_map(|retired| retired.files.iter().copied())
+            .collect();
+        let live = self.manifests().map(|live| &live.manifest);
+        let named = self.retired().filter(|retired| !goes(retired));
+        let mut named = live
+            .chain(named.map(|retired| &retired.manifest))
+            .flat_map(files);
+        !going.is_empty() && named.any(|file| going.contains(&file))
     }
 
     /// Refuses a manifest that no table can have.
@@ -624,8 +649,27 @@ impl Table {
         }
     }
 
-    /// Whether a snapshot names what was removed.
+    /// Whether a snapshot names what was removed, or a file that goes with it. Each commit makes a snapshot, and they go
+    /// from the first, so of the manifests that had a file, one after the other, the last is also the last to be named:
+    /// but for one that came and went in one commit, which no snapshot names. Its files wait for the others.
     fn names(&self, retired: &RetiredManifest) -> bool {
+        let takes_over = |other: &RetiredManifest| {
+            self.names_manifest(other)
+                && other
+                    .manifest
+                    .files
+                    .iter()
+                    .any(|file| retired.files.contains(&file.id))
+        };
+        let was_never_named = retired.added == retired.removed;
+        self.names_manifest(retired)
+            || was_never_named
+                && holds(Rule::TakenOverFilesAreKept)
+                && self.retired().any(takes_over)
+    }
+
+    /// Whether a snapshot names a manifest that was removed.
+    fn names_manifest(&self, retired: &RetiredManifest) -> bool {
         let before = |snapshot: &TableSnapshot| snapshot.seq < retired.added;
         let first = self.snapshots.partition_point(before);
         let first = self.snapshots.get(first);

@@ -415,6 +415,84 @@ fn what_was_removed_stays_while_a_snapshot_names_it() {
 }
 
 #[test]
+fn a_file_that_was_taken_over_goes_with_the_last_manifest_that_a_snapshot_names() {
+    fn test() {
+        let mut scene = Scene::with_records(8);
+        let first = scene.archive(0, 4).unwrap();
+        let second = scene.archive(4, 8).unwrap();
+        let files: Vec<DataFile> = scene
+            .table()
+            .manifests()
+            .flat_map(|live| live.manifest.files.clone())
+            .collect();
+        // One takes over all the files of both, and is removed by the same commit.
+        let joined = Manifest {
+            files: files.clone(),
+            ..scene.manifest(0, 8)
+        };
+        let (taken, whole) = (joined.id, scene.manifest(0, 8));
+        let table = TABLE;
+        let rewrite = |removes, manifest| {
+            Op::RewriteFiles(RewriteFiles {
+                table,
+                removes,
+                manifest,
+            })
+        };
+        let ops = vec![
+            rewrite(vec![first, second], joined),
+            rewrite(vec![taken], whole),
+        ];
+        let seq = scene.log.state.seq().next();
+        scene.log.state.apply(seq, &commit(seq.0, ops), 64);
+        assert_eq!(scene.log.state.check(), Ok(()));
+        let before = scene.table().snapshots()[1].seq;
+        assert_eq!(scene.table().manifests_of(before).len(), 2);
+        let goes = |retired: &RetiredManifest| retired.unnamed.is_some();
+        assert!(!scene.table().retired().any(goes));
+        assert!(scene.deleted(taken).is_err());
+        scene.expire_snapshots();
+        for manifest in [first, second, taken] {
+            scene.deleted(manifest).unwrap();
+        }
+        assert_eq!(scene.table().retired().count(), 0);
+    }
+    test();
+    assert_needed(&[(Rule::TakenOverFilesAreKept, test)]);
+}
+
+#[test]
+fn files_of_a_table_without_a_topic_expire_by_the_settings_that_count_now() {
+    fn test() {
+        let mut scene = Scene::with_records(4);
+        let first = scene.archive(0, 4).unwrap();
+        scene.apply(Op::DeleteTopic { topic: TOPIC }).unwrap();
+        let as_of = scene.log.state.seq();
+        let edits = [("archive.retention.ms".to_owned(), Some("-1".to_owned()))];
+        let alter = Op::AlterConfigs {
+            topic: None,
+            node: None,
+            edits: edits.into(),
+        };
+        scene.apply(alter).unwrap();
+        let expire = |as_of| Op::ExpireFiles {
+            table: TABLE,
+            through: first,
+            as_of,
+        };
+        let late = scene.apply(expire(as_of));
+        assert!(
+            matches!(late, Err(Rejected::InvalidTable { .. })),
+            "{late:?}"
+        );
+        let as_of = scene.log.state.seq();
+        scene.apply(expire(as_of)).unwrap();
+    }
+    test();
+    assert_needed(&[(Rule::DecisionsMatchSettings, test)]);
+}
+
+#[test]
 fn the_newest_snapshot_does_not_expire_and_there_are_never_too_many() {
     let mut scene = Scene::new();
     let expire = |before| Op::ExpireSnapshots {
@@ -714,6 +792,10 @@ pub(in crate::state) fn aim(op: &mut Op, state: &State, n: u128) {
             let rows = some.iter().map(|live| live.manifest.rows()).sum();
             let ranges = some.iter().flat_map(|live| &live.manifest.ranges);
             rewrite.manifest = manifest(new(2), new(3), rows, OffsetRange::joined(ranges));
+            if n % 2 == 0 {
+                let files = some.iter().flat_map(|live| live.manifest.files.clone());
+                rewrite.manifest.files = files.collect();
+            }
         }
         Op::ExpireSnapshots { table: of, before } => {
             *of = id;

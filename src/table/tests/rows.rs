@@ -9,11 +9,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{header, record};
-use crate::segment::{RecordHeader, TimestampType};
+use crate::segment::{Record, RecordHeader, TimestampType};
+use crate::state::table::PartitionBy;
 use crate::table::{
     ArchivedRecord, Columns, ERROR, FIELD_ID_KEY, FileError, HEADERS, MAX_BATCH_BYTES,
-    MAX_TIMESTAMP, MIN_TIMESTAMP, OFFSET, RowEncoder, TIMESTAMP, base_columns, base_schema,
-    column_name, records_of,
+    MAX_TIMESTAMP, MIN_TIMESTAMP, OFFSET, Row, RowEncoder, TIMESTAMP, TableWriter, WriterOptions,
+    base_batches, base_columns, base_schema, column_name, records_of,
 };
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
@@ -117,6 +118,51 @@ fn an_error_is_never_long() {
     }]);
     assert!(read[0].error.as_ref().unwrap().len() <= 1_000);
     assert_eq!(read[0].headers.len(), 1_000);
+}
+
+#[test]
+fn a_row_has_no_more_headers_than_a_record_may_have() {
+    let columns = Columns::base();
+    let mut encoder = RowEncoder::new(&columns);
+    let record = Record {
+        offset_delta: 3,
+        timestamp: Timestamp(5),
+        key: None,
+        value: Some(Bytes::from("v")),
+        headers: Vec::new(),
+        header_count: 100_000_000,
+    };
+    let base = Offset(4);
+    let row = Row::of(PartitionIndex(0), base, TimestampType::Create, &record);
+    encoder.push(&row).unwrap();
+    let read = records_of(&encoder.finish().unwrap()).unwrap();
+    assert_eq!(read[0].offset, Offset(7));
+    assert_eq!(read[0].value.as_deref(), Some(&b"v"[..]));
+    assert_eq!(read[0].headers, []);
+    let says = "headers: 100000000, and a row has no more than 65536";
+    assert_eq!(read[0].error.as_deref(), Some(says));
+}
+
+#[test]
+fn a_file_of_rows_with_many_empty_headers_is_read_a_few_rows_at_a_time() {
+    let headers = vec![header(b"", None); 60_000];
+    let mut writer = TableWriter::new(Columns::base(), PartitionBy::None, WriterOptions::default());
+    for offset in 0..100 {
+        let headers = headers.clone();
+        let record = ArchivedRecord {
+            headers,
+            ..record(0, offset)
+        };
+        writer.push(&record.row()).unwrap();
+    }
+    let file = writer.finish().unwrap().files.remove(0);
+    let mut rows = 0;
+    for batch in base_batches(file.bytes).unwrap() {
+        let batch = batch.unwrap();
+        assert!(batch.num_rows() < 20, "{} rows at once", batch.num_rows());
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 100);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::table::{
     ArchivedRecord, Columns, ERROR, RowEncoder, TableWriter, VALUE, WriterOptions, base_schema,
     records_of, records_of_file,
 };
-use crate::types::Offset;
+use crate::types::{Offset, Timestamp};
 
 fn typing(value_format: &str, value_schema: &str) -> Typing {
     Typing::new("bytes", "", value_format, value_schema).unwrap()
@@ -397,6 +397,59 @@ fn there_are_never_too_many_columns_nor_too_deep_ones() {
         ),
         None
     );
+}
+
+#[test]
+fn what_typed_columns_hold_counts_as_memory_however_short_the_records_are() {
+    const DAYS: i64 = 65;
+    let many: Vec<Value> = (0..MAX_INFERRED_COLUMNS)
+        .map(|n| json!({format!("field {n}"): n}))
+        .collect();
+    let schema = grown(&inferred(), &base_schema(), &many).unwrap();
+    let columns = || Columns::new(schema.clone()).unwrap();
+    let options = WriterOptions {
+        memory: 24 << 20,
+        ..WriterOptions::default()
+    };
+    let typed = |options| {
+        let (last, by) = (last(&schema), PartitionBy::Day);
+        TableWriter::typed(columns(), &inferred(), last, by, options)
+    };
+    // All of them are longs, of eight bytes.
+    let row = MAX_INFERRED_COLUMNS * 8;
+    let mut writer = typed(WriterOptions::default());
+    let short = with_value(0, "{}");
+    let mut pushed = 0;
+    let push = |writer: &mut TableWriter, offset: i64| {
+        let day = 86_400_000 * (offset % DAYS);
+        let record = ArchivedRecord {
+            offset: Offset(offset),
+            timestamp: Timestamp(day),
+            ..short.clone()
+        };
+        writer.push(&record.row()).unwrap();
+    };
+    for offset in 0..DAYS * 48 {
+        push(&mut writer, offset);
+        pushed += 1;
+    }
+    let least = pushed * row;
+    assert!(writer.memory() >= least, "{} < {least}", writer.memory());
+    // So files are finished when they take too much together.
+    let mut writer = typed(options);
+    for offset in 0..DAYS * 200 {
+        push(&mut writer, offset);
+        let memory = writer.memory();
+        assert!(memory <= options.memory + (8 << 20), "{memory} at {offset}");
+    }
+    assert!(writer.finished() > 0);
+    // Elements of lists count, too.
+    let schema = grown(&inferred(), &base_schema(), &[json!({"a": [1]})]).unwrap();
+    let columns = Columns::new(schema).unwrap();
+    let mut encoder = RowEncoder::typed(&columns, inferred().formats());
+    let zeros = format!("{{\"a\":[{}0]}}", "0,".repeat(100_000));
+    encoder.push(&with_value(0, zeros).row()).unwrap();
+    assert!(encoder.bytes() >= 100_000 * 8, "{}", encoder.bytes());
 }
 
 #[test]

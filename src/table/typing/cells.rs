@@ -129,6 +129,11 @@ impl TypedCells {
         }
     }
 
+    /// How many bytes they hold.
+    pub(in crate::table) fn bytes(&self) -> usize {
+        self.cells.iter().map(Cells::bytes).sum()
+    }
+
     /// The arrays of the columns since the last time, with the ids of their columns.
     pub(in crate::table) fn finish(&mut self) -> Result<Vec<(FieldId, ArrayRef)>, FileError> {
         let columns = self.columns.iter().zip(&mut self.cells);
@@ -228,19 +233,21 @@ impl Cells {
         let field = arrow_field(schema, column);
         let mut inside = schema.children(Some(column.id));
         match (column.column_type, field.data_type()) {
-            (ColumnType::Boolean, _) => Cells::Boolean(BooleanBuilder::new()),
-            (ColumnType::Int, _) => Cells::Int(Int32Builder::new()),
-            (ColumnType::Long, _) => Cells::Long(Int64Builder::new()),
-            (ColumnType::Float, _) => Cells::Float(Float32Builder::new()),
-            (ColumnType::Double, _) => Cells::Double(Float64Builder::new()),
-            (ColumnType::Date, _) => Cells::Date(Date32Builder::new()),
+            (ColumnType::Boolean, _) => Cells::Boolean(BooleanBuilder::with_capacity(0)),
+            (ColumnType::Int, _) => Cells::Int(Int32Builder::with_capacity(0)),
+            (ColumnType::Long, _) => Cells::Long(Int64Builder::with_capacity(0)),
+            (ColumnType::Float, _) => Cells::Float(Float32Builder::with_capacity(0)),
+            (ColumnType::Double, _) => Cells::Double(Float64Builder::with_capacity(0)),
+            (ColumnType::Date, _) => Cells::Date(Date32Builder::with_capacity(0)),
             (ColumnType::Timestamptz, of) => {
-                let times = TimestampMicrosecondBuilder::new();
+                let times = TimestampMicrosecondBuilder::with_capacity(0);
                 Cells::Timestamp(times.with_data_type(of.clone()))
             }
-            (ColumnType::String, _) if is_any(&column.source) => Cells::Json(StringBuilder::new()),
-            (ColumnType::String, _) => Cells::Text(StringBuilder::new()),
-            (ColumnType::Binary, _) => Cells::Binary(BinaryBuilder::new()),
+            (ColumnType::String, _) if is_any(&column.source) => {
+                Cells::Json(StringBuilder::with_capacity(0, 0))
+            }
+            (ColumnType::String, _) => Cells::Text(StringBuilder::with_capacity(0, 0)),
+            (ColumnType::Binary, _) => Cells::Binary(BinaryBuilder::with_capacity(0, 0)),
             (ColumnType::List, DataType::List(element)) => match inside.next() {
                 Some(inner) => Cells::List(Box::new(Lists {
                     element: element.clone(),
@@ -391,6 +398,30 @@ impl Cells {
                 structs.len += 1;
             }
             Cells::Null(_, len) => *len += 1,
+        }
+    }
+
+    /// How many bytes it holds. Which of its values are null takes a bit of each.
+    fn bytes(&self) -> usize {
+        let wide = |len: usize, width: usize| len * width + len / 8;
+        let text = |cells: &StringBuilder| wide(cells.len(), 4) + cells.values_slice().len();
+        match self {
+            Cells::Boolean(cells) => cells.len() / 4,
+            Cells::Int(cells) => wide(cells.len(), 4),
+            Cells::Float(cells) => wide(cells.len(), 4),
+            Cells::Date(cells) => wide(cells.len(), 4),
+            Cells::Long(cells) => wide(cells.len(), 8),
+            Cells::Double(cells) => wide(cells.len(), 8),
+            Cells::Timestamp(cells) => wide(cells.len(), 8),
+            Cells::Text(cells) | Cells::Json(cells) => text(cells),
+            Cells::Binary(cells) => wide(cells.len(), 4) + cells.values_slice().len(),
+            Cells::List(lists) => wide(lists.ends.len(), 4) + lists.inside.bytes(),
+            Cells::Struct(structs) => {
+                let inside: usize = structs.inside.iter().map(Cells::bytes).sum();
+                inside + structs.len / 8
+            }
+            // What is made of it has some bytes for each.
+            Cells::Null(_, len) => wide(*len, 8),
         }
     }
 
