@@ -5,6 +5,8 @@
 //! metadata says of them, and nothing but the paths changes. A path is found by the schema in the file, and not by what
 //! it looks like: what producers write stands in bounds of columns, and may look like anything.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 /// How a file of Avro begins.
@@ -46,11 +48,11 @@ impl Relocation {
         let mut paths = Vec::new();
         find_paths(&file, &mut paths)?;
         for at in paths {
-            let len = self.from.len();
-            if let Some(path) = file.get_mut(at..at + len)
-                && path == self.from.as_bytes()
+            if let Some(path) = file.get_mut(at)
+                && let Some(from) = path.get_mut(..self.from.len())
+                && from == self.from.as_bytes()
             {
-                path.copy_from_slice(self.to.as_bytes());
+                from.copy_from_slice(self.to.as_bytes());
             }
         }
         Ok(file)
@@ -232,7 +234,7 @@ impl<'a> Cursor<'a> {
         &mut self,
         count: usize,
         shape: &Shape,
-        paths: &mut Vec<usize>,
+        paths: &mut Vec<Range<usize>>,
     ) -> Result<(), Unreadable> {
         for _ in 0..count {
             let at = self.at;
@@ -245,7 +247,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over a value, noting where paths are.
-    fn pass(&mut self, shape: &Shape, paths: &mut Vec<usize>) -> Result<(), Unreadable> {
+    fn pass(&mut self, shape: &Shape, paths: &mut Vec<Range<usize>>) -> Result<(), Unreadable> {
         match shape {
             Shape::Null => {}
             Shape::Long => drop(self.long()?),
@@ -253,7 +255,7 @@ impl<'a> Cursor<'a> {
             Shape::Fixed(len) => drop(self.take(*len)?),
             Shape::Path => {
                 let len = self.len()?;
-                paths.push(self.at);
+                paths.push(self.at..self.at + len);
                 self.take(len)?;
             }
             Shape::Many(item) => loop {
@@ -289,7 +291,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Where in a file of Avro the paths of other files begin.
-fn find_paths(file: &[u8], paths: &mut Vec<usize>) -> Result<(), Unreadable> {
+fn find_paths(file: &[u8], paths: &mut Vec<Range<usize>>) -> Result<(), Unreadable> {
     let mut cursor = Cursor { file, at: 0 };
     if cursor.take(MAGIC.len())? != MAGIC {
         return Err(Unreadable("it is not Avro"));
