@@ -432,10 +432,15 @@ async fn a_recalled_commit_is_dropped_and_one_that_cannot_be_admitted_is_decline
 #[tokio::test(start_paused = true)]
 async fn a_commit_too_large_to_forward_waits_until_the_end_of_the_log_was_seen() {
     let env = Env::simulated(1, Timestamp(1_000_000));
+    // A log that begins raises its level first.
+    let options = ManifestOptions {
+        level: Level::FIRST,
+        ..ManifestOptions::default()
+    };
     let opening = open(
         Store::memory(),
         env,
-        ManifestOptions::default(),
+        options,
         ManifestMetrics::default(),
         Arc::new(|_, _| {}),
         run(OWN),
