@@ -175,6 +175,7 @@ fn nothing(offset_delta: i32) -> Record {
         key: None,
         value: None,
         headers: Vec::new(),
+        header_count: 0,
     }
 }
 
