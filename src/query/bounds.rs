@@ -1,4 +1,4 @@
-//! Memory that the engine does not count itself.
+//! Memory that the engine does not count itself, and steps that nothing breaks off.
 
 use std::any::Any;
 use std::fmt;
@@ -9,16 +9,22 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::windows::WindowAggExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
-/// The same plan, in which what holds all of its input without counting it has it counted.
+/// The same plan, in which what holds all of its input without counting it has it counted, and what makes much out of little
+/// stops now and then: a join of two small inputs may go on for hours without asking for another row of either, which are
+/// the only moments at which the engine lets a query be stopped.
 pub(super) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let bounded = plan.transform_up(|node| {
         let any: &dyn Any = node.as_ref();
+        if node.children().len() > 1 {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
+        }
         if !any.is::<WindowAggExec>() {
             return Ok(Transformed::no(node));
         }

@@ -518,7 +518,7 @@ async fn memory_time_and_number_are_bounded() {
         one.abort();
         let _ = one.await;
     }
-    for _ in 0..100 {
+    for _ in 0..400 {
         if scene.bytes("SELECT 1", Form::Json).await.is_ok() {
             return;
         }

@@ -384,7 +384,6 @@ fn every_state_of_any_log_is_one_and_broken_rules_that_make_others_are_found() {
         Rule::ReplacementsAreTrimmed,
         Rule::GoneNodesAreNotFound,
         Rule::ArchivesContinue,
-        Rule::TakenOverFilesAreKept,
     ] {
         assert_needed(&[(rule, some_log_comes_to_what_no_state_is)]);
     }
