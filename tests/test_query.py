@@ -175,7 +175,7 @@ def test_nothing_but_reading_is_understood(node, drivers, weir):
     for sql, status, kind, part in [
         ("SELECT * FROM tt", 404, "unknown_table", "did you mean t?"),
         ("SELECT * FROM '/etc/passwd'", 404, "unknown_table", "no table"),
-        ("SELEC 1", 400, "invalid", "SQL"),
+        ("CHOOSE 1", 400, "invalid", "SQL"),
         ("SELECT 1; SELECT 2", 400, "invalid", "2 statements"),
         ("SELECT nothing FROM t", 400, "invalid", "nothing"),
         ("", 400, "invalid", "no statement"),

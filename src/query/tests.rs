@@ -398,7 +398,7 @@ fn only_what_reads_is_understood() {
         ("", "no statement"),
         (";;", "no statement"),
         ("SELECT 1; SELECT 2", "2 statements"),
-        ("SELEC 1", "not SQL"),
+        ("CHOOSE 1", "not SQL"),
         ("SELECT 'open", "nterminated"),
     ] {
         let error = parse(sql).expect_err(sql);
