@@ -8,9 +8,9 @@
 //! Kafka's authorizer judges them (`state/access`). While nobody is defined there everybody may do everything. Whoever
 //! is inside the process ([`Session::internal`]) holds the bucket, and so may do everything.
 //!
-//! It goes by the newest state that this node knows, without asking the store. A node that has clients holds a lease, and
-//! each commit that renews it meets what others have committed before; so a rule that another node has stored holds here
-//! within seconds, as with Kafka, and at once where somebody follows the log.
+//! It goes by the newest state that this node knows, without asking the store. A node that has clients holds a lease,
+//! and each commit that renews it meets what others have committed before; so a rule that another node has stored holds
+//! here within seconds, as with Kafka, and at once where somebody follows the log.
 //!
 //! # What is asked
 //!

@@ -10,7 +10,7 @@ use super::access::{Action, Denied, Permit, Resource};
 use super::{Broker, Home, Session, Unavailable};
 use crate::dynamic_config::ArchiveConfig;
 use crate::fetch::{Reader, TableFile};
-use crate::state::table::{DataFile, Manifest, Table};
+use crate::state::table::{DataFile, LiveManifest, Table};
 use crate::state::{State, Topic};
 use crate::store::{ArchiveObject, ObjectPath};
 use crate::table::typing::{Formats, Typing};
@@ -65,8 +65,8 @@ impl TopicArchive<'_> {
     }
 
     /// What its files are listed in.
-    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        self.table.manifests().map(|live| &live.manifest)
+    pub fn manifests(&self) -> impl Iterator<Item = &LiveManifest> {
+        self.table.manifests()
     }
 
     /// One of its files.
@@ -157,8 +157,8 @@ impl Snapshot {
         }))
     }
 
-    /// The tables of topics that are deleted, for who may administer the cluster: there are no rules any more about what
-    /// they were named after.
+    /// The tables of topics that are deleted, for who may administer the cluster: there are no rules any more about
+    /// what they were named after.
     pub fn orphans(&self) -> impl Iterator<Item = TopicArchive<'_>> {
         let permit = self
             .broker

@@ -1,7 +1,7 @@
 //! Files of tables, read in parts.
 //!
-//! A file never changes and its length and checksum are in the state. A small one is read whole by one request and checked;
-//! of a large one parts are read, which its format's own structure checks, and `weir fsck --deep` all of it.
+//! A file never changes and its length and checksum are in the state. A small one is read whole by one request and
+//! checked; of a large one parts are read, which its format's own structure checks, and `weir fsck --deep` all of it.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! Who calls: basic authentication (RFC 7617) by the users and passwords of all front ends, or a token that was given for
-//! them (RFC 6750; `catalog.rs` gives them).
+//! Who calls: basic authentication (RFC 7617) by the users and passwords of all front ends, or a token that was given
+//! for them (RFC 6750; `catalog.rs` gives them).
 //!
-//! A request that says nothing is of `User:ANONYMOUS`; what it may do is judged where it is done, or it is asked for a login
-//! (401). A login is judged for each request, by [`Broker::log_in`](crate::broker::Broker::log_in),
-//! which remembers for a minute what was right, and answers late what was wrong. A password that comes over HTTP is as safe
+//! A request that says nothing is of `User:ANONYMOUS`; what it may do is judged where it is done, or it is asked for a
+//! login (401). A login is judged for each request, by [`Broker::log_in`](crate::broker::Broker::log_in), which
+//! remembers for a minute what was right, and answers late what was wrong. A password that comes over HTTP is as safe
 //! as the way it comes.
 
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! `POST /v1/query`: one statement of SQL, answered as a stream.
 //!
-//! The body is `{"sql": "…"}` as `application/json`, or the statement itself as any other type. `Accept` says in which form
-//! the answer is wanted. What goes wrong before there is anything to answer has a status of its own and is told as
+//! The body is `{"sql": "…"}` as `application/json`, or the statement itself as any other type. `Accept` says in which
+//! form the answer is wanted. What goes wrong before there is anything to answer has a status of its own and is told as
 //! `{"kind": "…", "error": "…"}`; what goes wrong later breaks the answer off, which clients notice, since it ends
 //! without the last chunk.
 //!

@@ -4,19 +4,19 @@
 //!
 //! One state of the task decides whether its commits go to the store, and [`Tail::may_send`] is where it is asked.
 //!
-//! * **The end was seen** ([`LogEnd::Seen`]): the state is the fold of the log up to a seq at which nothing stood once, or
-//!   at which another's commit was met. A commit may be created behind it, or forwarded.
-//! * **The end is unseen** ([`LogEnd::Unseen`]): the task has started over from a snapshot (`truncated.rs`), and has not
-//!   read the log behind that to its end. A commit may be missing there, and its name is free: whatever this node created
-//!   at it would split the log. Nothing goes to the store, nothing is on its way there, and what is handed in waits. It
-//!   may still be forwarded: the node that stores it has seen the end.
+//! * **The end was seen** ([`LogEnd::Seen`]): the state is the fold of the log up to a seq at which nothing stood once,
+//!   or at which another's commit was met. A commit may be created behind it, or forwarded.
+//! * **The end is unseen** ([`LogEnd::Unseen`]): the task has started over from a snapshot (`truncated.rs`), and has
+//!   not read the log behind that to its end. A commit may be missing there, and its name is free: whatever this node
+//!   created at it would split the log. Nothing goes to the store, nothing is on its way there, and what is handed in
+//!   waits. It may still be forwarded: the node that stores it has seen the end.
 //!
-//! Only [`Tail::catch_up`] leads from the second to the first, and it halts the fold if a commit is missing. It must not
-//! depend on anybody's asking: a node that only writes asks nothing. So **while the end is unseen the task looks for it by
-//! itself**, whenever nothing is forwarded, and again after each failure, with a pause that grows. It looks in the
-//! loop and not in a loop of its own: in between it takes what is handed in, watches the cluster, and ends at `stop` if
-//! nothing waits to be committed. The one who dies in this state has sent nothing, and the next start reads the log to its
-//! end anyway.
+//! Only [`Tail::catch_up`] leads from the second to the first, and it halts the fold if a commit is missing. It must
+//! not depend on anybody's asking: a node that only writes asks nothing. So **while the end is unseen the task looks
+//! for it by itself**, whenever nothing is forwarded, and again after each failure, with a pause that grows. It looks
+//! in the loop and not in a loop of its own: in between it takes what is handed in, watches the cluster, and ends at
+//! `stop` if nothing waits to be committed. The one who dies in this state has sent nothing, and the next start reads
+//! the log to its end anyway.
 //!
 //! Commits that are forwarded keep the task from looking (`is_idle`); each of them ends by an answer, by being seen in
 //! the log, or by its deadline ([`Tail::recall_overdue`]), and is then to be sent again, which needs the end.

@@ -68,8 +68,8 @@ impl ObjectStoreRegistry for NoStores {
     }
 }
 
-/// A plan that reads these columns of these files; the engine gives it the filter. With `is_pruned` what the statistics of a file say of the filter decides
-/// what is read of it.
+/// A plan that reads these columns of these files; the engine gives it the filter. With `is_pruned` what the statistics
+/// of a file say of the filter decides what is read of it.
 pub(super) fn scan(
     files: Vec<TableFile>,
     columns: &Columns,

@@ -16,9 +16,9 @@ use datafusion::physical_plan::windows::WindowAggExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
-/// The same plan, in which what holds all of its input without counting it has it counted, and what makes much out of little
-/// stops now and then: a join of two small inputs may go on for hours without asking for another row of either, which are
-/// the only moments at which the engine lets a query be stopped.
+/// The same plan, in which what holds all of its input without counting it has it counted, and what makes much out of
+/// little stops now and then: a join of two small inputs may go on for hours without asking for another row of either,
+/// which are the only moments at which the engine lets a query be stopped.
 pub(super) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let bounded = plan.transform_up(|node| {
         let any: &dyn Any = node.as_ref();

@@ -5,8 +5,8 @@
 //! quoted name is first taken as the topic's own: `"orders.eu-1"`. Two topics may have one name as tables; then it
 //! belongs to neither, and the error says how each is named.
 //!
-//! Tables of the archive whose topics are deleted are in a schema of their own, `archive`, and found without it where no
-//! topic has their name.
+//! Tables of the archive whose topics are deleted are in a schema of their own, `archive`, and found without it where
+//! no topic has their name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,7 +92,8 @@ impl Tables {
     }
 
     /// Fails if a name means no table, or several: before it is planned, since the engine's own words are few. What a
-    /// statement uses that only asks what there is, the engine knows. `is_function` knows the functions that make tables.
+    /// statement uses that only asks what there is, the engine knows. `is_function` knows the functions that make
+    /// tables.
     pub(super) fn check(
         &self,
         references: &[TableReference],

@@ -1,8 +1,8 @@
 //! The dialect of SQL: the engine's own, parsed in a bounded number of steps.
 //!
-//! The parser tries a prefix of an expression in several ways, and goes back where one fails. Text in which each level has
-//! two ways would take it twice as long with each level. So the steps are counted, and a statement that takes too many is
-//! refused like one that is nested too deeply.
+//! The parser tries a prefix of an expression in several ways, and goes back where one fails. Text in which each level
+//! has two ways would take it twice as long with each level. So the steps are counted, and a statement that takes too
+//! many is refused like one that is nested too deeply.
 
 use std::any::TypeId;
 use std::sync::atomic::{AtomicUsize, Ordering};

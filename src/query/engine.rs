@@ -56,8 +56,8 @@ const LEFT_OUT_TABLES: &[&str] = &["range", "generate_series"];
 /// The most memory that one reader of a scan is reckoned with: so many run side by side as the memory allows.
 const READER_MEMORY: u64 = 32 << 20;
 
-/// The stack of the threads of queries: statements are walked recursively, and what is bounded elsewhere is deep enough.
-/// It is memory only where it is used.
+/// The stack of the threads of queries: statements are walked recursively, and what is bounded elsewhere is deep
+/// enough. It is memory only where it is used.
 const STACK: usize = 64 << 20;
 
 /// How many bytes of records one batch of the engine is to have, about.
@@ -189,8 +189,8 @@ impl Queries {
             form,
             _place: place,
         };
-        // Some of its steps cannot be broken off, such as those of planning. Who waits for it is answered beside it; its
-        // place is free when it has ended.
+        // Some of its steps cannot be broken off, such as those of planning. Who waits for it is answered beside it;
+        // its place is free when it has ended.
         let sql = sql.to_owned();
         let work = async move { running.work(&sql, snapshot).await };
         let work = AbortOnDropHandle::new(self.on_threads(work)?);
@@ -402,8 +402,8 @@ struct Running {
     _place: OwnedSemaphorePermit,
 }
 
-/// Sees a query to its end: tells its client what became of it, or that its time is over, and stops it if nobody wants it
-/// any more.
+/// Sees a query to its end: tells its client what became of it, or that its time is over, and stops it if nobody wants
+/// it any more.
 async fn watch_over(
     inner: Arc<Inner>,
     work: AbortOnDropHandle<Result<Bytes, QueryError>>,

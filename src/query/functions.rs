@@ -1,7 +1,7 @@
 //! Functions that the engine has in a way that does not fit here.
 //!
-//! * `now()` has microseconds, as the timestamps of records do: compared with nanoseconds, they would be converted one by
-//!   one, a record of the year 9999 would fail the query, and a filter would not tell what need not be read.
+//! * `now()` has microseconds, as the timestamps of records do: compared with nanoseconds, they would be converted one
+//!   by one, a record of the year 9999 would fail the query, and a filter would not tell what need not be read.
 //! * `replace` and `regexp_replace` can make a text many times longer, before any limit of memory sees it: how long is
 //!   looked at before.
 
@@ -26,7 +26,8 @@ use crate::types::ByteCount;
 /// The functions that are looked after.
 const GROWING: &[&str] = &["replace", "regexp_replace"];
 
-/// Puts these functions in the place of the engine's. One call of them makes no more of a batch than all queries may have.
+/// Puts these functions in the place of the engine's. One call of them makes no more of a batch than all queries may
+/// have.
 pub(super) fn register(context: &SessionContext, memory: ByteCount) {
     context.register_udf(ScalarUDF::from(Now::default()));
     for name in GROWING {

@@ -1,14 +1,14 @@
 //! SQL over topics: each topic is a table, and a query reads one moment of all of them.
 //!
-//! [`Queries::run`] takes one statement and gives an [`Answer`], a stream of record batches, which [`Encoder`] writes as
-//! JSON, CSV, Parquet, Arrow or a table. The engine is DataFusion.
+//! [`Queries::run`] takes one statement and gives an [`Answer`], a stream of record batches, which [`Encoder`] writes
+//! as JSON, CSV, Parquet, Arrow or a table. The engine is DataFusion.
 //!
 //! * A query is answered from one [`Snapshot`](crate::broker::Snapshot), taken when it begins: it contains every record
 //!   acknowledged before, and of each partition what lies between the log start and the high watermark of that moment.
 //!   What is produced meanwhile is not in it.
 //! * Records are read by [`Broker::fetch`](crate::broker::Broker::fetch), a few mebibytes at a time, as consumers read
-//!   them: with the checks of their bytes, and by the rules for what was deleted. Records that are deleted while the query
-//!   has yet to read them end it with an error; it never leaves out any silently.
+//! them: with the checks of their bytes, and by the rules for what was deleted. Records that are deleted while the
+//! query has yet to read them end it with an error; it never leaves out any silently.
 //! * The rows are made by the archive's own encoder ([`crate::table`]).
 //! * What the filter says of `partition`, `offset` and `timestamp` decides what is read at all (`pruning.rs`).
 //!
@@ -18,14 +18,15 @@
 //!
 //! # Bounds
 //!
-//! Queries run on threads of their own, so that one that computes for long takes no thread from producers and consumers;
-//! what it asks of the broker runs where the node's tasks run. Memory for sorting, grouping and joining is one pool for
-//! all queries, out of which nothing spills to disk; how many run at once and how long each may take is bounded as well.
+//! Queries run on threads of their own, so that one that computes for long takes no thread from producers and
+//! consumers; what it asks of the broker runs where the node's tasks run. Memory for sorting, grouping and joining is
+//! one pool for all queries, out of which nothing spills to disk; how many run at once and how long each may take is
+//! bounded as well.
 //!
 //! # Futures that are dropped, nodes that die
 //!
-//! A dropped [`Answer`] stops its query at the next moment at which it waits, and gives its memory and its place back. A
-//! node that dies takes its queries with it; they leave nothing behind.
+//! A dropped [`Answer`] stops its query at the next moment at which it waits, and gives its memory and its place back.
+//! A node that dies takes its queries with it; they leave nothing behind.
 
 mod archived;
 mod bounds;

@@ -1,13 +1,13 @@
 //! Answers as bytes: JSON, CSV, Parquet, Arrow, or a table for people.
 //!
-//! * JSON is one array of objects, an object a line; with lines, the same without the array. What is binary is text where
-//!   it is UTF-8 and `{"base64": "…"}` where it is not, as `weir consume` writes keys and values. Null is `null`.
+//! * JSON is one array of objects, an object a line; with lines, the same without the array. What is binary is text
+//!   where it is UTF-8 and `{"base64": "…"}` where it is not, as `weir consume` writes keys and values. Null is `null`.
 //! * In CSV and tables binary is text where it is UTF-8 and `\x…` in hexadecimal where it is not; lists and structs are
 //!   JSON. Null is empty in CSV and `NULL` in a table.
 //! * Parquet and Arrow have the columns as they are.
 //!
-//! An answer that was not finished lacks its end: the closing bracket, Parquet's footer, Arrow's end of the stream. Only
-//! of CSV and of lines of JSON it cannot be told.
+//! An answer that was not finished lacks its end: the closing bracket, Parquet's footer, Arrow's end of the stream.
+//! Only of CSV and of lines of JSON it cannot be told.
 
 use std::collections::HashSet;
 use std::io::{self, Write};

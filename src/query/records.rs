@@ -71,8 +71,8 @@ impl Run {
     }
 
     /// Adds rows to `encoder` until it has `rows` or as many bytes as are worth a batch, or there are no more. Says
-    /// whether there may be more. With `counted` nothing but where records are is needed. `reserve` is asked for so many
-    /// bytes of memory, all in all, before a batch is decompressed.
+    /// whether there may be more. With `counted` nothing but where records are is needed. `reserve` is asked for so
+    /// many bytes of memory, all in all, before a batch is decompressed.
     pub(super) fn fill(
         &mut self,
         encoder: &mut RowEncoder,
@@ -147,7 +147,7 @@ impl Run {
         base: Offset,
         reserve: impl Fn(usize) -> Result<(), QueryError>,
     ) -> Result<Records, QueryError> {
-        let mut limit = (batch.len() * TIMES_LARGER).clamp(LEAST_RESERVED, MAX_UNCOMPRESSED);
+        let mut limit = (batch.len() * TIMES_LARGER).clamp(MIN_RESERVED, MAX_UNCOMPRESSED);
         loop {
             reserve(limit)?;
             let limits = Limits {
@@ -165,7 +165,7 @@ impl Run {
 
 /// How many times larger a batch is taken to be when it is decompressed; and that is no less than this.
 const TIMES_LARGER: usize = 8;
-const LEAST_RESERVED: usize = 1 << 20;
+const MIN_RESERVED: usize = 1 << 20;
 
 /// A record of which only the place is known.
 fn nothing(offset_delta: i32) -> Record {

@@ -3,9 +3,9 @@
 //! What a statement may be is a list of what is allowed; everything else is refused by its first words. The planned
 //! statement is judged once more (`engine.rs`), so that what hides in a query is found.
 //!
-//! The engine walks statements recursively. It grows its stack in most places where it does, but not where it frees them,
-//! so how large a statement may be, and how deeply nested, is bounded here, before it is parsed. In how many steps it is
-//! parsed is bounded by the dialect (`dialect.rs`), and what becomes of it by the engine (`engine.rs`).
+//! The engine walks statements recursively. It grows its stack in most places where it does, but not where it frees
+//! them, so how large a statement may be, and how deeply nested, is bounded here, before it is parsed. In how many
+//! steps it is parsed is bounded by the dialect (`dialect.rs`), and what becomes of it by the engine (`engine.rs`).
 
 use std::ops::ControlFlow;
 

@@ -147,8 +147,8 @@ fn filter_of(state: &dyn Session, columns: &Columns, filters: &[Expr]) -> Result
     }))
 }
 
-/// Whether what is cast in the filter is cast to what has the same order. The engine believes that of every cast when it
-/// judges by the least and the greatest value; but the time of the day, say, does not grow with the time.
+/// Whether what is cast in the filter is cast to what has the same order. The engine believes that of every cast when
+/// it judges by the least and the greatest value; but the time of the day, say, does not grow with the time.
 fn keeps_order(filter: &Expr) -> Result<bool> {
     let mut kept = true;
     filter.apply(|expr| {
@@ -188,7 +188,8 @@ fn files(
     let Some(archive) = archive else {
         return Ok((Vec::new(), 0));
     };
-    let manifests: Vec<_> = archive.manifests().collect();
+    let live = archive.manifests();
+    let manifests: Vec<_> = live.map(|live| &live.manifest).collect();
     let all = manifests.iter().map(|manifest| manifest.files.len()).sum();
     let kept = kept_manifests(manifests.iter().copied(), filter)?;
     let files = kept.into_iter().flat_map(|manifest| &manifest.files);

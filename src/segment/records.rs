@@ -10,9 +10,9 @@ use super::codec::Decompressor;
 use super::walk::{SliceSource, Source, read_record, records_of, walk};
 use super::{BatchError, BatchHeader, Limits, RecordFault, TimestampType};
 
-/// The most headers of a record that [`decode_records`] keeps. Kafka bounds their number by nothing but the bytes of the
-/// record, each takes two bytes at least, and a batch of some kilobytes may decompress to a hundred million of them: in
-/// memory each takes as much as thirty in the batch.
+/// The most headers of a record that [`decode_records`] keeps. Kafka bounds their number by nothing but the bytes of
+/// the record, each takes two bytes at least, and a batch of some kilobytes may decompress to a hundred million of
+/// them: in memory each takes as much as thirty in the batch.
 pub const MAX_HEADERS: usize = 64 << 10;
 
 /// A header of a record (KIP-82).

@@ -79,14 +79,6 @@ impl Rewriting {
     }
 }
 
-/// Writes the rows of all `files` again.
-#[cfg(test)]
-pub fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
-    let mut rewriting = Rewriting::new(writer, files)?;
-    while rewriting.go_on(writer)? {}
-    Ok(())
-}
-
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, FileError>> + Send>;
 
 /// A file that is read.

@@ -6,7 +6,7 @@
 //! * [`TableWriter`]: the Parquet files of one pass over topics, divided by [`partition_value`]s, in bounded memory.
 //! * [`iceberg`]: the manifests that list such files, and the metadata that engines read, derived from the state.
 //! * [`typing`]: what is inside keys and values, as columns of their own.
-//! * [`rewrite`]: several files as fewer.
+//! * [`Rewriting`]: several files as fewer.
 //! * [`records_of`]: record batches back to records.
 //!
 //! What it never does: I/O, async, clocks, randomness. Bytes in, bytes out.
@@ -32,8 +32,6 @@ pub use columns::{
 pub use error::{FileError, SchemaError};
 pub use file::{ColumnStats, FileStats, ROW_GROUP_BYTES};
 pub use merge::Rewriting;
-#[cfg(test)]
-pub use merge::rewrite;
 pub use partition::partition_value;
 pub use read::{ArchivedRecord, base_batches, records_of, records_of_file};
 pub use rows::{

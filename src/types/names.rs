@@ -135,8 +135,8 @@ impl TableName {
         TableName(name.replace(['.', '-'], "_").into())
     }
 
-    /// The name that it has if [`TableName::of_topic`] is taken: so many digits of the topic's id, which has 32, keep it
-    /// apart.
+    /// The name that it has if [`TableName::of_topic`] is taken: so many digits of the topic's id, which has 32, keep
+    /// it apart.
     pub fn of_topic_apart(topic: &TopicName, id: super::TopicId, digits: usize) -> TableName {
         let all = id.0.simple().to_string();
         let apart = all.get(..digits).unwrap_or(&all);

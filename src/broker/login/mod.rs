@@ -17,8 +17,8 @@
 //! On this node no more than [`HASHING`] passwords are hashed at once, and of one address one after the other. So no
 //! more than one of each address waits for its turn on the node, however many guesses it has under way and whether or
 //! not it stays connected: whoever has a hundred addresses delays others by a hundred hashes. A login waits for no
-//! longer than [`MAX_WAIT`], all in all, for its slot and its turns, and is then sent away without a judgement. While it
-//! waits it keeps a password of no more than a kilobyte: a longer one is nobody's, and is dropped first.
+//! longer than [`MAX_WAIT`], all in all, for its slot and its turns, and is then sent away without a judgement. While
+//! it waits it keeps a password of no more than a kilobyte: a longer one is nobody's, and is dropped first.
 //!
 //! # What it goes by
 //!

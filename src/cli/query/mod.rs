@@ -22,9 +22,9 @@ use crate::query::{
 /// Query topics with SQL.
 ///
 /// Each topic is a table: its name in lower case, with _ for "." and "-"; or the topic's own name in double quotes. The
-/// columns are partition, offset, timestamp, timestamp_type, key, value, headers and error. A query is answered from one
-/// moment, and sees every record that was acknowledged before it began. SHOW TABLES lists the tables, DESCRIBE shows the
-/// columns of one, EXPLAIN what a query would read. Nothing can be changed.
+/// columns are partition, offset, timestamp, timestamp_type, key, value, headers and error. A query is answered from
+/// one moment, and sees every record that was acknowledged before it began. SHOW TABLES lists the tables, DESCRIBE
+/// shows the columns of one, EXPLAIN what a query would read. Nothing can be changed.
 ///
 /// Keys and values are binary: CAST(value AS VARCHAR) is text.
 #[derive(Debug, Args)]

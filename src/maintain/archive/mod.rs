@@ -44,10 +44,10 @@
 //! A pass holds two windows of what is read (32 MiB), or a few pieces of a long slice; one batch, unpacked, which is at
 //! most what a producer may send (256 MiB, and by far less unless somebody means it); the files that are being written,
 //! `WRITER.memory`, typed columns included; and the file that was just finished, which is stored before another row is
-//! pushed. A merge holds the files that it reads, `merged` bytes, and writes in the same way. Whatever producers send, a
-//! row has no more than [`MAX_HEADERS`](crate::segment::MAX_HEADERS) headers, and opens no more than 4 MiB of a key or
-//! value. Rows are pushed and rewritten on a thread for blocking work, some mebibytes at a time, so that a pass whose
-//! claim is lost ends soon. Requests and bandwidth are those of compaction.
+//! pushed. A merge holds the files that it reads, `merged` bytes, and writes in the same way. Whatever producers send,
+//! a row has no more than [`MAX_HEADERS`](crate::segment::MAX_HEADERS) headers, and opens no more than 4 MiB of a key
+//! or value. Rows are pushed and rewritten on a thread for blocking work, some mebibytes at a time, so that a pass
+//! whose claim is lost ends soon. Requests and bandwidth are those of compaction.
 
 mod input;
 mod job;

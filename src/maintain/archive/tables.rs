@@ -50,7 +50,8 @@ pub(super) fn is_missing(state: &State, topic: &Topic) -> bool {
 }
 
 /// The name of a topic's table: that of the topic; if another table has it, or had it and is not deleted yet, some of
-/// the topic's id is added, and if that has been done before, all of it. A topic of that name may have the last one, too.
+/// the topic's id is added, and if that has been done before, all of it. A topic of that name may have the last one,
+/// too.
 fn free_name(state: &State, topic: &Topic) -> Option<TableName> {
     let digits = [8, 32];
     let apart = digits.map(|digits| TableName::of_topic_apart(topic.name(), topic.id(), digits));

@@ -291,3 +291,20 @@ impl Operation {
         }
     }
 }
+
+/// By what a file is the same as another: all that is said of it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileKey(FileId, u64, u32, u64, Option<i32>);
+
+impl From<&DataFile> for FileKey {
+    fn from(file: &DataFile) -> FileKey {
+        let DataFile {
+            id,
+            bytes,
+            crc32c,
+            rows,
+            partition,
+        } = *file;
+        FileKey(id, bytes, crc32c, rows, partition)
+    }
+}

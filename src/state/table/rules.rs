@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdMap;
 
+use super::manifest::FileKey;
 use super::{
     AlterTable, Archive, ArchivedPartition, Counts, CreateTable, DataFile, LiveManifest,
     MAX_SCHEMAS, MAX_SNAPSHOTS, Manifest, OPTIONS, OffsetRange, PartitionBy, PartitionSpec,
@@ -649,9 +650,9 @@ impl Table {
         }
     }
 
-    /// Whether a snapshot names what was removed, or a file that goes with it. Each commit makes a snapshot, and they go
-    /// from the first, so of the manifests that had a file, one after the other, the last is also the last to be named:
-    /// but for one that came and went in one commit, which no snapshot names. Its files wait for the others.
+    /// Whether a snapshot names what was removed, or a file that goes with it. Each commit makes a snapshot, and they
+    /// go from the first, so of the manifests that had a file, one after the other, the last is also the last to be
+    /// named: but for one that came and went in one commit, which no snapshot names. Its files wait for the others.
     fn names(&self, retired: &RetiredManifest) -> bool {
         let takes_over = |other: &RetiredManifest| {
             self.names_manifest(other)
@@ -694,23 +695,6 @@ impl Table {
 
     fn touch(&mut self, seq: Seq, now: Timestamp) {
         (self.version, self.changed_at) = (seq, now);
-    }
-}
-
-/// By what a file is the same as another: all that is said of it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct FileKey(FileId, u64, u32, u64, Option<i32>);
-
-impl From<&DataFile> for FileKey {
-    fn from(file: &DataFile) -> FileKey {
-        let DataFile {
-            id,
-            bytes,
-            crc32c,
-            rows,
-            partition,
-        } = *file;
-        FileKey(id, bytes, crc32c, rows, partition)
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{header, record};
+use super::{header, record, rewrite};
 use crate::state::op::{
     AlterTable, Append, AppendEntry, AppendSource, Archive, Commit, CreateTable, CreateTopic, Op,
     RewriteFiles,
@@ -18,9 +18,7 @@ use crate::state::table::{DataFile, Manifest, OffsetRange, PartitionBy, Table};
 use crate::state::{Folded, Level, State};
 use crate::table::iceberg::{Location, ManifestFile, manifest, manifest_list, table_metadata};
 use crate::table::typing::{Evolution, Typing};
-use crate::table::{
-    ArchivedRecord, Columns, Pass, TableWriter, WriterOptions, base_schema, rewrite,
-};
+use crate::table::{ArchivedRecord, Columns, Pass, TableWriter, WriterOptions, base_schema};
 use crate::types::{
     CommitId, FileId, Incarnation, LogId, Offset, PartitionIndex, TableId, TableName, Timestamp,
     TopicId, TopicName, TopicPartition,

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::record;
 use super::rows::any_record;
+use super::{record, rewrite};
 use crate::state::table::{PartitionBy, Schema};
 use crate::table::read::all_batches;
 use crate::table::typing::{Evolution, Typing};
 use crate::table::{
     ArchivedRecord, Columns, FinishedFile, Pass, TableWriter, WriterOptions, base_schema,
-    partition_value, records_of_file, rewrite,
+    partition_value, records_of_file,
 };
 use crate::types::{Offset, PartitionIndex, Timestamp};
 

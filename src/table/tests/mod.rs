@@ -9,7 +9,7 @@ mod writer;
 
 use bytes::Bytes;
 
-use super::ArchivedRecord;
+use super::{ArchivedRecord, FileError, Rewriting, TableWriter};
 use crate::segment::{RecordHeader, TimestampType};
 use crate::types::{Offset, PartitionIndex, Timestamp};
 
@@ -25,6 +25,13 @@ fn record(partition: i32, offset: i64) -> ArchivedRecord {
         headers: Vec::new(),
         error: None,
     }
+}
+
+/// Writes the rows of all `files` again.
+fn rewrite(writer: &mut TableWriter, files: Vec<Bytes>) -> Result<(), FileError> {
+    let mut rewriting = Rewriting::new(writer, files)?;
+    while rewriting.go_on(writer)? {}
+    Ok(())
 }
 
 fn header(key: &'static [u8], value: Option<&'static [u8]>) -> RecordHeader {
