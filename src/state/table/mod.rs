@@ -251,6 +251,56 @@ impl Table {
         self.manifests.values().map(|manifest| &**manifest)
     }
 
+    /// Why the archive of a partition is not what it says, in words; nothing if it is: the manifests of each partition
+    /// lie end to end from where the archive of it starts to where it ends, but for what was skipped (I11).
+    pub fn gap_in_archive(&self) -> Option<String> {
+        /// The offset that is due next, and what is skipped behind it.
+        type Due<'a> = (Offset, &'a [(Offset, Offset)]);
+        let mut due: BTreeMap<PartitionIndex, Due<'_>> = self
+            .partitions()
+            .map(|(index, partition)| (index, (partition.start, partition.skipped.as_slice())))
+            .collect();
+        for live in self.manifests() {
+            let id = live.manifest.id;
+            for range in &live.manifest.ranges {
+                let OffsetRange {
+                    partition,
+                    base,
+                    end,
+                } = *range;
+                let Some((due, skipped)) = due.get_mut(&partition) else {
+                    return Some(format!(
+                        "manifest {id} has offsets of partition {partition}, of which nothing is archived"
+                    ));
+                };
+                if let [(from, to), rest @ ..] = *skipped
+                    && *due == *from
+                    && base == *to
+                {
+                    (*due, *skipped) = (*to, rest);
+                }
+                if *due != base || base >= end {
+                    return Some(format!(
+                        "manifest {id} has the offsets from {base} to {end} of partition {partition} where {due} is due"
+                    ));
+                }
+                *due = end;
+            }
+        }
+        for (index, partition) in self.partitions() {
+            let reached = due.get(&index);
+            if let Some((reached, left)) = reached
+                && (*reached != partition.end || !left.is_empty())
+            {
+                return Some(format!(
+                    "the manifests of partition {index} end before offset {reached}, and it is archived up to {}",
+                    partition.end
+                ));
+            }
+        }
+        None
+    }
+
     /// How many manifests the newest version has.
     pub fn manifest_count(&self) -> usize {
         self.manifests.len()
