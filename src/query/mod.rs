@@ -7,8 +7,8 @@
 //!   acknowledged before, and of each partition what lies between the log start and the high watermark of that moment.
 //!   What is produced meanwhile is not in it.
 //! * Records are read by [`Broker::fetch`](crate::broker::Broker::fetch), a few mebibytes at a time, as consumers read
-//! them: with the checks of their bytes, and by the rules for what was deleted. Records that are deleted while the
-//! query has yet to read them end it with an error; it never leaves out any silently.
+//!   them: with the checks of their bytes, and by the rules for what was deleted. Records that are deleted while the
+//!   query has yet to read them end it with an error; it never leaves out any silently.
 //! * The rows are made by the archive's own encoder ([`crate::table`]).
 //! * What the filter says of `partition`, `offset` and `timestamp` decides what is read at all (`pruning.rs`).
 //!

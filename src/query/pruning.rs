@@ -1,7 +1,8 @@
 //! What a query reads at all, by what its filter says of `partition`, `offset` and `timestamp`.
 //!
 //! * A slice of a partition is left out if the filter holds for none of its records, by what the state says of it: its
-//! partition, its offsets, and its largest timestamp. Whatever form the filter has, the engine's own predicates judge.
+//!   partition, its offsets, and its largest timestamp. Whatever form the filter has, the engine's own predicates
+//!   judge.
 //! * Where the filter bounds `offset` by plain comparisons, the ranges end exactly there.
 //! * Where it bounds `timestamp` from below, each partition is read from the first record of that time on, which is
 //!   looked up as ListOffsets does it.

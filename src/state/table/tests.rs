@@ -792,7 +792,7 @@ pub(in crate::state) fn aim(op: &mut Op, state: &State, n: u128) {
             let rows = some.iter().map(|live| live.manifest.rows()).sum();
             let ranges = some.iter().flat_map(|live| &live.manifest.ranges);
             rewrite.manifest = manifest(new(2), new(3), rows, OffsetRange::joined(ranges));
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 let files = some.iter().flat_map(|live| live.manifest.files.clone());
                 rewrite.manifest.files = files.collect();
             }
