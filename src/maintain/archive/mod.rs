@@ -56,7 +56,7 @@ mod merge;
 mod pass;
 mod policy;
 mod publish;
-mod tables;
+pub(in crate::maintain) mod tables;
 mod write;
 
 pub use job::run;

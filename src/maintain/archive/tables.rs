@@ -12,7 +12,7 @@ use crate::types::TableName;
 
 /// Creates the tables that are missing, and alters those that are out of step. The fold refuses what another node has
 /// done already. Returns whether there was anything to do.
-pub(super) async fn keep_in_step(m: &Maintenance) -> Result<bool, JobError> {
+pub(in crate::maintain) async fn keep_in_step(m: &Maintenance) -> Result<bool, JobError> {
     let state = m.state();
     if !state.has(Feature::Tables) {
         return Ok(false);
